@@ -1,0 +1,59 @@
+# Every target sets itself up: tools/bootstrap.py makes .venv on the first call and is instant afterwards.
+#   make demo PYTHON3=python3.12   make .venv with another Python
+#   make test PYTHON=python3       use an environment of your own; nothing is installed
+# What fails here fails in CI: .ci/run calls `make check` and `make test`, nothing else.
+
+PYTHON3 ?= python3
+ifeq ($(origin PYTHON),command line)
+export PYTHONPATH := $(CURDIR)/src
+else
+PYTHON := .venv/bin/python
+SET_UP := set-up
+SET_UP_DEV := set-up-dev
+endif
+
+# One thread a process: two workers then share two cores without fighting, and sums repeat bit for bit.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format slow gpu bench mutants lock set-up set-up-dev
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: about five minutes on two cores, no download of data
+	@$(PYTHON) -m plaudit demo $(ARGS)
+
+test: $(SET_UP_DEV) ## the default tests, in random order, without network (ARGS="-k kl" to choose)
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations 10 --durations-min 5 $(ARGS)
+
+check: $(SET_UP_DEV) ## format, lint and import contracts
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+
+format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu" $(ARGS)
+
+gpu: $(SET_UP_DEV) ## the tests that need an NVIDIA GPU
+	@$(PYTEST) -q -m gpu $(ARGS)
+
+bench: $(SET_UP_DEV) ## speed and memory, side by side with others; prints ratios
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+mutants: $(SET_UP_DEV) ## break the formulas one line at a time: a named test must notice each
+	@$(PYTHON) tools/mutants.py $(ARGS)
+
+lock: ## write constraints.txt anew (needs uv); the torch version in it is kept
+	@$(PYTHON3) tools/lock.py
+
+set-up:
+	@$(PYTHON3) tools/bootstrap.py
+
+set-up-dev:
+	@$(PYTHON3) tools/bootstrap.py --extra dev

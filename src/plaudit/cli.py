@@ -1,0 +1,214 @@
+"""The command line: parse, load the config, call the function of the same name, print what came of it."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from plaudit import __version__
+from plaudit.runs.console import say
+from plaudit.runs.errors import StopRequested, UserError
+
+STAGE_HELP = {
+    "sft": "supervised fine-tuning: learn to write as the demonstrations do",
+    "collect": "let a model answer prompts, have a rule rank the answers",
+    "reward": "train a reward model on rankings or comparisons",
+    "ppo": "align a policy with reward models and functions",
+    "compare": "compare policies on held-out prompts: win rates, KL, samples",
+    "pipeline": "run several stages, one after the other",
+}
+EVAL = {"policies": "compare"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Exit code 0, 2 for a user's mistake, 130/143 after SIGINT/SIGTERM."""
+    # Idle OpenMP threads sleep instead of spinning: anything else on the machine would slow training tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(known, "takes_options", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    known.options = rest
+    try:
+        return known.call(known) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StopRequested as stop:
+        print("stopped; go on with `plaudit resume`", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="plaudit",
+        description="RLHF from people's preferences to an aligned language model: SFT, reward models, PPO, evaluation.",
+        epilog="`plaudit COMMAND --help` lists every option of a command with its default and its meaning.",
+    )
+    parser.add_argument("--version", action="version", version=f"plaudit {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="the whole pipeline on the tiny world, in a few minutes, no download")
+    demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
+    demo.set_defaults(call=_demo)
+
+    for name in ("sft", "collect", "reward", "ppo", "pipeline"):
+        _add_stage(commands, name, name)
+    evaluate = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
+    for name, stage in EVAL.items():
+        _add_stage(evaluate, name, stage)
+
+    resume = commands.add_parser("resume", help="go on with an interrupted run, or extend a finished one")
+    resume.add_argument("run", help="run folder")
+    resume.add_argument("--change", action="store_true", help="allow options that change what is being trained")
+    resume.set_defaults(call=_resume, takes_options=True)
+
+    data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
+    check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
+    check.add_argument("files", nargs="+", help="data files")
+    check.add_argument("--json", action="store_true", help="for machines")
+    check.set_defaults(call=_data_check)
+
+    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
+    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
+    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
+    report.set_defaults(call=_report)
+    return parser
+
+
+def _add_stage(commands: Any, name: str, stage: str) -> None:
+    command = commands.add_parser(name, help=STAGE_HELP[stage], add_help=False)
+    command.add_argument("config", nargs="?", help="YAML file")
+    command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
+    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="list every option")
+    command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
+
+
+def _stage(known: argparse.Namespace) -> int:
+    """`plaudit sft CONFIG --option value …` and its siblings."""
+    config_class, function = _stages()[known.stage]
+    if known.wants_help or known.config is None:
+        from plaudit.runs.config import help_text
+
+        known.parser.print_usage()
+        print(f"\n{(config_class.__doc__ or '').strip()}\n\n{help_text(config_class)}", end="")
+        return 0 if known.wants_help else 2
+    from plaudit.runs.config import load_config
+
+    config = load_config(config_class, Path(known.config), known.options)
+    folder = Path(known.out or Path("runs") / Path(known.config).stem)
+    return _run_new(known.stage, function, config, folder, known.sink)
+
+
+def _stages() -> dict[str, tuple[type, Callable]]:
+    """All stages, the pipeline among them; importing them takes torch, so it is done only when one is asked for."""
+    from plaudit.pipeline import STAGES, PipelineConfig, pipeline
+
+    return {**STAGES, "pipeline": (PipelineConfig, pipeline)}
+
+
+def _run_new(stage: str, function: Callable, config: Any, folder: Path, sinks: Sequence[str] = ()) -> int:
+    from plaudit.pipeline import PipelineConfig, plan
+    from plaudit.runs.folder import Run
+
+    if isinstance(config, PipelineConfig):
+        plan(config, folder)
+    with Run.create(folder, stage, config) as run:
+        run.attach(sinks)
+        function(config, run)
+    return _show(folder)
+
+
+def _demo(known: argparse.Namespace) -> int:
+    """The embedded pipeline on the tiny world."""
+    from plaudit.pipeline import PipelineConfig, pipeline
+    from plaudit.runs.config import load_config
+    from plaudit.runs.folder import Run
+
+    folder = Path(known.out)
+    if Run.exists(folder):
+        say(f"{folder} exists; going on with it")
+        return _resume_folder(folder, [], change=False)
+    source = files("plaudit").joinpath("demo.yaml")
+    config = load_config(PipelineConfig, Path(str(source)), ["--seed", str(known.seed)])
+    return _run_new("pipeline", pipeline, config, folder)
+
+
+def _resume(known: argparse.Namespace) -> int:
+    return _resume_folder(Path(known.run), known.options, change=known.change)
+
+
+def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int:
+    """Go on where the last checkpoint is; options may extend the run, and with --change alter it."""
+    from plaudit.runs.config import config_changes, load_config, to_plain
+    from plaudit.runs.folder import Run
+
+    with Run.open(folder) as run:
+        stage = run.stage
+        config_class, function = _stages()[stage]
+        before = load_config(config_class, run.config)
+        config = load_config(config_class, run.config, options)
+        changes = config_changes(to_plain(before), to_plain(config))
+        _check_changes(changes, change)
+        if run.finished and not changes and stage != "pipeline":
+            say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
+        else:
+            if changes:
+                say("changed: " + "; ".join(changes))
+                run.replace_config(config)
+            function(config, run)
+    return _show(folder)
+
+
+EXTENDING = {"epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts"}
+"""Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
+
+
+def _check_changes(changes: Sequence[str], allowed: bool) -> None:
+    others = [line for line in changes if line.split(":")[0].split(".")[0] not in EXTENDING]
+    fixed = [line for line in others if line.startswith(("model.", "critic.")) and ".train" not in line]
+    if fixed:
+        raise UserError(f"a resumed run keeps its model: {'; '.join(fixed)}. Start a new run instead.")
+    if others and not allowed:
+        raise UserError(f"this changes what is being trained: {'; '.join(others)}. Add --change if it is meant.")
+
+
+def _data_check(known: argparse.Namespace) -> int:
+    from plaudit.data.check import check
+
+    found = check(known.files)
+    print(found.to_json() if known.json else found.to_text(), end="")
+    return 0 if found.ok else 2
+
+
+def _report(known: argparse.Namespace) -> int:
+    from plaudit.report.html import write
+
+    folders = [Path(run) for run in known.runs]
+    print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
+    return 0
+
+
+def _show(folder: Path) -> int:
+    """The table of a finished run, and where its report is."""
+    from plaudit.report.html import write
+    from plaudit.report.table import print_table
+
+    began = time.monotonic()
+    path = write([folder], folder / "report.html")
+    print_table(folder)
+    say(f"report written in {time.monotonic() - began:.1f} s")
+    print(f"report: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Text rows from files: found, recognised, checked, converted, split. No torch here."""

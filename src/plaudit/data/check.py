@@ -1,0 +1,244 @@
+"""`check`: look data files over before anything is trained on them; a report for people (text) and machines (JSON)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from plaudit.data.clean import (
+    Overlap,
+    answers,
+    count_oddities,
+    drop_useless,
+    duplicates,
+    keyed,
+    overlap_of_keys,
+)
+from plaudit.data.convert import serves_rows
+from plaudit.data.kinds import recognise, samples
+from plaudit.data.reading import BLANK_LINE
+from plaudit.data.sources import (
+    BadRow,
+    DataConfig,
+    RawRows,
+    check_config,
+    parse_all,
+    read_raw,
+    row_parser,
+    unused_columns,
+)
+from plaudit.records.text import Kind, Ranking, Row, Text
+from plaudit.runs.errors import UserError
+
+QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
+_BAD_SHOWN = 20
+_EXAMPLES = 3
+_LABEL_WIDTH = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """What one file holds."""
+
+    path: str
+    error: str
+    """Why the file can't be used at all; empty = it can. Then the rest says what is in it."""
+    kind: str = ""
+    serves_as: tuple[str, ...] = ()
+    """Other kinds that its rows can become."""
+    columns: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    rows: int = 0
+    """Rows that stay."""
+    prompts: int = 0
+    """Different prompts among them (normalised; of conversations, different beginnings)."""
+    lengths: dict[str, dict[str, int]] | None = None
+    """Quantiles, in characters, of prompts and answers (or texts), and of the number of answers in a ranking."""
+    dropped: dict[str, int] | None = None
+    counted: dict[str, int] | None = None
+    duplicates: tuple[tuple[str, str], ...] = ()
+    """(first place, place of the repeat)."""
+    bad: tuple[BadRow, ...] = ()
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """What `check` found, file by file and between the files."""
+
+    files: tuple[FileReport, ...]
+    overlaps: tuple[tuple[str, str, Overlap], ...]
+    """Pairs of files that share prompts."""
+
+    @property
+    def ok(self) -> bool:
+        """No file is unusable and no row is bad. Overlaps, repeats and the like are for the reader to judge."""
+        return not any(file.error or file.bad for file in self.files)
+
+    def to_text(self) -> str:
+        parts = ["\n".join(_file_lines(file)) for file in self.files]
+        if len(self.files) > 1:
+            parts.append("\n".join(_overlap_lines(self.overlaps)))
+        return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> str:
+        """All that the text says, with every bad row and every repeat."""
+        overlaps = [{"files": [a, b], **asdict(shared)} for a, b, shared in self.overlaps]
+        found = {"ok": self.ok, "files": [asdict(file) for file in self.files], "overlaps": overlaps}
+        return json.dumps(found, ensure_ascii=False, indent=2)
+
+
+def check(paths: Sequence[str | DataConfig]) -> CheckReport:
+    """Read every file (a path, or a DataConfig with `kind`, `columns`, `limit`) and report; never raises for data."""
+    files: list[FileReport] = []
+    keys: list[tuple[str, list[tuple[str, str]]]] = []
+    for path in paths:
+        config = path if isinstance(path, DataConfig) else DataConfig(path=str(path))
+        report, file_keys = _check_file(replace(config, on_bad_row="skip", max_bad_fraction=1.0))
+        files.append(report)
+        keys.append((config.path, file_keys))
+    overlaps = [(a, b, overlap_of_keys(first, second)) for (a, first), (b, second) in combinations(keys, 2)]
+    return CheckReport(files=tuple(files), overlaps=tuple(found for found in overlaps if found[2].prompts))
+
+
+def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
+    """The report, and (prompt key, where) of its rows."""
+    try:
+        check_config(config)
+        raw = read_raw(config)
+        found = samples([row for _, row in raw.raws])
+        kind = recognise(found, source=config.path) if config.kind == "auto" else Kind(config.kind)
+    except UserError as error:
+        return FileReport(path=config.path, error=str(error)), []
+    return _report(config.path, raw, kind)
+
+
+def _report(path: str, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple[str, str]]]:
+    parsed, bad, dropped = parse_all(raw, row_parser(kind, kind, raw.columns))
+    rows, useless = drop_useless(parsed)
+    dropped.update(useless)
+    keys = keyed(rows)
+    report = FileReport(
+        path=path,
+        error="",
+        kind=kind.value,
+        serves_as=tuple(other.value for other in serves_rows(rows, kind)),
+        columns=raw.columns,
+        unused=unused_columns(raw.columns, kind),
+        rows=len(rows),
+        prompts=len({key for key, _ in keys}),
+        lengths=_lengths(rows),
+        dropped=dict(dropped),
+        counted={**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(rows)},
+        duplicates=duplicates(rows),
+        bad=tuple(bad),
+        fingerprint=raw.fingerprint,
+    )
+    return report, keys
+
+
+def _lengths(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    found: dict[str, Iterable[int]] = {
+        "text": [len(row.text) for row in rows if isinstance(row, Text)],
+        "prompt": [sum(len(turn.content) for turn in row.prompt.turns) for row in rows if not isinstance(row, Text)],
+        "answer": [len(answer) for row in rows for answer in answers(row)],
+        "answers a row": [len(row.responses) for row in rows if isinstance(row, Ranking)],
+    }
+    return {name: quantiles(lengths) for name, lengths in found.items() if lengths}
+
+
+def quantiles(values: Iterable[int]) -> dict[str, int]:
+    """Values that really occur: the smallest one that a share of at least q of all does not exceed."""
+    ordered = sorted(values)
+    return {name: ordered[max(math.ceil(q * len(ordered)) - 1, 0)] for name, q in QUANTILES.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------- text
+
+
+def _file_lines(file: FileReport) -> list[str]:
+    if file.error:
+        reason = file.error.removeprefix(f"{file.path}: ")
+        return [file.path, *(f"  {line}" for line in ["can't be used:", *reason.splitlines()])]
+    also = f"  (also serves as {', '.join(file.serves_as)})" if file.serves_as else ""
+    noun = "text" if file.kind == "text" else "prompt"
+    different = f"  ({_count(file.prompts)} different {noun}{'' if file.prompts == 1 else 's'})"
+    lines = [
+        file.path,
+        _line("kind", file.kind + also),
+        _line("columns", ", ".join(file.columns)),
+        _line("not used", ", ".join(file.unused)) if file.unused else "",
+        _line("rows", _count(file.rows) + different),
+        _line("sha256", file.fingerprint),
+        *_length_lines(file.lengths or {}),
+        *_count_lines("left out", file.dropped or {}),
+        *_count_lines("odd rows", file.counted or {}),
+        *_example_lines(file.duplicates),
+        *_bad_lines(file.bad),
+    ]
+    return [line for line in lines if line]
+
+
+def _line(label: str, value: Any) -> str:
+    return f"  {label:<{_LABEL_WIDTH}}{value}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _length_lines(lengths: dict[str, dict[str, int]]) -> list[str]:
+    if not lengths:
+        return []
+    head = _line("characters", "".join(f"{name:>9}" for name in QUANTILES))
+    rows = [(name, values) for name, values in lengths.items() if name != "answers a row"]
+    lines = [head, *(_line(f"  {name}", _aligned(values)) for name, values in rows)]
+    if "answers a row" in lengths:
+        lines.append(_line("answers a row", _aligned(lengths["answers a row"]).removeprefix(" ")))
+    return lines
+
+
+def _aligned(values: dict[str, int]) -> str:
+    return "".join(f"{_count(values[name]):>9}" for name in QUANTILES)
+
+
+def _count_lines(label: str, counts: dict[str, int]) -> list[str]:
+    width = max((len(_count(count)) for count in counts.values()), default=0)
+    lines = [f"{_count(count):>{width}}  {reason}" for reason, count in counts.items()]
+    return [_line("" if index else label, line) for index, line in enumerate(lines)]
+
+
+def _example_lines(repeats: tuple[tuple[str, str], ...]) -> list[str]:
+    lines = [f"{_place(again)} repeats {_place(first)}" for first, again in repeats[:_EXAMPLES]]
+    return [_line("" if index else "repeats", line) for index, line in enumerate(lines)]
+
+
+def _place(where: str) -> str:
+    """`folder/file.jsonl:12` -> `line 12`, within a file's own block."""
+    _, colon, line = where.rpartition(":")
+    return f"line {line}" if colon else where
+
+
+def _bad_lines(bad: tuple[BadRow, ...]) -> list[str]:
+    if not bad:
+        return [_line("bad rows", "none")]
+    lines = [_line("bad rows", _count(len(bad))), *(f"    {row}" for row in bad[:_BAD_SHOWN])]
+    if len(bad) > _BAD_SHOWN:
+        lines.append(f"    and {_count(len(bad) - _BAD_SHOWN)} more (all of them in the JSON report)")
+    return lines
+
+
+def _overlap_lines(overlaps: tuple[tuple[str, str, Overlap], ...]) -> list[str]:
+    if not overlaps:
+        return ["No prompt is in two of the files."]
+    lines = ["Prompts in two files (letters and digits compared, of conversations the beginning)"]
+    for first, second, shared in overlaps:
+        lines.append(f"  {first}\n  {second}")
+        rows = f"in {_count(shared.rows[0])} and {_count(shared.rows[1])} rows"
+        lines.append(_line("  shared", f"{_count(shared.prompts)} prompts, {rows}"))
+        lines += [_line("", f"{a} = {b}") for a, b in shared.examples[:_EXAMPLES]]
+    return lines

@@ -1,0 +1,207 @@
+"""What is wrong with rows that parse: useless ones are dropped by rule, odd ones are kept; both are counted.
+
+The rules
+- a comparison whose two answers are equal (but for surrounding white space) teaches nothing: dropped;
+- a demonstration with an empty answer would teach silence, an empty text nothing: dropped;
+- an empty answer that somebody compared, ranked or rated is a judgement like any other: kept, counted;
+- a repeated row may be meant (a weight, a second labeller): kept, counted;
+- a ranking with one answer or with all answers tied gives no pair: kept, counted (its loss skips it);
+- in a ranking, equal answers on different places contradict themselves: kept, counted (their pair is never built).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+from plaudit.records.text import (
+    Comparison,
+    Demonstration,
+    Prompt,
+    PromptRow,
+    Ranking,
+    Rating,
+    Row,
+    Text,
+    Verdict,
+)
+
+# Reasons are worded to follow a number: "3 with chosen equal to rejected".
+SAME_ANSWERS = "with chosen equal to rejected"
+EMPTY_DEMONSTRATION = "with an empty answer to learn from"
+EMPTY_TEXT = "with an empty text"
+
+EMPTY_REPLY = "with an empty reply"
+DUPLICATE = "repeating an earlier row"
+NO_PAIR = "without a pair (one answer, or all tied)"
+TIES = "with ties"
+CONTRADICTION = "with equal answers on different places"
+
+_NOT_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
+
+
+# -------------------------------------------------------------------------------------- one row: dropped or counted
+
+
+def drop_reason(row: Row) -> str:
+    """Why the rules leave this row out; empty = it stays."""
+    match row:
+        case Comparison() if row.chosen == row.rejected or row.chosen.strip() == row.rejected.strip():
+            return SAME_ANSWERS
+        case Demonstration() if not row.response.strip():
+            return EMPTY_DEMONSTRATION
+        case Text() if not row.text.strip():
+            return EMPTY_TEXT
+    return ""
+
+
+def drop_useless(rows: Iterable[Row]) -> tuple[tuple[Row, ...], dict[str, int]]:
+    """The rows that stay, and how many were left out for which reason."""
+    kept: list[Row] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        reason = drop_reason(row)
+        if reason:
+            dropped[reason] += 1
+        else:
+            kept.append(row)
+    return tuple(kept), dict(dropped)
+
+
+def count_oddities(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rows are odd in which way, though they stay."""
+    counted: Counter[str] = Counter()
+    for row in rows:
+        if any(not answer or answer.isspace() for answer in answers(row)):
+            counted[EMPTY_REPLY] += 1
+        if isinstance(row, Ranking):
+            counted.update(_oddities_of_ranking(row))
+    repeats = len(duplicates(rows))
+    if repeats:
+        counted[DUPLICATE] = repeats
+    return dict(counted)
+
+
+def _oddities_of_ranking(row: Ranking) -> list[str]:
+    places = set(row.ranks)
+    found = [TIES] if len(places) < len(row.ranks) else []
+    if len(places) < 2:
+        found.append(NO_PAIR)
+    if len(set(zip(row.responses, row.ranks, strict=True))) > len(set(row.responses)):
+        found.append(CONTRADICTION)
+    return found
+
+
+def answers(row: Row) -> tuple[str, ...]:
+    """The answers that a row holds, none for prompts and texts."""
+    match row:
+        case Demonstration() | Rating() | Verdict():
+            return (row.response,)
+        case Comparison():
+            return (row.chosen, row.rejected)
+        case Ranking():
+            return row.responses
+    return ()
+
+
+# ------------------------------------------------------------------------------------------------ between the rows
+
+
+def content(row: Row) -> Hashable:
+    """All that a row says, without where it stood: equal for repeated rows only."""
+    match row:
+        case Text():
+            return row.text
+        case Demonstration():
+            return row.prompt, row.response
+        case Comparison():
+            return row.prompt, row.chosen, row.rejected, row.margin
+        case Ranking():
+            return row.prompt, row.responses, row.ranks
+        case Rating():
+            return row.prompt, row.response, tuple(row.scores.items()), row.labeller
+        case Verdict():
+            return row.prompt, row.response, row.label
+        case PromptRow():
+            return row.prompt, repr(row.columns) if row.columns else ""
+
+
+def duplicates(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    """(where it stood first, where it stands again) of every row that repeats an earlier one."""
+    first: dict[Hashable, str] = {}
+    found: list[tuple[str, str]] = []
+    for row in rows:
+        key = content(row)
+        if key in first:
+            found.append((first[key], row.where))
+        else:
+            first[key] = row.where
+    return tuple(found)
+
+
+def normalise(text: str) -> str:
+    """Letters and digits only, lower case: what two spellings of one prompt have in common.
+
+    Composed and decomposed letters, full-width and half-width ones count as equal (NFKC). A text without any letter or
+    digit is its own normal form, so that `???` and `!!!` stay two prompts.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _NOT_LETTER_OR_DIGIT.sub("", text.lower()) or text.strip()
+
+
+def prompt_key(row: Row) -> str:
+    """What decides on which side of a split a row falls: the normalised prompt, or the text where there is no prompt.
+
+    Of a conversation it is the beginning only, up to the first user turn: later states of one dialogue contain its
+    earlier answers, so they must stay on one side.
+    """
+    return normalise(row.text) if isinstance(row, Text) else _prompt_key(row.prompt)
+
+
+def _prompt_key(prompt: Prompt) -> str:
+    turns = prompt.turns
+    opening = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns) - 1)
+    return normalise("\n".join(turn.content for turn in turns[: opening + 1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """Prompts (by `prompt_key`) that two sets of rows have in common."""
+
+    prompts: int
+    """Different prompts that both sides have."""
+    rows: tuple[int, int]
+    """Rows with such a prompt, on the first and on the second side."""
+    examples: tuple[tuple[str, str], ...]
+    """Up to five pairs of places, (first side, second side)."""
+
+
+def overlap(first: Sequence[Row], second: Sequence[Row]) -> Overlap:
+    """What two sets of rows (training and held-out, say) share: a model that saw one has seen part of the other."""
+    return overlap_of_keys(keyed(first), keyed(second))
+
+
+def keyed(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(prompt key, where) of each row, for `overlap_of_keys`."""
+    return [(prompt_key(row), row.where) for row in rows]
+
+
+def overlap_of_keys(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> Overlap:
+    """`overlap` of rows whose keys are known already."""
+    where_first: dict[str, str] = {}
+    for key, where in first:
+        where_first.setdefault(key, where)
+    where_second: dict[str, str] = {}
+    for key, where in second:
+        where_second.setdefault(key, where)
+    shared = [key for key in where_first if key in where_second]
+    common = set(shared)
+    return Overlap(
+        prompts=len(shared),
+        rows=(sum(key in common for key, _ in first), sum(key in common for key, _ in second)),
+        examples=tuple((where_first[key], where_second[key]) for key in shared[:5]),
+    )

@@ -1,0 +1,216 @@
+"""From one kind of record to another, where nothing that the target holds is made up.
+
+| from | to | how |
+|---|---|---|
+| ranking | comparison | every pair on different places (N2.2); equal answers give no pair |
+| comparison | ranking | two answers, places 1 and 2; a margin becomes the column `margin` |
+| rating | ranking | the answers that one labeller gave one prompt, by the aspect `score` (or the only aspect) |
+| rating | comparison | by way of rankings |
+| ranking | rating | where the file gave scores beside the order |
+| demonstration, comparison, ranking, rating, verdict | prompt | each different prompt once |
+| comparison, ranking | demonstration | the best answer (of several best, the first) |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from plaudit.data.clean import NO_PAIR, SAME_ANSWERS
+from plaudit.data.formats import places
+from plaudit.records.text import (
+    Comparison,
+    Demonstration,
+    Kind,
+    Prompt,
+    PromptRow,
+    Ranking,
+    Rating,
+    Row,
+)
+from plaudit.runs.errors import UserError
+
+ONE_ANSWER = "with the only rated answer of the prompt"
+SEEN_PROMPT = "with a prompt that came before"
+NO_SCORES = "with an order of the answers but no scores"
+
+
+def convert(
+    rows: Sequence[Row], found: Kind, wanted: Kind, *, source: str = "the rows"
+) -> tuple[list[Row], Counter[str]]:
+    """Rows of kind `found` as rows of kind `wanted`, and how many were left out for which reason.
+
+    Raises UserError where that would need what the rows don't say, or where nothing is left.
+    """
+    dropped: Counter[str] = Counter()
+    if found is wanted:
+        return list(rows), dropped
+    if wanted not in serves(found):
+        can = ", ".join(kind.value for kind in (found, *serves(found)))
+        could = ", ".join(kind.value for kind in Kind if wanted in (kind, *serves(kind)))
+        raise UserError(
+            f"{source} holds {found.value} rows; they can't become {wanted.value} rows.\n"
+            f"  these rows can serve as: {can}\n  kinds that can serve as {wanted.value}: {could}"
+        )
+    converted = list(_CONVERTERS[found, wanted](rows, dropped))
+    if rows and not converted:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise UserError(f"{source}: none of the {len(rows)} {found.value} rows gives a {wanted.value} row: {reasons}.")
+    return converted, dropped
+
+
+def serves(found: Kind) -> tuple[Kind, ...]:
+    """The other kinds that rows of this kind can become."""
+    return tuple(wanted for kind, wanted in _CONVERTERS if kind is found)
+
+
+def serves_rows(rows: Sequence[Row], found: Kind) -> tuple[Kind, ...]:
+    """`serves`, less the kinds that need scores which none of these rows has."""
+    lacking: set[Kind] = set()
+    if found is Kind.RATING and not _one_aspect(rows):
+        lacking = {Kind.RANKING, Kind.COMPARISON}
+    if found is Kind.RANKING and not any(_scores_of(r.columns, 0) for r in rows if isinstance(r, Ranking)):
+        lacking = {Kind.RATING}
+    return tuple(kind for kind in serves(found) if kind not in lacking)
+
+
+def comparisons_of_ranking(row: Ranking, dropped: Counter[str]) -> Iterator[Comparison]:
+    """All pairs of answers on different places, best answers first; at most C(K, 2) of them (N2.2)."""
+    order = sorted(range(len(row.ranks)), key=row.ranks.__getitem__)
+    for better, worse in combinations(order, 2):
+        if row.ranks[better] == row.ranks[worse]:
+            continue
+        chosen, rejected = row.responses[better], row.responses[worse]
+        if chosen.strip() == rejected.strip():
+            dropped[SAME_ANSWERS] += 1
+        else:
+            yield Comparison(prompt=row.prompt, chosen=chosen, rejected=rejected, where=row.where)
+
+
+def _rankings_to_comparisons(rows: Sequence[Ranking], dropped: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        if len(set(row.ranks)) < 2:
+            dropped[NO_PAIR] += 1
+        yield from comparisons_of_ranking(row, dropped)
+
+
+def _comparisons_to_rankings(rows: Sequence[Comparison], dropped: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        columns = {"margin": row.margin} if row.margin else {}
+        answers = (row.chosen, row.rejected)
+        yield Ranking(prompt=row.prompt, responses=answers, ranks=(1, 2), columns=columns, where=row.where)
+
+
+def _ratings_to_rankings(rows: Sequence[Rating], dropped: Counter[str]) -> Iterator[Row]:
+    """Labellers' scales differ (N2.3), so only one labeller's ratings of a prompt are put in order."""
+    aspect = _ranking_aspect(rows)
+    groups: dict[tuple[Prompt, str], list[Rating]] = {}
+    for row in rows:
+        if aspect in row.scores:
+            groups.setdefault((row.prompt, row.labeller), []).append(row)
+        else:
+            dropped[f"without a number for {aspect}"] += 1
+    for (prompt, _), group in groups.items():
+        if len(group) < 2:
+            dropped[ONE_ANSWER] += 1
+            continue
+        scores = tuple(row.scores[aspect] for row in group)
+        yield Ranking(
+            prompt=prompt,
+            responses=tuple(row.response for row in group),
+            ranks=places([-score for score in scores]),
+            columns={"response_score": scores},
+            where=group[0].where,
+        )
+
+
+def _one_aspect(rows: Iterable[Any]) -> str:
+    """The aspect that orders answers: `score`, or the only one there is; empty = none does."""
+    aspects = dict.fromkeys(aspect for row in rows for aspect in row.scores)
+    if "score" in aspects:
+        return "score"
+    return next(iter(aspects)) if len(aspects) == 1 else ""
+
+
+def _ranking_aspect(rows: Sequence[Rating]) -> str:
+    aspect = _one_aspect(rows)
+    if aspect:
+        return aspect
+    names = ", ".join(dict.fromkeys(name for row in rows for name in row.scores))
+    raise UserError(
+        f"ratings by several aspects ({names}) give no one order of the answers: "
+        "an order needs a `score`. Train on the ratings themselves, or write the aspect that counts as `score`."
+    )
+
+
+def _ratings_to_comparisons(rows: Sequence[Rating], dropped: Counter[str]) -> Iterator[Row]:
+    rankings = [row for row in _ratings_to_rankings(rows, dropped) if isinstance(row, Ranking)]
+    return _rankings_to_comparisons(rankings, dropped)
+
+
+def _rankings_to_ratings(rows: Sequence[Ranking], dropped: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        scores = [_scores_of(row.columns, index) for index in range(len(row.responses))]
+        if not all(scores):
+            dropped[NO_SCORES] += 1
+            continue
+        labellers = row.columns.get("response_labeller") or [None] * len(scores)
+        for response, aspects, labeller in zip(row.responses, scores, labellers, strict=True):
+            name = "" if labeller is None else str(labeller)
+            yield Rating(prompt=row.prompt, response=response, scores=aspects, labeller=name, where=row.where)
+
+
+def _scores_of(columns: Mapping[str, Any], index: int) -> dict[str, float]:
+    """The numbers that the file gave answer `index` of a ranking (kept as `response_score`, `response_scores`)."""
+    found: dict[str, Any] = {}
+    if "response_scores" in columns and isinstance(columns["response_scores"][index], Mapping):
+        found.update(columns["response_scores"][index])
+    if "response_score" in columns:
+        found["score"] = columns["response_score"][index]
+    return {aspect: float(x) for aspect, x in found.items() if isinstance(x, int | float) and not isinstance(x, bool)}
+
+
+def _rows_to_prompts(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Row]:
+    for row in once_a_prompt(rows, dropped):
+        columns = row.columns if isinstance(row, Ranking) else {}
+        yield PromptRow(prompt=row.prompt, columns=columns, where=row.where)
+
+
+def once_a_prompt(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Any]:
+    """The first row of each prompt: a prompt that was answered or judged often is still one prompt."""
+    seen: set[Prompt] = set()
+    for row in rows:
+        if row.prompt in seen:
+            dropped[SEEN_PROMPT] += 1
+            continue
+        seen.add(row.prompt)
+        yield row
+
+
+def _comparisons_to_demonstrations(rows: Sequence[Comparison], dropped: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        yield Demonstration(prompt=row.prompt, response=row.chosen, where=row.where)
+
+
+def _rankings_to_demonstrations(rows: Sequence[Ranking], dropped: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        best = row.ranks.index(min(row.ranks))
+        yield Demonstration(prompt=row.prompt, response=row.responses[best], where=row.where)
+
+
+_CONVERTERS: dict[tuple[Kind, Kind], Callable[[Any, Counter[str]], Iterator[Row]]] = {
+    (Kind.RANKING, Kind.COMPARISON): _rankings_to_comparisons,
+    (Kind.RANKING, Kind.RATING): _rankings_to_ratings,
+    (Kind.RANKING, Kind.DEMONSTRATION): _rankings_to_demonstrations,
+    (Kind.RANKING, Kind.PROMPT): _rows_to_prompts,
+    (Kind.COMPARISON, Kind.RANKING): _comparisons_to_rankings,
+    (Kind.COMPARISON, Kind.DEMONSTRATION): _comparisons_to_demonstrations,
+    (Kind.COMPARISON, Kind.PROMPT): _rows_to_prompts,
+    (Kind.RATING, Kind.RANKING): _ratings_to_rankings,
+    (Kind.RATING, Kind.COMPARISON): _ratings_to_comparisons,
+    (Kind.RATING, Kind.PROMPT): _rows_to_prompts,
+    (Kind.DEMONSTRATION, Kind.PROMPT): _rows_to_prompts,
+    (Kind.VERDICT, Kind.PROMPT): _rows_to_prompts,
+}

@@ -1,0 +1,429 @@
+"""From a raw row (the dict that a file gave) to a record. The columns of each kind are told in `kinds`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS, Raw
+from plaudit.data.turns import (
+    RowError,
+    chat_prompt,
+    is_message,
+    is_transcript,
+    parse_message,
+    parse_messages,
+    split_texts,
+    split_turns,
+    transcript_answer,
+    transcript_prompt,
+    type_name,
+)
+from plaudit.records.text import (
+    Comparison,
+    Demonstration,
+    Form,
+    Kind,
+    Message,
+    Prompt,
+    PromptRow,
+    Ranking,
+    Rating,
+    Row,
+    Text,
+    Verdict,
+)
+
+_RANKING_COLUMNS = ("responses", "ranks", "best")
+
+
+def parse(raw: Raw, kind: Kind, where: str = "") -> tuple[Row, ...]:
+    """One raw row -> its records (several where one row holds the ratings of several answers).
+
+    Raises RowError (column and reason) for a bad row, RowDropped for one that is left out by rule.
+    """
+    return _PARSERS[kind](raw, where)
+
+
+def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
+    """The prompt of a row of any kind, with all columns that are not the prompt itself, for reward functions."""
+    own: tuple[str, ...] = ()
+    if kind is Kind.COMPARISON and not _has_prompt(raw):
+        prompt = _parse_comparison(raw, where)[0].prompt
+    elif kind is Kind.DEMONSTRATION and _turns_column(raw):
+        prompt, own = _parse_demonstration(raw, where)[0].prompt, (_turns_column(raw),)
+    else:
+        prompt = parse_prompt(raw)[0]
+    return PromptRow(prompt=prompt, columns=_other_columns(raw, own), where=where)
+
+
+def _other_columns(raw: Raw, own: Sequence[str]) -> dict[str, Any]:
+    """What is neither the prompt nor `own`, for reward functions."""
+    taken = (*_prompt_columns(raw), *own)
+    columns = {column: value for column, value in raw.items() if column not in taken}
+    if "solution" in columns:
+        _check_solution(columns["solution"])
+    return columns
+
+
+def _check_solution(value: Any) -> None:
+    """`solution` is one string or several (N3.14): an absent one would silently score as the empty string."""
+    if isinstance(value, str):
+        return
+    if not isinstance(value, Sequence):
+        raise RowError("solution", f"must be a string or a list of strings, not {type_name(value)}")
+    if not value:
+        raise RowError("solution", "the list of solutions is empty")
+    for item in value:
+        if not isinstance(item, str):
+            raise RowError("solution", f"the list must hold strings, not {type_name(item)}")
+
+
+def parse_prompt(raw: Raw) -> tuple[Prompt, bool]:
+    """The prompt of a row, and whether it was written as an HH transcript (so that its answer is a continuation)."""
+    if _rendered(raw):
+        return _rendered_prompt(raw), False
+    context = next((c for c in CONTEXTS if raw.get(c)), None)
+    if context:
+        return _prompt_in_context(raw, context), False
+    column = next((c for c in QUESTIONS if raw.get(c) is not None), None)
+    if column:
+        return _written_prompt(raw, column)
+    if raw.get("messages") is not None:
+        return chat_prompt(parse_messages(raw["messages"], "messages"), "messages"), False
+    if "role" in raw and "content" in raw:
+        return chat_prompt((parse_message(raw, "role"),), "content"), False
+    present = next((c for c in QUESTIONS if c in raw), None)
+    raise RowError(present or "prompt", "is null" if present else "is missing")
+
+
+def _prompt_columns(raw: Raw) -> tuple[str, ...]:
+    """The columns that `parse_prompt` makes the prompt of."""
+    if raw.get("prompt_rendered"):
+        written = ("prompt",) if raw.get("prompt") is not None else ("role", "content")
+        return ("prompt_rendered", *written)
+    context = next((c for c in CONTEXTS if raw.get(c)), None)
+    if context:
+        return ("prompt_rendered", context, "prompt")
+    for column in QUESTIONS:
+        if raw.get(column) is not None:
+            return ("prompt_rendered", column, *(("input",) if isinstance(raw[column], str) else ()))
+    return (
+        ("prompt_rendered", "messages") if raw.get("messages") is not None else ("prompt_rendered", "role", "content")
+    )
+
+
+def _has_prompt(raw: Raw) -> bool:
+    return any(raw.get(c) is not None for c in (*CONTEXTS, *QUESTIONS, "messages", "role"))
+
+
+def _rendered(raw: Raw) -> bool:
+    value = raw.get("prompt_rendered")
+    if value is not None and not isinstance(value, bool):
+        raise RowError("prompt_rendered", f"must be true or false, not {type_name(value)}")
+    return bool(value)
+
+
+def _rendered_prompt(raw: Raw) -> Prompt:
+    column = "prompt" if raw.get("prompt") is not None else "content"
+    text = raw.get(column)
+    if not isinstance(text, str):
+        raise RowError(column, f"a rendered prompt (`prompt_rendered: true`) must be a string, not {type_name(text)}")
+    return Prompt.of_text(_not_blank(text, column), Form.RENDERED)
+
+
+def _written_prompt(raw: Raw, column: str) -> tuple[Prompt, bool]:
+    value = raw[column]
+    if is_message(value):
+        return chat_prompt((parse_message(value, column),), column), False
+    if isinstance(value, list):
+        return chat_prompt(parse_messages(value, column), column), False
+    if not isinstance(value, str):
+        raise RowError(column, f"must be a string or a list of messages, not {type_name(value)}")
+    if is_transcript(value):
+        return transcript_prompt(value, column), True
+    extra = raw.get("input")
+    if extra is not None and not isinstance(extra, str):
+        raise RowError("input", f"must be a string, not {type_name(extra)}")
+    text = f"{value}\n\n{extra}" if extra and extra.strip() else value
+    return Prompt.of_text(_not_blank(text, column)), False
+
+
+def _not_blank(text: str, column: str) -> str:
+    if not text or text.isspace():
+        raise RowError(column, "the prompt is empty")
+    return text
+
+
+def _prompt_in_context(raw: Raw, context: str) -> Prompt:
+    """`conversations` are the turns so far; a `prompt` beside them is their last user turn, or the one that follows."""
+    turns = parse_messages(raw[context], context)
+    last = raw.get("prompt")
+    if last is None or (turns[-1].role == "user" and turns[-1].content == last):
+        return chat_prompt(turns, context)
+    if not isinstance(last, str):
+        raise RowError("prompt", f"beside `{context}` it must be a string, not {type_name(last)}")
+    if turns[-1].role == "user":
+        raise RowError("prompt", f"is not the last user turn of `{context}`")
+    return chat_prompt((*turns, Message(role="user", content=last)), "prompt")
+
+
+def parse_answer(value: Any, column: str, continues_transcript: bool = False) -> str:
+    """An answer: a string, one assistant message, or a list of exactly one."""
+    if isinstance(value, str):
+        return transcript_answer(value) if continues_transcript else value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if is_message(value):
+        message = parse_message(value, column)
+        if message.role != "assistant":
+            raise RowError(column, f"an answer must be the assistant's turn, not the {message.role}'s")
+        return message.content
+    if isinstance(value, list):
+        raise RowError(column, f"must be a string or one assistant message, not a list of {len(value)}")
+    raise RowError(column, f"must be a string or a message, not {type_name(value)}" if value is not None else "is null")
+
+
+def _parse_text(raw: Raw, where: str) -> tuple[Row, ...]:
+    return (Text(text=_string(raw, "text"), where=where),)
+
+
+def _parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
+    return (prompt_row(raw, Kind.PROMPT, where),)
+
+
+def _turns_column(raw: Raw) -> str:
+    """The column whose turns hold the answer too; empty where the answer has a column of its own."""
+    if any(raw.get(c) is not None for c in ANSWERS):
+        return ""
+    return next((c for c in (*CONTEXTS, "messages") if raw.get(c) is not None), "")
+
+
+def _parse_demonstration(raw: Raw, where: str) -> tuple[Demonstration, ...]:
+    column = _turns_column(raw)
+    if not column:
+        prompt, response, _ = _prompt_and_answer(raw)
+        return (Demonstration(prompt=prompt, response=response, where=where),)
+    turns = parse_messages(raw[column], column)
+    if turns[-1].role != "assistant":
+        raise RowError(column, f"the last turn of a demonstration must be the assistant's, not the {turns[-1].role}'s")
+    return (Demonstration(prompt=chat_prompt(turns[:-1], column), response=turns[-1].content, where=where),)
+
+
+def _prompt_and_answer(raw: Raw) -> tuple[Prompt, str, str]:
+    """Prompt, answer, and the answer's column."""
+    prompt, transcript = parse_prompt(raw)
+    column = next((c for c in ANSWERS if raw.get(c) is not None), None)
+    if column is None:
+        named = next((c for c in ANSWERS if c in raw), None)
+        raise RowError(named or "response", "is null" if named else "is missing")
+    return prompt, parse_answer(raw[column], column, transcript), column
+
+
+def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
+    chosen, rejected = _present(raw, "chosen"), _present(raw, "rejected")
+    if _whole_conversations(chosen, rejected):
+        prompt, chosen, rejected = split_turns(parse_messages(chosen, "chosen"), parse_messages(rejected, "rejected"))
+    elif _has_prompt(raw) and not (is_transcript(chosen) and is_transcript(rejected)):
+        prompt, transcript = parse_prompt(raw)
+        chosen = parse_answer(chosen, "chosen", transcript)
+        rejected = parse_answer(rejected, "rejected", transcript)
+    else:
+        for column, value in (("chosen", chosen), ("rejected", rejected)):
+            if not isinstance(value, str):
+                reason = f"without a prompt column it must be a whole text or conversation, not {type_name(value)}"
+                raise RowError(column, reason)
+        prompt, chosen, rejected = split_texts(chosen, rejected)
+    margin = 0.0 if raw.get("margin") is None else _number(raw["margin"], "margin")
+    if margin < 0:
+        raise RowError("margin", f"must not be negative, it is {margin:g}")
+    return (Comparison(prompt=prompt, chosen=chosen, rejected=rejected, margin=margin, where=where),)
+
+
+def _whole_conversations(chosen: Any, rejected: Any) -> bool:
+    return isinstance(chosen, list) and isinstance(rejected, list) and (len(chosen) > 1 or len(rejected) > 1)
+
+
+def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
+    prompt, transcript = parse_prompt(raw)
+    responses = _responses(raw)
+    if isinstance(responses[0], Mapping) and not is_message(responses[0]):
+        texts, extras = _described(responses, transcript)
+        ranks = _given_ranks(raw, texts) or _ranks_of_described(responses)
+    else:
+        texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
+        extras = {}
+        ranks = _given_ranks(raw, texts)
+    if ranks is None:
+        raise RowError("ranks", "`ranks` or `best` is missing")
+    columns = {**_other_columns(raw, _RANKING_COLUMNS), **extras}
+    return (Ranking(prompt=prompt, responses=texts, ranks=ranks, columns=columns, where=where),)
+
+
+def _responses(raw: Raw) -> list[Any]:
+    responses = _present(raw, "responses")
+    if not isinstance(responses, list):
+        raise RowError("responses", f"must be a list, not {type_name(responses)}")
+    if not responses:
+        raise RowError("responses", "the list is empty")
+    return responses
+
+
+def _described(responses: list[Any], transcript: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """`[{text, ...}]` -> the texts, and what else is said of each, column-wise as `response_<name>` (None = absent)."""
+    names: dict[str, None] = {}
+    for index, item in enumerate(responses):
+        if not isinstance(item, Mapping) or not isinstance(item.get("text"), str):
+            raise RowError("responses", f"item {index} (counted from 0) has no `text` string")
+        names.update(dict.fromkeys(item))
+    names.pop("text")
+    extras = {f"response_{name}": tuple(item.get(name) for item in responses) for name in names}
+    return tuple(parse_answer(item["text"], "responses", transcript) for item in responses), extras
+
+
+def _given_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+    if raw.get("ranks") is not None:
+        ranks = raw["ranks"]
+        if not isinstance(ranks, list) or len(ranks) != len(texts):
+            found = f"{len(ranks)} ranks" if isinstance(ranks, list) else type_name(ranks)
+            raise RowError("ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {found}")
+        return places([_integer(rank, "ranks") for rank in ranks])
+    if raw.get("best") is None:
+        return None
+    best = _integer(raw["best"], "best")
+    if not 0 <= best < len(texts):
+        raise RowError("best", f"is {best}, but the {len(texts)} responses are numbered from 0 to {len(texts) - 1}")
+    return tuple(1 if index == best else 2 for index in range(len(texts)))
+
+
+def _ranks_of_described(responses: list[Any]) -> tuple[int, ...]:
+    by_rank = _all_numbers(responses, "rank")
+    by_score = _all_numbers(responses, "score")
+    if by_rank is None and by_score is None:
+        raise RowError("responses", "every response needs a `score` (higher is better) or a `rank` (lower is better)")
+    if by_rank is None:
+        return places([-score for score in by_score or ()])
+    if by_score is not None:
+        _check_agreement(by_rank, by_score)
+    return places(by_rank)
+
+
+def _all_numbers(responses: list[Any], name: str) -> list[float] | None:
+    values = [item.get(name) for item in responses]
+    if all(value is None for value in values):
+        return None
+    for index, value in enumerate(values):
+        if value is None:
+            raise RowError("responses", f"item {index} (counted from 0) has no `{name}`, while others have one")
+    return [_number(value, f"responses.{name}") for value in values]
+
+
+def _check_agreement(ranks: list[float], scores: list[float]) -> None:
+    for i, (rank, score) in enumerate(zip(ranks, scores, strict=True)):
+        for j in range(i):
+            if (rank - ranks[j]) * (score - scores[j]) > 0:
+                reason = f"`rank` (lower is better) and `score` (higher is better) disagree on items {j} and {i}"
+                raise RowError("responses", reason)
+
+
+def places(values: Sequence[float]) -> tuple[int, ...]:
+    """Lower is better -> places as in a race: 1 = best, ties share a place, the next place is skipped (1, 1, 3)."""
+    ordered = sorted(values)
+    first: dict[float, int] = {}
+    for place, value in enumerate(ordered, 1):
+        first.setdefault(value, place)
+    return tuple(first[value] for value in values)
+
+
+def _parse_rating(raw: Raw, where: str) -> tuple[Rating, ...]:
+    if raw.get("responses") is not None and all(raw.get(c) is None for c in ANSWERS):
+        return _parse_ratings(raw, where)
+    prompt, response, _ = _prompt_and_answer(raw)
+    rating = Rating(prompt=prompt, response=response, scores=_scores(raw), labeller=_labeller(raw), where=where)
+    return (rating,)
+
+
+def _parse_ratings(raw: Raw, where: str) -> tuple[Rating, ...]:
+    prompt, transcript = parse_prompt(raw)
+    responses = _responses(raw)
+    texts, _ = _described(responses, transcript)
+    return tuple(
+        Rating(prompt=prompt, response=text, scores=_scores(item), labeller=_labeller(item), where=where)
+        for text, item in zip(texts, responses, strict=True)
+    )
+
+
+def _scores(item: Mapping[str, Any]) -> dict[str, float]:
+    """`scores {aspect: x}` (null = not rated) and `score`, which is the aspect called `score`."""
+    scores: dict[str, float] = {}
+    aspects = item.get("scores")
+    if aspects is not None:
+        if not isinstance(aspects, Mapping):
+            raise RowError("scores", f"must be an object {{aspect: number}}, not {type_name(aspects)}")
+        scores = {name: _number(value, f"scores.{name}") for name, value in aspects.items() if value is not None}
+    if item.get("score") is not None:
+        scores["score"] = _number(item["score"], "score")
+    if not scores:
+        raise RowError("score", "neither `score` nor any of `scores` has a number")
+    return scores
+
+
+def _labeller(item: Mapping[str, Any]) -> str:
+    value = item.get("labeller")
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RowError("labeller", f"must be a name or a whole number, not {type_name(value)}")
+    return str(value)
+
+
+def _parse_verdict(raw: Raw, where: str) -> tuple[Verdict, ...]:
+    prompt, response, _ = _prompt_and_answer(raw)
+    label = _present(raw, "label")
+    if not isinstance(label, bool) and not (isinstance(label, int) and label in (0, 1)):
+        raise RowError("label", f"must be true or false (or 1 or 0), not {label!r:.40}")
+    return (Verdict(prompt=prompt, response=response, label=bool(label), where=where),)
+
+
+def _present(raw: Raw, column: str) -> Any:
+    if raw.get(column) is None:
+        raise RowError(column, "is null" if column in raw else "is missing")
+    return raw[column]
+
+
+def _string(raw: Raw, column: str) -> str:
+    value = _present(raw, column)
+    if not isinstance(value, str):
+        raise RowError(column, f"must be a string, not {type_name(value)}")
+    return value
+
+
+def _number(value: Any, column: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RowError(column, f"must be a number, not {type_name(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RowError(column, "must be a finite number, not NaN or infinite")
+    return number
+
+
+def _integer(value: Any, column: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        found = value if isinstance(value, float) else type_name(value)
+        raise RowError(column, f"must be a whole number, not {found}")
+    return value
+
+
+_PARSERS: dict[Kind, Callable[[Raw, str], tuple[Row, ...]]] = {
+    Kind.DEMONSTRATION: _parse_demonstration,
+    Kind.TEXT: _parse_text,
+    Kind.COMPARISON: _parse_comparison,
+    Kind.RANKING: _parse_ranking,
+    Kind.RATING: _parse_rating,
+    Kind.VERDICT: _parse_verdict,
+    Kind.PROMPT: _parse_prompt_row,
+}

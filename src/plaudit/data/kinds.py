@@ -1,0 +1,154 @@
+"""Which kind of data a file holds, told by its columns.
+
+| kind | columns |
+|---|---|
+| demonstration | `messages`, `conversations` that end in an answer; or prompt and `completion`, `response`, `output` |
+| text | `text` |
+| comparison | `chosen`, `rejected` [, prompt] [, `margin`]; without a prompt their common beginning is the prompt |
+| ranking | prompt, `responses` and `ranks` (1 = best) or `best` (index); or `responses` [{text, score or rank}] |
+| rating | prompt, an answer, `score` or `scores {aspect: x}`; or `responses` [{text, scores}] |
+| verdict | prompt, an answer, `label` (true = accept) |
+| prompt | a prompt alone; every other column goes to reward functions |
+
+"A prompt" is `prompt` or `instruction` (+ `input`, appended after a blank line), `messages`, `conversation(s)`, or the
+row itself as a bare `{role, content}` message. A prompt string that is a `\\n\\nHuman: ... \\n\\nAssistant:` transcript
+becomes chat turns; one in a row with `prompt_rendered: true` is taken as it is, role tokens and all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plaudit.records.text import Kind
+from plaudit.runs.errors import UserError
+
+Raw = Mapping[str, Any]
+
+NEEDS: dict[Kind, str] = {
+    Kind.DEMONSTRATION: "a prompt and `completion` (or `response`, `output`); or `messages` that end in an answer",
+    Kind.TEXT: "`text`",
+    Kind.COMPARISON: "`chosen` and `rejected`, and a prompt unless the two begin alike",
+    Kind.RANKING: "a prompt, `responses` and `ranks` or `best`; or `responses` as [{text, score}]",
+    Kind.RATING: "a prompt, `response` and `score` or `scores`; or `responses` as [{text, scores}]",
+    Kind.VERDICT: "a prompt, `response` and `label` (true or false)",
+    Kind.PROMPT: "`prompt` (or `instruction`, `messages`, or role + content)",
+}
+
+CONTEXTS = ("conversations", "conversation")
+QUESTIONS = ("prompt", "instruction")
+ANSWERS = ("completion", "response", "output")
+_PROMPT_COLUMNS = (*CONTEXTS, *QUESTIONS, "input", "messages", "role", "content", "prompt_rendered")
+_COMPARISON_COLUMNS = ("chosen", "rejected", "margin")
+_ANSWERED = (*ANSWERS, "score", "scores", "labeller", "label")
+
+
+def samples(raws: Sequence[Raw]) -> dict[str, Any]:
+    """Column -> its first value that says something (not null), over the first 500 rows; None where all are null."""
+    found: dict[str, Any] = {}
+    for raw in raws[:500]:
+        for column, value in raw.items():
+            if found.get(column) is None:
+                found[column] = value
+    return found
+
+
+def candidates(found: Mapping[str, Any]) -> tuple[Kind, ...]:
+    """The kinds that these columns (as `samples` gives them) can mean, most telling columns first."""
+    has = {column for column, value in found.items() if value is not None}
+    kinds: list[Kind] = []
+    if {"chosen", "rejected"} <= has:
+        kinds.append(Kind.COMPARISON)
+    if "responses" in has:
+        kinds += _kind_of_responses(found)
+    message = {"role", "content"} <= has
+    if has.intersection(ANSWERS) and (has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message):
+        kinds += _kinds_of_answer(has)
+    if kinds:
+        return tuple(kinds)
+    dialogues = ("messages",) if has.intersection(QUESTIONS) else (*CONTEXTS, "messages")
+    if any(_ends_in_answer(found.get(column)) for column in dialogues):
+        return (Kind.DEMONSTRATION,)
+    if has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message:
+        return (Kind.PROMPT,)
+    return (Kind.TEXT,) if "text" in has else ()
+
+
+def _kind_of_responses(found: Mapping[str, Any]) -> list[Kind]:
+    if found.get("ranks") is not None or found.get("best") is not None:
+        return [Kind.RANKING]
+    items = found["responses"]
+    first = items[0] if isinstance(items, Sequence) and items else None
+    if not isinstance(first, Mapping):
+        return []
+    if first.get("score") is not None or first.get("rank") is not None:
+        return [Kind.RANKING]
+    return [Kind.RATING] if first.get("scores") is not None else []
+
+
+def _kinds_of_answer(has: set[str]) -> list[Kind]:
+    kinds = [Kind.RATING] if has.intersection(("score", "scores")) else []
+    if "label" in has:
+        kinds.append(Kind.VERDICT)
+    return kinds or [Kind.DEMONSTRATION]
+
+
+def _ends_in_answer(turns: Any) -> bool:
+    last = turns[-1] if isinstance(turns, Sequence) and turns else None
+    role = (last.get("role") or last.get("from")) if isinstance(last, Mapping) else None
+    return role in ("assistant", "gpt")
+
+
+def recognise(found: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source: str = "the rows") -> Kind:
+    """The one kind of a file with these columns (`samples`). Where several fit, one that is `wanted` is taken.
+
+    Raises UserError, with the columns found and what each kind needs, if none fits or the choice is the user's.
+    """
+    kinds = candidates(found)
+    if not kinds:
+        raise UserError(f"{source}: no kind of data is told by the columns {listed(found)}.\n{needs(Kind)}\n{RENAME}")
+    _check_one_of(found, QUESTIONS, source)
+    kind = next((kind for kind in wanted if kind in kinds), kinds[0])
+    if len(kinds) > 1 and kind not in wanted and Kind.PROMPT not in wanted:  # prompts are read alike from all kinds
+        words = " or ".join(k.value for k in kinds)
+        raise UserError(
+            f"{source}: the columns {listed(found)} fit several kinds ({words}). "
+            f"Say which is meant, such as `kind: {kinds[0].value}`."
+        )
+    if kind in (Kind.DEMONSTRATION, Kind.RATING, Kind.VERDICT):
+        _check_one_of(found, ANSWERS, source)
+    return kind
+
+
+RENAME = "If a column has another name, map it: `columns: {its name: plaudit's name}`."
+_COLUMNS_SHOWN = 20
+
+
+def needs(kinds: Sequence[Kind] | type[Kind]) -> str:
+    """One aligned line a kind: what its rows must have."""
+    return "\n".join(f"  {kind.value:<13} needs {NEEDS[kind]}" for kind in kinds)
+
+
+def listed(found: Iterable[str]) -> str:
+    names = list(found)
+    more = f" and {len(names) - _COLUMNS_SHOWN} more" if len(names) > _COLUMNS_SHOWN else ""
+    return ", ".join(names[:_COLUMNS_SHOWN]) + more if names else "(none)"
+
+
+def _check_one_of(found: Mapping[str, Any], names: Sequence[str], source: str) -> None:
+    present = [name for name in names if found.get(name) is not None]
+    if len(present) > 1:
+        raise UserError(
+            f"{source}: {' and '.join(f'`{name}`' for name in present)} mean the same to plaudit; columns found: "
+            f"{listed(found)}. Rename the one that is not meant: `columns: {{{present[-1]}: other_{present[-1]}}}`."
+        )
+
+
+def used_columns(kind: Kind, found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that reading as `kind` looks at. Rankings and prompts keep all: the rest goes to reward functions."""
+    if kind in (Kind.PROMPT, Kind.RANKING):
+        return tuple(found)
+    if kind is Kind.TEXT:
+        return ("text",)
+    own = _COMPARISON_COLUMNS if kind is Kind.COMPARISON else (*_ANSWERED, "responses")
+    return tuple(column for column in found if column in (*_PROMPT_COLUMNS, *own))

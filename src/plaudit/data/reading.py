@@ -1,0 +1,276 @@
+"""Bytes of a file -> raw rows, each with the place it came from. Nothing is repaired in silence.
+
+JSON Lines: blank lines are passed over (counted), a byte-order mark and CRLF are accepted; whatever else is not one
+JSON object a line is a bad row. A JSON list must be sound as a whole. Text must be UTF-8, without NUL and without lone
+surrogates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plaudit.data.turns import RowError, type_name
+from plaudit.runs.errors import UserError
+
+HUB = "hub:"
+BLANK_LINE = "blank"
+
+_BOM = b"\xef\xbb\xbf"
+_SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One row as the source gave it: `raw` is the object, or what is wrong with it, or None for a blank line."""
+
+    where: str
+    raw: Mapping[str, Any] | RowError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source's rows and its fingerprint (sha256 of the file's bytes; of the rows, for a hub name)."""
+
+    items: Iterator[Item]
+    fingerprint: str
+
+
+def open_source(path: str) -> Source:
+    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz) or a hub name (`hub:name[:split]`)."""
+    if path.startswith(HUB):
+        return _open_hub(path)
+    data = _read_bytes(path)
+    fingerprint = hashlib.sha256(data).hexdigest()
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = suffixes[-2:-1] if zipped else suffixes[-1:]
+    if suffix == [".parquet"] and not zipped:
+        return Source(items=_parquet_items(data, path), fingerprint=fingerprint)
+    if suffix not in ([".jsonl"], [".ndjson"], [".json"]):
+        raise UserError(
+            f"{path}: plaudit reads .jsonl, .jsonl.gz, .json (a list), .parquet and hub:name, "
+            f"not {''.join(suffixes) or 'a name without an ending'}. "
+            'Plain text becomes .jsonl with one {"text": "..."} a line.'
+        )
+    text = _unzipped(data, path).removeprefix(_BOM)
+    if suffix == [".json"] and text.lstrip()[:1] == b"[":
+        return Source(items=_list_items(text, path), fingerprint=fingerprint)
+    return Source(items=_line_items(text, path), fingerprint=fingerprint)
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        hint = f"looked in {Path.cwd()}; a hub data set is written hub:name"
+        raise UserError(f"{path}: no such file ({hint}).") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; name the file in it.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read: {error}") from None
+
+
+def _unzipped(data: bytes, path: str) -> bytes:
+    """Gzip is told by its first bytes, so a misnamed file is read rightly. Several members in a row are one text."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    parts: list[bytes] = []
+    while data[:2] == b"\x1f\x8b":
+        member = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(member.decompress(data))
+        except zlib.error as error:
+            raise UserError(f"{path}: the gzip data is damaged: {error}") from None
+        if not member.eof:
+            raise UserError(f"{path}: the gzip data is cut short; copy or download the file again.")
+        data = member.unused_data
+    if data.strip(b"\0"):  # zero bytes are padding, as tar and tapes leave it
+        raise UserError(f"{path}: something that is not gzip follows the gzip data; copy or download the file again.")
+    return b"".join(parts)
+
+
+# --------------------------------------------------------------------------------------------------------- JSON
+
+
+def _line_items(data: bytes, path: str) -> Iterator[Item]:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: is UTF-16; save it as UTF-8.")
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        where = f"{path}:{number}"
+        stripped = line.strip()
+        try:
+            raw = parse_line(stripped) if stripped else None
+        except RowError as error:
+            yield Item(where=where, raw=error)
+        else:
+            yield Item(where=where, raw=raw)
+
+
+def parse_line(line: bytes) -> Mapping[str, Any]:
+    """One line of JSON Lines -> its object. Raises RowError (column `-`) with what is wrong and where in the line."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RowError("-", f"byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8") from None
+    try:
+        raw = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise RowError("-", _syntax_reason(text, error)) from None
+    except (ValueError, RecursionError) as error:
+        raise RowError("-", f"not JSON that can be read: {error}") from None
+    return _sound_row(raw, suspect=_SUSPECT_ESCAPE.search(text) is not None)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise RowError(twice, "stands twice in one object")
+    return found
+
+
+def _syntax_reason(text: str, error: json.JSONDecodeError) -> str:
+    place = f"not valid JSON at character {error.pos + 1}"
+    if "\0" in text:
+        return "holds a NUL byte"
+    if text.endswith(","):
+        return f"{place}: a comma after the object; JSON Lines has none"
+    if _TRAILING_COMMA.match(text.rstrip(), max(text.rfind(",", 0, error.pos + 1), 0)):
+        return f"{place}: a comma before a closing bracket"
+    if text in ("{", "["):
+        return f"{place}: the object must stand on one line (a JSON list is read from a .json file)"
+    return f"{place}: {error.msg}"
+
+
+def _list_items(data: bytes, path: str) -> Iterator[Item]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from None
+    suspect = _SUSPECT_ESCAPE.search(text) is not None
+    line, counted = 1, 0
+    for index, (start, value) in enumerate(_list_values(text, path)):
+        line += text.count("\n", counted, start)
+        counted = start
+        where = f"{path}:{line} (item {index})"
+        try:
+            yield Item(where=where, raw=_sound_row(value, suspect=suspect))
+        except RowError as error:
+            yield Item(where=where, raw=error)
+
+
+def _list_values(text: str, path: str) -> Iterator[tuple[int, Any]]:
+    """(position, value) of each item of a JSON list; item by item, so that each item's line is known."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    position = _skip_blanks(text, text.index("[") + 1)
+    while text[position : position + 1] != "]":
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise _broken_list(path, text, error.pos, _syntax_reason(text, error)) from None
+        except (RowError, ValueError, RecursionError) as error:
+            raise _broken_list(path, text, position, str(error)) from None
+        yield position, value
+        position = _skip_blanks(text, end)
+        if text[position : position + 1] == ",":
+            position = _skip_blanks(text, position + 1)
+        elif text[position : position + 1] != "]":
+            raise _broken_list(path, text, position, "a comma or the closing ] is missing")
+    rest = _skip_blanks(text, position + 1)
+    if rest < len(text):
+        raise _broken_list(path, text, rest, "something follows the list")
+
+
+def _broken_list(path: str, text: str, position: int, reason: str) -> UserError:
+    line = text.count("\n", 0, position) + 1
+    return UserError(f"{path}:{line}: {reason}. A JSON list is read whole or not at all; correct the file.")
+
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    match = _BLANKS.match(text, position)
+    return match.end() if match else position
+
+
+def _sound_row(raw: Any, *, suspect: bool) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise RowError("-", f"a row must be an object {{...}}, not {type_name(raw)}")
+    if suspect:
+        for column, value in raw.items():
+            reason = unsound_text(column) or unsound_text(value)
+            if reason:
+                raise RowError(column.encode("utf-8", "backslashreplace").decode("utf-8"), reason)
+    return raw
+
+
+def unsound_text(value: Any) -> str:
+    """What is wrong with the strings in a value (NUL, lone surrogates), or nothing."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return f"holds a NUL character at position {value.index(chr(0))}"
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return f"holds a lone surrogate \\u{ord(value[error.start]):04x} at position {error.start}"
+        return ""
+    if isinstance(value, Mapping):
+        return next((r for pair in value.items() for r in map(unsound_text, pair) if r), "")
+    if isinstance(value, list):
+        return next((r for r in map(unsound_text, value) if r), "")
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------------- parquet, hub
+
+
+def _parquet_items(data: bytes, path: str) -> Iterator[Item]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise UserError(f"{path}: reading parquet needs pyarrow: pip install pyarrow") from None
+    try:
+        batches = parquet.ParquetFile(arrow.BufferReader(data)).iter_batches()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from _checked(rows, path)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a parquet file that can be read: {error}") from None
+
+
+def _checked(rows: Iterator[dict[str, Any]], name: str) -> Iterator[Item]:
+    for number, row in enumerate(rows, 1):
+        where = f"{name} row {number}"
+        try:
+            yield Item(where=where, raw=_sound_row(row, suspect=True))
+        except RowError as error:
+            yield Item(where=where, raw=error)
+
+
+def _open_hub(path: str) -> Source:
+    """`hub:name` (split `train`) or `hub:name:split`. The one place where `datasets` is imported."""
+    name, _, part = path.removeprefix(HUB).partition(":")
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"{path}: hub names need the package `datasets`: pip install datasets") from None
+    try:
+        rows = list(datasets.load_dataset(name, split=part or "train"))
+    except Exception as error:  # whatever the hub, the network or a loading script raises, the user reads one message
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    lines = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
+    return Source(items=_checked(iter(rows), path), fingerprint=hashlib.sha256(lines.encode()).hexdigest())

@@ -1,0 +1,312 @@
+"""`load`: one data file as rows of the kind that a stage wants, or one message that says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from plaudit.data.clean import count_oddities, drop_useless
+from plaudit.data.convert import convert, once_a_prompt, serves
+from plaudit.data.formats import parse, prompt_row
+from plaudit.data.kinds import NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples, used_columns
+from plaudit.data.reading import BLANK_LINE, Source, open_source
+from plaudit.data.turns import RowDropped, RowError
+from plaudit.records.text import Kind, Row
+from plaudit.runs.errors import UserError
+
+KindName = Literal["auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt"]
+
+RowParser = Callable[[Raw, str], tuple[Row, ...]]
+
+_SHOWN = 3
+_PLACE = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Where a stage's rows come from."""
+
+    path: str
+    """A .jsonl, .jsonl.gz, .json (list) or .parquet file, or hub:name[:split] (needs the package `datasets`)."""
+    kind: KindName = "auto"
+    """What a row teaches; auto tells it by the columns and says which it found."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Other names for columns, {the file's name: plaudit's name}, such as {question: prompt}."""
+    weight: float = 1.0
+    """How often an epoch sees each row of this file: 2 twice, 0.5 every other row, drawn anew (SFT, reward models)."""
+    limit: int = 0
+    """Read this many rows at most (the first ones); 0 = all."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """A row that can't be read stops the run before any model loads (error), or is left out and counted (skip)."""
+    max_bad_fraction: float = 0.01
+    """With skip: the share of bad rows above which the run stops all the same, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that can't be read."""
+
+    where: str
+    """file:line."""
+    column: str
+    """The column at fault; `-` where the line itself is."""
+    reason: str
+
+    def __str__(self) -> str:
+        column = "" if self.column == "-" else f" column `{self.column}`"
+        return f"{self.where}:{column} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Rows of one file, and what was found on the way."""
+
+    rows: tuple[Row, ...]
+    kind_found: Kind
+    """What the file holds; the rows themselves are of the kind that was wanted."""
+    columns: tuple[str, ...]
+    """The file's columns, renamed as asked."""
+    unused: tuple[str, ...]
+    """Columns that no row keeps."""
+    bad: tuple[BadRow, ...]
+    dropped: dict[str, int]
+    """Rows left out by rule, by reason."""
+    counted: dict[str, int]
+    """Rows that are odd but stay, by what is odd (repeats, empty replies, ties); blank lines."""
+    fingerprint: str
+    """sha256 of the file's bytes, in hex."""
+
+    def __str__(self) -> str:
+        """One line for the log: how many rows of what, and what was left out."""
+        notes = [f"{count} {reason}" for reason, count in self.counted.items()]
+        notes += [f"{count} left out {reason}" for reason, count in self.dropped.items()]
+        notes += [f"{len(self.bad)} bad, skipped"] if self.bad else []
+        notes += [f"columns not used: {', '.join(self.unused)}"] if self.unused else []
+        tail = f" ({'; '.join(notes)})" if notes else ""
+        return f"{len(self.rows)} {'row' if len(self.rows) == 1 else 'rows'} from {self.kind_found.value} data{tail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRows:
+    """A file's objects before they become records."""
+
+    raws: tuple[tuple[str, Raw], ...]
+    """(where, object)."""
+    bad: tuple[BadRow, ...]
+    blank_lines: int
+    columns: tuple[str, ...]
+    fingerprint: str
+
+
+def load(config: DataConfig, *kinds: Kind) -> Loaded:
+    """The rows of a file as rows of the kind wanted; where several would do, of the first that the file can serve.
+
+    The file's own kind is told by its columns (or said by `config.kind`) and converted where that makes nothing up
+    (see `convert`). Raises UserError, naming file, line, column and reason, for a bad row (`on_bad_row: error`), for
+    too many of them, for a file without rows, and for a kind that can't serve.
+    """
+    check_config(config)
+    raw = read_raw(config)
+    kind = _kind_of(config, raw, kinds)
+    served = [wanted for wanted in kinds if wanted is kind or wanted in serves(kind)]
+    if not served:
+        raise _cannot_serve(config.path, raw, kind, kinds)
+    wanted = served[0]
+    rows, bad, dropped = parse_all(raw, row_parser(kind, wanted, raw.columns), stop_at=_stop_at(config))
+    _check_bad(config, kind, bad, total=len(raw.raws) + len(raw.bad))
+    read_as = Kind.PROMPT if wanted is Kind.PROMPT else kind
+    if read_as is not kind:
+        rows = list(once_a_prompt(rows, dropped))
+    sound, useless = drop_useless(rows)
+    counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
+    converted, lost = convert(sound, read_as, wanted, source=config.path)
+    kept, useless_after = drop_useless(converted)
+    for reasons in (useless, lost, useless_after):
+        dropped.update(reasons)
+    if not kept:
+        raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
+    return Loaded(
+        rows=kept,
+        kind_found=kind,
+        columns=raw.columns,
+        unused=unused_columns(raw.columns, read_as),
+        bad=tuple(bad),
+        dropped=dict(dropped),
+        counted=counted,
+        fingerprint=raw.fingerprint,
+    )
+
+
+def check_config(config: DataConfig) -> None:
+    """Raises UserError for numbers out of range and renamings that collide."""
+    if config.limit < 0:
+        raise UserError(f"{config.path}: limit must be 0 (all rows) or more, it is {config.limit}")
+    if not 0 <= config.max_bad_fraction <= 1:
+        raise UserError(f"{config.path}: max_bad_fraction must be from 0 to 1, it is {config.max_bad_fraction:g}")
+    if not config.weight > 0:
+        raise UserError(f"{config.path}: weight must be above 0, it is {config.weight:g}")
+    if config.kind != "auto" and config.kind not in [kind.value for kind in Kind]:
+        raise UserError(f"{config.path}: kind is {config.kind!r}; it must be auto, {', '.join(k.value for k in Kind)}")
+    twice = [name for name, count in Counter(config.columns.values()).items() if count > 1]
+    if twice:
+        raise UserError(f"{config.path}: `columns` gives two columns the name `{twice[0]}`")
+
+
+# ------------------------------------------------------------------------------------------------------- raw rows
+
+
+def read_raw(config: DataConfig) -> RawRows:
+    """The file's objects with the columns renamed. Bad lines are collected; with `on_bad_row: error` the first few of
+    them end the reading, so that a message comes early."""
+    source = open_source(config.path)
+    raws, bad, blank_lines = _collect(source, config)
+    if bad and config.on_bad_row == "error":
+        raise _bad_rows(bad, "")
+    if not raws:
+        raise UserError(f"{config.path}: holds no rows." + (f" First bad row: {bad[0]}" if bad else ""))
+    columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
+    if config.columns:
+        raws, columns = _rename(raws, columns, config)
+    return RawRows(
+        raws=tuple(raws), bad=tuple(bad), blank_lines=blank_lines, columns=columns, fingerprint=source.fingerprint
+    )
+
+
+def _collect(source: Source, config: DataConfig) -> tuple[list[tuple[str, Raw]], list[BadRow], int]:
+    raws: list[tuple[str, Raw]] = []
+    bad: list[BadRow] = []
+    blank_lines = 0
+    for item in source.items:
+        if item.raw is None:
+            blank_lines += 1
+        elif isinstance(item.raw, RowError):
+            bad.append(BadRow(where=item.where, column=item.raw.column, reason=item.raw.reason))
+            if len(bad) >= _stop_at(config):
+                break
+        else:
+            raws.append((item.where, item.raw))
+            if len(raws) == config.limit:
+                break
+    return raws, bad, blank_lines
+
+
+def _stop_at(config: DataConfig) -> int | float:
+    return _SHOWN if config.on_bad_row == "error" else float("inf")
+
+
+def _rename(
+    raws: list[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
+) -> tuple[list[tuple[str, Raw]], tuple[str, ...]]:
+    names = config.columns
+    for old, new in names.items():
+        if old not in columns:
+            raise UserError(f"{config.path}: `columns` renames `{old}`, but the columns are {listed(columns)}")
+        if new in columns and new not in names:
+            raise UserError(
+                f"{config.path}: `columns` renames `{old}` to `{new}`, but the file has a column `{new}` already; "
+                f"rename that one too, such as {{{new}: old_{new}}}"
+            )
+    renamed = [(where, {names.get(c, c): value for c, value in raw.items()}) for where, raw in raws]
+    return renamed, tuple(names.get(c, c) for c in columns)
+
+
+# ----------------------------------------------------------------------------------------------------------- rows
+
+
+def _kind_of(config: DataConfig, raw: RawRows, kinds: Sequence[Kind]) -> Kind:
+    if config.kind != "auto":
+        return Kind(config.kind)
+    return recognise(samples([row for _, row in raw.raws]), kinds, source=config.path)
+
+
+def unused_columns(columns: Sequence[str], kind: Kind) -> tuple[str, ...]:
+    """The columns that rows read as `kind` don't keep."""
+    used = used_columns(kind, dict.fromkeys(columns))
+    return tuple(column for column in columns if column not in used)
+
+
+def row_parser(kind: Kind, wanted: Kind, columns: Sequence[str]) -> RowParser:
+    """(raw row, where) -> records. Prompts are read from the raw rows whatever the kind, so that all columns reach the
+    reward functions; a `solution` that some rows have, all must have."""
+    if wanted is not Kind.PROMPT:
+        return lambda raw, where: parse(raw, kind, where)
+    needs_solution = "solution" in columns
+
+    def parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
+        if needs_solution and "solution" not in raw:
+            raise RowError("solution", "is missing, while other rows have it")
+        return (prompt_row(raw, kind, where),)
+
+    return parse_prompt_row
+
+
+def parse_all(
+    raw: RawRows, parser: RowParser, *, stop_at: int | float = float("inf")
+) -> tuple[list[Row], list[BadRow], Counter[str]]:
+    """(rows, bad rows, rows left out by reason); ends early once `stop_at` rows are bad."""
+    rows: list[Row] = []
+    bad = list(raw.bad)
+    dropped: Counter[str] = Counter()
+    for where, row in raw.raws:
+        try:
+            rows += parser(row, where)
+        except RowError as error:
+            bad.append(BadRow(where=where, column=error.column, reason=error.reason))
+            if len(bad) >= stop_at:
+                break
+        except RowDropped as drop:
+            dropped[drop.reason] += 1
+    return rows, sorted(bad, key=_position), dropped
+
+
+def _position(row: BadRow) -> tuple[int, ...]:
+    """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
+    numbers = _PLACE.search(row.where)
+    return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
+
+
+# ------------------------------------------------------------------------------------------------------- messages
+
+
+def _check_bad(config: DataConfig, kind: Kind, bad: Sequence[BadRow], total: int) -> None:
+    if not bad:
+        return
+    if config.on_bad_row == "error":
+        raise _bad_rows(bad, f"\n(The file was read as {kind.value} rows: {NEEDS[kind]}.)")
+    if len(bad) > config.max_bad_fraction * total:
+        shown = "\n".join(f"  {row}" for row in bad[:_SHOWN])
+        raise UserError(
+            f"{config.path}: {len(bad)} of {total} rows are bad, more than max_bad_fraction = "
+            f"{config.max_bad_fraction:g} allows. The first of them:\n{shown}"
+        )
+
+
+def _bad_rows(bad: Sequence[BadRow], note: str) -> UserError:
+    first = str(bad[0])
+    more = "".join(f"\n{row}" for row in bad[1:_SHOWN])
+    return UserError(
+        f"{first}{more}{note}\nCorrect the file (`plaudit data check` lists all such rows), "
+        "or leave them out with `on_bad_row: skip`."
+    )
+
+
+def _cannot_serve(path: str, raw: RawRows, kind: Kind, wanted: Sequence[Kind]) -> UserError:
+    found = samples([row for _, row in raw.raws])
+    others = [k for k in candidates(found) if k is not kind]
+    can = ", ".join(k.value for k in (kind, *others, *serves(kind)))
+    words = " or ".join(k.value for k in wanted)
+    could = [k for k in Kind if k not in wanted and any(w in serves(k) for w in wanted)]
+    return UserError(
+        f"{path}: holds {kind.value} rows, but {words} rows are needed here. Columns: {listed(raw.columns)}.\n"
+        f"This file can serve as: {can}. What would do here:\n{needs([*wanted, *could])}\n"
+        f"{RENAME}"
+    )
+
+
+def _left_out(dropped: Mapping[str, int], bad: Sequence[Any]) -> str:
+    reasons = [f"{count} {reason}" for reason, count in dropped.items()]
+    reasons += [f"{len(bad)} bad"] if bad else []
+    return f"Left out: {', '.join(reasons)}."

@@ -1,0 +1,54 @@
+"""Training and held-out rows, divided by prompt: a row's side depends on its own prompt and the seed, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+from plaudit.data.clean import overlap, prompt_key
+from plaudit.records.text import Row
+from plaudit.runs.errors import UserError
+
+R = TypeVar("R", bound=Row)
+
+
+def split(rows: Sequence[R], held_out_fraction: float, seed: int) -> tuple[tuple[R, ...], tuple[R, ...]]:
+    """(training rows, held-out rows), each in the order given.
+
+    All rows of one prompt (by `clean.prompt_key`) fall on one side, whatever their order and whatever other rows there
+    are, so the fraction (of prompts, in [0, 1)) is met on average only. Raises UserError where one side comes out
+    empty.
+    """
+    if not 0 <= held_out_fraction < 1:
+        raise UserError(f"held_out_fraction must be at least 0 and below 1, it is {held_out_fraction:g}")
+    train: list[R] = []
+    held_out: list[R] = []
+    for row in rows:
+        side = held_out if uniform(prompt_key(row), seed) < held_out_fraction else train
+        side.append(row)
+    if rows and held_out_fraction > 0 and not (train and held_out):
+        prompts = len({prompt_key(row) for row in rows})
+        raise UserError(
+            f"the split leaves one side empty: {len(rows)} rows with {prompts} different prompts, "
+            f"held_out_fraction {held_out_fraction:g}. Give more rows, another fraction or another seed."
+        )
+    return tuple(train), tuple(held_out)
+
+
+def uniform(key: str, seed: int) -> float:
+    """A number in [0, 1) that is a function of key and seed."""
+    digest = hashlib.sha256(f"{seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def check_no_leak(train: Sequence[Row], held_out: Sequence[Row]) -> None:
+    """Raises UserError, naming rows of both sides, if a held-out prompt is also a training prompt."""
+    shared = overlap(train, held_out)
+    if not shared.prompts:
+        return
+    places = "; ".join(f"{first} and {second}" for first, second in shared.examples)
+    raise UserError(
+        f"{shared.prompts} prompts are in the training rows and in the held-out rows "
+        f"({shared.rows[0]} and {shared.rows[1]} rows): {places}. Take them out of one side."
+    )

@@ -1,0 +1,695 @@
+"""The tiny world: plain English questions and answers whose true reward is known, so that every stage has a ceiling.
+
+Real RLHF can't tell how good its stages could have been: nobody knows the true reward, nor how people chose. Here
+all of it is written down in tables that one can read, and the world is small enough to sum over every answer.
+
+**The prompts.** Somebody has an animal, and the animal has a trouble: 20 names x 10 animals x 8 troubles x 4 ways of
+saying it = 6400 prompts, such as
+
+    Anna asks: My cat is hungry. What can I do?
+
+**The answers.** Three short sentences, made of five choices (`Slots`): an opener (kind, plain or cold), an action,
+whom to do it to (the right animal, `it`, or one of two wrong animals), a manner (one of four adverbs, or none), and a
+closing (warm, plain or cold): 3 x 8 x 4 x 5 x 3 = 1440 answers to each prompt, 11 to 17 words each:
+
+    Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well.
+
+**The demonstrator** writes the answers that SFT learns from. Given the prompt it makes the five choices independently,
+each by a softmax of what the choice is worth times `COMPETENCE`: good choices more often than bad ones, and never
+surely. So the entropy of its answers is known: the floor of any model's held-out negative log-likelihood (N1.1).
+
+**The true reward** of any text is the sum of a few terms that `reward_terms` names one by one. Help counts only if it
+is done to the animal that needs it, and not roughly: those are the terms that no sum over single choices can express.
+A sentence that isn't one of this world's costs, and so does a missing, repeated or misplaced one.
+
+**The labeller** sees answers to one prompt, adds Gumbel noise of scale 1 to each true reward and sorts. Its rankings
+are Plackett-Luce, and each pair in them is Bradley-Terry: P(i before j) = sigmoid(r_i - r_j) (N3.1). The best reward
+model agrees with one labelled pair with probability max(P, 1 - P): the ceiling of reward-model accuracy.
+
+**The optimum** of KL-regularised policy search (N4.2) over answers that can be listed is known in closed form:
+pi*(y|x) is proportional to pi_ref(y|x) exp(r(x,y) / beta), with J* = beta log E_ref exp(r / beta).
+
+A worked example:
+
+    >>> prompt = "Anna asks: My cat is hungry. What can I do?"
+    >>> good = "Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well."
+    >>> reward_terms(prompt, good)
+    {'opener': 0.4, 'action': 1.4, 'animal': 0.6, 'manner': 0.2, 'closing': 0.4}
+    >>> round(true_reward([prompt], [good])[0], 3)
+    3.0
+    >>> rough = "Do not worry, Anna. Roughly give the cat some fresh food. Soon all will be well."
+    >>> reward_terms(prompt, rough)
+    {'opener': 0.4, 'action': 1.4, 'animal': 0.6, 'manner': -0.8, 'closing': 0.4, 'spoiled': -1.4}
+    >>> round(true_reward([prompt], [rough])[0], 3)
+    0.6
+    >>> round(pair_probability(3.0, 0.6), 3)  # how often the labeller puts the gentle answer first
+    0.917
+    >>> len(answers(prompt)), round(demo_entropy(prompt), 3)  # how many answers; nats per answer
+    (1440, 6.818)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
+from plaudit.runs.errors import UserError
+
+# --- the words -------------------------------------------------------------------------------------------------------
+
+NAMES = (
+    "Anna", "Ben", "Clara", "David", "Emma", "Fred", "Grace", "Henry", "Ida", "Jack",
+    "Kate", "Leo", "Mary", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tom", "Vera",
+)  # fmt: skip
+
+ANIMALS = ("cat", "dog", "horse", "cow", "sheep", "goat", "pig", "hen", "duck", "rabbit")
+
+TROUBLES = ("hungry", "thirsty", "dirty", "tired", "cold", "hot", "sad", "scared")
+
+PHRASINGS = (
+    "{name} asks: My {animal} is {trouble}. What can I do?",
+    "{name} says: Please help me. The {animal} looks {trouble} today.",
+    "{name} asks: I have a little {animal}. Why is it so {trouble}?",
+    "{name} is here. The poor {animal} is very {trouble}. Please help.",
+)
+
+OPENERS = {"kind": "Do not worry, {name}.", "plain": "Let me think.", "cold": "Why ask me?"}
+
+ACTIONS = {
+    "food": "give {animal} some fresh food",
+    "water": "bring {animal} a bowl of water",
+    "bath": "wash {animal} in a warm bath",
+    "bed": "let {animal} sleep on soft straw",
+    "blanket": "wrap {animal} in a thick blanket",
+    "shade": "lead {animal} into the cool shade",
+    "song": "sing {animal} a happy song",
+    "hug": "hold {animal} close to you",
+}
+
+MANNERS = ("", "gently", "quickly", "quietly", "roughly")
+
+CLOSINGS = {"warm": "Soon all will be well.", "plain": "Come and tell me more.", "cold": "Now go away."}
+
+STORY_STARTS = (
+    "{name} has a {animal}. Today the {animal} is {trouble}.",
+    "{name} and {friend} have a little {animal}. The {animal} looks very {trouble}.",
+    "The {animal} of {name} is {trouble} today.",
+)
+STORY_MIDDLES = ("{friend} says: {advice}", "{name} asks {friend} for help. {friend} says: {advice}")
+STORY_ENDS = (
+    "Soon the {animal} is not {trouble}.",
+    "Now all is well, and {name} is happy.",
+    "The {animal} is happy, and so is {name}.",
+    "{name} and {friend} sing a song.",
+)
+
+# --- what things are worth, in units of the labeller's noise ---------------------------------------------------------
+
+TONE = {"kind": 0.4, "warm": 0.4, "plain": 0.0, "cold": -0.7}
+"""Worth of an opener or a closing."""
+
+CURE, RELIEF, USELESS, HARM = 1.4, 0.7, 0.0, -0.7
+
+ACTION_FIT: Mapping[str, Mapping[str, float]] = {
+    "hungry": {"food": CURE, "water": RELIEF, "bath": HARM, "song": HARM},
+    "thirsty": {"water": CURE, "shade": RELIEF, "blanket": HARM, "song": HARM},
+    "dirty": {"bath": CURE, "water": RELIEF, "bed": HARM, "blanket": HARM},
+    "tired": {"bed": CURE, "blanket": RELIEF, "bath": HARM, "water": HARM},
+    "cold": {"blanket": CURE, "hug": RELIEF, "water": HARM, "shade": HARM},
+    "hot": {"shade": CURE, "water": RELIEF, "blanket": HARM, "hug": HARM},
+    "sad": {"song": CURE, "hug": RELIEF, "bath": HARM, "shade": HARM},
+    "scared": {"hug": CURE, "song": RELIEF, "bath": HARM, "shade": HARM},
+}
+"""What each action does for each trouble; an action that isn't listed is of no use."""
+
+RIGHT_ANIMAL, IT, WRONG_ANIMAL = 0.6, 0.0, -0.9
+
+URGENT = frozenset({"hungry", "thirsty", "cold", "hot"})
+"""Troubles that want a quick hand."""
+TENDER = frozenset({"tired", "sad", "scared"})
+"""Troubles that want quiet, and that haste makes worse."""
+GENTLE, TIMELY, HASTY, ROUGH = 0.2, 0.5, -0.5, -0.8
+
+WRONG_NAME = -0.5
+"""Worth of a kind opener that speaks to somebody else."""
+MISSING = {"opener": -1.0, "advice": -3.0, "closing": -1.0}
+EXTRA = -1.0
+"""Each sentence beyond the first opener, advice and closing: a repetition, or nothing of this world."""
+MISPLACED = -0.5
+LOWEST, HIGHEST = -6.0, 3.3
+"""Bounds of the true reward: nothing counts below LOWEST, and no text is worth more than HIGHEST."""
+
+COMPETENCE = 0.8
+"""The demonstrator's inverse temperature, per unit of worth: 0 picks at random, infinity picks the best."""
+
+_PARTS = ("opener", "advice", "closing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a prompt says: `phrasing` is an index into PHRASINGS."""
+
+    name: str
+    animal: str
+    trouble: str
+    phrasing: int
+
+    @property
+    def prompt(self) -> str:
+        return PHRASINGS[self.phrasing].format(name=self.name, animal=self.animal, trouble=self.trouble)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """The five choices that make an answer; `animal` is the word said, one of ANIMALS or "it"."""
+
+    opener: str
+    action: str
+    animal: str
+    manner: str
+    closing: str
+
+
+Question = str | Sequence[Mapping[str, str]]
+"""A prompt as people write it: a string that contains one of this world's prompts, or messages with role and content.
+The last question of the last message of the user counts."""
+
+
+# --- prompts and answers ---------------------------------------------------------------------------------------------
+
+
+def _prompt_pattern() -> re.Pattern[str]:
+    either = {"name": "|".join(NAMES), "animal": "|".join(ANIMALS), "trouble": "|".join(TROUBLES)}
+    ways = []
+    for i, phrasing in enumerate(PHRASINGS):
+        way = re.escape(phrasing)
+        for slot, words in either.items():
+            way = way.replace(re.escape("{" + slot + "}"), f"(?P<{slot}{i}>{words})")
+        ways.append(way)
+    return re.compile("|".join(ways))
+
+
+_PROMPT = _prompt_pattern()
+
+
+def read_prompt(prompt: Question) -> Case:
+    """The case that a prompt asks about. UserError for a text without a prompt of this world."""
+    text = _last_text(prompt, role="user")
+    found = list(_PROMPT.finditer(text))
+    if not found:
+        raise UserError(
+            f"not a prompt of the tiny world: {text[:80]!r}. plaudit.data.tinyworld only knows the rewards of its own "
+            f"prompts, such as {all_prompts()[0]!r}; give another reward function for other data."
+        )
+    said = {k: v for k, v in found[-1].groupdict().items() if v is not None}
+    phrasing = int(next(iter(said)).removeprefix("name"))
+    return Case(
+        name=said[f"name{phrasing}"],
+        animal=said[f"animal{phrasing}"],
+        trouble=said[f"trouble{phrasing}"],
+        phrasing=phrasing,
+    )
+
+
+@lru_cache(maxsize=1)
+def all_prompts() -> tuple[str, ...]:
+    """Every prompt of the world (6400), in a fixed order, all different."""
+    cases = itertools.product(NAMES, ANIMALS, TROUBLES, range(len(PHRASINGS)))
+    return tuple(Case(name=n, animal=a, trouble=t, phrasing=i).prompt for n, a, t, i in cases)
+
+
+def wrong_animals(animal: str) -> tuple[str, str]:
+    """The two animals that a careless answer to a question about `animal` names: its neighbours in ANIMALS."""
+    place = ANIMALS.index(animal)
+    return ANIMALS[place - 1], ANIMALS[(place + 1) % len(ANIMALS)]
+
+
+def choices(case: Case) -> dict[str, tuple[str, ...]]:
+    """What each slot of an answer to `case` may be, in the order in which answers are listed."""
+    return {
+        "opener": tuple(OPENERS),
+        "action": tuple(ACTIONS),
+        "animal": (case.animal, "it", *wrong_animals(case.animal)),
+        "manner": MANNERS,
+        "closing": tuple(CLOSINGS),
+    }
+
+
+def all_slots(case: Case) -> list[Slots]:
+    """Every slot assignment of an answer to `case` (1440)."""
+    options = choices(case)
+    return [Slots(**dict(zip(options, picked, strict=True))) for picked in itertools.product(*options.values())]
+
+
+def render(prompt: Question, slots: Slots) -> str:
+    """The answer's text."""
+    return _render(read_prompt(prompt), slots)
+
+
+def _render(case: Case, slots: Slots) -> str:
+    advice = _advice(slots.action, slots.animal, slots.manner)
+    return f"{OPENERS[slots.opener].format(name=case.name)} {advice} {CLOSINGS[slots.closing]}"
+
+
+def _advice(action: str, animal: str, manner: str) -> str:
+    whom = animal if animal == "it" else f"the {animal}"
+    words = f"{manner} {ACTIONS[action].format(animal=whom)}.".strip()
+    return words[0].upper() + words[1:]
+
+
+def answers(prompt: Question) -> list[str]:
+    """Every answer that the demonstrator could write to `prompt` (1440, all different), in the order of `all_slots`."""
+    case = read_prompt(prompt)
+    return [_render(case, slots) for slots in all_slots(case)]
+
+
+def parse(prompt: Question, text: str) -> Slots | None:
+    """The only slots that render to `text` (white space around it aside), or None if no answer to `prompt` does."""
+    case = read_prompt(prompt)
+    text = text.strip()
+    first: dict[str, tuple[str, ...]] = {}
+    for part, said in map(_understand, _sentences(text)):
+        first.setdefault(part, said)
+    if set(first) != set(_PARTS):
+        return None
+    action, animal, manner = first["advice"]
+    slots = Slots(opener=first["opener"][0], action=action, animal=animal, manner=manner, closing=first["closing"][0])
+    in_grammar = animal in choices(case)["animal"]
+    return slots if in_grammar and _render(case, slots) == text else None
+
+
+# --- the demonstrator ------------------------------------------------------------------------------------------------
+
+
+def demonstrator(prompt: Question) -> dict[str, dict[str, float]]:
+    """The demonstrator's probability of each choice of each slot; the slots are independent given the prompt."""
+    return _demonstrator(read_prompt(prompt))
+
+
+def _demonstrator(case: Case) -> dict[str, dict[str, float]]:
+    table = {}
+    for slot, options in choices(case).items():
+        weights = [math.exp(COMPETENCE * _worth(case, slot, option)) for option in options]
+        table[slot] = {option: weight / sum(weights) for option, weight in zip(options, weights, strict=True)}
+    return table
+
+
+def demonstrate(prompt: Question, rng: random.Random) -> str:
+    """One answer of the demonstrator."""
+    case = read_prompt(prompt)
+    return _render(case, _demonstrate(case, rng))
+
+
+def _demonstrate(case: Case, rng: random.Random) -> Slots:
+    table = _demonstrator(case)
+    return Slots(**{slot: rng.choices(list(p), weights=list(p.values()))[0] for slot, p in table.items()})
+
+
+def demo_logprob(prompt: Question, text: str) -> float:
+    """The demonstrator's log-probability of a whole answer, in nats; -inf for what it never writes."""
+    slots = parse(prompt, text)
+    if slots is None:
+        return -math.inf
+    return math.fsum(math.log(p[getattr(slots, slot)]) for slot, p in demonstrator(prompt).items())
+
+
+def demo_entropy(prompt: Question) -> float:
+    """Entropy of the demonstrator's answer to `prompt`, in nats per answer: no model's expected negative
+    log-likelihood of a demonstration (its end included) is below this (N1.1)."""
+    return -math.fsum(p * math.log(p) for table in demonstrator(prompt).values() for p in table.values())
+
+
+# --- the true reward -------------------------------------------------------------------------------------------------
+
+
+def _worth(case: Case, slot: str, said: str) -> float:
+    """What one choice is worth by itself, whatever the other choices are."""
+    if slot in ("opener", "closing"):
+        return TONE[said]
+    if slot == "action":
+        return ACTION_FIT[case.trouble].get(said, USELESS)
+    if slot == "animal":
+        return {case.animal: RIGHT_ANIMAL, "it": IT}.get(said, WRONG_ANIMAL)
+    return _manner_worth(case.trouble, said)
+
+
+def _manner_worth(trouble: str, manner: str) -> float:
+    if manner == "quickly":
+        return TIMELY if trouble in URGENT else HASTY if trouble in TENDER else 0.0
+    if manner == "quietly":
+        return TIMELY if trouble in TENDER else 0.0
+    return {"gently": GENTLE, "roughly": ROUGH}.get(manner, 0.0)
+
+
+def _sentences(text: str) -> list[str]:
+    return [s for s in re.split(r"(?<=[.!?])\s+", text.strip()) if s]
+
+
+def _bare(sentence: str) -> str:
+    """The words alone: case, punctuation and spacing don't change what a sentence says."""
+    return " ".join(re.findall(r"[\w']+", sentence.lower()))
+
+
+@lru_cache(maxsize=1)
+def _known_sentences() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The words of each sentence of this world -> (part, what it says)."""
+    known: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for tone, sentence in OPENERS.items():
+        for name in NAMES:
+            known[_bare(sentence.format(name=name))] = ("opener", (tone, name))
+    for action, animal, manner in itertools.product(ACTIONS, (*ANIMALS, "it"), MANNERS):
+        known[_bare(_advice(action, animal, manner))] = ("advice", (action, animal, manner))
+    for tone, sentence in CLOSINGS.items():
+        known[_bare(sentence)] = ("closing", (tone,))
+    return known
+
+
+def _understand(sentence: str) -> tuple[str, tuple[str, ...]]:
+    return _known_sentences().get(_bare(sentence), ("nonsense", ()))
+
+
+def reward_terms(prompt: Question, text: str) -> dict[str, float]:
+    """Why a text is worth what it is worth: named terms whose sum, not below LOWEST, is the true reward.
+
+    The first opener, advice and closing are judged. `spoiled` takes back the good of an action that is done roughly
+    or to the wrong animal; its harm stays. `missing <part>`, `extra` and `misplaced` judge the form of any text.
+    """
+    return _reward_terms(read_prompt(prompt), text)
+
+
+def _reward_terms(case: Case, text: str) -> dict[str, float]:
+    understood = [_understand(sentence) for sentence in _sentences(text)]
+    first: dict[str, tuple[str, ...]] = {}
+    for part, said in understood:
+        if part in _PARTS:
+            first.setdefault(part, said)
+    terms: dict[str, float] = {}
+    if "opener" in first:
+        tone, name = first["opener"]
+        terms["opener"] = WRONG_NAME if tone == "kind" and name != case.name else _worth(case, "opener", tone)
+    if "advice" in first:
+        terms |= _advice_terms(case, *first["advice"])
+    if "closing" in first:
+        terms["closing"] = _worth(case, "closing", first["closing"][0])
+    if "advice" in first and terms["action"] > 0 and (terms["animal"] < 0 or terms["manner"] == ROUGH):
+        terms["spoiled"] = -terms["action"]
+    return terms | _form_terms(list(first), extra=len(understood) - len(first))
+
+
+def _advice_terms(case: Case, action: str, animal: str, manner: str) -> dict[str, float]:
+    said = {"action": action, "animal": animal, "manner": manner}
+    return {slot: _worth(case, slot, word) for slot, word in said.items()}
+
+
+def _form_terms(parts: list[str], *, extra: int) -> dict[str, float]:
+    terms = {f"missing {part}": MISSING[part] for part in _PARTS if part not in parts}
+    if extra:
+        terms["extra"] = EXTRA * extra
+    if parts != [part for part in _PARTS if part in parts]:
+        terms["misplaced"] = MISPLACED
+    return terms
+
+
+def true_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+    """The true reward of each completion, between LOWEST and HIGHEST, in the ecosystem's form of a reward function.
+
+    Give it as `plaudit.data.tinyworld:true_reward`. Prompts and completions are strings or message lists; further
+    columns are ignored. UserError for a prompt that isn't of this world.
+    """
+    pairs = zip(prompts, completions, strict=True)
+    return [_reward(read_prompt(prompt), _last_text(text, role="assistant")) for prompt, text in pairs]
+
+
+def _reward(case: Case, text: str) -> float:
+    return max(LOWEST, math.fsum(_reward_terms(case, text).values()))
+
+
+def _last_text(value: Any, *, role: str) -> str:
+    """A string itself; of messages, the content of the last one of `role` (of the last one, if there is none)."""
+    if isinstance(value, str):
+        return value
+    if not value:
+        return ""
+    said = [message["content"] for message in value if message["role"] == role]
+    return said[-1] if said else value[-1]["content"]
+
+
+# --- the labeller ----------------------------------------------------------------------------------------------------
+
+
+def rank(rewards: Sequence[float], rng: random.Random) -> list[int]:
+    """The labeller's places of answers with these true rewards: 1 = best, no ties.
+
+    Sorting r + Gumbel noise samples a Plackett-Luce ranking: first place is a softmax of the rewards, second place a
+    softmax of those that are left, and so on (N3.4). ValueError for a reward that isn't finite.
+    """
+    _require_finite(rewards)
+    noisy = [reward + _gumbel(rng) for reward in rewards]
+    order = sorted(range(len(noisy)), key=lambda i: -noisy[i])
+    ranks = [0] * len(noisy)
+    for place, i in enumerate(order, start=1):
+        ranks[i] = place
+    return ranks
+
+
+def _require_finite(rewards: Sequence[float]) -> None:
+    for i, reward in enumerate(rewards):
+        if not math.isfinite(reward):
+            raise ValueError(f"reward {i} is {reward}; rewards must be finite")
+
+
+def _gumbel(rng: random.Random) -> float:
+    u = rng.random()
+    while u == 0.0:  # log 0; once in 2^53 draws
+        u = rng.random()
+    return -math.log(-math.log(u))
+
+
+def pair_probability(reward_i: float, reward_j: float) -> float:
+    """How often the labeller puts i before j: sigmoid(r_i - r_j), whatever else it ranks with them (N3.1)."""
+    difference = reward_i - reward_j
+    if difference >= 0:
+        return 1.0 / (1.0 + math.exp(-difference))
+    return math.exp(difference) / (1.0 + math.exp(difference))
+
+
+def bayes_accuracy(pairs: Iterable[tuple[float, float]]) -> float:
+    """The best expected accuracy on the labeller's choices between answers with these true rewards (i, j): the mean
+    of max(P, 1 - P). Equal rewards count one half: no judge can do better. ValueError without pairs."""
+    best = [pair_probability(max(pair), min(pair)) for pair in pairs]
+    if not best:
+        raise ValueError("bayes_accuracy needs at least one pair of rewards")
+    return math.fsum(best) / len(best)
+
+
+def ranking_row(prompt: str, responses: Sequence[str], rng: random.Random) -> dict[str, Any]:
+    """A row of Kind.RANKING: these responses (of any policy), ranked by the labeller."""
+    rewards = true_reward([prompt] * len(responses), responses)
+    return {"prompt": prompt, "responses": list(responses), "ranks": rank(rewards, rng)}
+
+
+# --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
+
+
+def score_distribution(prompt: Question) -> dict[float, float]:
+    """Each true reward that the demonstrator's answers to `prompt` have -> its probability; summed over all answers."""
+    return dict(_score_distribution(read_prompt(prompt).trouble))
+
+
+@lru_cache(maxsize=len(TROUBLES))
+def _score_distribution(trouble: str) -> dict[float, float]:
+    # Names, animals and phrasings change the words of an answer, never its worth: the trouble decides.
+    case = Case(name=NAMES[0], animal=ANIMALS[0], trouble=trouble, phrasing=0)
+    table = _demonstrator(case)
+    total: dict[float, float] = {}
+    for slots in all_slots(case):
+        reward = round(_reward(case, _render(case, slots)), 9)
+        probability = math.prod(p[getattr(slots, slot)] for slot, p in table.items())
+        total[reward] = total.get(reward, 0.0) + probability
+    return total
+
+
+def ceilings(prompts: Sequence[str], kl_coefs: Sequence[float] = (0.3, 0.4, 0.5)) -> dict[str, Any]:
+    """What is known of the demonstrator's answers to these prompts, exactly, each the mean over the prompts.
+
+    entropy_per_answer (nats: the floor of SFT), score_mean, score_std (within a prompt), score_best, bayes_accuracy
+    (of two independent answers to one prompt: the ceiling of the reward model), and, with the demonstrator as the
+    reference, `optimum` by KL coefficient (the ceiling of PPO). UserError without prompts.
+    """
+    if not prompts:
+        raise UserError("the tiny world's ceilings need at least one prompt")
+    counts: dict[str, int] = {}
+    for prompt in prompts:
+        trouble = read_prompt(prompt).trouble
+        counts[trouble] = counts.get(trouble, 0) + 1
+    facts = {trouble: _facts(trouble) for trouble in counts}
+    average = {
+        name: math.fsum(facts[trouble][name] * n for trouble, n in counts.items()) / len(prompts)
+        for name in facts[next(iter(facts))]
+    }
+    optima = {}
+    for kl_coef in kl_coefs:
+        by_trouble = {trouble: _demonstrator_optimum(trouble, kl_coef) for trouble in counts}
+        mean = mean_optimum([by_trouble[trouble] for trouble, n in counts.items() for _ in range(n)])
+        optima[str(kl_coef)] = asdict(mean) | {"gain": mean.gain}
+    return average | {"optimum": optima}
+
+
+def _facts(trouble: str) -> dict[str, float]:
+    distribution = _score_distribution(trouble)
+    prompt = Case(name=NAMES[0], animal=ANIMALS[0], trouble=trouble, phrasing=0).prompt
+    mean = math.fsum(p * r for r, p in distribution.items())
+    pairs = itertools.product(distribution.items(), repeat=2)
+    return {
+        "entropy_per_answer": demo_entropy(prompt),
+        "score_mean": mean,
+        "score_std": math.sqrt(math.fsum(p * (r - mean) ** 2 for r, p in distribution.items())),
+        "score_best": max(distribution),
+        "bayes_accuracy": math.fsum(p * q * pair_probability(max(r, s), min(r, s)) for (r, p), (s, q) in pairs),
+    }
+
+
+def _demonstrator_optimum(trouble: str, kl_coef: float) -> Optimum:
+    distribution = _score_distribution(trouble)
+    return kl_regularised_optimum([math.log(p) for p in distribution.values()], list(distribution), kl_coef)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+FILES = {
+    "demonstrations": "demonstrations.jsonl",
+    "texts": "texts.jsonl",
+    "preference_prompts": "preference_prompts.jsonl",
+    "ppo_prompts": "ppo_prompts.jsonl",
+    "held_out_prompts": "held_out_prompts.jsonl",
+    "held_out_demonstrations": "held_out_demonstrations.jsonl",
+}
+"""What `write_world` writes, beside world.json."""
+
+
+def write_world(
+    folder: str | Path,
+    *,
+    seed: int,
+    demonstrations: int = 6000,
+    preference_prompts: int = 2500,
+    ppo_prompts: int = 1000,
+    held_out: int = 300,
+    texts: int = 3000,
+) -> dict[str, Any]:
+    """Write the world's FILES and world.json into `folder` (made if need be), and return what world.json says.
+
+    demonstrations: rows `{"prompt", "completion"}` on training prompts (all of them once before any comes again).
+    preference_prompts, ppo_prompts: rows `{"prompt"}`, training prompts, disjoint from each other. held_out: rows
+    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference. texts: rows `{"text"}`.
+    world.json: seed, sizes, files, and the `ceilings` on the held-out prompts; `demonstrator_nll` is the
+    demonstrator's own negative log-likelihood per answer of the held-out demonstrations: the floor on that very file.
+    The same arguments write the same bytes. UserError if the world has fewer prompts than asked for.
+    """
+    sizes = {
+        "demonstrations": demonstrations,
+        "texts": texts,
+        "preference_prompts": preference_prompts,
+        "ppo_prompts": ppo_prompts,
+        "held_out": held_out,
+    }
+    prompts = _split_prompts(sizes, seed)
+    train = prompts["train"]
+    answered = [train[i % len(train)] for i in range(demonstrations)]
+    rows = {
+        "demonstrations": _demonstration_rows(answered, _stream(seed, "demonstrations")),
+        "texts": _story_rows(texts, _stream(seed, "texts")),
+        "held_out_demonstrations": _demonstration_rows(prompts["held_out_prompts"], _stream(seed, "held out")),
+        **{
+            name: [{"prompt": p} for p in prompts[name]]
+            for name in ("preference_prompts", "ppo_prompts", "held_out_prompts")
+        },
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, file in FILES.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows[name])
+        (folder / file).write_text("".join(lines), encoding="utf-8", newline="\n")
+    world = _world_facts(sizes, seed, rows)
+    text = json.dumps(world, indent=2, ensure_ascii=False) + "\n"
+    (folder / "world.json").write_text(text, encoding="utf-8", newline="\n")
+    return world
+
+
+def _stream(seed: int, name: str) -> random.Random:
+    """One generator a file, so that the size of one file doesn't change the rows of another."""
+    return random.Random(f"{seed}/{name}")
+
+
+def _split_prompts(sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
+    for name, size in sizes.items():
+        if size < 0:
+            raise UserError(f"the tiny world's {name} is {size}; give 0 or more")
+    if sizes["held_out"] < 1:
+        raise UserError("the tiny world's held_out is 0; its ceilings need at least 1 held-out prompt")
+    prompts = list(all_prompts())
+    wanted = sizes["held_out"] + sizes["preference_prompts"] + sizes["ppo_prompts"]
+    if wanted > len(prompts) or sizes["held_out"] == len(prompts):
+        raise UserError(
+            f"the tiny world has {len(prompts)} prompts; held_out + preference_prompts + ppo_prompts = {wanted} must "
+            "be no more, and held_out must leave some for training"
+        )
+    _stream(seed, "prompts").shuffle(prompts)
+    held_out, train = prompts[: sizes["held_out"]], prompts[sizes["held_out"] :]
+    preference = train[: sizes["preference_prompts"]]
+    ppo = train[len(preference) : len(preference) + sizes["ppo_prompts"]]
+    _stream(seed, "demonstrated prompts").shuffle(train)
+    return {"train": train, "held_out_prompts": held_out, "preference_prompts": preference, "ppo_prompts": ppo}
+
+
+def _demonstration_rows(prompts: Sequence[str], rng: random.Random) -> list[dict[str, str]]:
+    return [{"prompt": prompt, "completion": demonstrate(prompt, rng)} for prompt in prompts]
+
+
+def _story_rows(count: int, rng: random.Random) -> list[dict[str, str]]:
+    return [{"text": _story(rng)} for _ in range(count)]
+
+
+def _story(rng: random.Random) -> str:
+    """A little story in which a friend gives the demonstrator's advice; it never contains a prompt or an answer."""
+    name, friend = rng.sample(NAMES, 2)
+    case = Case(name=name, animal=rng.choice(ANIMALS), trouble=rng.choice(TROUBLES), phrasing=0)
+    said = _demonstrate(case, rng)
+    story = " ".join(rng.choice(part) for part in (STORY_STARTS, STORY_MIDDLES, STORY_ENDS))
+    advice = _advice(said.action, said.animal, said.manner)
+    return story.format(name=name, friend=friend, animal=case.animal, trouble=case.trouble, advice=advice)
+
+
+def _world_facts(sizes: Mapping[str, int], seed: int, rows: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
+    held_out = rows["held_out_demonstrations"]
+    nll = [-demo_logprob(row["prompt"], row["completion"]) for row in held_out]
+    return {
+        "seed": seed,
+        "sizes": dict(sizes),
+        "files": dict(FILES),
+        "reward": "plaudit.data.tinyworld:true_reward",
+        "prompts": len(all_prompts()),
+        "answers_per_prompt": len(answers(held_out[0]["prompt"])),
+        "words": len(vocabulary()),
+        "demonstrator_nll": math.fsum(nll) / len(nll),
+        **ceilings([row["prompt"] for row in held_out]),
+    }
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[str, ...]:
+    """Every word of the prompts, the answers and the stories, small and capital initials told apart, sorted."""
+    sources = [*PHRASINGS, *OPENERS.values(), *CLOSINGS.values(), *STORY_STARTS, *STORY_MIDDLES, *STORY_ENDS]
+    sources += [_advice(action, "it", manner) for action in ACTIONS for manner in MANNERS]
+    sources += [*NAMES, *ANIMALS, *TROUBLES, "the"]
+    text = re.sub(r"\{\w+\}", " ", " ".join(sources))
+    return tuple(sorted(set(re.findall(r"\w+", text))))

@@ -1,0 +1,64 @@
+"""Where tensors live and how exactly they are computed. No other room asks for a device by name."""
+
+import contextlib
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from plaudit.runs.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """The machine, as the user sees it."""
+
+    device: str = "auto"
+    """`auto` (cuda, else mps, else cpu) or a torch device."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: matrix work under autocast, parameters and losses in fp32."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's own choice. A resumed run is bit-equal only with the same number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A resolved device: where to put tensors, under which precision to run."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return f"{name}, {self.precision}{threads}"
+
+
+def machine(config: DeviceConfig) -> Machine:
+    """Resolve `auto` and check that the device is there. Raises UserError."""
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: {config.device!r} can't be used here ({error}); try `device: auto`") from error
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return Machine(device, config.precision)
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has held: device memory where there is a GPU, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,63 @@
+"""What a rollout engine takes and gives. It knows token ids, never text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from plaudit.records.text import FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """How the policy writes. There is no top-k, top-p or repetition penalty: PPO's log-probs must be those of
+    the distribution that was sampled (DETAILS 14)."""
+
+    max_new_tokens: int = 64
+    """Tokens; a response that reaches it without an end token finishes with LENGTH."""
+    temperature: float = 1.0
+    """Of sampling and of every log-prob in PPO (DETAILS 13)."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a response where they appear; scorers read the text before them."""
+    batch_size: int = 256
+    """Rows decoded together; memory, not results, depends on it."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature <= 0 or self.batch_size < 1:
+            raise ValueError("max_new_tokens and batch_size must be at least 1, temperature above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleKey:
+    """What a sampled token's uniform depends on, beside the seed and the position: never the slot or the batch."""
+
+    prompt_id: str
+    sample_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One response as the engine wrote it."""
+
+    ids: tuple[int, ...]
+    """The end token included where there is one."""
+    logprobs: tuple[float, ...]
+    """Nats, at the sampling temperature."""
+    finish_reason: FinishReason
+
+
+class Engine(Protocol):
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[SampleKey],
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        greedy: bool = False,
+        is_stopped: Callable[[Sequence[int]], bool] | None = None,
+    ) -> list[Generation]:
+        """Continue each prompt; results stand in the order of the prompts."""
+        ...
+
+
+

@@ -1,0 +1,166 @@
+"""The in-process engine: decodes with the live parameters, so there are no weights to send (DESIGN §8)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
+from plaudit.engines.randomness import bases, uniforms
+from plaudit.models.attention import PACKED  # noqa: F401  (registers the packed attention)
+from plaudit.models.trunk import Trunk, attention_implementation, final_logits
+from plaudit.records.text import FinishReason
+from plaudit.tokens.batches import pad_left
+
+COMPACT_BELOW = 0.75
+"""When fewer than this share of the rows still write, the finished ones leave the batch."""
+
+
+@dataclass
+class _Live:
+    """The rows still being written; everything here shrinks together."""
+
+    rows: Tensor
+    """Index of each live row among the prompts of this batch."""
+    mask: Tensor
+    """[live, prompt + written so far]: what the next token may look at."""
+    position: Tensor
+    """[live]: the next token's position in its own sequence."""
+    base: Tensor
+    done: Tensor
+
+
+@dataclass
+class _Written:
+    ids: list[list[int]] = field(default_factory=list)
+    logprobs: list[list[float]] = field(default_factory=list)
+    finish: list[FinishReason] = field(default_factory=list)
+
+
+class TorchEngine:
+    """Batched decoding with a key-value cache; finished rows leave the batch.
+
+    Args:
+        trunk: the policy, whose parameters are read as they are now.
+        end_ids: every id that ends a response (all EOS ids of the generation config and the user's own).
+        check_stop: called once a token; may raise to interrupt a long generation.
+    """
+
+    def __init__(self, trunk: Trunk, end_ids: Sequence[int], check_stop: Callable[[], None] = lambda: None):
+        self.trunk = trunk
+        self.end_ids = torch.tensor(list(end_ids), dtype=torch.long, device=trunk.device)
+        self.check_stop = check_stop
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[SampleKey],
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        greedy: bool = False,
+        is_stopped: Callable[[Sequence[int]], bool] | None = None,
+    ) -> list[Generation]:
+        """Continue each prompt until an end token, a stop string (`is_stopped`) or `max_new_tokens`.
+
+        Tokens are drawn by inverting the cumulative distribution at a uniform that depends on (seed, key, position).
+        `greedy` takes the likeliest token instead. Prompts are decoded in batches of similar length.
+        """
+        results: list[Generation | None] = [None] * len(prompts)
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        base = bases(keys, seed)
+        for begin in range(0, len(order), sampling.batch_size):
+            part = order[begin : begin + sampling.batch_size]
+            written = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
+            for i, ids, logprobs, finish in zip(part, written.ids, written.logprobs, written.finish, strict=True):
+                results[i] = Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=finish)
+        return results
+
+    def _decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        base: Tensor,
+        sampling: SamplingConfig,
+        greedy: bool,
+        is_stopped: Callable[[Sequence[int]], bool] | None,
+    ) -> _Written:
+        n, device = len(prompts), self.trunk.device
+        ids, mask = (x.to(device) for x in pad_left(prompts))
+        written = _Written([[] for _ in range(n)], [[] for _ in range(n)], [FinishReason.LENGTH] * n)
+        live = _Live(
+            torch.arange(n, device=device),
+            mask,
+            mask.sum(1),
+            base.to(device),
+            torch.zeros(n, dtype=torch.bool, device=device),
+        )
+        cache = DynamicCache(config=self.trunk.config)
+        position_ids = (mask.long().cumsum(1) - 1).clamp(min=0)
+        for step in range(sampling.max_new_tokens):
+            self.check_stop()
+            logits = self._logits(ids, live.mask, position_ids, cache)
+            tokens, logprobs = _draw(logits, sampling.temperature, uniforms(live.base, torch.full_like(live.base, step)), greedy)
+            self._record(written, live, tokens, logprobs, is_stopped)
+            if bool(live.done.all()):
+                break
+            keep = ~live.done
+            if int(keep.sum()) < COMPACT_BELOW * len(keep):
+                tokens = tokens[keep]
+                cache.batch_select_indices(keep.nonzero().squeeze(1))
+                live = _Live(live.rows[keep], live.mask[keep], live.position[keep], live.base[keep], live.done[keep])
+            ids, position_ids = tokens.unsqueeze(1), live.position.unsqueeze(1)
+            live.mask = torch.cat([live.mask, live.mask.new_ones(len(tokens), 1)], dim=1)
+            live.position = live.position + 1
+        return written
+
+    def _logits(self, ids: Tensor, mask: Tensor, position_ids: Tensor, cache: DynamicCache) -> Tensor:
+        """Next-token logits [N V] in fp32."""
+        inner = self.trunk.inner
+        with attention_implementation(inner, "sdpa"):
+            hidden = inner.base_model(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+        return final_logits(self.trunk.config, inner.get_output_embeddings()(hidden)).float()
+
+    def _record(
+        self,
+        written: _Written,
+        live: _Live,
+        tokens: Tensor,
+        logprobs: Tensor,
+        is_stopped: Callable[[Sequence[int]], bool] | None,
+    ) -> None:
+        ended = torch.isin(tokens, self.end_ids)
+        rows = zip(live.rows.tolist(), tokens.tolist(), logprobs.tolist(), ended.tolist(), live.done.tolist(), strict=True)
+        for slot, (row, token, logprob, is_end, done) in enumerate(rows):
+            if done:
+                continue
+            written.ids[row].append(token)
+            written.logprobs[row].append(logprob)
+            if is_end:
+                written.finish[row] = FinishReason.EOS
+            elif is_stopped is not None and is_stopped(written.ids[row]):
+                written.finish[row] = FinishReason.STOP
+            else:
+                continue
+            live.done[slot] = True
+
+
+def _draw(logits: Tensor, temperature: float, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-prob (nats, at the temperature): [N V] → [N], [N]."""
+    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    if greedy:
+        tokens = logprobs.argmax(-1)
+    else:
+        cumulative = logprobs.double().exp().cumsum(-1)
+        # Scaled by the last entry, so that rounding in the sum never lets the uniform fall off the end.
+        target = (uniform * cumulative[:, -1]).unsqueeze(1)
+        tokens = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    return tokens, logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,283 @@
+"""Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, and J against its ceiling."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from plaudit.data.sources import DataConfig, load
+from plaudit.engines.device import DeviceConfig, Machine, machine
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
+from plaudit.evaluation.text_statistics import text_statistics
+from plaudit.evaluation.win_rate import WinRate, win_rates_against
+from plaudit.formulas.intervals import mean_interval
+from plaudit.models.load import Language, ModelConfig, check_model_path, load_causal, load_language
+from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Rollout
+from plaudit.records.text import Kind, PromptRow
+from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.runs.files import atomic_write
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.loading import load_function
+from plaudit.scoring.protocol import Scorer
+from plaudit.tokens.batches import by_token_budget, pack, unpad
+
+SAMPLES = "samples.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """The objective that PPO optimised, J = E[score] − β·KL, measured against its optimum."""
+
+    rewards: tuple[RewardConfig, ...]
+    """The judges that PPO was given."""
+    kl_coef: float
+    """β, score units per nat."""
+    answers: str = ""
+    """`module:function` that lists every answer to a prompt; with it J* is computed by enumeration."""
+    prompts: int = 16
+    """How many of the prompts are used, the first ones."""
+    samples: int = 32
+    """Answers to each of them that J is estimated from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """Compare policies with one baseline."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files of held-out prompts."""
+    policies: dict[str, str]
+    """Name → model folder."""
+    baseline: str
+    """The name of the policy that the others are compared with; it is also the reference of the KL."""
+    judge: tuple[RewardConfig, ...]
+    """Whose scores decide who wins."""
+    objective: ObjectiveConfig | None = None
+    """Measure PPO's own objective too."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the policies write."""
+    end_tokens: tuple[str, ...] = ()
+    """Tokens that end a response, beside the model's own EOS ids."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling; all policies are given the same uniforms."""
+
+    def __post_init__(self) -> None:
+        if self.baseline not in self.policies:
+            raise ValueError(f"baseline {self.baseline!r} is none of the policies {', '.join(self.policies)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policy:
+    trunk: Trunk
+    language: Language
+    rollout: Rollout
+    scores: tuple[float | None, ...]
+    kl: tuple[float, ...]
+    """log π − log π_baseline of each response, nats."""
+
+
+def compare(config: CompareConfig, run: Run) -> None:
+    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and the table."""
+    rows = _prepare(config)
+    place = machine(config.device)
+    judge = build_scorer(config.judge, place)
+    base_trunk, base_language = _load(config, config.baseline, place)
+    policies: dict[str, _Policy] = {}
+    for name in config.policies:
+        run.check_stop()
+        trunk, language = (base_trunk, base_language) if name == config.baseline else _load(config, name, place)
+        policies[name] = _answer(trunk, language, base_trunk, rows, judge, config, run, place)
+        say(f"{name}: {_facts(policies[name])}")
+    scores = {name: p.scores for name, p in policies.items()}
+    rates = win_rates_against(scores, config.baseline, prompts=[row.prompt.id for row in rows])
+    table = [row for name in policies for row in _table(name, policies[name], rates[name], config)]
+    if config.objective is not None:
+        table += _objective(policies, rows, config, run, place)
+    _write_samples(run, policies, config.baseline)
+    run.finish({"stages": table, "policies": {name: _facts(p) for name, p in policies.items()}})
+
+
+def _prepare(config: CompareConfig) -> list[PromptRow]:
+    rows = [row for d in config.prompts for row in load(d, Kind.PROMPT).rows]
+    for name, path in config.policies.items():
+        check_model_path(path, option=f"policies.{name}")
+    check_rewards(config.judge, rows)
+    if config.objective is not None:
+        check_rewards(config.objective.rewards, rows)
+        if config.objective.answers:
+            load_function(config.objective.answers)
+    return rows
+
+
+def _load(config: CompareConfig, name: str, place: Machine) -> tuple[Trunk, Language]:
+    model = ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
+    language = load_language(model)
+    return Trunk(load_causal(model, language, seed=0).hf).to(place.device), language
+
+
+def _answer(
+    trunk: Trunk,
+    language: Language,
+    baseline: Trunk,
+    rows: Sequence[PromptRow],
+    judge: Scorer,
+    config: CompareConfig,
+    run: Run,
+    place: Machine,
+) -> _Policy:
+    check_prompts(rows, language, config.sampling.max_new_tokens)
+    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    with place.autocast():
+        rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
+    said = judge.score(groups(rollout))
+    scores = tuple(s if ok else None for s, ok in zip(said.scores.tolist(), said.valid.tolist(), strict=True))
+    kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)
+    return _Policy(trunk=trunk, language=language, rollout=rollout, scores=scores, kl=tuple(kl))
+
+
+@torch.no_grad()
+def sequence_log_ratio(
+    policy: Trunk, reference: Trunk, rollout: Rollout, temperature: float, place: Machine, budget: int = 16384
+) -> list[float]:
+    """log π(y|x) − log π_ref(y|x) of each sampled response, nats [B]; its mean estimates KL(π ‖ π_ref).
+
+    The two must share a vocabulary.
+    """
+    prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
+    responses = unpad(rollout.response_ids, rollout.response_mask)
+    out = [0.0] * len(prompts)
+    for cut in by_token_budget((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), budget):
+        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
+        with place.autocast():
+            ours = policy(batch, {"logprobs"}, temperature)["logprobs"]
+            theirs = reference(batch, {"logprobs"}, temperature)["logprobs"]
+        for i, value in zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True):
+            out[i] = value
+    return out
+
+
+def _facts(policy: _Policy) -> dict[str, float]:
+    kept = [s for s in policy.scores if s is not None]
+    lengths = policy.rollout.response_mask.sum(1).tolist()
+    return {
+        "score": sum(kept) / max(len(kept), 1),
+        "kl": sum(policy.kl) / len(policy.kl),
+        **text_statistics(policy.rollout.responses, finish_reasons=policy.rollout.finish_reasons, num_tokens=lengths),
+    }
+
+
+def _table(name: str, policy: _Policy, rate: WinRate, config: CompareConfig) -> list[dict[str, Any]]:
+    kept = torch.tensor([s for s in policy.scores if s is not None], dtype=torch.float64)
+    low, high = mean_interval(float(kept.mean()), float(kept.std(correction=1)) if len(kept) > 1 else 0.0, len(kept))
+    score = {"name": name, "metric": "mean score by the judge", "value": float(kept.mean()), "unit": "score"}
+    rows = [score | {"low": low, "high": high, "floor": None, "ceiling": None}]
+    if name != config.baseline:
+        won = {"name": name, "metric": f"win rate against {config.baseline} ({rate.n} prompts, {rate.ties} ties)"}
+        rows.append(
+            won
+            | {"value": rate.rate, "low": rate.low, "high": rate.high, "floor": 0.5, "ceiling": 1.0, "unit": "share"}
+        )
+    return rows
+
+
+def _objective(
+    policies: Mapping[str, _Policy], rows: Sequence[PromptRow], config: CompareConfig, run: Run, place: Machine
+) -> list[dict[str, Any]]:
+    """J of every policy, and its progress from J_ref to J* where the answers can be listed."""
+    objective = config.objective
+    scorer = build_scorer(objective.rewards, place)
+    chosen = rows[: objective.prompts]
+    measured: dict[str, list[float]] = {}
+    for name, policy in policies.items():
+        measured[name] = _sampled_objective(policy, policies[config.baseline].trunk, chosen, scorer, config, run, place)
+    best: ListedOptimum | None = None
+    if objective.answers:
+        base = policies[config.baseline]
+        best = listed_optimum(
+            base.trunk,
+            base.language,
+            scorer,
+            [row.prompt for row in chosen],
+            load_function(objective.answers),
+            kl_coef=objective.kl_coef,
+            temperature=config.sampling.temperature,
+            place=place,
+        )
+        say(f"J* ≥ {best.lower_bound:.3f} by enumeration; the listed answers hold {best.optimum.mass:.1%} of π_ref")
+    return [_objective_row(name, values, measured[config.baseline], best, config) for name, values in measured.items()]
+
+
+def _sampled_objective(
+    policy: _Policy, reference: Trunk, rows: Sequence[PromptRow], scorer: Scorer, config: CompareConfig, run: Run,
+    place: Machine,
+) -> list[float]:  # fmt: skip
+    """score − β·log π/π_ref of fresh samples, one value a sample, prompt by prompt."""
+    n = config.objective.samples
+    engine = TorchEngine(policy.trunk, policy.language.end_ids, check_stop=run.check_stop)
+    with place.autocast():
+        rollout = sample(
+            engine,
+            policy.language,
+            [row for row in rows for _ in range(n)],
+            config.sampling,
+            sample_indices=[i for _ in rows for i in range(n)],
+            seed=config.seed + 1,
+        )
+    said = scorer.score(groups(rollout))
+    if not bool(said.valid.all()):
+        raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")
+    kl = sequence_log_ratio(policy.trunk, reference, rollout, config.sampling.temperature, place)
+    return [s - config.objective.kl_coef * k for s, k in zip(said.scores.tolist(), kl, strict=True)]
+
+
+def _objective_row(
+    name: str, values: Sequence[float], baseline: Sequence[float], best: ListedOptimum | None, config: CompareConfig
+) -> dict[str, Any]:
+    """The value is J, or with a known J* the share of the way from J_ref to J*."""
+    mean, reference = sum(values) / len(values), sum(baseline) / len(baseline)
+    std = (sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)) ** 0.5
+    low, high = mean_interval(mean, std, len(values))
+    if best is None:
+        row = {"name": name, "metric": f"objective J = E[score] − {config.objective.kl_coef:g}·KL"}
+        return row | {"value": mean, "low": low, "high": high, "floor": reference, "ceiling": None, "unit": "score"}
+    gain = best.lower_bound - reference
+
+    def progress(objective: float) -> float:
+        return (objective - reference) / gain
+
+    row = {"name": name, "metric": "progress (J − J_ref) / (J* − J_ref) on the objective that PPO optimises"}
+    row |= {"value": progress(mean), "low": progress(low), "high": progress(high), "floor": 0.0, "ceiling": 1.0}
+    return row | {"unit": "share", "J": mean, "J_ref": reference, "J_star": best.lower_bound, "mass": best.optimum.mass}
+
+
+def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
+    """Before and after, prompt by prompt: the baseline against each other policy."""
+    before = policies[baseline]
+    lines = []
+    for name, after in policies.items():
+        if name == baseline:
+            continue
+        for i, row in enumerate(after.rollout.rows):
+            fact = {
+                "policy": name,
+                "prompt": row.prompt.text,
+                "before": before.rollout.responses[i],
+                "after": after.rollout.responses[i],
+                "score_before": before.scores[i],
+                "score_after": after.scores[i],
+                "finish_before": before.rollout.finish_reasons[i].value,
+                "finish_after": after.rollout.finish_reasons[i].value,
+                "kl": after.kl[i],
+            }
+            lines.append(json.dumps(fact, ensure_ascii=False) + "\n")
+    atomic_write(run.folder / SAMPLES, "".join(lines))

@@ -1,0 +1,56 @@
+"""Held-out loss of a language model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plaudit.engines.device import Machine
+from plaudit.formulas.intervals import mean_interval
+from plaudit.models.trunk import Trunk
+from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.encode import Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perplexity:
+    """Negative log-likelihoods of held-out answers, in nats."""
+
+    nll: tuple[float, ...]
+    """One an answer: summed over its tokens."""
+    num_tokens: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return sum(self.nll) / max(self.num_tokens, 1)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def nll_over_answers(self) -> float:
+        """Nats per answer: what an entropy per answer is compared with."""
+        return sum(self.nll) / max(len(self.nll), 1)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the mean per answer, answers taken as independent."""
+        mean, n = self.nll_over_answers, len(self.nll)
+        std = math.sqrt(sum((x - mean) ** 2 for x in self.nll) / max(n - 1, 1))
+        return mean_interval(mean, std, n)
+
+
+@torch.no_grad()
+def perplexity(trunk: Trunk, rows: Sequence[Pair], place: Machine, *, budget: int = 16384) -> Perplexity:
+    """Score encoded rows at temperature 1; `budget` is the tokens of one forward."""
+    nll = [0.0] * len(rows)
+    for cut in by_token_budget((len(p) + len(r) for p, r in rows), budget):
+        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
+        with place.autocast():
+            logprobs = trunk(batch, {"logprobs"})["logprobs"]
+        for i, value in zip(cut, (-logprobs.sum(1)).tolist(), strict=True):
+            nll[i] = value
+    return Perplexity(nll=tuple(nll), num_tokens=sum(len(r) for _, r in rows))

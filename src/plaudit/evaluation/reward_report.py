@@ -1,0 +1,101 @@
+"""How good a reward model is on held-out rankings, as metrics and as rows of the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plaudit.evaluation.reward_accuracy import (
+    Accuracy,
+    ExpectedAccuracy,
+    expected_accuracy_of_rankings,
+    group_of,
+    pair_accuracy,
+    score_groups,
+)
+from plaudit.formulas.preference_losses import kwise
+from plaudit.records.text import Ranking
+from plaudit.runs.errors import UserError
+from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.protocol import Scorer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruthConfig:
+    """A made world's true utility: labels were σ(Δ utility ÷ noise)."""
+
+    function: str
+    """The utility, a reward function."""
+    noise: float = 1.0
+    """Scale of the labeller's Gumbel noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReport:
+    """Accuracy on labels, and where the truth is known the expected accuracy beside its ceiling."""
+
+    measured: Accuracy
+    loss: float
+    """Nats, the K-wise loss per prompt."""
+    expected: ExpectedAccuracy | None
+
+    @property
+    def accuracy(self) -> float:
+        return self.measured.accuracy
+
+    def facts(self) -> dict[str, float | int]:
+        """For summary.json."""
+        known = {} if self.expected is None else {"expected": self.expected.accuracy, "attainable": self.expected.ceiling}
+        return {
+            "accuracy": self.measured.accuracy,
+            "low": self.measured.low,
+            "high": self.measured.high,
+            "pairs": self.measured.pairs,
+            "prompts": self.measured.prompts,
+            "score_ties": self.measured.score_ties,
+            "label_ties": self.measured.label_ties,
+            **known,
+        }
+
+    def rows(self, name: str) -> list[dict]:
+        """One row of the report's table: against the known truth where there is one, else against the labels."""
+        row = {"name": name, "floor": 0.5, "unit": "share of pairs", "low": self.measured.low, "high": self.measured.high}
+        if self.expected is None:
+            return [row | {"metric": "held-out accuracy", "value": self.measured.accuracy, "ceiling": None}]
+        # The labels' noise is known, so the interval is that of the labels and the value is without their noise.
+        return [
+            row
+            | {
+                "metric": "held-out accuracy, expected under the known label probabilities",
+                "value": self.expected.accuracy,
+                "low": None,
+                "high": None,
+                "ceiling": self.expected.ceiling,
+            },
+            row | {"metric": "held-out accuracy on the drawn labels", "value": self.measured.accuracy, "ceiling": None},
+        ]
+
+
+def reward_report(scorer: Scorer, rows: Sequence[Ranking], *, truth: TruthConfig | None = None) -> RewardReport:
+    """Score every held-out answer once and compare with the labels (and with the truth)."""
+    if not rows:
+        raise UserError("held_out: no ranking to measure on")
+    groups = [group_of(row) for row in rows]
+    scores = score_groups(scorer, groups)
+    measured = pair_accuracy(scores, [row.ranks for row in rows], prompts=[row.prompt.id for row in rows])
+    expected = None
+    if truth is not None:
+        true_rewards = score_groups(function_scorer(FunctionConfig(function=truth.function)), groups)
+        expected = expected_accuracy_of_rankings(scores, true_rewards, noise_scale=truth.noise)
+    return RewardReport(measured=measured, loss=_loss(scores, rows), expected=expected)
+
+
+def _loss(scores: Sequence[Sequence[float | None]], rows: Sequence[Ranking]) -> float:
+    kept = [
+        (score, rank, i)
+        for i, (given, row) in enumerate(zip(scores, rows, strict=True))
+        for score, rank in zip(given, row.ranks, strict=True)
+        if score is not None
+    ]
+    total, count = kwise(*(torch.tensor(list(column)) for column in zip(*kept, strict=True)))
+    return float(total / count.clamp(min=1))

@@ -1,0 +1,97 @@
+"""Generalised advantage estimation, and whitening by moments that ranks can add up."""
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from plaudit.formulas.masks import select
+
+
+def gae(
+    rewards: Float[Tensor, "B R"],
+    values: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    """Advantages and returns, both before any whitening and zero outside the mask (N4.7).
+
+        δ_t = r_t + γ V_{t+1} − V_t        Â_t = Σ_{l ≥ 0} (γλ)^l δ_{t+l}        R̂_t = Â_t + V_t
+
+    V_t is the value of the prefix *before* token t. V after the last kept token is 0: in text every ending is
+    terminal, the length limit too, so nothing is bootstrapped. λ=1 is Monte Carlo minus V, λ=0 the one-step TD error.
+    Score units. t+1 is the next *kept* token: what the mask leaves out does not exist, wherever it stands.
+
+    Source: Schulman et al. 2016, eq. 16; PPO (2017) eq. 11, whose last exponent is T−1−t (the note misprints T−t+1).
+    """
+    rewards, values = select(rewards, mask), select(values, mask)
+    advantages = torch.zeros_like(values)
+    next_value = next_advantage = torch.zeros_like(values[:, :0].sum(dim=1))  # [B], zero after the last kept token
+    for t in reversed(range(values.shape[1])):
+        kept = mask[:, t]
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = delta + gamma * gae_lambda * next_advantage
+        advantages[:, t] = select(advantage, kept)
+        next_advantage = torch.where(kept, advantage, next_advantage)
+        next_value = torch.where(kept, values[:, t], next_value)
+    return advantages, advantages + values
+
+
+def moments(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float64[Tensor, "3"]:
+    """(Σ m_t, Σ m_t x_t, Σ m_t x_t²) in float64: the moments of several micro-batches or ranks are their sum (N4.7)."""
+    kept = select(x, mask).double()
+    return torch.stack([mask.sum().double(), kept.sum(), kept.square().sum()])
+
+
+def mean_and_variance(
+    count_sum_sumsq: Float64[Tensor, "3"],
+) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""]]:
+    """(μ, σ²) of `moments`; σ² is the population's, Σ(x−μ)²/n (N4.7; Ziegler et al. 2019). Nothing counted: (0, 0)."""
+    count, total, total_square = count_sum_sumsq
+    count = count.clamp(min=1.0)
+    mean = total / count
+    return mean, (total_square / count - mean.square()).clamp(min=0.0)
+
+
+def whiten(
+    x: Float[Tensor, "*dims"],
+    mask: Bool[Tensor, "*dims"],
+    count_sum_sumsq: Float64[Tensor, "3"],
+    *,
+    std_floor: float,
+) -> Float[Tensor, "*dims"]:
+    """(x − μ) / max(σ, floor): mean 0, standard deviation 1 over the kept tokens; zero outside the mask (N4.7).
+
+    `count_sum_sumsq` is `moments` of the whole batch, over all ranks. The floor, in units of x, keeps noise noise: with
+    all rewards equal, dividing 1e-4 of critic error by its own σ would make unit-size advantages of it. One kept token
+    gives 0, not the NaN of the note's n/(n−1). Source: lm-human-preferences `whiten(shift_mean=True)`, whose σ has
+    an epsilon of 1e-8 under the root instead.
+    """
+    return _standardised(x, mask, count_sum_sumsq, std_floor).to(x.dtype)
+
+
+def scale(
+    x: Float[Tensor, "*dims"],
+    mask: Bool[Tensor, "*dims"],
+    count_sum_sumsq: Float64[Tensor, "3"],
+    *,
+    std_floor: float,
+) -> Float[Tensor, "*dims"]:
+    """(x − μ) / max(σ, floor) + μ: standard deviation 1, the mean kept; zero outside the mask (N4.6).
+
+    For rewards, whose mean carries the score; else like `whiten`. Source: OpenAI's 2019 `whiten(shift_mean=False)`.
+    """
+    mean, _ = mean_and_variance(count_sum_sumsq)
+    shifted = _standardised(x, mask, count_sum_sumsq, std_floor) + mean
+    return select(shifted, mask).to(x.dtype)
+
+
+def _standardised(
+    x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"], count_sum_sumsq: Float64[Tensor, "3"], std_floor: float
+) -> Float64[Tensor, "*dims"]:
+    if not std_floor > 0.0:
+        raise ValueError(f"std_floor must be positive, not {std_floor}")
+    mean, variance = mean_and_variance(count_sum_sumsq)
+    centred = select(select(x, mask).double() - mean, mask)
+    return centred / variance.sqrt().clamp(min=std_floor)

@@ -1,0 +1,41 @@
+"""What a row of logits says of one token, and of all tokens. Logits in nats; log base e."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plaudit.formulas.masks import at_least_float32
+
+
+def _scaled_log_softmax(logits: Float[Tensor, "*dims V"], temperature: float) -> Float[Tensor, "*dims V"]:
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    logits = at_least_float32(logits)
+    return torch.log_softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
+
+
+def token_logprobs(
+    logits: Float[Tensor, "*dims V"], ids: Int[Tensor, "*dims"], temperature: float = 1.0
+) -> Float[Tensor, "*dims"]:
+    """log π(y) = z_y/τ − log Σ_v exp(z_v/τ), in nats, float32 or better (N4.1; Ziegler et al. 2019).
+
+    `logits[..., :]` must be those that *predict* `ids[...]`: shifting is the caller's business. `ids` lie in [0, V);
+    no pad sentinel passes. The temperature is the sampling one for policy, old and reference alike (the first
+    minibatch's ratio is then 1); SFT and perplexity use 1. Choose the response positions before the call: a NaN
+    row of logits stays in its own position here, but goes on into whatever computed it.
+
+    The note's "stores the logits as log π_old" means these numbers, not logits.
+    Raises ValueError for a temperature that is not positive.
+    """
+    return _scaled_log_softmax(logits, temperature).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims"]:
+    """H = −Σ_v π_v log π_v of softmax(z/τ), in nats, from the full logits (N4.9; Schulman et al. 2017, eq. 9).
+
+    Between 0 and log V. A logit of −inf is a token that cannot come: it adds 0, to the gradient too.
+    Raises ValueError for a temperature that is not positive.
+    """
+    logp = _scaled_log_softmax(logits, temperature)
+    finite = logp.masked_fill(logp == -torch.inf, 0.0)
+    return -(logp.exp() * finite).sum(dim=-1)

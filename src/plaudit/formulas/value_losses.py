@@ -1,0 +1,94 @@
+"""The critic's loss, with its diagnostics as sums that add up over micro-batches and ranks."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from plaudit.formulas.advantages import mean_and_variance
+from plaudit.formulas.masks import at_least_float32, masked_sum, over_tokens, select
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueStats:
+    """Sums over kept tokens (N4.8), float64, without gradient. `a + b` merges micro-batches, minibatches or ranks."""
+
+    num_tokens: Float64[Tensor, ""]
+    """Kept tokens that were counted."""
+    loss_sum: Float64[Tensor, ""]
+    """Σ of the per-token loss, before the division by the minibatch's count."""
+    clipped_tokens: Float64[Tensor, ""]
+    """Tokens whose clipped term was strictly the larger, so that they give no gradient."""
+
+    @classmethod
+    def zero(cls, device: torch.device | str = "cpu") -> "ValueStats":
+        """The neutral element of `+`."""
+        nothing = torch.zeros((), dtype=torch.float64, device=device)
+        return cls(num_tokens=nothing, loss_sum=nothing, clipped_tokens=nothing)
+
+    def __add__(self, other: "ValueStats") -> "ValueStats":
+        return ValueStats(
+            num_tokens=self.num_tokens + other.num_tokens,
+            loss_sum=self.loss_sum + other.loss_sum,
+            clipped_tokens=self.clipped_tokens + other.clipped_tokens,
+        )
+
+    @property
+    def clip_fraction(self) -> float:
+        """Share of the counted tokens that were clipped; 0 of none."""
+        return (self.clipped_tokens / self.num_tokens.clamp(min=1.0)).item()
+
+    @property
+    def loss_mean(self) -> float:
+        """Loss per counted token, half the square included; 0 of none."""
+        return (self.loss_sum / self.num_tokens.clamp(min=1.0)).item()
+
+
+def clipped_value_loss(
+    values: Float[Tensor, "B R"],
+    old_values: Float[Tensor, "B R"],
+    returns: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+    *,
+    value_clip_range: float,
+    num_tokens: int | Int[Tensor, ""],
+) -> tuple[Float[Tensor, ""], ValueStats]:
+    """L = Σ_t m_t ½ max((V_t − R̂_t)², (clip(V_t, V_old,t ± ε_v) − R̂_t)²) / num_tokens   (N4.8).
+
+    With the ½ (the notes have it both ways); `value_clip_range` ε_v = 0 means no clipping, ½ (V − R̂)². Never smaller
+    than the unclipped loss. Values and returns in score units. `num_tokens` is the kept tokens of the whole minibatch
+    (see `over_tokens`); an all-masked batch gives 0 and zero gradients. Gradient flows into `values` only.
+    Source: lm-human-preferences; OpenAI baselines' ppo2. Raises ValueError for a negative `value_clip_range`.
+    """
+    if value_clip_range < 0.0:
+        raise ValueError(f"value_clip_range must be 0 (no clipping) or positive, not {value_clip_range}")
+    values = select(at_least_float32(values), mask)
+    old_values, returns = select(old_values.detach(), mask), select(returns.detach(), mask)
+    unclipped = 0.5 * (values - returns).square()
+    clipped = unclipped
+    if value_clip_range > 0.0:
+        # Clamped to the band's edges, not old + clamp(V − old): that rounds, and rounding would count as clipping.
+        bounded = values.clamp(old_values - value_clip_range, old_values + value_clip_range)
+        clipped = 0.5 * (bounded - returns).square()
+    loss_sum = masked_sum(torch.maximum(unclipped, clipped), mask)
+    stats = ValueStats(
+        num_tokens=mask.sum().double(),
+        loss_sum=loss_sum.detach().double(),
+        clipped_tokens=(mask & (clipped > unclipped)).sum().double(),
+    )
+    return over_tokens(loss_sum, num_tokens), stats
+
+
+def explained_variance(
+    error_moments: Float64[Tensor, "3"], return_moments: Float64[Tensor, "3"]
+) -> Float64[Tensor, ""]:
+    """1 − Var(R̂ − V) / Var(R̂): 1 is a perfect critic, 0 one as good as a constant, below 0 a worse one (N4.8).
+
+    `error_moments` is `moments(returns − values, mask)`, `return_moments` is `moments(returns, mask)`, each summed over
+    micro-batches and ranks. Returns that do not vary (to float64's rounding) leave nothing to explain: 0.
+    """
+    _, error_variance = mean_and_variance(error_moments)
+    mean, variance = mean_and_variance(return_moments)
+    constant = variance <= 1e-12 * mean.square()
+    return torch.where(constant, 0.0, 1.0 - error_variance / variance.masked_fill(constant, 1.0))

@@ -1,0 +1,1 @@
+"""Models: loading, the trunk call, heads, adapters, reward models, checkpoints."""

@@ -1,0 +1,268 @@
+"""Which parameters are trained (N1.2): all of them, the last blocks, or low-rank adapters beside a frozen base.
+
+The heads that plaudit adds (critic, reward) live outside the transformers model and are trained in every case; so is a
+sequence classifier's own head, whatever the rule, because it starts from random numbers.
+"""
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from plaudit.runs.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Full:
+    """Every parameter is trained."""
+
+    kind: Literal["full"] = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastLayers:
+    """Only the last transformer blocks are trained, and the output side if wanted (N1.2)."""
+
+    kind: Literal["last_layers"] = "last_layers"
+    layers: int = 2
+    """How many blocks, counted from the output; 0 trains the head alone."""
+    head: bool = True
+    """Train what follows the blocks: the final norm and the output matrix. Where the output matrix is tied to the
+    input embeddings it is one matrix, and `embeddings` decides about it."""
+    embeddings: bool = False
+    """Train what precedes the blocks: token and position embeddings."""
+
+    def __post_init__(self) -> None:
+        if self.layers < 0:
+            raise ValueError(f"last_layers.layers is {self.layers}; give 0 or more")
+        if not (self.layers or self.head or self.embeddings):
+            raise ValueError("last_layers with layers 0, head false and embeddings false trains nothing; turn one on")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRA:
+    """Low-rank adapters, W + (alpha/rank)·B·A, beside a frozen base (Hu et al. 2021). B starts at 0: the model is the
+    base until the first step. No dropout: two forwards of the same tokens must agree, or
+    PPO's first ratio is not 1."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = 16
+    """Columns of B, rows of A."""
+    alpha: int = 32
+    """Scale of the update: it is multiplied by alpha/rank."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which matrices get an adapter: every one inside the blocks, or those whose name ends so, such as `q_proj`."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank is {self.rank}; give 1 or more")
+        if self.alpha < 1:
+            raise ValueError(f"lora.alpha is {self.alpha}; give 1 or more")
+        if self.target_modules != "all-linear" and (
+            isinstance(self.target_modules, str) or not all(self.target_modules) or not self.target_modules
+        ):
+            raise ValueError("lora.target_modules: give `all-linear` or a list of names such as [q_proj, v_proj]")
+
+
+Trainable = Full | LastLayers | LoRA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCount:
+    """Numbers in a model; a tied matrix counts once."""
+
+    trainable: int
+    total: int
+
+
+def apply(hf_model: nn.Module, config: Trainable, *, seed: int = 0) -> nn.Module:
+    """Make the model train what `config` says.
+
+    Args:
+        hf_model: a transformers model; changed in place.
+        seed: of LoRA's first A matrices, drawn on the CPU by a generator of their own: the same on every device, and
+            the global generators are left as they were.
+    Returns: `hf_model`, or for LoRA the peft model around it.
+    Raises: UserError when the model has fewer blocks, or no matrix of a given name.
+    """
+    if config.kind == "lora":
+        return _with_adapters(hf_model, config, seed)
+    return freeze(hf_model, config)
+
+
+def freeze(hf_model: nn.Module, train: Full | LastLayers) -> nn.Module:
+    """Set `requires_grad` on every parameter by the rule, in place. Raises: UserError as `apply`."""
+    hf_model.requires_grad_(train.kind == "full")
+    if train.kind == "last_layers":
+        stacks = _stacks(hf_model)
+        blocks = hf_model.get_submodule(stacks[-1])
+        if train.layers > len(blocks):
+            raise UserError(f"last_layers.layers is {train.layers}, but the model has only {len(blocks)} blocks")
+        blocks[len(blocks) - train.layers :].requires_grad_(True)
+        before, after = _around(hf_model, stacks)
+        for parameters, wanted in ((before, train.embeddings), (after, train.head)):
+            for parameter in parameters:
+                parameter.requires_grad_(wanted)
+    _train_classifier(hf_model)
+    return hf_model
+
+
+def merge(hf_model: nn.Module) -> nn.Module:
+    """A plain transformers model with the adapters multiplied into the weights, for saving and for engines.
+
+    With LoRA it is a copy, and the training model goes on unchanged (memory: one more model; in half precision the sum
+    is rounded). Without LoRA it is `hf_model` itself.
+    """
+    if not isinstance(hf_model, PeftModel):
+        return hf_model
+    return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True)
+
+
+@contextlib.contextmanager
+def base_off(hf_model: nn.Module) -> Iterator[nn.Module]:
+    """Inside the block the frozen base answers, its adapter switched off: the reference without a second copy.
+
+    Raises: TypeError when the model has no adapters, because its "base" would be the policy itself.
+    """
+    if not isinstance(hf_model, PeftModel):
+        raise TypeError("only a model with LoRA adapters can answer as its own base")
+    with hf_model.disable_adapter():
+        yield hf_model
+
+
+def count_parameters(model: nn.Module) -> ParameterCount:
+    """How many numbers are trained, and how many there are."""
+    parameters = list(model.parameters())
+    return ParameterCount(
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        total=sum(p.numel() for p in parameters),
+    )
+
+
+def _stacks(hf_model: nn.Module) -> list[str]:
+    """Names of the lists of blocks, found by their length; an encoder-decoder has two, the decoder's last."""
+    config = hf_model.config.get_text_config()
+    wanted = {getattr(config, "num_hidden_layers", None), getattr(config, "num_decoder_layers", None)} - {None}
+    found = [
+        name for name, module in hf_model.named_modules() if isinstance(module, nn.ModuleList) and len(module) in wanted
+    ]
+    # A mixture of experts may have as many experts as blocks: lists inside a block are not the blocks.
+    outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
+    if not outer:
+        raise UserError(
+            f"train: last_layers finds no list of {sorted(wanted)} blocks in {type(hf_model).__name__}; "
+            "use `full` or `lora`"
+        )
+    return outer
+
+
+def _around(hf_model: nn.Module, stacks: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters before the first and after the last stack, as constructed; a tied matrix stands before them."""
+    before: list[nn.Parameter] = []
+    after: list[nn.Parameter] = []
+    passed: set[str] = set()
+    for name, parameter in hf_model.named_parameters():
+        inside = next((stack for stack in stacks if name.startswith(f"{stack}.")), None)
+        if inside is not None:
+            passed.add(inside)
+        elif not passed:
+            before.append(parameter)
+        elif stacks[-1] in passed:
+            after.append(parameter)
+    return before, after
+
+
+def _train_classifier(hf_model: nn.Module) -> None:
+    if (head := _classifier(hf_model)) is not None:
+        head.requires_grad_(True)
+
+
+def _classifier(hf_model: nn.Module) -> nn.Module | None:
+    """The head of a sequence or token classifier; None for a language model."""
+    if "Classification" not in type(hf_model).__name__:
+        return None
+    return getattr(hf_model, "score", None) or getattr(hf_model, "classifier", None)
+
+
+def _with_adapters(hf_model: nn.Module, config: LoRA, seed: int) -> PeftModel:
+    names = _targets(hf_model, config.target_modules)
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=names,
+        # GPT-2 keeps its matrices transposed; peft wants to be told.
+        fan_in_fan_out=all(isinstance(hf_model.get_submodule(name), Conv1D) for name in names),
+    )
+    devices = sorted({p.device.index for p in hf_model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        # A model with both kinds of matrices: peft sets each layer right and says so.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        # peft asks transformers by an old name.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        model = get_peft_model(hf_model, lora)
+    _draw(model, seed)
+    _train_classifier(hf_model)
+    return model
+
+
+def _targets(hf_model: nn.Module, wanted: Literal["all-linear"] | Sequence[str]) -> list[str]:
+    """Full names of the matrices that get an adapter."""
+    matrices = [n for n, m in hf_model.named_modules() if isinstance(m, nn.Linear | Conv1D | nn.Embedding)]
+    if wanted == "all-linear":
+        blocks = [n for n in matrices if isinstance(hf_model.get_submodule(n), nn.Linear | Conv1D)]
+        outside = _head_names(hf_model)
+        return [n for n in blocks if n not in outside]
+    for name in wanted:
+        if not any(_ends_in(matrix, name) for matrix in matrices):
+            endings = sorted({matrix.rsplit(".", 1)[-1] for matrix in matrices})
+            raise UserError(f"lora.target_modules: the model has no matrix {name!r}; it has {', '.join(endings)}")
+    chosen = [n for n in matrices if any(_ends_in(n, name) for name in wanted)]
+    _refuse_tied(hf_model, chosen)
+    return chosen
+
+
+def _ends_in(name: str, ending: str) -> bool:
+    return name == ending or name.endswith(f".{ending}")
+
+
+def _head_names(hf_model: nn.Module) -> set[str]:
+    heads = [hf_model.get_output_embeddings(), _classifier(hf_model)]
+    inside = {id(module) for head in heads if head is not None for module in head.modules()}
+    return {name for name, module in hf_model.named_modules() if id(module) in inside}
+
+
+def _refuse_tied(hf_model: nn.Module, chosen: Sequence[str]) -> None:
+    """An adapter on one side of a tied matrix can't be merged: the other side would change too."""
+    first, last = hf_model.get_input_embeddings(), hf_model.get_output_embeddings()
+    if last is None or first.weight is not last.weight:
+        return
+    for name in chosen:
+        if hf_model.get_submodule(name) in (first, last):
+            raise UserError(
+                f"lora.target_modules: {name!r} is tied to the other end's embeddings, so an adapter there can't be "
+                "merged; leave it out"
+            )
+
+
+@torch.no_grad()
+def _draw(model: PeftModel, seed: int) -> None:
+    """A uniform in ±1/√(inputs), B zero (embeddings: A zero, B normal), as the paper's code and peft draw them."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        for matrix in module.lora_A.values():
+            bound = matrix.in_features**-0.5
+            matrix.weight.copy_((torch.rand(matrix.weight.shape, generator=generator) * 2 - 1) * bound)
+        for matrix in module.lora_embedding_B.values():
+            matrix.copy_(torch.randn(matrix.shape, generator=generator))

@@ -1,0 +1,90 @@
+"""Attention over packed rows, registered with transformers under the name `plaudit_packed`.
+
+All linear layers work on the packed line, without padding. Attention alone lays the rows out side by side,
+padded on the right: a causal query never looks to its right, so real tokens never see padding and no mask is needed.
+Rows are sorted into buckets of similar length, so that little of that square is wasted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED = "plaudit_packed"
+WASTE = 1.25
+"""A bucket's square may hold at most this many times its real tokens before a new bucket starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """Which packed tokens attend to each other: to the earlier ones of their own row."""
+
+    buckets: tuple[Int[Tensor, "n L"], ...]
+    """Packed positions, a row a line; beyond a row's end its last position is repeated (never attended to)."""
+    restore: Int[Tensor, " T"]
+    """For each packed token, where its output stands among the buckets' outputs laid end to end."""
+
+
+def segments(lengths: Sequence[int], device: torch.device | str = "cpu") -> Segments:
+    """The layout for rows of these lengths, in the order in which they are packed."""
+    starts = [0]
+    for n in lengths[:-1]:
+        starts.append(starts[-1] + n)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
+    groups: list[list[int]] = []
+    real = 0
+    for i in order:
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= WASTE * (real + lengths[i]):
+            groups[-1].append(i)
+            real += lengths[i]
+        else:
+            groups.append([i])
+            real = lengths[i]
+    buckets, restore, offset = [], torch.empty(sum(lengths), dtype=torch.long), 0
+    for group in groups:
+        width = lengths[group[0]]
+        columns = torch.arange(width)
+        first = torch.tensor([starts[i] for i in group]).unsqueeze(1)
+        size = torch.tensor([lengths[i] for i in group]).unsqueeze(1)
+        square = first + torch.minimum(columns, size - 1)
+        keep = columns < size
+        restore[square[keep]] = offset + torch.arange(square.numel()).reshape(square.shape)[keep]
+        buckets.append(square.to(device))
+        offset += square.numel()
+    return Segments(buckets=tuple(buckets), restore=restore.to(device))
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    segments: Segments,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows."""
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    heads, head_dim = query.shape[1:]
+    kv_heads = key.shape[1]
+    flat = torch.cat([x.reshape(x.shape[0], -1) for x in (query, key, value)], dim=1)
+    outputs = []
+    for bucket in segments.buckets:
+        rows, width = bucket.shape
+        square = flat.index_select(0, bucket.reshape(-1)).view(rows, width, heads + 2 * kv_heads, head_dim)
+        q, k, v = square.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
+        attended = scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads
+        )
+        outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
+    line = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return line.index_select(0, segments.restore).view(1, -1, heads, head_dim), None
+
+
+AttentionInterface.register(PACKED, packed_attention)

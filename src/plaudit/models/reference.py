@@ -1,0 +1,34 @@
+"""The frozen reference (N1.3)."""
+
+import contextlib
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plaudit.models import adapters
+from plaudit.models.trunk import Trunk
+from plaudit.tokens.batches import TokenBatch
+
+
+class Reference:
+    """π_ref: the policy as it was when training began, without gradient (N1.3).
+
+    With LoRA it is the policy's own base, the adapter switched off: no second copy in memory.
+    """
+
+    def __init__(self, policy: Trunk):
+        self.shares_base = hasattr(policy.hf, "disable_adapter")
+        if self.shares_base:
+            self.trunk = policy
+        else:
+            self.trunk = Trunk(copy.deepcopy(policy.hf))
+            self.trunk.requires_grad_(False)
+
+    @torch.no_grad()
+    def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:
+        """log π_ref of the response tokens [B R], nats, at the sampling temperature."""
+        off = adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()
+        with off:
+            return self.trunk(batch, {"logprobs"}, temperature)["logprobs"]

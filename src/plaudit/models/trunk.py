@@ -1,0 +1,192 @@
+"""One forward gives all that is wanted of a trunk: log-probs, entropy, values, scores (DESIGN §1).
+
+`Trunk` wraps a transformers model and the heads that sit on its last hidden states. Every caller hands it a
+`TokenBatch` and names what it wants; what comes back has the field's shapes, [B R] or [B], zero outside the mask.
+"""
+
+from collections.abc import Collection
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from plaudit.formulas import logprobs as formulas
+from plaudit.models.attention import PACKED, segments
+from plaudit.tokens.batches import TokenBatch, pack
+
+WANTS = frozenset({"logprobs", "entropy", "values", "scores"})
+LOGIT_BUDGET = 2**25
+"""At most so many logits are alive at once; more are computed in chunks and recomputed in the backward pass."""
+
+
+class Trunk(nn.Module):
+    """A transformers model with up to two heads: `value_head` (the critic) and `score_head` (a reward)."""
+
+    def __init__(self, hf: nn.Module, *, value_head: nn.Module | None = None, score_head: nn.Module | None = None):
+        super().__init__()
+        self.hf = hf
+        self.value_head = value_head
+        self.score_head = score_head
+        self.layout = "packed" if _can_pack(self) else "padded"
+        silence_dropout(self)
+
+    @property
+    def inner(self) -> nn.Module:
+        """The transformers model itself, below a LoRA wrapper where there is one."""
+        return self.hf.get_base_model() if hasattr(self.hf, "get_base_model") else self.hf
+
+    @property
+    def config(self):
+        return self.inner.config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    def forward(
+        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0
+    ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"]]:
+        """Run the trunk once.
+
+        Args:
+            batch: B packed rows.
+            want: any of `logprobs` [B R] (nats, log-softmax of logits ÷ temperature at the response's tokens),
+                `entropy` [B R] (nats, at the same temperature), `values` [B R] (score units, V before token j is
+                chosen), `scores` [B] (the score head at each row's last token).
+            temperature: of the log-probs; PPO uses the sampling temperature everywhere, SFT and perplexity 1.
+        Raises: ValueError for an unknown want or a missing head.
+        """
+        self._check(want)
+        hidden = self.hidden(batch)
+        out: dict[str, Tensor] = {}
+        flat = batch.response_mask.reshape(-1).nonzero().squeeze(1)
+        at = None
+        if not {"logprobs", "entropy", "values"}.isdisjoint(want):
+            at = hidden.index_select(0, batch.predict_index.reshape(-1).index_select(0, flat))
+        if not {"logprobs", "entropy"}.isdisjoint(want):
+            targets = batch.response_ids.reshape(-1).index_select(0, flat)
+            logprobs, entropy = self._token_logprobs(at, targets, temperature, with_entropy="entropy" in want)
+            if "logprobs" in want:
+                out["logprobs"] = _unflatten(logprobs, flat, batch)
+            if "entropy" in want:
+                out["entropy"] = _unflatten(entropy, flat, batch)
+        if "values" in want:
+            out["values"] = _unflatten(self.value_head(at.float()).squeeze(-1), flat, batch)
+        if "scores" in want:
+            out["scores"] = self.score_head(hidden.index_select(0, batch.last_index).float()).squeeze(-1)
+        return out
+
+    def _check(self, want: Collection[str]) -> None:
+        if unknown := set(want) - WANTS:
+            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
+        for name, head in (("values", self.value_head), ("scores", self.score_head)):
+            if name in want and head is None:
+                raise ValueError(f"`{name}` wanted of a trunk without that head")
+
+    def hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
+        """Last hidden state of every packed token."""
+        return self._packed_hidden(batch) if self.layout == "packed" else self._padded_hidden(batch)
+
+    def _packed_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
+        with attention_implementation(self.inner, PACKED):
+            return self.inner.base_model(
+                input_ids=batch.ids.unsqueeze(0),
+                position_ids=batch.position_ids.unsqueeze(0),
+                use_cache=False,
+                segments=segments(batch.lengths, batch.ids.device),
+            ).last_hidden_state[0]
+
+    def _padded_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
+        """The fallback: rows side by side, padded on the right, then laid out in one line again."""
+        lengths = torch.tensor(batch.lengths, device=batch.ids.device)
+        columns = torch.arange(max(batch.lengths), device=batch.ids.device)
+        keep = columns < lengths.unsqueeze(1)
+        ids = torch.zeros(keep.shape, dtype=torch.long, device=batch.ids.device).masked_scatter(keep, batch.ids)
+        hidden = self.inner.base_model(
+            input_ids=ids,
+            attention_mask=keep.long(),
+            position_ids=columns.expand_as(ids).where(keep, 0),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden[keep]
+
+    def _token_logprobs(
+        self, hidden: Float[Tensor, "M H"], targets: Int[Tensor, " M"], temperature: float, *, with_entropy: bool
+    ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+        """Log-softmax over the vocabulary on the response positions only, chunk by chunk where it is large."""
+        head = self.inner.get_output_embeddings()
+
+        def chunk(h: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+            logits = final_logits(self.config, head(h)).float()
+            entropy = formulas.entropy(logits, temperature) if with_entropy else logits.new_zeros(len(ids))
+            return formulas.token_logprobs(logits, ids, temperature), entropy
+
+        rows = max(1, LOGIT_BUDGET // self.config.get_text_config().vocab_size)
+        if len(targets) <= rows:
+            return chunk(hidden, targets)
+        parts = [
+            checkpoint(chunk, h, ids, use_reentrant=False) if torch.is_grad_enabled() else chunk(h, ids)
+            for h, ids in zip(hidden.split(rows), targets.split(rows), strict=True)
+        ]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
+    shape = batch.response_mask.shape
+    return kept.new_zeros(shape.numel()).index_copy(0, flat, kept).view(shape)
+
+
+def final_logits(config, logits: Tensor) -> Tensor:
+    """What some architectures do after the output embedding: Gemma's soft cap, Cohere's and Granite's scale."""
+    config = config.get_text_config()
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if divisor := getattr(config, "logits_scaling", None):
+        logits = logits / divisor
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+class attention_implementation:  # noqa: N801  (a context manager that reads like a function)
+    """Inside the block the model attends by the named implementation."""
+
+    def __init__(self, hf: nn.Module, name: str):
+        self.config, self.name = hf.config.get_text_config(), name
+
+    def __enter__(self) -> None:
+        self.before = self.config._attn_implementation
+        self.config._attn_implementation = self.name
+
+    def __exit__(self, *_: object) -> None:
+        self.config._attn_implementation = self.before
+
+
+def silence_dropout(model: nn.Module) -> None:
+    """Dropout off everywhere (DETAILS 15): two forwards must agree, or the first ratio is not 1."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+@torch.no_grad()
+def _can_pack(trunk: Trunk) -> bool:
+    """Does the packed layout give what the padded one gives? Asked of the model itself, on two short rows."""
+    config = trunk.config.get_text_config()
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return False
+    top = config.vocab_size
+    rows = pack([[1 % top, 2 % top, 3 % top], [4 % top]], [[5 % top, 6 % top], [3 % top]]).to(trunk.device)
+    training = trunk.hf.training
+    trunk.hf.eval()
+    try:
+        packed, padded = trunk._packed_hidden(rows).float(), trunk._padded_hidden(rows).float()
+    except (TypeError, AttributeError, RuntimeError):
+        return False
+    finally:
+        trunk.hf.train(training)
+    return bool(torch.allclose(packed, padded, rtol=1e-3, atol=1e-3 * float(padded.abs().max())))

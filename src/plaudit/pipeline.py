@@ -1,0 +1,156 @@
+"""Stages one after the other: a pipeline's YAML names them, each takes what earlier ones wrote.
+
+    stages:
+      world:   {kind: world}
+      sft:     {kind: sft, data: [{path: "{world}/demonstrations.jsonl"}]}
+      reward:  {kind: reward, model: {path: "{sft}/model"}, …}
+
+`{name}` stands for an earlier stage's folder. Every stage is a run of its own, in a folder `NN-name` of the pipeline's.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plaudit.data.tinyworld import write_world
+from plaudit.engines.device import peak_memory_bytes
+from plaudit.evaluation.compare import CompareConfig, compare
+from plaudit.runs.config import load_config, read_plain, to_plain
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.runs.files import safe_name
+from plaudit.runs.folder import Run
+from plaudit.runs.provenance import versions
+from plaudit.training.collect import CollectConfig, collect
+from plaudit.training.ppo import PPOConfig, ppo
+from plaudit.training.reward import RewardConfig, reward
+from plaudit.training.sft import SFTConfig, sft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldConfig:
+    """The tiny world's files: demonstrations, prompts, held-out prompts (DESIGN §7)."""
+
+    seed: int = 0
+    """Of every row."""
+    demonstrations: int = 6000
+    """Rows to fine-tune on."""
+    preference_prompts: int = 2500
+    """Prompts whose answers are ranked."""
+    ppo_prompts: int = 1000
+    """Prompts that PPO practises on."""
+    held_out: int = 300
+    """Prompts that nothing is trained on."""
+
+
+def world(config: WorldConfig, run: Run) -> None:
+    """Write the world's files into the run folder; world.json holds its ceilings."""
+    write_world(run.folder, **to_plain(config))
+    run.finish({"stages": []})
+
+
+Stage = tuple[type, Callable[[Any, Run], None]]
+STAGES: dict[str, Stage] = {
+    "world": (WorldConfig, world),
+    "sft": (SFTConfig, sft),
+    "collect": (CollectConfig, collect),
+    "reward": (RewardConfig, reward),
+    "ppo": (PPOConfig, ppo),
+    "compare": (CompareConfig, compare),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineConfig:
+    """What a pipeline's YAML holds."""
+
+    stages: dict[str, dict[str, Any]]
+    """Name → the stage's kind and its config, in the order in which they run."""
+    vars: dict[str, str] = field(default_factory=dict)
+    """Words that `{name}` stands for besides stages, such as paths: `--vars.model some/folder`."""
+    seed: int = 0
+    """Given to every stage that names none of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    name: str
+    kind: str
+    folder: Path
+    config: Any
+
+
+def plan(config: PipelineConfig, folder: Path) -> list[_Planned]:
+    """Every stage's checked config, before anything runs. Raises UserError naming the stage."""
+    folders = dict(config.vars)
+    planned = []
+    for number, (name, plain) in enumerate(config.stages.items(), start=1):
+        kind = plain.get("kind", name)
+        if kind not in STAGES:
+            raise UserError(f"stages.{name}.kind: {kind!r} is none of {', '.join(STAGES)}")
+        place = folder / f"{number:02d}-{safe_name(name)}"
+        filled = _fill({"seed": config.seed, **{k: v for k, v in plain.items() if k != "kind"}}, folders, name)
+        try:
+            stage_config = load_config(STAGES[kind][0], filled)
+        except UserError as error:
+            raise UserError(f"stage {name!r}: {error}") from error
+        planned.append(_Planned(name=name, kind=kind, folder=place, config=stage_config))
+        folders[name] = str(place)
+    return planned
+
+
+def _fill(value: Any, folders: Mapping[str, str], stage: str) -> Any:
+    """Replace `{name}` by that stage's folder or that word of `vars`, everywhere in a nested value."""
+    if isinstance(value, Mapping):
+        return {key: _fill(item, folders, stage) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fill(item, folders, stage) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def folder(match: re.Match) -> str:
+        if match[1] not in folders:
+            raise UserError(f"stage {stage!r}: {match[0]} is no earlier stage and none of `vars`; known: {', '.join(folders) or 'none'}")
+        return folders[match[1]]
+
+    return re.sub(r"\{([A-Za-z0-9_-]+)\}", folder, value)
+
+
+def run_stage(kind: str, config: Any, folder: Path) -> dict[str, Any]:
+    """Run one stage in its folder, or go on with it where it was interrupted; its summary."""
+    with Run.open(folder) if Run.exists(folder) else Run.create(folder, kind, config) as run:
+        if not run.finished:
+            STAGES[kind][1](config, run)
+        return run.summary
+
+
+def pipeline(config: PipelineConfig, run: Run) -> None:
+    """Run the stages that are not finished yet, gather their tables into one summary."""
+    began = time.monotonic()
+    before = float(run.summary.get("seconds", 0.0)) if run.finished else _seconds_so_far(run)
+    table: list[dict[str, Any]] = []
+    for stage in plan(config, run.folder):
+        run.check_stop()
+        say(f"── {stage.name} ──")
+        summary = run_stage(stage.kind, stage.config, stage.folder)
+        table += [{"stage": stage.name, **row} for row in summary.get("stages", [])]
+        run.add_provenance({"seconds": before + time.monotonic() - began})
+    run.finish(
+        {
+            "stages": table,
+            "seconds": before + time.monotonic() - began,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "seed": config.seed,
+            "versions": versions(),
+        }
+    )
+
+
+def _seconds_so_far(run: Run) -> float:
+    return float(run.provenance.get("seconds", 0.0))
+
+
+__all__ = ["STAGES", "PipelineConfig", "pipeline", "plan", "run_stage"]

@@ -1,0 +1,57 @@
+"""Records made of tensors. Dimensions: B sequences, P prompt length, R response length (see NOTATION.md)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from plaudit.records.text import FinishReason, PromptRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What the policy wrote (N4.1). Prompts are padded left, responses right; the masks say what counts."""
+
+    rows: tuple[PromptRow, ...]
+    """The B prompt rows, one a sequence (a prompt that was sampled G times stands G times)."""
+    responses: tuple[str, ...]
+    """B texts, cut at the stop string where there is one: what scorers read."""
+    finish_reasons: tuple[FinishReason, ...]
+    prompt_ids: Int[Tensor, "B P"]
+    prompt_mask: Bool[Tensor, "B P"]
+    response_ids: Int[Tensor, "B R"]
+    response_mask: Bool[Tensor, "B R"]
+    """True on every token that the policy chose, the end token included."""
+    sampler_logprobs: Float[Tensor, "B R"]
+    """log pi_sampler of the chosen tokens at the sampling temperature, as the engine reported it; 0 outside the mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a judge says (N3, N3.14)."""
+
+    scores: Float[Tensor, " B"]
+    valid: Bool[Tensor, " B"]
+    """False: the judge abstained; the row leaves numerator and denominator."""
+    parts: dict[str, Float[Tensor, " B"]]
+    """Named components before weighting, for metrics; NaN where that part abstained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What PPO updates on: one iteration's rollouts with everything fixed before the first update."""
+
+    prompt_ids: Int[Tensor, "B P"]
+    prompt_mask: Bool[Tensor, "B P"]
+    response_ids: Int[Tensor, "B R"]
+    response_mask: Bool[Tensor, "B R"]
+    """The rollout's mask, less the rows whose judge abstained."""
+    old_logprobs: Float[Tensor, "B R"]
+    ref_logprobs: Float[Tensor, "B R"]
+    old_values: Float[Tensor, "B R"]
+    scores: Float[Tensor, " B"]
+    rewards: Float[Tensor, "B R"]
+    advantages: Float[Tensor, "B R"]
+    """Whitened where the options say so."""
+    returns: Float[Tensor, "B R"]
+    """From the raw advantages: advantages + old_values, before whitening."""

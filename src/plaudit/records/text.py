@@ -1,0 +1,160 @@
+"""Records made of text: prompts, rows of every data kind, groups handed to scorers. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Kind(str, Enum):
+    """What a data row teaches. The value is the word that users read and write."""
+
+    DEMONSTRATION = "demonstration"
+    TEXT = "text"
+    COMPARISON = "comparison"
+    RANKING = "ranking"
+    RATING = "rating"
+    VERDICT = "verdict"
+    PROMPT = "prompt"
+
+
+class Form(str, Enum):
+    """How a prompt was written, which decides how it becomes tokens."""
+
+    TEXT = "text"
+    """A bare string: one user turn where the tokenizer has a chat template, plain text otherwise."""
+    CHAT = "chat"
+    """Messages with roles: always through the tokenizer's chat template."""
+    RENDERED = "rendered"
+    """Text with its role tokens already in it (`prompt_rendered: true`): no template, specials are control tokens."""
+
+
+class FinishReason(str, Enum):
+    """Why a response ended; never a bool, because what follows differs (score, penalty, bootstrap)."""
+
+    EOS = "eos"
+    """The policy wrote one of the model's end tokens; the token is kept and counts as an action."""
+    STOP = "stop"
+    """The text contains one of the stop strings; the token that completed it is kept."""
+    LENGTH = "length"
+    """The token limit came first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The context that a response answers. A bare or rendered string is one user turn."""
+
+    form: Form
+    turns: tuple[Message, ...]
+
+    @classmethod
+    def of_text(cls, text: str, form: Form = Form.TEXT) -> Prompt:
+        return cls(form=form, turns=(Message(role="user", content=text),))
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that depend on form, roles and contents only: the seed of everything sampled for this prompt."""
+        canonical = json.dumps([self.form.value, [(m.role, m.content) for m in self.turns]], ensure_ascii=False)
+        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """For people: the string itself, or the turns one under the other."""
+        if self.form is not Form.CHAT:
+            return self.turns[0].content
+        return "\n".join(f"{m.role}: {m.content}" for m in self.turns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """Kind.DEMONSTRATION: `prompt` answered by `response` as the demonstrator did (N1.1)."""
+
+    prompt: Prompt
+    response: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Kind.TEXT: a document for pre-training, SFT on plain text, or PPO-ptx (N4.12)."""
+
+    text: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Kind.COMPARISON: `chosen` was preferred to `rejected`, by at least `margin` score units (N3.1)."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float = 0.0
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Kind.RANKING: K answers of one prompt; `ranks[k]` is answer k's place, 1 = best, ties share a place (N2.1)."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """Kind.RATING: numbers given to one answer, by aspect; a plain `score` is the aspect `score` (N3.6, N3.7)."""
+
+    prompt: Prompt
+    response: str
+    scores: Mapping[str, float]
+    labeller: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Kind.VERDICT: accepted or not (N3.5)."""
+
+    prompt: Prompt
+    response: str
+    label: bool
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRow:
+    """Kind.PROMPT: what the policy answers in PPO; `columns` go to reward functions (N3.14)."""
+
+    prompt: Prompt
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What a scorer judges: one prompt, its responses as text and as the ids that the policy wrote, the row's columns.
+
+    `response_ids` may be empty where the texts come from a file; scorers that need ids say so.
+    """
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    response_ids: tuple[tuple[int, ...], ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)

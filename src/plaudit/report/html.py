@@ -1,0 +1,127 @@
+"""The report as one file: no request leaves it, whatever text the models wrote."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import plaudit
+from plaudit.report.collect import PipelineData, RunData, collect
+from plaudit.report.views import Page, page
+from plaudit.runs.errors import UserError
+from plaudit.runs.files import atomic_write
+
+TEXT_LIMIT = 3000
+"""Characters shown of a prompt or an answer."""
+
+
+def write(folders: Sequence[Path], out: Path) -> Path:
+    """Write the report of runs and pipelines to `out`, whole or not at all, and return its path.
+
+    Several folders are laid over each other. Interrupted, empty and damaged runs are shown as far as they go.
+    Raises UserError for no folder at all, one that is no run, or a file that can't be written.
+    """
+    if not folders:
+        raise UserError("No run to report on. Give one or more run folders.")
+    out = Path(out)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder. Give the report's file name, such as {out / 'report.html'}.")
+    text = render([collect(Path(folder)) for folder in folders])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, text)
+    return out
+
+
+def render(collected: Sequence[RunData | PipelineData]) -> str:
+    """The page as text. All that comes from runs is escaped by the template; scripts and styles are this package's."""
+    view = page(collected)
+    scripts = (_plotly(), _own("report.js"))
+    return _environment().get_template("report.html.j2").render(
+        page=view,
+        version=plaudit.__version__,
+        policy=_policy(scripts),
+        style=Markup(_own("style.css")),
+        scripts=[Markup(script) for script in scripts],
+        figure_data=_json_for_html([figure.plot for figure in view.figures]),
+        figure_index={id(figure): index for index, figure in enumerate(view.figures)},
+        id=id,
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Significant digits with a true minus; a power of ten from a million on and below a thousandth; – for None."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e6:
+        return (f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}").replace("-", "−")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(mantissa):g}".replace("-", "−") + "·10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def signed(value: float) -> str:
+    """A change: +0.53, −1.2, 0."""
+    return ("+" if value > 0 else "") + number(value, 3)
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A content policy under which only our own scripts run, by their hashes, and nothing can be fetched.
+
+    It is the second wall: were a text ever to get past the escaping, its script would still not run.
+    """
+    hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def _json_for_html(value: Any) -> Markup:
+    """JSON that can stand inside a script element: no character in it can end the element or start a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def _plotly() -> str:
+    """Plotly's script, as its Python package brings it (MIT licence, named in the script's head)."""
+    from plotly.offline import get_plotlyjs
+
+    # Line ends as HTML parsers hand them on: the policy's hash is of what the browser sees.
+    return get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _own(name: str) -> str:
+    return (resources.files("plaudit.report") / "page" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("plaudit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "signed": signed}
+    environment.globals["text_limit"] = TEXT_LIMIT
+    return environment
+
+
+__all__ = ["Page", "number", "render", "signed", "write"]

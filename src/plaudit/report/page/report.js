@@ -1,0 +1,69 @@
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figure-data").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const hovers = window.matchMedia("(hover: hover)").matches;
+  const options = { displaylogo: false, responsive: true, showTips: false, displayModeBar: hovers ? "hover" : false,
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+  const drawn = new Set();
+  let printing = false;
+
+  function colours() {
+    return dark.matches && !printing
+      ? { ink: "#c9d0d8", grid: "#2e333d", card: "#1b1e25" }
+      : { ink: "#3d4550", grid: "#e7e8eb", card: "#ffffff" };
+  }
+
+  // Only what depends on the theme; everything else comes with the figure.
+  function themed(layout) {
+    const { ink, grid, card } = colours();
+    const copy = JSON.parse(JSON.stringify(layout));
+    copy.font = { ...copy.font, color: ink };
+    copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: ink, activecolor: ink };
+    copy.hoverlabel = { bgcolor: card, bordercolor: grid, font: { color: ink } };
+    for (const note of copy.annotations || []) { note.bgcolor = card; note.opacity = 0.9; }
+    for (const axis of Object.keys(copy).filter((name) => /^[xy]axis\d*$/.test(name))) {
+      Object.assign(copy[axis], { gridcolor: grid, linecolor: grid, zerolinecolor: grid });
+    }
+    return copy;
+  }
+
+  function draw(place) {
+    if (place.offsetParent === null) { return; }
+    const figure = figures[Number(place.dataset.figure)];
+    if (!drawn.has(place)) {
+      place.replaceChildren();
+      place.classList.remove("empty");
+      drawn.add(place);
+    }
+    const layout = themed(figure.layout);
+    // Paper is narrower than the screen and fires no resize: two columns of A4 or Letter.
+    if (printing) { layout.width = place.closest(".wide") ? 640 : 310; }
+    window.Plotly.react(place, figure.data, layout, options);
+  }
+
+  const places = Array.from(document.querySelectorAll(".plot[data-figure]"));
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
+    }
+  }, { rootMargin: "800px" });
+  places.forEach((place) => watcher.observe(place));
+
+  function redraw() { drawn.forEach(draw); }
+  dark.addEventListener("change", redraw);
+  window.addEventListener("beforeprint", () => { printing = true; places.forEach(draw); });
+  window.addEventListener("afterprint", () => { printing = false; redraw(); });
+
+  // What the theme changed while it was folded away.
+  for (const fold of document.querySelectorAll("details.more")) {
+    fold.addEventListener("toggle", () => places.filter((place) => fold.contains(place) && drawn.has(place)).forEach(draw));
+  }
+
+  // On wide screens the table of contents stands open beside the text.
+  const contents = document.querySelector(".toc details");
+  const wide = window.matchMedia("(min-width: 70rem)");
+  const unfold = () => { if (contents) { contents.open = wide.matches; } };
+  wide.addEventListener("change", unfold);
+  unfold();
+})();

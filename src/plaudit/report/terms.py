@@ -1,0 +1,245 @@
+"""What every name in the report means: the declared metrics, and the words that the report itself brings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from plaudit.runs.metrics import Metric, metric_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One entry of the glossary."""
+
+    id: str
+    """The popover's id: letters and digits whatever the key holds."""
+    key: str
+    unit: str
+    meaning: str
+    better: str
+    """"up", "down" or ""."""
+    formula: str = ""
+
+
+# key: (unit, meaning, formula)
+OWN_TERMS = {
+    "status": (
+        "",
+        "Finished: the run wrote its summary. Interrupted: it has logged something but no summary; one that is still "
+        "going looks the same. Never started: it left nothing, or nothing but its configuration.",
+        "",
+    ),
+    "score": ("score units", "What the judge (a reward model or function) says of a whole response.", "r(x, y)"),
+    "true score": (
+        "score units",
+        "The known true reward of a response. Only made-up worlds have one; training never sees it.",
+        "",
+    ),
+    "KL": (
+        "nats",
+        "How far a response lies from what the reference would write: the log-ratio summed over its tokens. "
+        "For a single response the sum may be negative; the expectation is not.",
+        "Σ_t [log π_θ(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)]",
+    ),
+    "√KL": (
+        "√nats",
+        "Square root of the mean KL: the distance over which scores under optimisation bend smoothly (Gao, Schulman, "
+        "Hilton 2022). A true score that falls while the judge's still rises is over-optimisation.",
+        "√( (1/B) Σ_b Σ_t [log π_θ − log π_ref] );  0 where noise makes the mean negative",
+    ),
+    "gain": (
+        "score units",
+        "Score after training minus score before it, for the same prompt.",
+        "r(x, y_after) − r(x, y_before)",
+    ),
+    "finish reason": (
+        "",
+        "eos: the policy wrote an end token. stop: a stop string appeared. length: the token limit cut it off.",
+        "",
+    ),
+    "floor": (
+        "the metric's unit",
+        "The known reference below: what is reached without the stage; for a loss, the least that any model can reach "
+        "(the entropy of the text).",
+        "",
+    ),
+    "ceiling": (
+        "the metric's unit",
+        "The known reference above: the best that anything can reach, such as the accuracy attainable under noisy "
+        "labels or the optimum J* of PPO's objective; for a loss, where it starts.",
+        "J* = E_x[ β log E_{y∼π_ref(·|x)} e^{r(x,y)/β} ],  J = E[r] − β·KL",
+    ),
+    "interval": ("the metric's unit", "The value's confidence interval: 95 %.", ""),
+    "share reached": (
+        "",
+        "How far the value lies on the way from the worse reference to the better one; outside 0 to 100 % where it "
+        "lies beyond them.",
+        "(value − worse) / (better − worse)",
+    ),
+}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrase:
+    """A result that the table of results names by a phrase instead of a key."""
+
+    pattern: str
+    """Searched in the phrase; the first that is found counts."""
+    meaning: str
+    formula: str
+    better: str
+    curve: str = ""
+    """The declared key whose curve goes towards this number, if there is one on the same scale."""
+
+
+PHRASES = (
+    Phrase(
+        pattern="accuracy.*expected",
+        meaning="How often the model would agree with a labeller, over held-out pairs, computed from the known "
+        "probability of each label instead of one drawn label. Ceiling: a judge who knows the true reward.",
+        formula="mean over pairs of P(label agrees with the model's order); equal scores count ½",
+        better="up",
+        curve="reward/held_out_accuracy_over_pairs",
+    ),
+    Phrase(
+        pattern="accuracy",
+        meaning="Share of held-out pairs that the model orders as the labels do; equal scores count half.",
+        formula="share of pairs with r(x, y_w) > r(x, y_l), plus half the share with equality",
+        better="up",
+        curve="reward/held_out_accuracy_over_pairs",
+    ),
+    Phrase(
+        pattern="log-likelihood per answer",
+        meaning="−log p of a whole held-out answer under the model, given its prompt; mean over answers. No model can "
+        "come below the entropy of the answers.",
+        formula="−(1/B) Σ_b Σ_t log π_θ(y_t | x, y_<t)",
+        better="down",
+        curve="sft/held_out_nll_over_answers",
+    ),
+    Phrase(
+        pattern="win rate",
+        meaning="Share of the prompts on which the judge scores this policy's answer above the baseline's; ties count "
+        "half. 0.5: no difference.",
+        formula="(wins + ½ ties) / prompts",
+        better="up",
+    ),
+    Phrase(
+        pattern="progress",
+        meaning="How far the policy came, on the objective that PPO optimises, from baseline (0) to optimum (1). "
+        "J* is computed by listing the answers, so it is a lower bound of the optimum.",
+        formula="(J − J_ref) / (J* − J_ref),  J = E[r] − β·KL,  J* = E_x[ β log E_{y∼π_ref(·|x)} e^{r(x,y)/β} ]",
+        better="up",
+    ),
+    Phrase(
+        pattern="objective",
+        meaning="What PPO optimises, from fresh samples on held-out prompts: the score less the price of the KL.",
+        formula="J = E[r] − β·KL",
+        better="up",
+        curve="ppo/objective_over_responses",
+    ),
+    Phrase(
+        pattern="score by the judge",
+        meaning="What the comparison's judge says of the policy's answers to held-out prompts, mean over prompts. It "
+        "need not be the judge that PPO was trained with.",
+        formula="(1/B) Σ_b r(x_b, y_b)",
+        better="up",
+    ),
+)
+
+_NLL = "−(1/N) Σ_t log π_θ(y_t | x, y_<t),  N answer tokens"
+_KL_SUM = "(1/B) Σ_b Σ_t [log π_θ(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)]"
+_SCORE = "(1/B) Σ_b r(x_b, y_b)"
+_PAIR_LOSS = "(1/P) Σ_x 1/C(K,2) Σ_{w≻l} −log σ(r(x, y_w) − r(x, y_l))"
+_PAIR_ACCURACY = "share of pairs with r(x, y_w) > r(x, y_l), plus half the share with equality"
+_OBJECTIVE = "(1/B) Σ_b [ r(x_b, y_b) − β Σ_t (log π_θ − log π_ref) ]"
+
+# The declarations say it in words; these say it in symbols, for the metrics that have a formula.
+FORMULAS = {
+    "sft/loss_over_tokens": _NLL,
+    "sft/held_out_loss_over_tokens": _NLL,
+    "sft/held_out_perplexity": "exp( held-out loss over tokens )",
+    "sft/held_out_nll_over_answers": "−(1/B) Σ_b Σ_t log π_θ(y_t | x, y_<t)",
+    "reward/loss_over_prompts": _PAIR_LOSS,
+    "reward/held_out_loss_over_prompts": _PAIR_LOSS,
+    "reward/accuracy_over_pairs": _PAIR_ACCURACY,
+    "reward/held_out_accuracy_over_pairs": _PAIR_ACCURACY,
+    "reward/margin_over_pairs": "mean of r(x, y_w) − r(x, y_l)",
+    "reward/held_out_margin_over_pairs": "mean of r(x, y_w) − r(x, y_l)",
+    "ppo/score_over_responses": _SCORE,
+    "ppo/held_out_score_over_responses": _SCORE,
+    "ppo/objective_over_responses": _OBJECTIVE,
+    "ppo/held_out_objective_over_responses": _OBJECTIVE,
+    "ppo/kl_ref_over_responses": _KL_SUM,
+    "ppo/held_out_kl_ref_over_responses": _KL_SUM,
+    "ppo/kl_ref_over_tokens": "(1/N) Σ_b Σ_t [log π_θ − log π_ref],  N response tokens",
+    "ppo/reward_over_responses": "(1/B) Σ_b Σ_t r_t,  r_t = −β (log π_θ − log π_ref) + [t is last] r(x, y)",
+    "ppo/entropy_over_tokens": "−(1/N) Σ_t Σ_v π_θ(v | x, y_<t) log π_θ(v | x, y_<t)",
+    "ppo/policy_loss_over_tokens": "−(1/N) Σ_t min( ρ_t Â_t, clip(ρ_t, 1−ε, 1+ε) Â_t ),  ρ_t = π_θ/π_old",
+    "ppo/value_loss_over_tokens": "(1/N) Σ_t ½ (V_t − R̂_t)², the larger of it and its clipped twin",
+    "ppo/ratio_max": "max ρ_t,  ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)",
+    "ppo/explained_variance": "1 − Var(R̂ − V) / Var(R̂)",
+    "eval/win_rate_over_prompts": "(wins + ½ ties) / prompts",
+    "eval/score_over_responses": _SCORE,
+    "eval/kl_ref_over_responses": _KL_SUM,
+    "eval/perplexity": "exp( mean loss per token )",
+    "eval/accuracy_over_pairs": _PAIR_ACCURACY,
+}
+
+
+def glossary(keys: Iterable[str]) -> dict[str, Term]:
+    """The report's own terms, then those of the keys in alphabetical order. Undeclared keys say that they are."""
+    own = [
+        Term(id=f"term-own-{index}", key=key, unit=unit, meaning=meaning, better="", formula=formula)
+        for index, (key, (unit, meaning, formula)) in enumerate(OWN_TERMS.items())
+    ]
+    metrics = [_metric_term(f"term-{index}", key) for index, key in enumerate(sorted(set(keys) - set(OWN_TERMS)))]
+    return {term.key: term for term in (*own, *metrics)}
+
+
+def declared(key: str) -> Metric | None:
+    """The key's declaration, or None: a run of another version may have logged what this one doesn't know."""
+    try:
+        return metric_of(key)
+    except ValueError:
+        return None
+
+
+def phrase(key: str) -> Phrase | None:
+    """The phrase that a result's name holds, or None."""
+    return next((known for known in PHRASES if re.search(known.pattern, key)), None)
+
+
+def curve(metric: str) -> str:
+    """The declared key on whose curves a result's floor and ceiling belong; "" for none."""
+    if declared(metric):
+        return metric
+    known = phrase(metric)
+    return known.curve if known else ""
+
+
+def unit(key: str) -> str:
+    """The metric's declared unit; "" where it is undeclared."""
+    metric = declared(key)
+    return metric.unit if metric else ""
+
+
+def better(key: str) -> str:
+    """"up", "down", or "" where neither way is better, or nothing is known."""
+    metric = declared(key) or phrase(key)
+    return metric.better if metric else ""
+
+
+def _metric_term(identifier: str, key: str) -> Term:
+    metric = declared(key)
+    known = phrase(key)
+    if metric is None and known is not None:
+        return Term(
+            id=identifier, key=key, unit="", meaning=known.meaning, better=known.better, formula=known.formula
+        )
+    if metric is None:
+        meaning = "Logged by the run under this name; this version of plaudit declares no metric so called."
+        return Term(id=identifier, key=key, unit="", meaning=meaning, better="")
+    formula = FORMULAS.get(key, "")
+    meaning = metric.meaning[:1].upper() + metric.meaning[1:] + "."
+    return Term(id=identifier, key=key, unit=metric.unit, meaning=meaning, better=metric.better, formula=formula)

@@ -1,0 +1,454 @@
+"""What stands on the page, in the order of the page: run records in, frozen records for the template out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plaudit.report import figures, panels, samples, terms
+from plaudit.report.collect import PipelineData, RunData, StageRow, Status, flatten
+from plaudit.report.figures import Figure
+from plaudit.report.reading import finite
+from plaudit.report.samples import Cards
+from plaudit.report.terms import Term
+
+HEADLINE_VERSIONS = ("plaudit", "torch", "transformers")
+BAR_LEFT, BAR_RIGHT = 20.0, 300.0
+"""Ends of a stage bar's track, in units of its drawing, which is 320 wide."""
+LABEL_ROOM = 110.0
+"""References nearer to each other than this share one label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    name: str
+    value: str
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What was run, when and with what."""
+
+    name: str
+    status: Status
+    step: int | None
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    x: float
+    label: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A stage's value between its references; x grows from worse to better. Widths are never negative."""
+
+    dot: float
+    ticks: tuple[Tick, ...]
+    done: tuple[float, float] | None
+    """(x, width) from the worse reference to the value."""
+    interval: tuple[float, float] | None
+    share: str
+    alt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLine:
+    name: str
+    stage: str
+    """"" where the name says it already."""
+    metric: str
+    value: float | None
+    unit: str
+    interval: str
+    bar: Bar | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLine:
+    folder: str
+    status: Status
+    step: int | None
+    took: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberLine:
+    key: str
+    first: float | None
+    last: float | None
+    low: float | None
+    high: float | None
+    points: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An option in which runs differ; a value is None where a run doesn't have the option."""
+
+    key: str
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A titled part of a section. `lines` are of the kind that the section shows; `names` head its columns."""
+
+    id: str = ""
+    title: str
+    note: str = ""
+    text: str = ""
+    names: tuple[str, ...] = ()
+    lines: tuple[Any, ...] = ()
+    folded: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    title: str
+    kind: str
+    heads: tuple[Head, ...]
+    problems: tuple[str, ...]
+    tables: tuple[Block, ...]
+    """Lines: TableLine."""
+    stage_lists: tuple[Block, ...]
+    """Lines: StageLine."""
+    groups: tuple[Block, ...]
+    """Lines and folded: Figure."""
+    samples: tuple[Block, ...]
+    """Lines: Cards, a block for each run."""
+    numbers: tuple[Block, ...]
+    """Lines: NumberLine."""
+    summaries: tuple[Block, ...]
+    """Lines: (key, value), as summary.json has them."""
+    differences: tuple[Block, ...]
+    """Lines: Difference."""
+    configs: tuple[Block, ...]
+    """Text: config.yaml."""
+    provenances: tuple[Block, ...]
+    """Lines: (key, value)."""
+    terms: Mapping[str, Term]
+
+    @property
+    def contents(self) -> tuple[tuple[str, str], ...]:
+        """(id, title) of every section that has something to show."""
+        sections = [("problems", "To know before reading")] if self.problems else []
+        sections += [(block.id, block.title) for block in (*self.tables, *self.stage_lists, *self.groups)]
+        for name, title, present in (
+            ("samples", "Samples", self.samples),
+            ("numbers", "Every metric in numbers", self.numbers or self.summaries),
+            ("config", "Configuration", self.configs),
+            ("provenance", "Provenance", self.provenances),
+            ("glossary", "Definitions", True),
+        ):
+            sections += [(name, title)] if present else []
+        return tuple(sections)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(figure for group in self.groups for figure in (*group.lines, *group.folded))
+
+
+def page(collected: Sequence[RunData | PipelineData]) -> Page:
+    """The whole report. Runs of the same stage are laid over each other under names that tell them apart."""
+    runs = name_apart(collected)
+    owns = [item.own for item in collected if isinstance(item, PipelineData)]
+    everything = [*owns, *runs]
+    tables = _tables(collected)
+    groups = _figure_groups(runs)
+    keys = {key for run in everything for key in run.series}
+    keys |= {line.metric for table in tables for line in table.lines}
+    return Page(
+        title=_title(collected),
+        kind=_kind(collected),
+        heads=tuple(_head(item) for item in collected),
+        problems=tuple(_problems(everything)),
+        tables=tables,
+        stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
+        groups=groups,
+        samples=_samples(runs),
+        numbers=_blocks(everything, _number_lines),
+        summaries=_blocks(everything, _summary_lines),
+        differences=_differences(owns, runs),
+        configs=tuple(Block(title=run.name, text=run.config_text) for run in everything if run.config_text),
+        provenances=_blocks(everything, _provenance_lines),
+        terms=terms.glossary(keys),
+    )
+
+
+def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:
+    """All runs, pipelines' stages among them, renamed so that no two of a stage bear the same name."""
+    entries: list[tuple[str, RunData]] = []
+    for item in collected:
+        if isinstance(item, RunData):
+            entries.append((item.name, item))
+        else:
+            short = (lambda stage: stage.name) if len(collected) == 1 else (lambda stage, name=item.name: name)
+            entries += [(short(stage), stage) for stage in item.stages]
+    named: list[RunData] = []
+    for name, run in entries:
+        rivals = [other for other, peer in entries if peer.stage == run.stage and other == name]
+        unique = name if len(rivals) == 1 else f"{run.folder.resolve().parent.name}/{run.name}"
+        taken = {peer.name for peer in named if peer.stage == run.stage}
+        number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in taken)
+        named.append(dataclasses.replace(run, name=unique if number == 1 else f"{unique} ({number})"))
+    return named
+
+
+def bar(row: StageRow) -> Bar | None:
+    """The value between floor and ceiling; None where the value or both references are unknown, or all are equal."""
+    references = [(side, x) for side, x in (("floor", row.floor), ("ceiling", row.ceiling)) if x is not None]
+    if row.value is None or not references:
+        return None
+    shown = [x for x in (row.value, row.low, row.high, row.floor, row.ceiling) if x is not None]
+    low, high = min(shown), max(shown)
+    if low == high:
+        return None
+    falling = terms.better(row.metric) == "down"
+
+    def place(x: float) -> float:
+        share = (high - x) / (high - low) if falling else (x - low) / (high - low)
+        return round(BAR_LEFT + share * (BAR_RIGHT - BAR_LEFT), 1)
+
+    share = share_reached(row, falling=falling)
+    values = [x for _, x in references]
+    worse, dot = min(map(place, values)), place(row.value)
+    interval = None
+    if row.low is not None and row.high is not None:
+        left, right = sorted((place(row.low), place(row.high)))
+        interval = (left, round(right - left, 1))
+    told = ", ".join(f"{side} {x:.4g}" for side, x in references)
+    return Bar(
+        dot=dot,
+        ticks=_ticks([(place(x), f"{side} {x:.4g}") for side, x in references]),
+        done=(worse, round(dot - worse, 1)) if len(references) == 2 and dot > worse else None,
+        interval=interval,
+        share="" if share is None else f"{share:.0%}",
+        alt=f"value {row.value:.4g}, {told}" + ("" if share is None else f", {share:.0%} of the way"),
+    )
+
+
+def share_reached(row: StageRow, *, falling: bool) -> float | None:
+    """(value − worse) / (better − worse) of the two references; None without both, or where they are equal."""
+    if row.value is None or row.floor is None or row.ceiling is None or row.floor == row.ceiling:
+        return None
+    worse, better = sorted((row.floor, row.ceiling), reverse=falling)
+    return (row.value - worse) / (better - worse)
+
+
+def _ticks(marks: list[tuple[float, str]]) -> tuple[Tick, ...]:
+    if len(marks) == 2 and abs(marks[0][0] - marks[1][0]) < LABEL_ROOM:
+        (first, first_label), (second, second_label) = sorted(marks)
+        label = f"{first_label} · {second_label}"
+        return (Tick(x=first, label="", anchor="middle"), Tick(x=second, label=label, anchor=_anchor(second)))
+    return tuple(Tick(x=x, label=label, anchor=_anchor(x)) for x, label in marks)
+
+
+def _anchor(x: float) -> str:
+    return "start" if x < 90 else "end" if x > 230 else "middle"
+
+
+def duration(seconds: float | None) -> str:
+    """12 s, 3 min 20 s, 2 h 05 min; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units; "" for None."""
+    if count is None:
+        return ""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _title(collected: Sequence[RunData | PipelineData]) -> str:
+    names = [item.name for item in collected]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _kind(collected: Sequence[RunData | PipelineData]) -> str:
+    if len(collected) > 1:
+        return f"{len(collected)} side by side"
+    (only,) = collected
+    return "pipeline" if isinstance(only, PipelineData) else f"run · {panels.stage_title(only.stage)}"
+
+
+def _head(item: RunData | PipelineData) -> Head:
+    own = item.own if isinstance(item, PipelineData) else item
+    provenance, summary = own.provenance, own.summary
+    seconds = finite(summary.get("seconds"))
+    if seconds is None and isinstance(item, PipelineData):
+        seconds = sum(stage.seconds or 0.0 for stage in item.stages) or None
+    versions = provenance.get("versions") or summary.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
+    told = [f"{name} {versions[name]}" for name in HEADLINE_VERSIONS if name in versions]
+    told += [f"Python {provenance['python']}"] if provenance.get("python") else []
+    cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
+    command = provenance.get("command")
+    facts = (
+        Fact(name="Started", value=str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC")),
+        Fact(name="Took", value=duration(own.seconds if seconds is None else seconds)),
+        Fact(name="Seed", value=_seed(own)),
+        Fact(name="Peak memory", value=size(finite(summary.get("peak_memory_bytes")))),
+        Fact(name="Versions", value=", ".join(told)),
+        Fact(name="Machine", value=f"{provenance.get('platform', '')}{cpus}"),
+        Fact(name="Commit", value=str(provenance.get("commit", ""))),
+        Fact(name="Command", value=shlex.join(map(str, command)) if isinstance(command, list) else "", wide=True),
+    )
+    step = None if isinstance(item, PipelineData) else item.last_step
+    return Head(name=item.name, status=item.status, step=step, facts=tuple(fact for fact in facts if fact.value))
+
+
+def _seed(run: RunData) -> str:
+    """The seed at the top of the config, else the summary's, else the one seed that stands deeper in the config."""
+    for place in (run.config, run.summary):
+        if place.get("seed") is not None:
+            return str(place["seed"])
+    deeper = {value for key, value in flatten(run.config).items() if key.endswith(".seed")}
+    return deeper.pop() if len(deeper) == 1 else ""
+
+
+def _problems(runs: Sequence[RunData]) -> list[str]:
+    told = []
+    for run in runs:
+        name = f"{run.name}: " if len(runs) > 1 else ""
+        if run.status is Status.INTERRUPTED:
+            at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
+            told.append(f"{name}no summary was written: stopped, or still going.{at} What it left is shown.")
+        told += [f"{name}{problem}" for problem in run.problems]
+    return told
+
+
+def _tables(collected: Sequence[RunData | PipelineData]) -> tuple[Block, ...]:
+    sources = [item for item in collected if item.table]
+    return tuple(
+        Block(
+            id=f"results-{index}",
+            title=f"Results of {item.name}" if len(sources) > 1 else "Results",
+            lines=tuple(_table_line(row) for row in item.table),
+        )
+        for index, item in enumerate(sources)
+    )
+
+
+def _table_line(row: StageRow) -> TableLine:
+    known = row.low is not None and row.high is not None
+    return TableLine(
+        name=row.name or row.stage,
+        stage=row.stage if row.name and row.stage.lower() != row.name.lower() else "",
+        metric=row.metric or row.name or "(unnamed)",
+        value=row.value,
+        unit=row.unit or terms.unit(row.metric),
+        interval=f"{row.low:.4g} … {row.high:.4g}".replace("-", "−") if known else "",
+        bar=bar(row),
+    )
+
+
+def _stage_lists(pipelines: Sequence[PipelineData]) -> tuple[Block, ...]:
+    return tuple(
+        Block(
+            id=f"stages-{index}",
+            title=f"Stages of {item.name}" if len(pipelines) > 1 else "Stages",
+            lines=tuple(_stage_line(stage) for stage in item.stages),
+        )
+        for index, item in enumerate(pipelines)
+    )
+
+
+def _stage_line(run: RunData) -> StageLine:
+    return StageLine(folder=run.name, status=run.status, step=run.last_step, took=duration(run.seconds))
+
+
+def _figure_groups(runs: Sequence[RunData]) -> tuple[Block, ...]:
+    groups = []
+    for stage in dict.fromkeys(run.stage for run in runs):
+        made = figures.curves(stage, [run for run in runs if run.stage == stage])
+        shown, folded = [f for f in made if not f.folded], [f for f in made if f.folded]
+        if made:
+            groups.append(Block(title=panels.stage_title(stage), lines=tuple(shown), folded=tuple(folded)))
+    bought = figures.frontier(runs)
+    if bought:
+        note = "How much score each unit of distance from the reference bought."
+        groups.append(Block(title="Score against distance", note=note, lines=(bought,)))
+    spread = figures.distributions(_with_samples(runs))
+    if spread:
+        groups.append(Block(title="Scores before and after", lines=tuple(spread)))
+    return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(groups))
+
+
+def _with_samples(runs: Sequence[RunData]) -> list[RunData]:
+    """The runs that compared before and after on purpose; where there are none, those that kept rollouts."""
+    return [run for run in runs if run.samples] or [run for run in runs if run.first]
+
+
+def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
+    chosen = _with_samples(runs)
+    count = samples.SHOWN if len(chosen) == 1 else samples.SHOWN_OF_EACH_RUN
+    made: list[tuple[str, list[Cards]]] = [(run.name, samples.choose(run, count)) for run in chosen]
+    return tuple(Block(title=name if len(chosen) > 1 else "", lines=tuple(cards)) for name, cards in made if cards)
+
+
+def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]]) -> tuple[Block, ...]:
+    made = ((run.name, tuple(lines_of(run))) for run in runs)
+    return tuple(Block(title=name, lines=lines) for name, lines in made if lines)
+
+
+def _number_lines(run: RunData) -> list[NumberLine]:
+    lines = []
+    for _, keys in panels.arrange(run.series):
+        for key in keys:
+            known = [value for value in run.series[key].values if value is not None]
+            ends = (known[0], known[-1], min(known), max(known)) if known else (None,) * 4
+            first, last, low, high = ends
+            unit = terms.unit(key)
+            lines.append(
+                NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known), unit=unit)
+            )
+    return lines
+
+
+def _summary_lines(run: RunData) -> list[tuple[str, str]]:
+    return list(flatten({key: value for key, value in run.summary.items() if key != "stages"}).items())
+
+
+def _provenance_lines(run: RunData) -> list[tuple[str, str]]:
+    command = run.provenance.get("command")
+    shown = {"command": shlex.join(map(str, command))} if isinstance(command, list) else {}
+    return list(flatten({**run.provenance, **shown}).items())
+
+
+def _differences(owns: Sequence[RunData], runs: Sequence[RunData]) -> tuple[Block, ...]:
+    """For pipelines, and for each stage with several runs, the options in which they differ."""
+    stages = dict.fromkeys(run.stage for run in runs)
+    peers = [("Pipelines", list(owns))] + [
+        (panels.stage_title(stage), [run for run in runs if run.stage == stage]) for stage in stages
+    ]
+    made = []
+    for title, group in peers:
+        configs = [flatten(run.config) for run in group if run.config]
+        names = tuple(run.name for run in group if run.config)
+        if len(configs) < 2:
+            continue
+        keys = dict.fromkeys(key for config in configs for key in config)
+        lines = [Difference(key=key, values=tuple(config.get(key) for config in configs)) for key in keys]
+        lines = [line for line in lines if len(set(line.values)) > 1]
+        note = "" if lines else "Their configurations are the same."
+        made.append(Block(title=f"{title}: what differs", note=note, names=names, lines=tuple(lines)))
+    return tuple(made)

@@ -1,0 +1,1 @@
+"""Rollouts: the policy answers prompts."""

@@ -1,0 +1,93 @@
+"""Prompts in, rollouts out (N4.1): prompts → tokens → the engine's continuations → one record."""
+
+from collections.abc import Sequence
+
+import torch
+
+from plaudit.engines.protocol import Engine, Generation, SampleKey, SamplingConfig
+from plaudit.models.load import Language
+from plaudit.records.tensors import Rollout
+from plaudit.records.text import FinishReason, Group, PromptRow
+from plaudit.rollouts.stopping import StopStrings
+from plaudit.runs.errors import UserError
+from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.tokens.tokenizer import decode
+
+
+def sample(
+    engine: Engine,
+    language: Language,
+    rows: Sequence[PromptRow],
+    sampling: SamplingConfig,
+    *,
+    sample_indices: Sequence[int],
+    seed: int,
+    greedy: bool = False,
+) -> Rollout:
+    """Let the policy answer each row once.
+
+    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
+    The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
+    """
+    prompts = [language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows]
+    keys = [SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)]
+    stop = StopStrings(language.tokenizer, sampling.stop)
+    written = engine.generate(
+        prompts, keys, sampling, seed=seed, greedy=greedy, is_stopped=stop if sampling.stop else None
+    )
+    return _rollout(tuple(rows), prompts, written, language, stop)
+
+
+def _rollout(
+    rows: tuple[PromptRow, ...],
+    prompts: Sequence[Sequence[int]],
+    written: Sequence[Generation],
+    language: Language,
+    stop: StopStrings,
+) -> Rollout:
+    prompt_ids, prompt_mask = pad_left(prompts)
+    response_ids, response_mask = pad_right([g.ids for g in written])
+    logprobs = torch.zeros(response_ids.shape)
+    for i, generation in enumerate(written):
+        logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
+    return Rollout(
+        rows=rows,
+        responses=tuple(stop.cut(_text(g, language)) for g in written),
+        finish_reasons=tuple(g.finish_reason for g in written),
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        response_ids=response_ids,
+        response_mask=response_mask,
+        sampler_logprobs=logprobs,
+    )
+
+
+def _text(generation: Generation, language: Language) -> str:
+    """The words of a response, without its end token."""
+    ids = generation.ids[:-1] if generation.finish_reason is FinishReason.EOS else generation.ids
+    return decode(language.tokenizer, ids)
+
+
+def groups(rollout: Rollout) -> list[Group]:
+    """What scorers read: one group a sequence, in the rollout's order."""
+    return [
+        Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids[mask].tolist()),), columns=row.columns)
+        for row, text, ids, mask in zip(
+            rollout.rows, rollout.responses, rollout.response_ids, rollout.response_mask, strict=True
+        )
+    ]
+
+
+def check_prompts(rows: Sequence[PromptRow], language: Language, max_new_tokens: int) -> None:
+    """Every prompt and its answer must fit into the context. Raises UserError naming the rows, before a model loads."""
+    long = []
+    for row in rows:
+        length = len(language.renderer.prompt_ids(row.prompt, where=row.where))
+        if length + max_new_tokens > language.context:
+            long.append(f"{row.where or row.prompt.id}: {length} tokens")
+    if long:
+        more = f" … and {len(long) - 5} more" if len(long) > 5 else ""
+        raise UserError(
+            f"{len(long)} prompt(s) leave no room for {max_new_tokens} new tokens in the model's context of "
+            f"{language.context}: {'; '.join(long[:5])}{more}. Shorten them or lower sampling.max_new_tokens."
+        )

@@ -1,0 +1,27 @@
+"""Stop strings: when a response has said enough."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerFast
+
+from plaudit.tokens.tokenizer import decode
+
+TAIL = 4
+"""Tokens beyond the stop string's own length that are decoded at each step: a string may straddle tokens."""
+
+
+class StopStrings:
+    """Called with the ids so far: is one of the strings in their text? `cut` removes it and what follows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, strings: Sequence[str]):
+        self.tokenizer, self.strings = tokenizer, tuple(strings)
+        self.window = max((len(s.encode()) for s in strings), default=0) + TAIL
+
+    def __call__(self, ids: Sequence[int]) -> bool:
+        tail = decode(self.tokenizer, ids[-self.window :])
+        return any(s in tail for s in self.strings)
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string, whichever comes first."""
+        places = [at for s in self.strings if (at := text.find(s)) >= 0]
+        return text[: min(places)] if places else text

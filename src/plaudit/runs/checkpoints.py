@@ -1,0 +1,234 @@
+"""Folders that are committed like transactions, and the checkpoints of a run.
+
+    checkpoints/000012/   the payload and MANIFEST.json (size and sha256 of each file); exists only when complete
+    checkpoints/latest    a text file that holds `000012`; other pointers (`best`) look the same
+
+A save goes: temporary folder, payload, fsync, manifest, fsync, rename, pointers, purge. Whatever moment the process
+dies at, the newest folder with a number for a name is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit.runs.console import warn
+from plaudit.runs.errors import UserError
+from plaudit.runs.files import (
+    TEMP_PREFIX,
+    atomic_write,
+    is_disk_full,
+    safe_name,
+    save_failed,
+    sync_path,
+    temp_beside,
+    tree_bytes,
+)
+
+MANIFEST = "MANIFEST.json"
+FORMAT = 1
+LATEST = "latest"
+_NUMBERED = re.compile(r"(\d{6,})(\.old)?")
+
+
+class Corrupted(UserError):
+    """A checkpoint's bytes are not the ones that were saved."""
+
+
+@contextlib.contextmanager
+def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a temporary folder to write into; on leaving it becomes `target`, complete with its manifest.
+
+    `facts` go into the manifest. When the body or the commit fails, the temporary folder is removed and whatever
+    `target` held is still there; OSError and a full disk become SaveFailed, other exceptions pass through.
+    """
+    temp = temp_beside(target)
+    try:
+        temp.mkdir(parents=True)
+        yield temp
+        _seal(temp, facts)
+        _move_into_place(temp, target)
+    except BaseException as error:
+        written = tree_bytes(temp)
+        shutil.rmtree(temp, ignore_errors=True)
+        if isinstance(error, OSError) or (isinstance(error, Exception) and is_disk_full(error)):
+            raise save_failed(target, error, written) from error
+        raise
+
+
+def _seal(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Sync every file, write the manifest last, sync the folders."""
+    files: dict[str, dict[str, Any]] = {}
+    folders = [folder]
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path}: a checkpoint holds plain files and folders only")
+        if path.is_dir():
+            folders.append(path)
+            continue
+        sync_path(path)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
+    manifest = {"format": FORMAT, **facts, "files": files}
+    manifest["checksum"] = _checksum(manifest)
+    text = json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")  # no newline: whatever is cut off, it is JSON no more
+    sync_path(folder / MANIFEST)
+    for path in reversed(folders):
+        sync_path(path)
+
+
+def _move_into_place(temp: Path, target: Path) -> None:
+    """Rename; a folder can't replace a full one, so an earlier save of the same step steps aside as `<target>.old`."""
+    aside = target.with_name(target.name + ".old")
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(target, aside)
+    try:
+        os.rename(temp, target)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, target)
+        raise
+    sync_path(target.parent)
+    _discard(aside)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder under another name, so that a kill halfway leaves litter and not a broken checkpoint."""
+    if not folder.exists():
+        return
+    try:
+        litter = temp_beside(folder)
+        os.rename(folder, litter)
+        shutil.rmtree(litter)
+    except OSError as error:
+        warn(f"cannot delete {folder}: {error.strerror}; delete it by hand")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    body = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a committed folder; Corrupted when it is missing or damaged, UserError when it is too new."""
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        sound = manifest["checksum"] == _checksum(manifest)
+    except FileNotFoundError:
+        raise Corrupted(f"{path} is missing: {folder} is not a complete checkpoint") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    except OSError as error:
+        raise Corrupted(f"{path} cannot be read: {error.strerror}") from error
+    if not sound:
+        raise Corrupted(f"{path} is damaged: its content does not fit its checksum")
+    if manifest["format"] != FORMAT:
+        raise UserError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; update plaudit")
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Compare every file with the manifest, which is returned; Corrupted names the first file that differs."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["size"]:
+                raise Corrupted(f"{path} is damaged: {size:,} bytes instead of {expected['size']:,}")
+            if file_sha256(path) != expected["sha256"]:
+                raise Corrupted(f"{path} is damaged: its sha256 is not the one of MANIFEST.json")
+        except FileNotFoundError:
+            raise Corrupted(f"{path} is missing, though MANIFEST.json lists it") from None
+        except OSError as error:
+            raise Corrupted(f"{path} cannot be read: {error.strerror}") from error
+    return manifest
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's folder name."""
+    match = _NUMBERED.fullmatch(Path(checkpoint).name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not named like a checkpoint")
+    return int(match[1])
+
+
+def checkpoint_folders(root: Path) -> list[Path]:
+    """All committed checkpoints below `checkpoints/`, newest step first (by number, never by the clock).
+
+    `000012.old` counts only while `000012` is missing: a process died between the two renames of a repeated save.
+    """
+    found = [path for path in Path(root).glob("*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
+    whole = {path.name for path in found}
+    found = [path for path in found if not (path.suffix == ".old" and path.stem in whole)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def latest_checkpoint(run_folder: Path, *, fallback: bool = False) -> Path | None:
+    """The newest checkpoint of a run, verified byte for byte; None when there is none. Needs no lock, changes nothing.
+
+    The pointer `latest` is for people and scripts: the newest complete folder wins, since a process may die between
+    renaming and moving the pointer. A damaged one raises Corrupted naming the file, or with `fallback` is passed over
+    with a warning.
+    """
+    folders = checkpoint_folders(Path(run_folder) / "checkpoints")
+    for path in folders:
+        try:
+            verify(path)
+            return path
+        except Corrupted as error:
+            if not fallback:
+                advice = "an earlier checkpoint can be used instead if you ask for it (fallback)"
+                raise Corrupted(f"{error}; " + (advice if len(folders) > 1 else "there is no earlier one")) from error
+            warn(f"{error}; FALLING BACK to an earlier checkpoint, the steps after it will be repeated")
+    if folders:
+        raise Corrupted(f"no checkpoint in {Path(run_folder) / 'checkpoints'} is whole; all are damaged")
+    return None
+
+
+def named_checkpoint(run_folder: Path, name: str) -> Path | None:
+    """Where a pointer such as `best` leads; None when there is no such pointer or its checkpoint is gone."""
+    root = Path(run_folder) / "checkpoints"
+    try:
+        target = (root / safe_name(name)).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    found = [path for path in checkpoint_folders(root) if path.name == target]
+    return found[0] if found else None
+
+
+def point(root: Path, names: Sequence[str], target: Path) -> None:
+    """Move the pointers, each atomically."""
+    for name in names:
+        atomic_write(root / safe_name(name), target.name + "\n")
+
+
+def purge(root: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints and those that a pointer names. Never fails, only warns."""
+    pointed = set()
+    for path in root.glob("*"):
+        if path.is_file() and not path.name.startswith(TEMP_PREFIX):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                pointed.add(path.read_text(encoding="utf-8").strip())
+    for path in checkpoint_folders(root)[keep:]:
+        if path.name not in pointed:
+            _discard(path)

@@ -1,0 +1,39 @@
+"""What a run says to its user: on stderr, never fatal, quiet when asked (PLAUDIT_QUIET=1)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+
+def quiet() -> bool:
+    """True when PLAUDIT_QUIET is set to something other than 0: no progress, no notices; warnings still come."""
+    return os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
+
+
+def say(message: str) -> None:
+    """One notice on stderr, left out when quiet."""
+    if not quiet():
+        _print(message)
+
+
+def warn(message: str) -> None:
+    """One warning on stderr, quiet or not."""
+    _print(f"warning: {message}")
+
+
+def _print(message: str) -> None:
+    """A closed pipe or a lost terminal must not end a training run."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        discard_closed(sys.stderr)
+
+
+def discard_closed(stream: object) -> None:
+    """Point a broken stream at the null device, so that later writes and the flush at exit stay silent."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())  # type: ignore[attr-defined]
+        os.close(null)

@@ -1,0 +1,29 @@
+"""The exceptions that cross rooms."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right. The command line prints the message without a traceback and exits with 2.
+
+    The message names the file and line, row, option or function, says what is wrong and what to do.
+    """
+
+
+class SaveFailed(UserError):
+    """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
+
+
+class StopRequested(BaseException):
+    """SIGINT or SIGTERM asked for an orderly end. Not an `Exception`: no `except Exception` may swallow it.
+
+    `exit_code` is the shell's convention, 128 + signal: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signum

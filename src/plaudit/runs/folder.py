@@ -1,0 +1,290 @@
+"""The run folder: the only place that writes run files.
+
+<name>/ config.yaml  provenance.json  metrics.jsonl  rollouts/000012.jsonl.gz  checkpoints/000012/  model/
+        summary.json  report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plaudit.runs import checkpoints
+from plaudit.runs.config import dump_yaml, read_plain
+from plaudit.runs.console import warn
+from plaudit.runs.errors import SaveFailed, UserError
+from plaudit.runs.files import (
+    atomic_write,
+    finite,
+    free_bytes,
+    make_folder,
+    remove_leftovers,
+    safe_name,
+    write_json,
+)
+from plaudit.runs.lock import FolderLock
+from plaudit.runs.metrics_log import MetricsLog
+from plaudit.runs.provenance import provenance
+from plaudit.runs.signals import StopSignals
+from plaudit.runs.sinks import Sink, open_sink
+
+CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"
+
+
+class Run:
+    """One run and its folder, locked for this process. Use as a context manager: it also listens for stop signals.
+
+    with Run.create(folder, "ppo", config) as run:
+        for step in ...:
+            run.log(step, {...})
+            with run.checkpoint(step) as folder: ...
+            run.check_stop()
+        run.finish({...})
+    """
+
+    def __init__(self, folder: Path, *, keep: int, lock: FolderLock) -> None:
+        self.folder = folder
+        self._keep = keep
+        self._lock = lock
+        self._warned_rollouts = False
+        self._sinks: list[Sink] = []
+        for name in ("", "checkpoints", "rollouts"):
+            remove_leftovers(folder / name)
+        self._metrics = MetricsLog(folder)
+        self.signals = StopSignals()
+
+    # ---- opening and closing
+
+    @classmethod
+    def create(
+        cls, folder: Path | str, stage: str, config: Any, *, data: Mapping[str, str] | None = None, keep: int = 2
+    ) -> Run:
+        """A new run. `config` is a config dataclass or a plain dict, `data` maps files to fingerprints.
+
+        `keep` is the number of checkpoints that stay. UserError when the folder can't be written to, is in use, or
+        already holds a run.
+        """
+        if keep < 1:
+            raise UserError(f"keep is {keep}; at least one checkpoint must stay")
+        folder = Path(folder)
+        make_folder(folder)
+        lock = FolderLock(folder)
+        try:
+            if Run.exists(folder):
+                advice = f"continue it with `plaudit resume {folder}` or choose another folder"
+                raise UserError(f"{folder} already holds a run; {advice}")
+            write_json(folder / PROVENANCE, provenance(stage, data))
+            text = yaml.safe_dump(dict(config), sort_keys=False) if isinstance(config, Mapping) else dump_yaml(config)
+            atomic_write(folder / CONFIG, text)  # last: from here on the folder is a run
+            return cls(folder, keep=keep, lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path | str, *, keep: int = 2) -> Run:
+        """An existing run, to go on with it. UserError when there is none, or when another process has it."""
+        folder = Path(folder)
+        if not Run.exists(folder):
+            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+        make_folder(folder)
+        lock = FolderLock(folder)
+        try:
+            return cls(folder, keep=keep, lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @staticmethod
+    def exists(folder: Path | str) -> bool:
+        """Whether the folder holds a run."""
+        return (Path(folder) / CONFIG).is_file()
+
+    def close(self) -> None:
+        """Close the log and give the folder free. Harmless when repeated."""
+        self._metrics.close()
+        self._lock.release()
+
+    def __enter__(self) -> Run:
+        self.signals.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signals.__exit__()
+        self.close()
+
+    # ---- what is known about it
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as plain values."""
+        return read_plain(self.folder / CONFIG)
+
+    def replace_config(self, config: Any) -> None:
+        """Write config.yaml anew, for a run that is extended."""
+        atomic_write(self.folder / CONFIG, dump_yaml(config))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """provenance.json."""
+        return _read_json(self.folder / PROVENANCE)
+
+    @property
+    def stage(self) -> str:
+        """What kind of run it is: sft, reward, ppo, pipeline, ..."""
+        return str(self.provenance.get("stage", ""))
+
+    def add_provenance(self, facts: Mapping[str, Any]) -> None:
+        """Add facts that became known later (data fingerprints, device names)."""
+        write_json(self.folder / PROVENANCE, {**self.provenance, **facts})
+
+    def check_space(self, needed: int) -> None:
+        """UserError when the disk has fewer than `needed` bytes free; ask before training, not at the first save."""
+        free = free_bytes(self.folder)
+        if free < needed:
+            raise UserError(f"{self.folder}: {needed:,} bytes will be needed, {free:,} are free; make room first")
+
+    # ---- stopping
+
+    @property
+    def stop_requested(self) -> bool:
+        """True once SIGINT or SIGTERM has come: finish the step, save, then call check_stop."""
+        return self.signals.requested != 0
+
+    def check_stop(self) -> None:
+        """Raise StopRequested if a stop was asked for."""
+        self.signals.check()
+
+    # ---- metrics and rollouts
+
+    def attach(self, sinks: Sequence[str]) -> None:
+        """Send metrics also to these sinks: tensorboard, wandb, trackio."""
+        self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, in the file when this returns. ValueError for an undeclared key."""
+        for key, value in self._metrics.write(step, values).items():
+            for sink in self._sinks:
+                sink(key, value, step)
+
+    @property
+    def metrics_lines(self) -> int:
+        """Lines in metrics.jsonl; store it with a checkpoint, give it to truncate_metrics on resume."""
+        return self._metrics.line_count
+
+    def truncate_metrics(self, line_count: int) -> None:
+        """Forget the lines after the first `line_count`, atomically."""
+        self._metrics.truncate(line_count)
+
+    def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """rollouts/000012.jsonl.gz, whole or not at all. When the disk refuses, one warning, and training goes on."""
+        path = self.folder / "rollouts" / f"{step:06d}.jsonl.gz"
+        lines = [json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+        raw = "".join(lines).encode("utf-8", "backslashreplace")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            atomic_write(path, gzip.compress(raw, compresslevel=6, mtime=0))
+        except (SaveFailed, OSError) as error:
+            if not self._warned_rollouts:
+                warn(f"{error}; training goes on, this and later rollouts may be lost")
+            self._warned_rollouts = True
+        return path
+
+    # ---- checkpoints and results
+
+    @contextlib.contextmanager
+    def checkpoint(self, step: int, *, names: Sequence[str] = ()) -> Iterator[Path]:
+        """Yield a folder to write into; on leaving it is committed as checkpoints/<step> and `latest` points to it.
+
+        `names` are further pointers to move there (`best`); what a pointer names is never purged. SaveFailed when the
+        disk refuses: the earlier checkpoints are then untouched, and nothing was purged.
+        """
+        root = self.folder / "checkpoints"
+        target = root / f"{step:06d}"
+        newest = next(iter(checkpoints.checkpoint_folders(root)), None)
+        if newest is not None and checkpoints.step_of(newest) > step:
+            raise UserError(f"{newest} is newer than step {step}; move it away before saving an earlier step")
+        self._metrics.sync()
+        facts = {"step": step, "metrics_lines": self.metrics_lines}
+        with checkpoints.folder_transaction(target, facts) as temp:
+            yield temp
+        try:
+            checkpoints.point(root, (checkpoints.LATEST, *names), target)
+        except SaveFailed as error:
+            warn(f"{error}; the checkpoint itself is complete and will be found")
+            return
+        checkpoints.purge(root, self._keep)
+
+    def latest(self, *, fallback: bool = False) -> Path | None:
+        """The newest checkpoint, verified; None when there is none yet.
+
+        A damaged one raises Corrupted naming the file. With `fallback` it is set aside as `<step>.damaged`, loudly,
+        and the one before is taken.
+        """
+        chosen = checkpoints.latest_checkpoint(self.folder, fallback=fallback)
+        for path in checkpoints.checkpoint_folders(self.folder / "checkpoints"):
+            if chosen is not None and checkpoints.step_of(path) > checkpoints.step_of(chosen):
+                _set_aside(path)
+        return chosen
+
+    def named(self, name: str) -> Path | None:
+        """The checkpoint that a pointer such as `best` names, verified; None when there is none."""
+        path = checkpoints.named_checkpoint(self.folder, name)
+        if path is not None:
+            checkpoints.verify(path)
+        return path
+
+    @contextlib.contextmanager
+    def save_model(self, name: str = "model") -> Iterator[Path]:
+        """Yield a folder to write a model into; on leaving it becomes model/ (or best/), whole or not at all."""
+        with checkpoints.folder_transaction(self.folder / safe_name(name), {}) as temp:
+            yield temp
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json: the run is finished."""
+        write_json(self.folder / SUMMARY, summary)
+
+    @property
+    def finished(self) -> bool:
+        """Whether summary.json has been written."""
+        return (self.folder / SUMMARY).is_file()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json; empty while the run is not finished."""
+        return _read_json(self.folder / SUMMARY) if self.finished else {}
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint for inspection, out of the way of numbering and purging."""
+    aside = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise SaveFailed(f"cannot set the damaged checkpoint {path} aside: {error.strerror}") from error
+    warn(f"the damaged checkpoint is kept as {aside}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def read_rollouts(path: Path) -> list[dict[str, Any]]:
+    """The rows of one rollouts file."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]

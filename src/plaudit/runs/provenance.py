@@ -1,0 +1,94 @@
+"""Where a run comes from: versions, machine, command, commit. No environment variables, no secrets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "plaudit", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "pyarrow", "numpy",
+    "accelerate", "vllm", "ray", "pydantic", "pyyaml", "rich",
+)  # fmt: skip
+_SECRET = re.compile(r"(^|[._-])(token|secret|password|passwd|api[_-]?key)$", re.IGNORECASE)
+
+
+def provenance(stage: str = "", data: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What is needed to tell later how a run came about; `data` maps a file to its fingerprint."""
+    return {
+        "stage": stage,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": redact(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count() or 0,
+        "world_size": int(world) if (world := os.environ.get("WORLD_SIZE", "1")).isdecimal() else 1,
+        "versions": versions(),
+        "commit": git_commit(Path.cwd()),
+        "data": dict(data or {}),
+    }
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Installed versions, read from the packages' metadata without importing them; absent ones left out."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(folder: Path) -> str:
+    """The commit of the working folder, with `+changes` when files differ from it; empty when there is none."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return ""
+    return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
+
+
+def redact(arguments: Sequence[str]) -> list[str]:
+    """The command line with the values of options named like a secret replaced by `***`."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        secret = name.startswith("-") and _SECRET.search(name) is not None
+        if hide_next and not argument.startswith("--"):
+            shown.append("***")
+        else:
+            shown.append(f"{name}=***" if secret and equals else argument)
+        hide_next = secret and not equals
+    return shown
+
+
+def provenance_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two provenances in ways that can change results; one line each."""
+    changes = []
+    for key in ("python", "machine", "world_size"):
+        if old.get(key) != new.get(key):
+            changes.append(f"{key}: {old.get(key)} -> {new.get(key)}")
+    for group in ("versions", "data"):
+        before, after = old.get(group) or {}, new.get(group) or {}
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                changes.append(f"{group}.{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}")
+    return changes

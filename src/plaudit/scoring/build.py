@@ -1,0 +1,59 @@
+"""From configuration to scorer: reward models, reward functions, or a weighted mix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plaudit.engines.device import Machine
+from plaudit.models.load import ModelConfig, check_model_path, load_language
+from plaudit.models.reward import scalar
+from plaudit.records.text import PromptRow
+from plaudit.scoring.combine import WeightedMix
+from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.protocol import Scorer, check_columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardModelConfig:
+    """A reward model as one part of the score (N3)."""
+
+    kind: Literal["model"] = "model"
+    path: str
+    """Its folder."""
+    weight: float = 1.0
+    """Factor of this part in the weighted sum of scores."""
+    name: str = "reward_model"
+    """Name in metrics and messages."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+
+
+RewardConfig = RewardModelConfig | FunctionConfig
+
+
+def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow]) -> None:
+    """Before any model loads: folders exist, functions load, the columns that they need are there. UserError."""
+    for index, config in enumerate(configs):
+        if config.kind == "model":
+            check_model_path(config.path, option=f"rewards.{index}.path")
+        else:
+            check_columns(function_scorer(config), rows)
+
+
+def build_scorer(configs: Sequence[RewardConfig], place: Machine) -> Scorer:
+    """The configured judges as one scorer: their weighted sum."""
+    parts = tuple((_scorer(config, place), config.weight) for config in configs)
+    return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
+
+
+def _scorer(config: RewardConfig, place: Machine) -> Scorer:
+    return function_scorer(config) if config.kind == "function" else load_reward_model(config, place)
+
+
+def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
+    """A saved reward model, ready to score."""
+    model_config = ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code)
+    model = scalar.load(model_config, load_language(model_config)).to(place.device)
+    model.requires_grad_(False)
+    return RewardModelScorer(model, place, name=config.name)

@@ -1,0 +1,83 @@
+"""Several judges, one score: a weighted sum (N3.14)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group
+from plaudit.runs.errors import UserError
+from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedMix:
+    """score_i = Σ_k weight_k · score_k,i over the parts that did not abstain on row i.
+
+    An abstaining part contributes nothing, as in TRL (the weights of the others are not scaled up), so let a part
+    abstain where it does not apply rather than where the answer is bad. A row is valid where at least one part of
+    non-zero weight is (`valid_when: any`), or where all of them are (`all`); a row that is not valid scores 0.0.
+    A part of weight 0 is only measured. Sums are made in double precision.
+    """
+
+    parts: tuple[tuple[Scorer, float], ...]
+    """The judges, each with its factor."""
+    name: str = "mix"
+    valid_when: Literal["any", "all"] = "any"
+    """Whether one judge's word is enough for a row, or every weighted judge must have spoken."""
+
+    def __post_init__(self) -> None:
+        for scorer, weight in self.parts:
+            if not math.isfinite(weight):
+                raise UserError(f"scorer {scorer.name!r}: its weight must be a finite number, not {weight}")
+        if not any(weight for _, weight in self.parts):
+            raise UserError("no scorer has a weight other than 0: nothing would be scored")
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """Every column that one of the parts needs."""
+        return tuple(dict.fromkeys(column for scorer, _ in self.parts for column in required_columns(scorer)))
+
+    @property
+    def filled_columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(c for scorer, _ in self.parts for c in getattr(scorer, "filled_columns", ())))
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """One name a part; the second `keywords` becomes `keywords_2`."""
+        names: list[str] = []
+        for scorer, _ in self.parts:
+            name, count = scorer.name, 1
+            while name in names:
+                count += 1
+                name = f"{scorer.name}_{count}"
+            names.append(name)
+        return tuple(names)
+
+    def score(self, groups: Sequence[Group]) -> Scores:
+        """Flat [B]; `parts` holds each judge's own scores before weighting (NaN where it abstained), and its parts
+        as `judge/part`."""
+        num = num_responses(groups)
+        total = torch.zeros(num, dtype=torch.float64)
+        spoken: list[torch.Tensor] = []
+        parts: dict[str, torch.Tensor] = {}
+        for name, (scorer, weight) in zip(self.part_names, self.parts, strict=True):
+            result = check_scores(scorer.name, scorer.score(groups), num)
+            parts[name] = torch.where(result.valid, result.scores, torch.full_like(result.scores, math.nan))
+            parts |= {f"{name}/{part}": values for part, values in result.parts.items() if part != scorer.name}
+            if weight:
+                total += torch.where(result.valid, weight * result.scores.double(), torch.zeros_like(total))
+                spoken.append(result.valid)
+        votes = torch.stack(spoken)
+        valid = votes.any(dim=0) if self.valid_when == "any" else votes.all(dim=0)
+        scores = torch.where(valid, total, torch.zeros_like(total)).float()
+        return check_scores(self.name, Scores(scores=scores, valid=valid, parts=parts), num)
+
+
+def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:
+    """The configured reward functions as one scorer, everything that can be checked beforehand checked."""
+    return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))

@@ -1,0 +1,247 @@
+"""Rules that judge (N3.14): reward functions with the ecosystem's signature, called with care.
+
+    def reward(prompts, completions, **columns) -> list[float | None]      # or `async def`; None abstains
+
+as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry a response, so a prompt that was answered
+G times stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
+`{role, content}` and its completion `[{"role": "assistant", "content": …}]`; `completion_ids` where the ids are known;
+each other data column as a list. A chat prompt that ends with the assistant's own beginning hands it to the completion.
+
+Differs from TRL: a function is given only what its signature takes, so `**columns` may be left out; there is no
+`trainer_state`; texts and chats in one batch come in two calls; NaN is an error, not an abstention; a row on which all
+abstain is left out instead of scoring 0.
+
+What the function returns is checked and never broadcast. What it is given are copies: it may scribble on them.
+"""
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Form, Group
+from plaudit.runs.errors import UserError
+from plaudit.scoring.builtin import BUILTIN, RewardFunction
+from plaudit.scoring.calls import OURS, accepted, call, declared_columns, named_parameters, takes_any
+from plaudit.scoring.loading import function_name, load_function, near
+from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
+from plaudit.scoring.rows import Failure, Row, described, read_result, rows_of
+
+__all__ = [
+    "FunctionConfig",
+    "FunctionScorer",
+    "OnError",
+    "Tally",
+    "check_columns",
+    "check_options",
+    "function_scorer",
+    "load_function",
+]
+
+OnError = Literal["error", "abstain", "value"]
+
+LEFT_OUT = frozenset({"prompt", "completion", "completion_ids"})
+"""Data columns that are not passed on, as in TRL: their contents come as `prompts` and `completions`."""
+EXAMPLES_KEPT = 5
+
+
+def _check_policy(name: str, on_error: str, error_value: float | None) -> None:
+    if on_error not in get_args(OnError):
+        raise UserError(f"reward function {name!r}: `on_error` must be error, abstain or value, not {on_error!r}")
+    if (on_error == "value") != (error_value is not None):
+        raise UserError(
+            f"reward function {name!r}: `error_value` goes with `on_error: value` and only with it "
+            f"(here on_error is {on_error!r}, error_value {error_value})"
+        )
+    if error_value is not None and not math.isfinite(error_value):
+        raise UserError(f"reward function {name!r}: `error_value` must be a finite number, not {error_value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionConfig:
+    """A reward function as one part of the score."""
+
+    kind: Literal["function"] = "function"
+    function: str
+    """Name of a built-in function, `module:function`, or `path.py:function` (N3.14). The file's code is executed."""
+    weight: float = 1.0
+    """Factor of this part in the weighted sum of scores; negative for faults such as `repetition`."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Keyword options handed to the function, such as `n: 3`."""
+    name: str = ""
+    """Name in metrics and messages; empty: the function's own."""
+    on_error: OnError = "error"
+    """Where the function raises, or returns NaN or infinity: stop, leave the row out, or give it `error_value`."""
+    error_value: float | None = None
+    """Score units for such rows; only with `on_error: value`."""
+
+    def __post_init__(self) -> None:
+        _check_policy(self.name or self.function, self.on_error, self.error_value)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has gone by so far, for metrics and the final report."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """`rows` seen, `abstained` (None), `raised`, `not_finite`."""
+    examples: list[str] = field(default_factory=list)
+    """The first few failures that `on_error` let pass, in words."""
+
+    def failed(self, kind: str, message: str) -> None:
+        self.counts[kind] += 1
+        if len(self.examples) < EXAMPLES_KEPT:
+            self.examples.append(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionScorer:
+    """A reward function as a `Scorer`.
+
+    `on_error` decides about rows on which the function raises (or calls sys.exit) or returns NaN or infinity. To find
+    them, a batch that raised is called again row by row: with `abstain` and `value` a function must therefore judge
+    each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a missing column)
+    is the function's or the data's mistake on every row, and always stops with a UserError.
+    """
+
+    function: RewardFunction
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    on_error: OnError = "error"
+    error_value: float | None = None
+    tally: Tally = field(default_factory=Tally, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_policy(self.name, self.on_error, self.error_value)
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """What every data row must have: what the function declares, or its parameters without default."""
+        declared = declared_columns(self.function)
+        return declared if declared is not None else tuple(n for n in self._without_default() if n not in OURS)
+
+    @property
+    def filled_columns(self) -> tuple[str, ...]:
+        """Required columns in which null and [] are refused too: those of functions that declare them."""
+        return declared_columns(self.function) or ()
+
+    def _without_default(self) -> list[str]:
+        named = named_parameters(self.function).items()
+        return [name for name, parameter in named if parameter.default is parameter.empty and name not in self.args]
+
+    def score(self, groups: Sequence[Group]) -> Scores:
+        """Flat [B]; rows on which the function returned None, or failed under `on_error: abstain`, are not valid."""
+        rows = rows_of(groups)
+        values: list[float | None] = [None] * len(rows)
+        for chats in (False, True):  # a function expects all prompts of a call in one form
+            alike = [row for row in rows if (row.prompt.form is Form.CHAT) is chats]
+            outcomes = self._outcomes(alike) if alike else []
+            for row, outcome in zip(alike, outcomes, strict=True):
+                values[row.index] = self._settle(row, outcome)
+        self.tally.counts["rows"] += len(rows)
+        return scores_of(self.name, values)
+
+    def _outcomes(self, rows: list[Row]) -> list[float | Failure | None]:
+        arguments = self._arguments(rows)
+        try:
+            result = call(self.function, arguments)
+        except (Exception, SystemExit) as error:
+            return self._one_by_one(rows, error)
+        return read_result(result, self.name, rows)
+
+    def _one_by_one(self, rows: list[Row], error: BaseException) -> list[float | Failure | None]:
+        """The batch raised `error`: which rows are to blame?"""
+        if len(rows) == 1:
+            return [Failure(kind="raised", reason=f"raised {described(error)}", cause=error)]
+        outcomes: list[float | Failure | None] = []
+        for row in rows:
+            outcomes += self._outcomes([row])
+            if self.on_error == "error" and isinstance(outcomes[-1], Failure):
+                self._settle(row, outcomes[-1])  # raises: the rest need not be called
+        if self.on_error == "error":
+            raise UserError(
+                f"reward function {self.name!r} raised {described(error)} on {len(rows)} rows together, "
+                f"though on none of them alone"
+            ) from error
+        return outcomes
+
+    def _settle(self, row: Row, outcome: float | Failure | None) -> float | None:
+        """A row's number after the policy for failures; None abstains."""
+        if not isinstance(outcome, Failure):
+            self.tally.counts["abstained"] += outcome is None
+            return outcome
+        message = f"reward function {self.name!r}: {row}: {outcome.reason}"
+        if self.on_error == "error":
+            raise UserError(message) from outcome.cause
+        self.tally.failed(outcome.kind, message)
+        return self.error_value
+
+    def _arguments(self, rows: list[Row]) -> dict[str, Any]:
+        """Keyword arguments of one call, all of them copies."""
+        self._check_present(rows)
+        columns = [name for name in dict.fromkeys(name for row in rows for name in row.columns) if name not in LEFT_OUT]
+        takes = accepted(self.function, [*OURS, *columns])
+        clash = sorted(name for name in columns if name in takes and (name in OURS or name in self.args))
+        if clash:
+            raise UserError(
+                f"reward function {self.name!r}: the data column {clash[0]!r} has the name of one of the function's "
+                f"own arguments; rename the column (`columns:` of the data)"
+            )
+        turns = [row.turns() for row in rows]
+        offered: dict[str, Any] = {
+            "prompts": [prompt for prompt, _ in turns],
+            "completions": [text for _, text in turns],
+        }
+        if all(row.response_ids is not None for row in rows):
+            offered["completion_ids"] = [list(row.response_ids or ()) for row in rows]
+        for name in columns:
+            if name in takes:
+                offered[name] = [copy.deepcopy(row.columns.get(name)) for row in rows]
+        return {name: value for name, value in offered.items() if name in takes} | copy.deepcopy(dict(self.args))
+
+    def _check_present(self, rows: list[Row]) -> None:
+        """UserError naming the first row that lacks what the function cannot do without."""
+        needed, filled = self.required_columns, self.filled_columns
+        wants_ids = "completion_ids" in self._without_default()
+        for row in rows:
+            if wants_ids and row.response_ids is None:
+                raise UserError(f"reward function {self.name!r}: {row} comes as text alone, without `completion_ids`")
+            for column in needed:
+                problem = column_problem(row.columns.get(column, MISSING), refuse_empty=column in filled)
+                if problem:
+                    raise UserError(
+                        f"reward function {self.name!r}: {row}: the column {column!r} {problem}. "
+                        f"Give it in the data, or its parameter a default"
+                    )
+
+
+def function_scorer(config: FunctionConfig) -> FunctionScorer:
+    """Load the function and check its options before anything is scored. UserError names function and option."""
+    scorer = FunctionScorer(
+        function=load_function(config.function),
+        name=config.name or function_name(config.function),
+        args=config.args,
+        on_error=config.on_error,
+        error_value=config.error_value,
+    )
+    check_options(scorer, builtin=config.function in BUILTIN)
+    return scorer
+
+
+def check_options(scorer: FunctionScorer, *, builtin: bool) -> None:
+    """UserError for an option that the function does not have; for built-in ones also for a wrong or missing option."""
+    columns = declared_columns(scorer.function) or ()
+    options = [name for name in named_parameters(scorer.function) if name not in OURS and name not in columns]
+    free = takes_any(scorer.function) and not builtin
+    for option in scorer.args:
+        if option in OURS or option in columns or (option not in options and not free):
+            raise UserError(f"reward function {scorer.name!r} has no option {option!r}{near(option, options)}")
+    if not builtin:
+        return
+    try:  # the built-in functions check their options whatever the batch: ask with an empty one
+        scorer.function(completions=[], **{column: [] for column in columns}, **scorer.args)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"reward function {scorer.name!r}: {error}") from error

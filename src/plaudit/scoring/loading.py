@@ -1,0 +1,119 @@
+"""Find a reward function by what the user wrote: a built-in name, `module:function`, or `path.py:function`.
+
+Loading executes the named file or module: only what the user names is ever loaded, nothing from a checkpoint.
+"""
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from plaudit.runs.errors import UserError
+from plaudit.scoring.builtin import BUILTIN, RewardFunction
+
+
+def load_function(spec: str) -> RewardFunction:
+    """The function that `spec` names; paths are relative to the working folder. UserError says what was not found."""
+    place, colon, name = spec.rpartition(":")
+    if not colon:
+        if spec not in BUILTIN:
+            hint = near(spec, BUILTIN) or f"; there are {', '.join(BUILTIN)}"
+            raise UserError(
+                f"no built-in reward function {spec!r} (your own: `module:function` or `path.py:function`){hint}"
+            )
+        return BUILTIN[spec]
+    if not place or not name:
+        raise UserError(f"reward function {spec!r}: write `module:function` or `path.py:function`")
+    is_file = place.endswith(".py") or "/" in place or "\\" in place
+    module = _module_of_file(place, spec) if is_file else _module_of_name(place, spec)
+    return _function_of(module, name, spec)
+
+
+def function_name(spec: str) -> str:
+    """The short name: what stands after the colon, or the built-in name."""
+    return spec.rpartition(":")[2]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _function_of(module: ModuleType, name: str, spec: str) -> RewardFunction:
+    if not hasattr(module, name):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        there = near(name, functions) or f"; it has {', '.join(functions) or 'no function at all'}"
+        raise UserError(f"reward function {spec!r}: {module.__file__ or module.__name__} has no {name!r}{there}")
+    function = getattr(module, name)
+    if isinstance(function, type) or not callable(function):
+        what = "a class" if isinstance(function, type) else f"of type {type(function).__name__}"
+        raise UserError(f"reward function {spec!r}: {name!r} is {what}, not a function")
+    return function
+
+
+def _module_of_file(place: str, spec: str) -> ModuleType:
+    path = Path(place).expanduser()
+    if not path.is_file():
+        folder = path.parent
+        beside = [file.name for file in folder.glob("*.py")] if folder.is_dir() else []
+        raise UserError(f"reward function {spec!r}: there is no file {path.absolute()}{near(path.name, beside)}")
+    path = path.resolve()
+    try:
+        return _executed(path, path.stat().st_mtime_ns)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"reward function {spec!r}: loading {path} failed: {_last_line(error)}") from error
+
+
+@functools.cache
+def _executed(path: Path, changed: int) -> ModuleType:
+    """The file as a module, executed once however many functions are taken from it; again when it has `changed`."""
+    name = f"plaudit_rewards_{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    description = importlib.util.spec_from_file_location(name, path)
+    if description is None or description.loader is None:
+        raise ImportError(f"{path.name} is not a Python file")
+    module = importlib.util.module_from_spec(description)
+    sys.modules[name] = module  # dataclasses and the like look their own module up
+    try:
+        with _importing_from(path.parent):
+            description.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_of_name(place: str, spec: str) -> ModuleType:
+    try:
+        with _importing_from(Path.cwd()):
+            return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
+            raise UserError(f"reward function {spec!r}: there is no module {error.name!r}") from error
+        raise UserError(f"reward function {spec!r}: importing {place} failed: {_last_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"reward function {spec!r}: importing {place} failed: {_last_line(error)}") from error
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """What lies beside the file can be imported by it, as if it were run as a script."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+def _last_line(error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,85 @@
+"""Rows of text to rows of ids, with the length rule: a row that is too long is an error, dropped, or cut; never silent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plaudit.records.text import Prompt
+from plaudit.runs.errors import UserError
+from plaudit.tokens.template import Renderer
+
+TooLong = Literal["error", "drop", "truncate"]
+Pair = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A prompt, one answer to it, and where the row stands in its file."""
+
+    prompt: Prompt
+    response: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One entry an answer, in order; None where it was dropped."""
+
+    rows: tuple[Pair | None, ...]
+    dropped: int
+    truncated: int
+
+    @property
+    def kept(self) -> list[Pair]:
+        return [row for row in self.rows if row is not None]
+
+
+def fit(prompt_ids: list[int], response_ids: list[int], max_length: int) -> Pair:
+    """Cut to `max_length` tokens: the prompt loses its beginning first; only then the response its end.
+
+    At least one prompt token stays, because something must predict the first response token.
+    """
+    response_ids = response_ids[: max_length - 1]
+    return prompt_ids[-(max_length - len(response_ids)) :], response_ids
+
+
+def encode_answers(
+    answers: Sequence[Answer], renderer: Renderer, *, max_length: int, too_long: TooLong, end: bool = True
+) -> Encoded:
+    """Prompt and response ids of each answer, the response with its end token.
+
+    Raises: UserError naming the rows that are too long, where `too_long` is `error`.
+    """
+    rows: list[Pair | None] = []
+    long: list[str] = []
+    prompts: dict[str, list[int]] = {}
+    for answer in answers:
+        key = answer.prompt.id
+        if key not in prompts:
+            prompts[key] = renderer.prompt_ids(answer.prompt, where=answer.where)
+        pair = (prompts[key], renderer.response_ids(answer.response, end=end))
+        if (length := len(pair[0]) + len(pair[1])) > max_length:
+            long.append(f"{answer.where}: {length} tokens")
+            rows.append(fit(*pair, max_length) if too_long == "truncate" else None)
+        else:
+            rows.append(pair)
+    if long and too_long == "error":
+        more = f" … and {len(long) - 5} more" if len(long) > 5 else ""
+        raise UserError(
+            f"{len(long)} row(s) are longer than max_length = {max_length} tokens: {'; '.join(long[:5])}{more}. "
+            "Raise max_length, or set too_long to `drop` or `truncate`."
+        )
+    truncated = len(long) if too_long == "truncate" else 0
+    return Encoded(rows=tuple(rows), dropped=len(long) - truncated, truncated=truncated)
+
+
+def encode_texts(texts: Sequence[str], renderer: Renderer, *, max_length: int) -> list[Pair]:
+    """Plain documents for language modelling: every token but the first is a target. Long ones are cut into
+    windows of `max_length`, each of which starts with the last token of the one before."""
+    rows: list[Pair] = []
+    for text in texts:
+        ids = renderer.text_ids(text)
+        for begin in range(0, len(ids) - 1, max_length - 1):
+            window = ids[begin : begin + max_length]
+            rows.append((window[:1], window[1:]))
+    return rows

@@ -1,0 +1,110 @@
+"""Answers to learn preferences from (N2): the model gives K answers to each prompt, a labeller ranks them."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from plaudit.data.sources import DataConfig, load
+from plaudit.engines.device import DeviceConfig, machine
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.randomness import generator
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Kind, PromptRow
+from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.runs.files import atomic_write
+from plaudit.runs.folder import Run
+from plaudit.runs.progress import Progress
+from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+
+RANKINGS = "rankings.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig:
+    """K sampled answers a prompt, ranked by a rule (a stand-in for people; `ranks` by people come as files)."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files whose prompts are answered."""
+    model: ModelConfig
+    """Who answers."""
+    labeller: tuple[RewardConfig, ...]
+    """What the labeller values: the answers are ranked by this score."""
+    noise: float = 0.0
+    """Scale of Gumbel noise on the score before ranking; 1 makes Plackett–Luce rankings with the score as utility."""
+    samples: int = 4
+    """K, answers to each prompt (InstructGPT: 4 to 9)."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the model writes."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling and of the labeller's noise."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.noise < 0:
+            raise ValueError("samples must be at least 2, noise must not be negative")
+
+
+def collect(config: CollectConfig, run: Run) -> None:
+    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank."""
+    rows = [row for d in config.prompts for row in load(d, Kind.PROMPT).rows]
+    check_rewards(config.labeller, rows)
+    language = load_language(config.model)
+    check_prompts(rows, language, config.sampling.max_new_tokens)
+    place = machine(config.device)
+    trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
+    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    scorer = build_scorer(config.labeller, place)
+    lines: list[str] = []
+    per_batch = max(1, config.sampling.batch_size // config.samples)
+    with Progress("collect", len(rows)) as progress:
+        for begin in range(0, len(rows), per_batch):
+            run.check_stop()
+            part = [row for row in rows[begin : begin + per_batch] for _ in range(config.samples)]
+            indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
+            with place.autocast():
+                rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
+            scores = scorer.score(groups(rollout)).scores.tolist()
+            for i, row in enumerate(rows[begin : begin + per_batch]):
+                mine = slice(i * config.samples, (i + 1) * config.samples)
+                lines.append(_line(row, rollout.responses[mine], scores[mine], config))
+            progress.update(min(begin + per_batch, len(rows)), {})
+    atomic_write(run.folder / RANKINGS, "".join(lines))
+    run.finish({"stages": [], "rankings": len(lines)})
+
+
+def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:
+    # A model may write anything, NUL too, which no data file may hold.
+    responses = [text.replace("\0", "\ufffd") for text in responses]
+    noise = gumbel(len(set(responses)), config.seed, row.prompt.id)
+    said = {
+        text: scores[responses.index(text)] + config.noise * n
+        for text, n in zip(sorted(set(responses)), noise, strict=True)
+    }
+    ranks = ranks_of([said[text] for text in responses])
+    prompt = (
+        [{"role": m.role, "content": m.content} for m in row.prompt.turns]
+        if row.prompt.form.value == "chat"
+        else row.prompt.text
+    )
+    fact = {"prompt": prompt, "responses": list(responses), "ranks": ranks}
+    if row.prompt.form.value == "rendered":
+        fact["prompt_rendered"] = True
+    return json.dumps(fact, ensure_ascii=False) + "\n"
+
+
+def gumbel(n: int, seed: int, prompt_id: str) -> list[float]:
+    """n draws of the standard Gumbel distribution, a function of seed and prompt: adding them to utilities and sorting
+    gives Plackett–Luce rankings (Yellott 1977)."""
+    uniform = torch.rand(n, generator=generator(seed, "labeller", prompt_id), dtype=torch.float64)
+    return [-math.log(-math.log(max(u, 1e-300))) for u in uniform.tolist()]
+
+
+def ranks_of(scores: Sequence[float]) -> list[int]:
+    """1 for the highest; equal scores share a place, and the next place is skipped."""
+    return [1 + sum(other > score for other in scores) for score in scores]

@@ -1,0 +1,77 @@
+"""The optimiser, its learning rate, and one honest step of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from plaudit.formulas.schedules import learning_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    learning_rate: float = 3e-4
+    """Peak."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """To 0 at the last step, or constant."""
+    warmup_fraction: float = 0.0
+    """Share of all steps on which the rate rises from 0 to its peak."""
+    weight_decay: float = 0.0
+    """Decoupled; on matrices only, never on norms, biases or embeddings' vectors of one dimension."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's moment decays."""
+    eps: float = 1e-5
+    """Adam's ε; 1e-5 as in PPO since baselines (Huang et al. 2023, detail 27)."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate < 0 or not 0 <= self.warmup_fraction <= 1:
+            raise ValueError("learning_rate must not be negative, warmup_fraction must lie in [0, 1]")
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that are trained."""
+    chosen = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in chosen if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in chosen if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        fused=all(p.is_floating_point() for p in chosen),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStats:
+    grad_norm: float
+    learning_rate: float
+
+
+def step(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int
+) -> StepStats:
+    """Clip, step, forget the gradients. The rate is a function of the step alone, so that a resume needs no scheduler."""
+    rate = learning_rate(
+        step,
+        total_steps,
+        peak=config.learning_rate,
+        warmup_steps=round(config.warmup_fraction * total_steps),
+        shape=config.schedule,
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    limit = config.max_grad_norm or float("inf")
+    norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepStats(grad_norm=norm, learning_rate=rate)

@@ -1,0 +1,254 @@
+"""Supervised fine-tuning (N1): maximise the log-likelihood of the demonstrator's answers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plaudit.data.sources import DataConfig, load
+from plaudit.data.splits import split
+from plaudit.engines.device import DeviceConfig, Machine, machine
+from plaudit.engines.randomness import derive_seed
+from plaudit.evaluation.perplexity import Perplexity, perplexity
+from plaudit.models.checkpoint import export
+from plaudit.models.load import Language, Loaded, ModelConfig, load_causal, load_language
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.runs.progress import Progress, Stopwatch
+from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers, encode_texts
+from plaudit.training import optim, order, state
+from plaudit.training.optim import OptimConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEntropy:
+    """Where the world is known: the least negative log-likelihood per answer that any model can have."""
+
+    path: str
+    """A JSON file."""
+    key: str
+    """The number in it, nats per answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTConfig:
+    """Supervised fine-tuning: demonstrations (loss on the answers only) or plain text (loss on every token)."""
+
+    data: tuple[DataConfig, ...]
+    """Files of demonstrations, or of plain text; several are mixed by their weights."""
+    held_out: tuple[DataConfig, ...] = ()
+    """Files to measure on; empty: `held_out_fraction` of the prompts is set aside."""
+    held_out_fraction: float = 0.05
+    """Share of the prompts set aside by hash when no `held_out` files are given; 0 measures nothing."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """What is trained."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of initial weights and the order of rows."""
+    epochs: int = 1
+    """Passes over the data."""
+    minibatch_size: int = 32
+    """Rows in one optimiser step."""
+    microbatch_tokens: int = 16384
+    """Tokens in one forward; memory depends on it, results do not."""
+    max_length: int = 0
+    """Tokens of prompt and answer; 0 is the model's context."""
+    too_long: TooLong = "error"
+    """What happens to longer rows."""
+    entropy: KnownEntropy | None = None
+    """For the report: the known bound of the held-out loss."""
+    evaluate_every: int = 0
+    """Optimiser steps between measurements on held-out rows; 0: ten times in a run."""
+    save_every: int = 200
+    """Optimiser steps between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data must name at least one file")
+        if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
+            raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """Encoded rows: training sources laid end to end, and what is measured on."""
+
+    train: tuple[Pair, ...]
+    sizes: tuple[int, ...]
+    held_out: tuple[Pair, ...]
+    language: Language
+
+
+def sft(config: SFTConfig, run: Run) -> None:
+    """Train, measure on held-out rows, keep the best and the last model.
+
+    Loss: −Σ log π(y_t | x, y_<t) over the answers' tokens ÷ their number in the minibatch, so that neither packing nor
+    micro-batches change it. Differs from the notes in nothing; a plain-text row counts every token as an answer's.
+    """
+    data = _data(config)
+    loaded = load_causal(config.model, data.language, seed=derive_seed(config.seed, "init"))
+    place = machine(config.device)
+    trunk = Trunk(loaded.hf).to(place.device)
+    optimizer = optim.adamw(trunk.parameters(), config.optim)
+    per_epoch = order.steps_per_epoch(data.sizes, [d.weight for d in config.data], config.minibatch_size)
+    total = per_epoch * config.epochs
+    say(f"sft: {len(data.train)} rows, {len(data.held_out)} held out, {total} steps on {place}, {trunk.layout} rows")
+
+    resumed, _ = state.restore(run, trunk, optimizer)
+    step, best, first = resumed.get("step", 0), resumed.get("best", 1e30), resumed.get("first")
+    evaluate_every = config.evaluate_every or max(1, total // 10)
+
+    def save() -> None:
+        state.save(run, step, trunk, optimizer, {"step": step, "best": best, "first": first})
+
+    with state.saved_on_stop(save), Progress("sft", total, start=step) as progress:
+        if step == 0 and data.held_out:
+            untrained = _measure(trunk, data.held_out, config, place)
+            first = untrained.nll_over_answers
+            run.log(0, _held_out_metrics(untrained))
+        rows: list[int] = []
+        while step < total:
+            run.check_stop()
+            epoch, index = divmod(step, per_epoch)
+            if index == 0 or not rows:
+                rows = order.weighted(data.sizes, [d.weight for d in config.data], config.seed, epoch)
+            chosen = [data.train[i] for i in order.minibatch(rows, config.minibatch_size, index)]
+            with Stopwatch() as clock:
+                loss = backward(trunk, chosen, config.microbatch_tokens, place)
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total)
+            step += 1
+            metrics = {
+                "sft/loss_over_tokens": loss,
+                "sft/grad_norm": stats.grad_norm,
+                "sft/learning_rate": stats.learning_rate,
+                "sft/tokens_over_seconds": sum(len(p) + len(r) for p, r in chosen) / clock.seconds,
+            }
+            if data.held_out and (step % evaluate_every == 0 or step == total):
+                measured = _measure(trunk, data.held_out, config, place)
+                metrics |= _held_out_metrics(measured)
+                if measured.loss < best:
+                    best = measured.loss
+                    _export(run, loaded, "best")
+            run.log(step, metrics)
+            progress.update(step, {"loss": loss, "tokens/s": metrics["sft/tokens_over_seconds"]})
+            if step % config.save_every == 0 or step == total:
+                save()
+    _export(run, loaded, "model")
+    _finish(run, trunk, data, config, place, first)
+
+
+def backward(trunk: Trunk, rows: Sequence[Pair], microbatch_tokens: int, place: Machine) -> float:
+    """Accumulate the gradient of the minibatch's token-mean negative log-likelihood; returns it (nats per token)."""
+    num_tokens = sum(len(response) for _, response in rows)
+    total = 0.0
+    for cut in by_token_budget((len(p) + len(r) for p, r in rows), microbatch_tokens):
+        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
+        with place.autocast():
+            logprobs = trunk(batch, {"logprobs"})["logprobs"]
+        loss = -logprobs.sum() / max(num_tokens, 1)
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _data(config: SFTConfig) -> _Data:
+    """Read, split and encode; every mistake in the data is found here, before the model loads."""
+    sources = [_load(d) for d in config.data]
+    if config.held_out:
+        held_out = [row for d in config.held_out for row in _load(d)]
+    elif config.held_out_fraction:
+        parts = [split(rows, config.held_out_fraction, config.seed) for rows in sources]
+        sources, held_out = [p[0] for p in parts], [row for p in parts for row in p[1]]
+    else:
+        held_out = []
+    texts = [t for rows in sources for row in rows for t in _texts(row)]
+    language = load_language(config.model, texts)
+    max_length = config.max_length or language.context
+    if max_length > language.context:
+        raise UserError(f"max_length: {max_length} exceeds the model's context of {language.context}")
+    encoded = [_encode(rows, language, max_length, config.too_long) for rows in sources]
+    if not any(encoded):
+        raise UserError(f"data: no row is left to train on in {', '.join(d.path for d in config.data)}")
+    return _Data(
+        train=tuple(pair for pairs in encoded for pair in pairs),
+        sizes=tuple(len(pairs) for pairs in encoded),
+        held_out=tuple(_encode(held_out, language, max_length, config.too_long)),
+        language=language,
+    )
+
+
+def _load(source: DataConfig) -> tuple[Demonstration | Text, ...]:
+    """Plain text where the file holds plain text, demonstrations (converted where need be) otherwise."""
+    loaded = load(source, Kind.DEMONSTRATION, Kind.TEXT)
+    say(f"{source.path}: {loaded}")
+    return loaded.rows
+
+
+def _texts(row: Demonstration | Text) -> list[str]:
+    return [row.text] if isinstance(row, Text) else [m.content for m in row.prompt.turns] + [row.response]
+
+
+def _encode(rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong) -> list[Pair]:
+    answers = [
+        Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
+    ]
+    encoded = encode_answers(answers, language.renderer, max_length=max_length, too_long=too_long)
+    if encoded.dropped or encoded.truncated:
+        say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+    texts = encode_texts([r.text for r in rows if isinstance(r, Text)], language.renderer, max_length=max_length)
+    return encoded.kept + texts
+
+
+def _measure(trunk: Trunk, rows: Sequence[Pair], config: SFTConfig, place: Machine) -> Perplexity:
+    return perplexity(trunk, rows, place, budget=config.microbatch_tokens)
+
+
+def _held_out_metrics(measured: Perplexity) -> dict[str, float]:
+    return {
+        "sft/held_out_loss_over_tokens": measured.loss,
+        "sft/held_out_perplexity": measured.perplexity,
+        "sft/held_out_nll_over_answers": measured.nll_over_answers,
+    }
+
+
+def _export(run: Run, loaded: Loaded, name: str) -> None:
+    with run.save_model(name) as folder:
+        export(folder, loaded, {"kind": "policy", "stage": "sft"})
+
+
+def _finish(
+    run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machine, first: float | None
+) -> None:
+    rows = []
+    if data.held_out:
+        measured = _measure(trunk, data.held_out, config, place)
+        low, high = measured.interval
+        rows.append(
+            {
+                "name": "SFT",
+                "metric": "held-out negative log-likelihood per answer",
+                "value": measured.nll_over_answers,
+                "low": low,
+                "high": high,
+                "floor": first,
+                "ceiling": _entropy(config),
+                "unit": "nats",
+            }
+        )
+    run.finish({"stages": rows})
+
+
+def _entropy(config: SFTConfig) -> float | None:
+    if config.entropy is None:
+        return None
+    return float(json.loads(Path(config.entropy.path).read_text(encoding="utf-8"))[config.entropy.key])
+
+
+__all__ = ["SFTConfig", "backward", "sft"]

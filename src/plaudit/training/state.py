@@ -1,0 +1,60 @@
+"""What a run must remember to go on exactly: a checkpoint's payload, and the frame every trainer runs in (DESIGN §5)."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plaudit.models.checkpoint import load_training_state, save_training_state
+from plaudit.runs.errors import StopRequested
+from plaudit.runs.folder import Run
+
+STATE_JSON = "state.json"
+
+
+def save(
+    run: Run,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Commit a checkpoint: weights, optimiser, `state` (cursor and counters, JSON), and what else there is in tensors.
+
+    The number of metric lines is kept too, so that a resumed run's log continues where its weights do.
+    """
+    with run.checkpoint(step) as folder:
+        save_training_state(folder, module, optimizer)
+        if tensors:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "extra.safetensors")
+        facts = {**state, "metrics_lines": run.metrics_lines}
+        (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run."""
+    folder = run.latest()
+    if folder is None:
+        run.truncate_metrics(0)
+        return {}, {}
+    load_training_state(folder, module, optimizer)
+    state = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
+    run.truncate_metrics(state.pop("metrics_lines"))
+    extra = Path(folder) / "extra.safetensors"
+    return state, load_file(extra) if extra.is_file() else {}
+
+
+@contextlib.contextmanager
+def saved_on_stop(save_now: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the block at a safe point (`run.check_stop`); what was done is saved first."""
+    try:
+        yield
+    except StopRequested:
+        save_now()
+        raise

@@ -1,0 +1,71 @@
+"""The documentation is true: its links lead somewhere, and the commands that it shows run."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tests.architecture.repo import ROOT, none_of
+from tools import docs_commands
+
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|(?:src|href)=\"(?P<html>[^\"]+)\"")
+CODE = re.compile(r"^( {0,3})(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+DOCUMENTS = docs_commands.documents()
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def has(path: Path, run: str) -> bool:
+    return any(block.run == run for block in docs_commands.blocks(path))
+
+
+def test_relative_links_lead_somewhere():
+    assert DOCUMENTS
+    broken = [
+        f"{named(document)} -> {target}"
+        for document in DOCUMENTS
+        for target in links(document)
+        if not leads_somewhere(document, target)
+    ]
+    none_of(broken)
+
+
+def links(document: Path) -> list[str]:
+    text = CODE.sub("", document.read_text(encoding="utf-8"))
+    return [match["target"] or match["html"] for match in LINK.finditer(text)]
+
+
+def leads_somewhere(document: Path, target: str) -> bool:
+    if re.match(r"[a-z][a-z+.-]*:", target):  # https:, mailto:
+        return True
+    place, _, anchor = unquote(target).partition("#")
+    file = (document.parent / place) if place else document
+    return file.exists() and (not anchor or file.suffix != ".md" or anchor in anchors(file))
+
+
+def anchors(document: Path) -> set[str]:
+    """Headings as GitHub makes anchors of them: lower case, punctuation gone, each space a hyphen."""
+    headings = re.findall(r"^#{1,6}\s+(.*?)\s*#*$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+    return made | set(re.findall(r"(?:id|name)=\"([^\"]+)\"", document.read_text(encoding="utf-8")))
+
+
+def test_every_shell_block_says_whether_it_may_run():
+    none_of(docs_commands.unclassified([block for path in DOCUMENTS for block in docs_commands.blocks(path)]))
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "quick")], ids=named)
+def test_quick_commands_run(document):
+    failures = docs_commands.run_file(document, ("quick",))
+    assert not failures, "\n\n".join(failures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "slow")], ids=named)
+def test_all_commands_run(document):
+    failures = docs_commands.run_file(document, ("quick", "slow"))
+    assert not failures, "\n\n".join(failures)

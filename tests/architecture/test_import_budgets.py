@@ -1,0 +1,60 @@
+"""What an import may load: measured in a fresh interpreter, so that nothing that the tests loaded hides it."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.repo import PACKAGE, package_files
+
+LIGHT_ROOMS = ["data", "report", "feedback", "runs"]
+HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets"}
+
+
+def test_importing_plaudit_loads_nothing_else():
+    assert loaded("import plaudit") - loaded("pass") == {"plaudit"}
+
+
+def test_formulas_load_torch_and_jaxtyping_and_nothing_else():
+    assert loaded(import_all("formulas")) - loaded("import torch, jaxtyping") == {"plaudit"}
+
+
+def test_text_records_load_nothing_from_outside():
+    assert loaded("import plaudit.records.text") - loaded("pass") == {"plaudit"}
+
+
+@pytest.mark.parametrize("room", LIGHT_ROOMS)
+def test_light_rooms_load_no_torch(room):
+    if not (PACKAGE / room / "__init__.py").exists():
+        pytest.skip(f"there is no room {room} yet")
+    assert loaded(import_all(room)) & HEAVY == set()
+
+
+def test_the_command_line_answers_before_torch_is_loaded():
+    """`plaudit --help` must not take the three seconds that torch and transformers take."""
+    if not (PACKAGE / "cli.py").exists() and not (PACKAGE / "cli").exists():
+        pytest.skip("there is no command line yet")
+    assert loaded("import plaudit.cli") & HEAVY == set()
+
+
+def import_all(room: str) -> str:
+    modules = [path.relative_to(PACKAGE.parent).with_suffix("") for path in package_files() if room_of(path) == room]
+    return "import " + ", ".join(".".join(module.parts).removesuffix(".__init__") for module in modules)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
+
+
+@cache
+def loaded(statement: str) -> frozenset[str]:
+    """The top-level packages from outside the standard library in sys.modules after the statement."""
+    report = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    command = [sys.executable, "-c", f"{statement}\n{report}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    own = {"__main__", "__mp_main__", "sitecustomize", "usercustomize"}
+    return frozenset(json.loads(answer.stdout)) - set(sys.stdlib_module_names) - own

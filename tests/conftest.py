@@ -1,0 +1,66 @@
+"""What holds for every test: no network, one thread, no hub, the same hypothesis settings."""
+
+import os
+
+# Before torch and the tokenizers are imported: two xdist workers with one thread each are faster than two with two,
+# and sums are only bit-for-bit repeatable at a fixed number of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+# Deadlines measure the neighbours' load, not our code; the printed blob replays a failure anywhere.
+hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("plaudit")
+
+
+class NetworkBlocked(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _is_local(host: object) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if host in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def _address_guard(original: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self: socket.socket, *args: Any) -> Any:
+        address = args[-1]  # connect(address), connect_ex(address), sendto(data[, flags], address)
+        internet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and not _is_local(address[0]):
+            raise NetworkBlocked(f"tests have no network, but something wants to reach {address!r}")
+        return original(self, *args)
+
+    return guarded
+
+
+def _name_guard(original: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(host: object, *args: Any, **kwargs: Any) -> Any:
+        if not _is_local(host):
+            raise NetworkBlocked(f"tests have no network, but something looks up {host!r}")
+        return original(host, *args, **kwargs)
+
+    return guarded
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Only AF_UNIX and loopback answer; anything else raises at once instead of waiting for a time-out."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, _address_guard(getattr(socket.socket, name)))
+        patch.setattr(socket, "getaddrinfo", _name_guard(socket.getaddrinfo))
+        yield

@@ -1,0 +1,77 @@
+"""Statistics of a set of responses, by hand."""
+
+import math
+
+import pytest
+
+from plaudit.evaluation.best_of_n import best_of_n_kl
+from plaudit.evaluation.text_statistics import text_statistics
+from plaudit.records.text import FinishReason
+
+
+def test_by_hand():
+    statistics = text_statistics(
+        ["a b a b", "a b", " "],
+        finish_reasons=[FinishReason.EOS, FinishReason.LENGTH, FinishReason.EOS],
+        num_tokens=[5, 2, 2],
+    )
+    assert statistics == pytest.approx(
+        {
+            "count": 3,
+            "mean_characters": 11 / 3,
+            "mean_words": 2.0,
+            "mean_tokens": 3.0,
+            "empty_share": 1 / 3,
+            "distinct_1": 2 / 6,  # a, b among six words
+            "distinct_2": 2 / 4,  # ab, ba, ab | ab: none spans two responses
+            "repetition": (1 / 3 + 0.0 + 0.0) / 3,
+            "eos_rate": 2 / 3,
+            "stop_rate": 0.0,
+            "length_rate": 1 / 3,
+        }
+    )
+
+
+def test_what_is_not_given_is_absent():
+    statistics = text_statistics(["a"])
+    assert "mean_tokens" not in statistics
+    assert not any(key.endswith("_rate") for key in statistics)
+
+
+def test_empty_responses_are_defined():
+    statistics = text_statistics(["", ""])
+    assert (statistics["distinct_1"], statistics["repetition"], statistics["empty_share"]) == (1.0, 0.0, 1.0)
+
+
+def test_variety_over_the_set_sees_what_no_single_response_shows():
+    same, varied = text_statistics(["the cat sat"] * 10), text_statistics([f"w{i} x{i} y{i}" for i in range(10)])
+    assert same["repetition"] == varied["repetition"] == 0.0
+    assert same["distinct_2"] == pytest.approx(2 / 20)
+    assert varied["distinct_2"] == 1.0
+
+
+def test_units_and_length_of_the_ngrams():
+    statistics = text_statistics(["aaaa", "你好你好"], unit="characters", repetition_n=1)
+    assert statistics["distinct_1"] == pytest.approx(3 / 8)
+    assert statistics["repetition"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert statistics["mean_words"] == 2.5
+
+
+def test_lists_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="no response"):
+        text_statistics([])
+    with pytest.raises(ValueError, match="1 num_tokens for 2"):
+        text_statistics(["a", "b"], num_tokens=[1])
+    with pytest.raises(ValueError, match="3 finish_reasons for 2"):
+        text_statistics(["a", "b"], finish_reasons=[FinishReason.EOS] * 3)
+
+
+def test_best_of_n_costs_what_enumeration_says():
+    assert best_of_n_kl(1) == 0.0
+    # Best of 2 of a continuous score: density 2u on [0, 1], KL = ∫ 2u log 2u du = log 2 − 1/2.
+    steps = 100_000
+    integral = sum(2 * u * math.log(2 * u) for u in ((i + 0.5) / steps for i in range(steps))) / steps
+    assert best_of_n_kl(2) == pytest.approx(integral, abs=1e-6)
+    assert best_of_n_kl(16) == pytest.approx(1.8350887, abs=1e-6)
+    with pytest.raises(ValueError, match="at least 1"):
+        best_of_n_kl(0)

@@ -1,0 +1,79 @@
+"""What stands outside the mask (NaN, ±inf, 1e30) changes neither a value nor a gradient, of any masked formula."""
+
+import pytest
+import torch
+
+from plaudit.formulas.advantages import gae, moments, scale, whiten
+from plaudit.formulas.masks import masked_mean, masked_sum, select
+from plaudit.formulas.policy_losses import clipped_policy_loss
+from plaudit.formulas.rewards import token_rewards
+from plaudit.formulas.value_losses import clipped_value_loss
+from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
+
+# Moments of the clean numbers; a function that whitens by its own input's moments is in `whiten_by_own_moments`.
+MOMENTS = moments(numbers(0, 4, 5), RAGGED)
+
+
+def policy_loss(logprobs, old_logprobs, advantages, mask):
+    loss, stats = clipped_policy_loss(logprobs, old_logprobs, advantages, mask, clip_range=0.2, num_tokens=mask.sum())
+    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens, stats.approx_kl_old_sum, stats.ratio_max
+
+
+def value_loss(values, old_values, returns, mask):
+    loss, stats = clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.2, num_tokens=mask.sum())
+    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens
+
+
+def unclipped_value_loss(values, old_values, returns, mask):
+    return clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.0, num_tokens=7)[:1]
+
+
+FORMULAS = {
+    "select_exp": (1, lambda x, mask: (select(x, mask).exp(),)),
+    "masked_sum": (1, lambda x, mask: (masked_sum(x, mask),)),
+    "masked_mean": (1, lambda x, mask: (masked_mean(x, mask),)),
+    "moments": (1, lambda x, mask: (moments(x, mask),)),
+    "whiten": (1, lambda x, mask: (whiten(x, mask, MOMENTS, std_floor=1e-3),)),
+    "whiten_by_own_moments": (1, lambda x, mask: (whiten(x, mask, moments(x, mask), std_floor=1e-3),)),
+    "scale": (1, lambda x, mask: (scale(x, mask, moments(x, mask), std_floor=1e-3),)),
+    "gae": (2, lambda rewards, values, mask: gae(rewards, values, mask, gamma=0.9, gae_lambda=0.8)),
+    "policy_loss": (3, policy_loss),
+    "value_loss": (3, value_loss),
+    "unclipped_value_loss": (3, unclipped_value_loss),
+}
+
+
+def values_and_gradients(function, inputs, mask):
+    inputs = [leaf(x) for x in inputs]
+    outputs = function(*inputs, mask)
+    differentiable = [(i + 1) * y.sum() for i, y in enumerate(outputs) if y.requires_grad]
+    sum(differentiable, torch.zeros(())).backward()
+    return outputs, [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("mask", [RAGGED, torch.zeros_like(RAGGED)], ids=["ragged", "all_masked"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_poison_outside_the_mask_changes_nothing(name, mask, poison):
+    count, function = FORMULAS[name]
+    clean = [numbers(seed, 4, 5) for seed in range(count)]
+    dirty = [poisoned(x, mask, poison) for x in clean]
+    outputs, gradients = values_and_gradients(function, clean, mask)
+    dirty_outputs, dirty_gradients = values_and_gradients(function, dirty, mask)
+    for found, expected in zip([*dirty_outputs, *dirty_gradients], [*outputs, *gradients], strict=True):
+        assert expected.isfinite().all()
+        assert torch.equal(found, expected)
+    for gradient in dirty_gradients:
+        assert gradient[~mask].abs().sum().item() == 0.0
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_poison_in_the_kl_and_in_the_score_of_an_empty_row(poison):
+    scores, log_ratio = numbers(0, 4), numbers(1, 4, 5)
+    nonempty = RAGGED.any(dim=1)
+    dirty = leaf(poisoned(scores, nonempty, poison)), leaf(poisoned(log_ratio, RAGGED, poison))
+    found = token_rewards(*dirty, RAGGED, kl_coef=0.1)
+    found.sum().backward()
+    assert torch.equal(found, token_rewards(scores, log_ratio, RAGGED, kl_coef=0.1))
+    assert dirty[0].grad.tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert dirty[1].grad[~RAGGED].tolist() == [0.0] * 10

@@ -1,0 +1,218 @@
+"""Writes run folders such as the other rooms leave behind: whole, killed half-way, empty, a pipeline of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HOSTILE = "</script><img src=x onerror=\"alert(1)\"><!-- '\"&amp; ]]> {{ 7*7 }} <a href=\"https://evil.example/\">x</a>"
+CHINESE = "请问“你好”怎么说？👩‍🔬🎉 naïve 𝔘𝔫𝔦"
+
+EXPECTED_ACCURACY = "held-out accuracy, expected under the known label probabilities"
+DRAWN_ACCURACY = "held-out accuracy on the drawn labels"
+PROGRESS = "progress (J − J_ref) / (J* − J_ref) on the objective that PPO optimises"
+
+PROVENANCE = {
+    "stage": "ppo",
+    "started": "2025-06-01T10:20:30+00:00",
+    "command": ["plaudit", "ppo", "configs/ppo.yaml", "--name", "a b"],
+    "python": "3.12.1",
+    "platform": "Linux-6.1",
+    "cpus": 2,
+    "versions": {"plaudit": "0.1.0", "torch": "2.13.0", "transformers": "5.16.1"},
+    "commit": "abc123",
+    "data": {"prompts.jsonl": "f00d"},
+}
+
+
+def write_run(
+    folder: Path,
+    stage: str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    lines: Iterable[Mapping[str, Any]] = (),
+    rollouts: Mapping[int, Sequence[Mapping[str, Any]]] | None = None,
+    samples: Sequence[Mapping[str, Any]] = (),
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """A run folder; no summary means that the run was killed."""
+    folder.mkdir(parents=True)
+    text = yaml.safe_dump(dict(config or {"seed": 1}), sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps({**PROVENANCE, "stage": stage}), encoding="utf-8")
+    if lines:
+        (folder / "metrics.jsonl").write_text(as_lines(lines), encoding="utf-8")
+    for iteration, rows in (rollouts or {}).items():
+        path = folder / "rollouts" / f"{iteration:06d}.jsonl.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(as_lines(rows).encode("utf-8"), mtime=0))
+    if samples:
+        (folder / "samples.jsonl").write_text(as_lines(samples), encoding="utf-8")
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return folder
+
+
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def ppo_lines(count: int = 60, *, seed: int = 0, lift: float = 1.0) -> list[dict[str, float]]:
+    """Curves as a PPO run has them: score and KL rise together, the true score bends."""
+    noise = random.Random(seed)
+    lines = []
+    for step in range(1, count + 1):
+        way = (step - 1) / max(1, count - 1)
+        kl = 9 * way + noise.gauss(0, 0.15) if step > 1 else 0.0
+        score = lift * 2.2 * (1 - math.exp(-3 * way)) + noise.gauss(0, 0.12)
+        line = {"step": step, "time": 1.5 * step}
+        line |= {
+            "ppo/score_over_responses": score,
+            "ppo/true_score_over_responses": score * 0.9 - 0.9 * way**2,
+            "ppo/objective_over_responses": score - 0.1 * kl,
+            "ppo/kl_ref_over_responses": kl,
+            "ppo/length_over_responses": 18 + 6 * way + noise.gauss(0, 0.6),
+            "ppo/eos_over_responses": min(1.0, 0.8 + 0.2 * way + noise.gauss(0, 0.01)),
+            "ppo/entropy_over_tokens": 2.1 - 0.9 * way,
+            "ppo/clip_fraction_over_tokens": 0.05 + 0.05 * noise.random(),
+            "ppo/value_clip_fraction_over_tokens": 0.02 + 0.02 * noise.random(),
+            "ppo/approx_kl_old_over_tokens": 0.01 + 0.004 * noise.random(),
+            "ppo/explained_variance": 0.8 * (1 - math.exp(-5 * way)) + noise.gauss(0, 0.03),
+            "ppo/value_over_tokens": score * 0.7,
+            "ppo/return_over_tokens": score * 0.72,
+            "ppo/part/repetition_over_responses": -0.1 * way,
+            "ppo/policy_loss_over_tokens": -0.02 + noise.gauss(0, 0.004),
+            "ppo/value_loss_over_tokens": 0.5 * math.exp(-3 * way),
+            "ppo/learning_rate": 1e-5 * (1 - way),
+            "ppo/grad_norm": 0.8 + 0.2 * noise.random(),
+            "ppo/tokens_over_seconds": 2400 + noise.gauss(0, 60),
+            "ppo/seconds_sample": 0.8,
+            "ppo/seconds_update": 0.5,
+        }
+        if step % 10 == 1:
+            line["ppo/held_out_score_over_responses"] = score - 0.1
+            line["ppo/held_out_kl_ref_over_responses"] = kl
+        lines.append(line)
+    return lines
+
+
+def sft_lines(count: int = 400, *, seed: int = 0) -> list[dict[str, float]]:
+    noise = random.Random(seed)
+    lines = []
+    for step in range(count):
+        loss = 1.3 + 3.5 * math.exp(-step / (count / 7)) + noise.gauss(0, 0.12)
+        line = {"step": step, "time": 0.1 * step, "sft/loss_over_tokens": loss, "sft/learning_rate": 1e-3}
+        if step % 50 == 0:
+            line["sft/held_out_loss_over_tokens"] = loss + 0.05
+            line["sft/held_out_perplexity"] = math.exp(loss + 0.05)
+            line["sft/held_out_nll_over_answers"] = 5.3 * (loss + 0.05)
+        lines.append(line)
+    return lines
+
+
+def reward_lines(count: int = 90, *, seed: int = 0) -> list[dict[str, float]]:
+    noise = random.Random(seed)
+    lines = []
+    for step in range(count):
+        way = 1 - math.exp(-4 * step / count)
+        line = {
+            "step": step,
+            "time": 0.2 * step,
+            "reward/loss_over_prompts": 0.69 - 0.2 * way + noise.gauss(0, 0.02),
+            "reward/accuracy_over_pairs": 0.5 + 0.27 * way + noise.gauss(0, 0.02),
+            "reward/margin_over_pairs": 1.1 * way,
+        }
+        if step % 15 == 0:
+            line["reward/held_out_loss_over_prompts"] = 0.7 - 0.18 * way
+            line["reward/held_out_accuracy_over_pairs"] = 0.5 + 0.24 * way
+        lines.append(line)
+    return lines
+
+
+def rollout_rows(count: int = 40, *, mean: float = 0.0, seed: int = 0) -> list[dict[str, Any]]:
+    noise = random.Random(seed)
+    return [
+        {
+            "prompt": f"Tell me about item {index}. {CHINESE}",
+            "prompt_id": f"{index:016x}",
+            "response": f"Item {index} is {'round and very ' * (index % 4)}blue.",
+            "score": mean + noise.gauss(0, 1),
+            "parts": {"judge": 0.1},
+            "kl": noise.gauss(3, 1),
+            "length": 10 + index % 7,
+            "finish_reason": "eos" if index % 5 else "length",
+        }
+        for index in range(count)
+    ]
+
+
+def sample_rows(count: int = 120, *, seed: int = 0) -> list[dict[str, Any]]:
+    noise = random.Random(seed)
+    rows = []
+    for index in range(count):
+        before, after = noise.gauss(0, 1), noise.gauss(1.2, 0.9)
+        rows.append(
+            {
+                "policy": "ppo",
+                "prompt": f"Describe the garden in picture {index}. {CHINESE if index % 3 == 0 else ''}",
+                "before": "the garden the garden has " + "a small tree " * (index % 5),
+                "after": "In the garden a small bird sits on the old wall; the sun is warm. " * (1 + index % 3),
+                "score_before": before,
+                "score_after": after,
+                "true_before": before * 0.8 + noise.gauss(0, 0.3),
+                "true_after": after * 0.8 + noise.gauss(0, 0.6),
+                "kl": noise.gauss(6, 1.5),
+                "finish_before": "length" if index % 4 == 0 else "eos",
+                "finish_after": "eos",
+            }
+        )
+    return rows
+
+
+def stage_table() -> list[dict[str, Any]]:
+    """Rows as the stages write them: phrases or declared keys for metrics, floor or ceiling null where unknown."""
+    keys = ("stage", "name", "metric", "value", "low", "high", "floor", "ceiling", "unit")
+    rows = [
+        ("sft", "SFT", "held-out negative log-likelihood per answer", 7.37, 7.25, 7.49, 6.92, 29.1, "nats"),
+        ("reward", "reward model", EXPECTED_ACCURACY, 0.741, None, None, 0.5, 0.783, "share of pairs"),
+        ("reward", "reward model", DRAWN_ACCURACY, 0.735, 0.72, 0.75, 0.5, None, "share of pairs"),
+        ("compare", "sft", "mean score by the judge", 0.41, 0.36, 0.46, None, None, "score"),
+        ("compare", "ppo", "win rate against sft (300 prompts, 4 ties)", 0.81, 0.77, 0.85, 0.5, 1.0, "share"),
+        ("compare", "ppo", PROGRESS, 0.74, 0.69, 0.79, 0.0, 1.0, "share"),
+        ("ppo", "ppo", "ppo/length_over_responses", 23.5, None, None, None, None, "tokens/response"),
+    ]
+    table = [dict(zip(keys, row, strict=True)) for row in rows]
+    table[5] |= {"J": 1.36, "J_ref": 0.02, "J_star": 1.83, "mass": 0.97}
+    return table
+
+
+def write_pipeline(folder: Path, *, seed: int = 0, finished: bool = True) -> Path:
+    """world, sft, reward, ppo, compare; unfinished: killed in the middle of ppo."""
+    folder.mkdir(parents=True)
+    config = {"seed": seed, "model": {"path": "tiny", "hidden": 128}, "note": CHINESE}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps({**PROVENANCE, "stage": "pipeline"}), encoding="utf-8")
+    world = write_run(folder / "01-world", "world", summary={"stages": []})
+    (world / "world.json").write_text(json.dumps({"demonstrator_nll": 6.92, "bayes_accuracy": 0.77}), encoding="utf-8")
+    table = stage_table()
+    sft = {"seed": seed, "held_out": [{"path": str(world / "held_out_demonstrations.jsonl")}]}
+    write_run(folder / "02-sft", "sft", config=sft, lines=sft_lines(seed=seed), summary={"stages": table[:1]})
+    reward_summary = {"stages": table[1:3], "reward": {"bias": 0.25}}
+    write_run(folder / "03-reward", "reward", lines=reward_lines(seed=seed), summary=reward_summary)
+    rollouts = {1: rollout_rows(seed=seed), 31: rollout_rows(mean=0.7, seed=seed + 1)}
+    ppo = {"seed": seed, "kl": {"coef": 0.1}, "lr": 1e-5}
+    lines = ppo_lines(60 if finished else 31, seed=seed)
+    summary = {"stages": table[6:]} if finished else None
+    write_run(folder / "04-ppo", "ppo", config=ppo, lines=lines, rollouts=rollouts, summary=summary)
+    if finished:
+        write_run(folder / "05-compare", "compare", samples=sample_rows(seed=seed), summary={"stages": table[3:6]})
+        whole = {"stages": table, "seconds": 251.0, "peak_memory_bytes": 1_400_000_000, "seed": seed}
+        (folder / "summary.json").write_text(json.dumps(whole), encoding="utf-8")
+    return folder

@@ -1,0 +1,79 @@
+"""Where a run comes from, without telling what is nobody's business."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plaudit.runs.provenance import git_commit, provenance, provenance_changes, redact, versions
+
+
+def test_it_names_machine_versions_command_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["plaudit", "ppo", "x.yaml"])
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    facts = provenance("ppo", {"a.jsonl": "ff"})
+    assert facts["stage"] == "ppo" and facts["data"] == {"a.jsonl": "ff"} and facts["world_size"] == 4
+    assert facts["command"] == ["plaudit", "ppo", "x.yaml"]
+    assert facts["python"] == ".".join(str(part) for part in sys.version_info[:3])
+    assert facts["versions"]["pydantic"].count(".") == 2
+    assert facts["started"].endswith("+00:00")
+
+
+def test_no_environment_and_no_secret_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    monkeypatch.setattr(sys, "argv", ["plaudit", "--hub.token", "hf_verysecret", "--wandb.api-key=hf_verysecret"])
+    text = json.dumps(provenance())
+    assert "verysecret" not in text and "PATH" not in text
+    assert json.loads(text)["world_size"] == 1
+
+
+def test_redaction_spares_token_counts() -> None:
+    words = ["x", "--max_new_tokens", "64", "--token", "abc", "--password=p=q", "--api_key", "--verbose"]
+    assert redact(words) == [
+        "x",
+        "--max_new_tokens",
+        "64",
+        "--token",
+        "***",
+        "--password=***",
+        "--api_key",
+        "--verbose",
+    ]
+
+
+def test_versions_do_not_import() -> None:
+    code = "import sys; from plaudit.runs.provenance import versions; versions(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert versions(["pyyaml", "no-such-package-anywhere"]).keys() == {"pyyaml"}
+
+
+def test_commit_of_a_clean_and_a_changed_folder(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    try:
+        subprocess.run([*git, "init", "-q"], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no git")
+    (tmp_path / "f").write_text("1")
+    subprocess.run([*git, "add", "f"], check=True, capture_output=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True, capture_output=True)
+    clean = git_commit(tmp_path)
+    assert len(clean) == 40 and int(clean, 16) >= 0
+    (tmp_path / "f").write_text("2")
+    assert git_commit(tmp_path) == clean + "+changes"
+
+
+def test_changes_that_matter_on_resume() -> None:
+    old = {"python": "3.11", "started": "a", "versions": {"torch": "2.13", "peft": "1"}, "data": {"a": "1"}}
+    new = {"python": "3.12", "started": "b", "versions": {"torch": "2.14", "peft": "1"}, "data": {"b": "1"}}
+    assert provenance_changes(old, old) == []
+    assert provenance_changes(old, new) == [
+        "python: 3.11 -> 3.12",
+        "versions.torch: 2.13 -> 2.14",
+        "data.a: 1 -> absent",
+        "data.b: absent -> 1",
+    ]

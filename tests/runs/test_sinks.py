@@ -1,0 +1,50 @@
+"""Sinks by name."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from plaudit.runs.errors import UserError
+from plaudit.runs.sinks import open_sink
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "tensorboard.summary"), ("wandb", "wandb"), ("trackio", "trackio")]
+)
+def test_a_missing_package_names_its_extra(
+    name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"pip install 'plaudit\[{name}\]'"):
+        open_sink(name, tmp_path, "sft", {})
+
+
+def test_an_unknown_sink_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'wand'.*tensorboard, wandb, trackio"):
+        open_sink("wand", tmp_path, "sft", {})
+
+
+def test_wandb_and_trackio_get_key_value_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[object] = []
+    fake = types.ModuleType("fake")
+    fake.log = lambda values, step: got.append((values, step))  # type: ignore[attr-defined]
+    fake.init = lambda **options: got.append(options["config"]) or fake  # type: ignore[attr-defined]
+    for name in ("wandb", "trackio"):
+        got.clear()
+        monkeypatch.setitem(sys.modules, name, fake)
+        open_sink(name, tmp_path, "sft", {"a": 1})("sft/loss_over_tokens", 0.5, 3)
+        assert got == [{"a": 1}, ({"sft/loss_over_tokens": 0.5}, 3)]
+
+
+def test_a_sink_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = types.ModuleType("wandb")
+
+    def init(**_: object) -> None:
+        raise RuntimeError("no account")
+
+    fake.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with pytest.raises(UserError, match="'wandb' does not start: RuntimeError: no account"):
+        open_sink("wandb", tmp_path, "sft", {})

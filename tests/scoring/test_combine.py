@@ -1,0 +1,140 @@
+"""Weighted sums of judges, and who counts where some abstain."""
+
+import math
+
+import pytest
+import torch
+
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group, Prompt
+from plaudit.runs.errors import UserError
+from plaudit.scoring.combine import WeightedMix, mix_of
+from plaudit.scoring.functions import FunctionConfig, FunctionScorer
+from plaudit.scoring.protocol import check_scores, scores_of, split_flat
+
+GROUPS = [
+    Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
+    Group(prompt=Prompt.of_text("q"), responses=("c",)),
+]
+
+
+def fixed(name: str, *values: float | None) -> FunctionScorer:
+    return FunctionScorer(function=lambda completions: list(values), name=name)
+
+
+def test_the_weighted_sum_by_hand():
+    mix = WeightedMix(parts=((fixed("x", 1.0, 2.0, 3.0), 2.0), (fixed("y", 10.0, 20.0, 30.0), -0.5)))
+    scores = mix.score(GROUPS)
+    assert scores.scores.tolist() == [-3.0, -6.0, -9.0]
+    assert scores.scores.dtype == torch.float32
+    assert scores.valid.tolist() == [True, True, True]
+    assert {name: part.tolist() for name, part in scores.parts.items()} == {"x": [1, 2, 3], "y": [10, 20, 30]}
+
+
+def test_an_abstaining_part_contributes_nothing_and_the_row_stays_while_one_speaks():
+    mix = WeightedMix(parts=((fixed("x", 1.0, None, None), 2.0), (fixed("y", 10.0, 20.0, None), 1.0)))
+    scores = mix.score(GROUPS)
+    assert scores.scores.tolist() == [12.0, 20.0, 0.0]
+    assert scores.valid.tolist() == [True, True, False]
+    assert [math.isnan(value) for value in scores.parts["x"].tolist()] == [False, True, True]
+
+
+def test_valid_when_all_wants_every_word():
+    parts = ((fixed("x", 1.0, None, None), 2.0), (fixed("y", 10.0, 20.0, None), 1.0))
+    scores = WeightedMix(parts=parts, valid_when="all").score(GROUPS)
+    assert scores.scores.tolist() == [12.0, 0.0, 0.0]
+    assert scores.valid.tolist() == [True, False, False]
+
+
+def test_a_part_of_weight_zero_is_measured_but_has_no_say():
+    mix = WeightedMix(parts=((fixed("x", None, 2.0, 3.0), 1.0), (fixed("seen", 7.0, 7.0, None), 0.0)))
+    scores = mix.score(GROUPS)
+    assert scores.scores.tolist() == [0.0, 2.0, 3.0]
+    assert scores.valid.tolist() == [False, True, True]
+    assert scores.parts["seen"].tolist()[:2] == [7.0, 7.0]
+    every = WeightedMix(parts=mix.parts, valid_when="all").score(GROUPS)
+    assert every.valid.tolist() == [False, True, True]
+
+
+def test_parts_of_one_name_are_told_apart_and_mixes_nest():
+    inner = WeightedMix(parts=((fixed("x", 1.0, 2.0, 3.0), 1.0), (fixed("x", 4.0, 5.0, 6.0), 1.0)), name="rules")
+    outer = WeightedMix(parts=((inner, 2.0), (fixed("y", 0.0, 0.0, 1.0), 1.0)))
+    scores = outer.score(GROUPS)
+    assert scores.scores.tolist() == [10.0, 14.0, 19.0]
+    assert set(scores.parts) == {"rules", "rules/x", "rules/x_2", "y"}
+    assert scores.parts["rules/x_2"].tolist() == [4.0, 5.0, 6.0]
+
+
+def test_the_order_of_groups_permutes_the_scores():
+    mix = mix_of([FunctionConfig(function="length_target", args={"target": 3, "unit": "characters"})])
+    groups = [
+        Group(prompt=Prompt.of_text("p"), responses=("a", "abc")),
+        Group(prompt=Prompt.of_text("q"), responses=("ab",)),
+    ]
+    forward, backward = mix.score(groups).scores, mix.score(groups[::-1]).scores
+    assert forward.tolist() == pytest.approx([1 / 3, 1.0, 2 / 3])
+    assert torch.equal(backward, forward[[2, 0, 1]])
+
+
+@pytest.mark.parametrize("weights", [(), (0.0,), (math.nan,), (1.0, math.inf)])
+def test_weights_that_make_no_score_are_refused(weights):
+    with pytest.raises(UserError, match="weight"):
+        WeightedMix(parts=tuple((fixed(f"x{i}", 1.0), weight) for i, weight in enumerate(weights)))
+
+
+def test_a_sum_beyond_float32_is_refused_by_row():
+    mix = WeightedMix(parts=((fixed("x", 1.0, 3e38, 1.0), 2.0),))
+    with pytest.raises(UserError, match="'mix': row 1"):
+        mix.score(GROUPS)
+
+
+class Broken:
+    """A scorer of somebody else's that breaks the protocol."""
+
+    name = "theirs"
+
+    def __init__(self, scores: torch.Tensor, valid: torch.Tensor):
+        self.scores, self.valid = scores, valid
+
+    def score(self, groups):
+        return Scores(scores=self.scores, valid=self.valid, parts={})
+
+
+YES = torch.ones(3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("scores", "valid", "message"),
+    [
+        (torch.ones(1), torch.ones(1, dtype=torch.bool), r"shape \[1\] for 3"),
+        (torch.ones(3, dtype=torch.float64), YES, "float32"),
+        (torch.tensor([1.0, math.nan, 1.0]), YES, "row 1 scores nan"),
+        (torch.tensor([1.0, 1.0, math.inf]), YES, "row 2 scores inf"),
+        (torch.ones(3, device="meta"), YES, "CPU"),
+    ],
+)
+def test_a_scorer_that_breaks_the_protocol_is_named(scores, valid, message):
+    with pytest.raises(UserError, match=f"'theirs'.*{message}"):
+        WeightedMix(parts=((Broken(scores, valid), 1.0),)).score(GROUPS)
+
+
+def test_nan_on_a_row_that_does_not_count_harms_nobody():
+    broken = Broken(torch.tensor([1.0, math.nan, 3.0]), torch.tensor([True, False, True]))
+    scores = WeightedMix(parts=((broken, 1.0),)).score(GROUPS)
+    assert scores.scores.tolist() == [1.0, 0.0, 3.0]
+    assert scores.valid.tolist() == [True, False, True]
+
+
+def test_the_mix_needs_what_its_parts_need():
+    mix = mix_of([FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0)])
+    assert mix.required_columns == ("solution",)
+    assert mix.filled_columns == ("solution",)
+    groups = [Group(prompt=Prompt.of_text("p"), responses=("a a a",), columns={"solution": "a a"})]
+    # 1 − 2 edits / 5, less the repetition of the bigrams (aa, aa): 1/2.
+    assert mix.score(groups).scores.tolist() == pytest.approx([0.6 - 0.5])
+
+
+def test_scores_round_trip_through_their_helpers():
+    scores = scores_of("x", [1.0, None, 3.0])
+    assert check_scores("x", scores, 3) is scores
+    assert [part.tolist() for part in split_flat(scores.scores, GROUPS)] == [[1.0, 0.0], [3.0]]
