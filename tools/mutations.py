@@ -30,10 +30,11 @@ MUTATIONS = (
         "return torch.where(~mask, x, torch.full_like(x, fill))",
         "mask polarity: padding counts and text does not",
     ),
-    formula(
-        "masks",
+    Mutation(
+        f"{FORMULAS}masks.py",
         "return torch.where(mask, x, torch.full_like(x, fill))",
         "return x * mask + fill * ~mask",
+        f"{TESTS}test_poison.py",
         "multiplying instead of selecting: NaN * 0 is NaN, in the value and in the gradient",
     ),
     formula(

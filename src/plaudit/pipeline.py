@@ -18,7 +18,7 @@ from typing import Any
 from plaudit.data.tinyworld import write_world
 from plaudit.engines.device import peak_memory_bytes
 from plaudit.evaluation.compare import CompareConfig, compare
-from plaudit.runs.config import load_config, read_plain, to_plain
+from plaudit.runs.config import load_config, to_plain
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.files import safe_name
@@ -113,7 +113,9 @@ def _fill(value: Any, folders: Mapping[str, str], stage: str) -> Any:
 
     def folder(match: re.Match) -> str:
         if match[1] not in folders:
-            raise UserError(f"stage {stage!r}: {match[0]} is no earlier stage and none of `vars`; known: {', '.join(folders) or 'none'}")
+            raise UserError(
+                f"stage {stage!r}: {match[0]} is no earlier stage and none of `vars`; known: {', '.join(folders) or 'none'}"
+            )
         return folders[match[1]]
 
     return re.sub(r"\{([A-Za-z0-9_-]+)\}", folder, value)

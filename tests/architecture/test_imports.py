@@ -28,7 +28,7 @@ ALLOWED = {
     "markupsafe": {"report"},
     "pydantic": {"runs"},
     "yaml": {"runs", "report"},
-    "rich": {"runs", "cli", "doctor", "pipeline"},
+    "rich": {"runs", "report", "cli", "doctor", "pipeline"},
     "wandb": {"runs"},
     "tensorboard": {"runs"},
     "trackio": {"runs"},

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from tests.architecture.repo import ROOT
-from tools import bootstrap, docs_commands
+from tools import bootstrap, docs_commands, mutants
+from tools.mutations import MUTATIONS
 
 # ---------------------------------------------------------------------------------------------------- docs_commands
 
@@ -157,3 +158,35 @@ def test_bootstrap_needs_the_standard_library_only():
     )
     answer = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert answer.stdout == "[]\n", answer.stderr
+
+
+# ---------------------------------------------------------------------------------------------------- mutants
+
+
+def test_there_are_enough_mutations():
+    assert len(MUTATIONS) >= 15
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.file.rsplit('/')[-1]}: {m.why}")
+def test_each_mutation_fits_the_code(mutation):
+    """After a change of the code the list must follow, or `make mutants` would test nothing."""
+    assert (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1
+    assert mutation.old != mutation.new
+    assert mutation.why
+    assert (ROOT / mutation.test.partition("::")[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "verdict"),
+    [
+        (1, "F\nFAILED tests/a/test_b.py::test_c - assert 1 == 2\n", "killed"),
+        (0, "1 passed", "SURVIVED"),
+        (1, "ERROR tests/a/test_b.py::test_c - fixture\n", "ERROR"),
+        (2, "ERROR tests/a/test_b.py\n", "ERROR"),
+        (4, "file or directory not found", "ERROR"),
+        (5, "no tests ran", "ERROR"),
+        (-1, "no answer in 180 s", "ERROR"),
+    ],
+)
+def test_only_a_failing_test_kills_a_mutant(status, output, verdict):
+    assert mutants.read(status, output)[0] == verdict

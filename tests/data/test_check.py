@@ -83,7 +83,7 @@ def test_rankings_show_answers_a_row_and_ties(tmp_path):
     ]
     text = check([write(tmp_path, rows)]).to_text()
     assert "  kind          ranking  (also serves as comparison, demonstration, prompt)\n" in text
-    assert "  answers a row       2        2        2        3        3        3\n" in text
+    assert "  answers a row         2        2        2        3        3        3\n" in text
     assert "  odd rows      1  with ties\n" in text
     assert "  bad rows      none\n" in text
 

@@ -96,8 +96,8 @@ def test_a_single_aspect_orders_answers_and_several_do_not():
     single = [rating(Q, "a", care=1.0), rating(Q, "b", care=2.0)]
     assert convert(single, Kind.RATING, Kind.RANKING)[0][0].ranks == (2, 1)
     several = [rating(Q, "a", care=1.0, wit=2.0), rating(Q, "b", care=2.0, wit=1.0)]
-    with pytest.raises(UserError, match=r"several aspects \(care, wit\) give no one order"):
-        convert(several, Kind.RATING, Kind.RANKING)
+    with pytest.raises(UserError, match=r"x.jsonl: ratings by several aspects \(care, wit\) give no one order"):
+        convert(several, Kind.RATING, Kind.RANKING, source="x.jsonl")
     assert serves_rows(single, Kind.RATING) == (Kind.RANKING, Kind.COMPARISON, Kind.PROMPT)
     assert serves_rows(several, Kind.RATING) == (Kind.PROMPT,)
 

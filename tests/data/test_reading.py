@@ -78,6 +78,13 @@ def test_text_is_checked_in_parquet_too(tmp_path):
         load(DataConfig(path=path), Kind.TEXT)
 
 
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = write_bytes(tmp_path, b"PAR1", "rows.parquet")
+    with pytest.raises(UserError, match=r"rows.parquet: reading parquet needs pyarrow: pip install pyarrow"):
+        load(DataConfig(path=path), Kind.TEXT)
+
+
 def test_a_broken_parquet_file(tmp_path):
     path = write_bytes(tmp_path, b"PAR1 nothing", "rows.parquet")
     with pytest.raises(UserError, match=r"rows.parquet: is not a parquet file that can be read"):
@@ -178,12 +185,13 @@ def test_bad_items_of_a_sound_json_list_can_be_skipped(tmp_path):
         ("rows.json", b"[]", "holds no rows"),
         ("rows.jsonl.gz", gzip.compress(GOOD)[:-9], "the gzip data is cut short"),
         ("rows.jsonl.gz", gzip.compress(GOOD) + b"tail", "something that is not gzip follows"),
-        ("rows.jsonl.gz", gzip.compress(GOOD)[:12] + b"\xff" * 30, "the gzip data is damaged"),
+        ("rows.jsonl.gz", gzip.compress(GOOD)[:-8] + b"\0" * 8, "the gzip data is damaged"),
         ("rows.jsonl", GOOD.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
         ("rows.csv", b"text\na", "not .csv"),
         ("rows", b"text\na", "not a name without an ending"),
         ("notes.txt.gz", b"text", 'Plain text becomes .jsonl with one {"text": "..."} a line'),
     ],
+    ids=range(10),
 )
 def test_a_file_that_cannot_be_used(tmp_path, name, data, expected):
     with pytest.raises(UserError) as caught:

@@ -80,13 +80,13 @@ def test_bad_lines_count_as_bad_rows_and_stand_in_their_order(tmp_path):
 def test_nothing_left(tmp_path):
     with pytest.raises(UserError, match=r"no row is left. Left out: 1 with chosen equal to rejected\."):
         load_rows(tmp_path, [{**PAIR, "rejected": "a"}], Kind.COMPARISON)
-    with pytest.raises(UserError, match="holds no rows. First bad row: .*rows.jsonl:1: a row must be an object"):
+    with pytest.raises(UserError, match=r"holds no rows. First bad row: .*rows.jsonl:1: a row must be an object"):
         load_rows(tmp_path, [3], Kind.COMPARISON, on_bad_row="skip", max_bad_fraction=1.0)
 
 
 def test_a_solution_that_some_rows_lack(tmp_path):
     rows = [{"prompt": "p", "solution": "s"}, {"prompt": "q"}]
-    with pytest.raises(UserError, match="rows.jsonl:2: column `solution` is missing, while other rows have it"):
+    with pytest.raises(UserError, match=r"rows.jsonl:2: column `solution` is missing, while other rows have it"):
         load_rows(tmp_path, rows, Kind.PROMPT)
 
 
@@ -169,6 +169,8 @@ def test_rows_are_converted_to_the_kind_wanted(tmp_path):
 def test_several_kinds_wanted(tmp_path):
     assert isinstance(load_rows(tmp_path, [PAIR], Kind.DEMONSTRATION, Kind.TEXT).rows[0], Demonstration)
     assert load_rows(tmp_path, [{"text": "t"}], Kind.DEMONSTRATION, Kind.TEXT).rows[0].text == "t"
+    own_kind = load_rows(tmp_path, [PAIR], Kind.DEMONSTRATION, Kind.COMPARISON).rows[0]
+    assert (own_kind.chosen, own_kind.rejected) == ("a", "b")
     both = [{"prompt": "q", "response": "a", "score": 1, "label": True}]
     assert load_rows(tmp_path, both, Kind.TEXT, Kind.VERDICT).rows[0].label is True
 
@@ -212,9 +214,9 @@ def test_the_rows_of_the_notes_reward_functions_load(tmp_path):
     assert row.columns == {"solution": ["4", "four"]}
 
 
-def test_fifty_thousand_rows_take_seconds_not_minutes(tmp_path):
+def test_twenty_thousand_rows_take_no_time_to_speak_of(tmp_path):
     row = {"instruction": "Name three uses of a plain pencil. " * 2, "input": "", "output": "Writing and more. " * 20}
-    path = write(tmp_path, [{**row, "instruction": f"{i} {row['instruction']}"} for i in range(50_000)])
-    start = time.perf_counter()
-    assert len(load(DataConfig(path=path), Kind.DEMONSTRATION).rows) == 50_000
-    assert time.perf_counter() - start < 10  # about 1 on an idle core; the bound catches what grows with the square
+    path = write(tmp_path, [{**row, "instruction": f"{i} {row['instruction']}"} for i in range(20_000)])
+    start = time.process_time()
+    assert len(load(DataConfig(path=path), Kind.DEMONSTRATION).rows) == 20_000
+    assert time.process_time() - start < 4  # about 0.4; the bound catches what grows with the square

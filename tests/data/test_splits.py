@@ -1,7 +1,7 @@
 """The side of a row depends on its prompt and the seed, and on nothing else."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.data.clean import prompt_key
@@ -13,6 +13,7 @@ from tests.data.files import chat, plain
 ROWS = [Demonstration(prompt=plain(f"question {i // 3}"), response=str(i), where=f"f:{i}") for i in range(600)]
 
 
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
 def test_the_order_of_the_rows_changes_no_side(random, seed):
     train, held_out = split(ROWS, 0.3, seed)
@@ -59,7 +60,8 @@ def test_seeds_differ():
 
 
 def test_the_draw_is_the_same_on_every_machine():
-    assert uniform("whatis22", 0) == pytest.approx(0.9183103512, abs=1e-10)
+    """`printf '0\\nwhatis22' | sha256sum` begins with 5fcdd8af4955e9."""
+    assert uniform("whatis22", 0) == 0x5FCDD8AF4955E9 / 2**56
 
 
 def test_the_turns_of_one_dialogue_stay_together():

@@ -16,7 +16,7 @@ def comparison(index: int, chosen: str, rejected: str) -> Comparison:
 
 
 def word_world(size: int, seed: int, *, good: str, bad: str) -> list[Comparison]:
-    """Answers of random filler; the better one has a `good` word, the worse one a `bad` one; their lengths are chance."""
+    """Answers of random filler; the better has a `good` word, the worse a `bad` one; their lengths are chance."""
     generator = random.Random(seed)
     filler = [f"w{i}" for i in range(30)]
 

@@ -3,11 +3,11 @@
 python run_folder_worker.py WHAT FOLDER; prints JSON lines.
 """
 
-import contextlib
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -40,27 +40,24 @@ def whole(folder: Path | None) -> bool:
     if folder is None:
         return False
     step = step_of(folder)
-    return (folder / "a.bin").read_bytes() == payload(step) and (folder / "deep/b.bin").read_bytes() == payload(
-        step + 1
-    )
+    files = (folder / "a.bin", step), (folder / "deep" / "b.bin", step + 1)
+    return all(path.read_bytes() == payload(number) for path, number in files)
 
 
-def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> int:
-    """Run work in a forked child, perhaps with a kill -9; the status that waitpid gives."""
+def in_child(work: Callable[[], None]) -> int:
+    """Run work in a forked child; the process id."""
     pid = os.fork()
     if pid == 0:
         try:
             work()
         finally:
             os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[1]
+    return pid
 
 
-def save_forever(folder: Path) -> None:
+def save_forever(folder: Path, ready: int) -> None:
     with Run.open(folder) as run:
+        os.write(ready, b"!")
         latest = run.latest()
         step = 0 if latest is None else step_of(latest)
         while True:
@@ -71,11 +68,20 @@ def save_forever(folder: Path) -> None:
 
 def random_kills(folder: Path) -> None:
     """50 kills at random moments; each time the newest checkpoint must be whole and no step may be lost."""
-    Run.create(folder, "sft", {}).close()
+    began = time.monotonic()
+    with Run.create(folder, "sft", {}) as run:
+        for step in (1, 2, 3):
+            run.log(step, {})
+            save(run, step)
+    one_save = (time.monotonic() - began) / 3  # the delays fit the machine and its load
     delays = random.Random(0)
-    step = 0
+    is_ready, ready = os.pipe()
     for _ in range(50):
-        status = in_child(lambda: save_forever(folder), kill_after=delays.uniform(0.002, 0.04))
+        pid = in_child(lambda: save_forever(folder, ready))
+        os.read(is_ready, 1)
+        time.sleep(delays.uniform(0, 2 * one_save))
+        os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
         found = latest_checkpoint(folder)
         before, step = step, step_of(found) if found is not None else 0
         lines = read_metrics(folder)
@@ -103,27 +109,30 @@ def kill_at_operation(folder: Path, number: int) -> None:
 
 def every_kill(folder: Path, again: bool) -> None:
     """A save of step 3 (a second save of step 3, if `again`) killed before each of its operations in turn."""
+    os.fsync = lambda _: None  # a killed process, not a power cut: the kernel keeps what was written
+    with Run.create(folder / "start", "sft", {}, keep=1) as run:
+        for step in (1, 2, 3) if again else (1, 2):
+            save(run, step)
     number = 0
     while True:
         number += 1
         here = folder / str(number)
-        with Run.create(here, "sft", {}, keep=1) as run:
-            for step in (1, 2, 3) if again else (1, 2):
-                save(run, step)
+        shutil.copytree(folder / "start", here)
 
         def work(here: Path = here, number: int = number) -> None:
             with Run.open(here, keep=1) as run:
                 kill_at_operation(here, number)
                 save(run, 3)
 
-        killed = os.WIFSIGNALED(in_child(work))
+        killed = os.WIFSIGNALED(os.waitpid(in_child(work), 0)[1])
         found = latest_checkpoint(here)
+        good = whole(found)
         with Run.open(here, keep=1) as run:
             clean = not list(here.rglob(".tmp-*"))
             same = run.latest() == found
             save(run, 4)
             after = sorted(path.name for path in (here / "checkpoints").iterdir())
-        tell(killed=killed, whole=whole(found), step=step_of(found) if found else 0, clean=clean, same=same,
+        tell(killed=killed, whole=good, step=step_of(found) if found else 0, clean=clean, same=same,
              after=after)  # fmt: skip
         if not killed:
             return
@@ -214,14 +223,10 @@ def as_nobody(folder: Path) -> None:
 
 if __name__ == "__main__":
     what, where = sys.argv[1], Path(sys.argv[2])
-    jobs: dict[str, Callable[[], None]] = {
-        "random_kills": lambda: random_kills(where),
-        "every_kill": lambda: every_kill(where, again=False),
-        "every_kill_again": lambda: every_kill(where, again=True),
-        **{
-            job.__name__: (lambda job=job: job(where))
-            for job in (disk_full, train, stuck, orphan, closed_output, as_nobody)
-        },
+    jobs: dict[str, Callable[[Path], None]] = {
+        "every_kill": lambda folder: every_kill(folder, again=False),
+        "every_kill_again": lambda folder: every_kill(folder, again=True),
     }
-    with contextlib.suppress(KeyboardInterrupt):
-        jobs[what]()
+    for job in (random_kills, disk_full, train, stuck, orphan, closed_output, as_nobody):
+        jobs[job.__name__] = job
+    jobs[what](where)

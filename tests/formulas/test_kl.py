@@ -46,6 +46,8 @@ def test_k1_and_k3_are_unbiased_for_kl_of_policy_to_other(estimator):
 def test_full_is_the_sum_over_the_vocabulary():
     assert full(POLICY.log() + 3.0, OTHER.log() - 2.0).item() == pytest.approx(KL)
     assert full(OTHER.log(), POLICY.log()).item() == pytest.approx(REVERSE_KL)
+    both = full(torch.stack([POLICY, OTHER]).log(), torch.stack([OTHER, POLICY]).log())
+    assert both.tolist() == pytest.approx([KL, REVERSE_KL])
     assert full(POLICY.log(), POLICY.log()).item() == pytest.approx(0.0, abs=1e-15)
 
 

@@ -19,6 +19,9 @@ def test_temperature_divides_the_logits():
     # τ = 2 takes the square root of the odds: 1 2 3 and 4 2 2.
     logprobs = token_logprobs(LOGITS, torch.tensor([2, 1]), temperature=2.0)
     assert logprobs.tolist() == pytest.approx([math.log(3 / 6), math.log(2 / 8)])
+    # τ = ½ squares them: 1 16 81 and 256 16 16.
+    logprobs = token_logprobs(LOGITS, torch.tensor([1, 0]), temperature=0.5)
+    assert logprobs.tolist() == pytest.approx([math.log(16 / 98), math.log(256 / 288)])
 
 
 def test_each_position_reads_its_own_id():

@@ -23,6 +23,7 @@ def test_select_before_a_nonlinearity_keeps_gradients_finite():
 def test_masked_sum_and_mean_count_the_kept_only():
     assert masked_sum(X, MASK).item() == 21.0
     assert masked_mean(X, MASK).item() == 7.0
+    assert masked_mean(X[0], torch.tensor([False, False, True])).item() == 4.0
 
 
 def test_masked_mean_of_flags_of_any_rank():

@@ -33,6 +33,24 @@ def test_the_four_corners_and_the_middle_by_hand():
     assert (5 * logprobs.grad).flatten().tolist() == pytest.approx([0.0, 1.5, -0.5, 0.0, -2.2])
 
 
+def test_clipped_tokens_are_those_whose_clipped_term_is_the_larger():
+    # Ratios 1.5 1.5 1.5 0.5 0.5 with Â + + − + −: the first two and the last.
+    logprobs = torch.tensor([[1.5, 1.5, 1.5, 0.5, 0.5]]).log()
+    advantages = torch.tensor([[1.0, 2.0, -1.0, 1.0, -1.0]])
+    assert loss_of(logprobs, torch.zeros(1, 5), advantages, ALL)[1].clipped_tokens.item() == 3.0
+
+
+def test_means_of_a_single_token():
+    _, stats = loss_of(torch.tensor([[math.log(2)]]), torch.zeros(1, 1), torch.ones(1, 1), ALL[:, :1])
+    assert (stats.clip_fraction, stats.loss_mean) == (1.0, pytest.approx(-1.2))
+    assert stats.approx_kl_old == pytest.approx(1 - math.log(2))
+
+
+def test_a_clip_range_of_zero_keeps_only_what_makes_things_worse():
+    loss, _ = clipped_policy_loss(RATIOS.log(), 0.0 * RATIOS, ADVANTAGES, ALL, clip_range=0.0, num_tokens=1)
+    assert loss.item() == pytest.approx(-1.0 + 1.5 - 0.5 + 1.0 - 2.0)
+
+
 def test_approx_kl_old_by_hand():
     old = torch.zeros(1, 2, dtype=torch.float64)
     logprobs = torch.tensor([[math.log(2), -math.log(2)]], dtype=torch.float64)
@@ -138,9 +156,10 @@ def test_the_gradient_is_exact_right_up_to_the_limit():
 
 def test_half_precision_log_probs_are_raised():
     logprobs = torch.tensor([[-1.0, -2.0]], dtype=torch.bfloat16)
-    loss, _ = loss_of(logprobs, logprobs, torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    old_logprobs = torch.tensor([[-1.0078125, -2.0]], dtype=torch.bfloat16)
+    loss, _ = loss_of(logprobs, old_logprobs, torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
     assert loss.dtype == torch.float32
-    assert loss.item() == -1.0
+    assert loss.item() == pytest.approx(-(math.exp(0.0078125) + 1.0) / 2, rel=1e-6)  # bfloat16 would say 1.0078125
 
 
 def test_an_empty_batch_is_zero_everywhere():

@@ -58,6 +58,10 @@ def test_adapted_kl_coef_by_hand(kl, episodes, expected):
     assert found == pytest.approx(expected)
 
 
+def test_adapted_kl_coef_with_a_small_target_and_the_shortest_horizon():
+    assert adapted_kl_coef(1.0, 1.0, target_kl=0.5, horizon=1, num_episodes=1) == pytest.approx(1.2)
+
+
 @pytest.mark.parametrize(("target_kl", "horizon"), [(0.0, 10), (-1.0, 10), (6.0, 0)])
 def test_adapted_kl_coef_refuses_no_target(target_kl, horizon):
     with pytest.raises(ValueError, match="adapted_kl_coef"):

@@ -6,6 +6,7 @@ from plaudit.formulas.shapes import ceil_div, exact_div
 def test_exact_div():
     assert exact_div(12, 4) == 3
     assert exact_div(0, 4) == 0
+    assert exact_div(5, 1) == 5
 
 
 def test_exact_div_says_what_does_not_divide():
@@ -15,6 +16,7 @@ def test_exact_div_says_what_does_not_divide():
 
 def test_ceil_div():
     assert [ceil_div(a, 4) for a in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
+    assert ceil_div(5, 1) == 5
 
 
 @pytest.mark.parametrize("function", [exact_div, ceil_div])

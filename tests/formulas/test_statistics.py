@@ -23,6 +23,7 @@ def test_running_moments_by_hand():
     found = of([0.0, 2.0, 2.0, 4.0])
     assert (found.count, found.mean, found.sum_squared_deviations) == (4.0, 2.0, 8.0)
     assert found.std == pytest.approx(2**0.5)
+    assert of([0.0, 2.0]).sample_std == pytest.approx(2**0.5)
     assert found.sample_std == pytest.approx((8 / 3) ** 0.5)
 
 

@@ -30,6 +30,15 @@ def test_by_hand():
     assert (4 * values.grad).flatten().tolist() == pytest.approx([0.0, 1.0, 0.0, -1.0, 0.0])
 
 
+def test_means_of_a_single_token():
+    _, stats = loss_of(torch.tensor([[3.0]]), torch.tensor([[2.0]]), torch.tensor([[4.0]]), torch.tensor([[True]]), 0.5)
+    assert (stats.clip_fraction, stats.loss_mean) == (1.0, 1.125)
+
+
+def test_stats_carry_no_gradient():
+    assert not loss_of(*(leaf(numbers(seed, 4, 5)) for seed in range(3)), RAGGED)[1].loss_sum.requires_grad
+
+
 def test_the_band_is_around_the_old_value():
     loss, _ = loss_of(torch.tensor([[3.0]]), torch.tensor([[2.0]]), torch.tensor([[4.0]]), torch.tensor([[True]]), 0.5)
     assert loss.item() == pytest.approx(0.5 * 1.5**2)
@@ -98,9 +107,10 @@ def test_padding_and_the_order_of_rows_change_nothing(mask, at, order):
 
 def test_half_precision_values_are_raised():
     values = torch.ones(1, 1, dtype=torch.bfloat16)
-    loss, _ = loss_of(values, values, torch.full((1, 1), 1.01), torch.tensor([[True]]))
+    loss, _ = loss_of(values, 0.5 * values, torch.full((1, 1), 2.0), torch.tensor([[True]]))
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(5e-5, rel=1e-3)
+    assert loss.item() == pytest.approx(0.5 * 1.3**2, rel=1e-6)  # bfloat16 would clip at 0.69921875
+    assert loss_of(values, values, values, torch.tensor([[True]]), 0.0)[0].dtype == torch.float32
 
 
 def test_an_empty_batch_is_zero_everywhere():
@@ -137,10 +147,17 @@ def test_explained_variance_by_hand(values, expected):
     assert found.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.1, 1e4])
+@pytest.mark.parametrize("level", [0.0, 0.1, 1e4, 4321.1, -4321.1])
 def test_constant_returns_leave_nothing_to_explain(level):
-    returns = torch.full((5,), level)
-    assert explained_variance(moments(returns - numbers(0, 5).float(), MASK), moments(returns, MASK)).item() == 0.0
+    returns, mask = torch.full((999,), level, dtype=torch.float64), torch.ones(999, dtype=torch.bool)
+    assert explained_variance(moments(returns - numbers(0, 999), mask), moments(returns, mask)).item() == 0.0
+
+
+def test_small_variance_far_from_zero_is_explained_all_the_same():
+    returns = 1000.0 + 0.01 * numbers(0, 999)
+    mask = torch.ones(999, dtype=torch.bool)
+    found = explained_variance(moments((returns - 1000.0) / 2, mask), moments(returns, mask))
+    assert found.item() == pytest.approx(0.75, abs=1e-3)
 
 
 def test_explained_variance_of_nothing_is_zero():

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-HOSTILE = "</script><img src=x onerror=\"alert(1)\"><!-- '\"&amp; ]]> {{ 7*7 }} <a href=\"https://evil.example/\">x</a>"
+HOSTILE = '</script><img src=x onerror="alert(1)"><!-- \'"&amp; ]]> {{ 7*7 }} <a href="https://evil.example/">x</a>'
 CHINESE = "请问“你好”怎么说？👩‍🔬🎉 naïve 𝔘𝔫𝔦"
 
 EXPECTED_ACCURACY = "held-out accuracy, expected under the known label probabilities"
@@ -180,7 +180,7 @@ def stage_table() -> list[dict[str, Any]]:
     """Rows as the stages write them: phrases or declared keys for metrics, floor or ceiling null where unknown."""
     keys = ("stage", "name", "metric", "value", "low", "high", "floor", "ceiling", "unit")
     rows = [
-        ("sft", "SFT", "held-out negative log-likelihood per answer", 7.37, 7.25, 7.49, 6.92, 29.1, "nats"),
+        ("sft", "SFT", "held-out negative log-likelihood per answer", 7.37, 7.25, 7.49, 29.1, 6.92, "nats"),
         ("reward", "reward model", EXPECTED_ACCURACY, 0.741, None, None, 0.5, 0.783, "share of pairs"),
         ("reward", "reward model", DRAWN_ACCURACY, 0.735, 0.72, 0.75, 0.5, None, "share of pairs"),
         ("compare", "sft", "mean score by the judge", 0.41, 0.36, 0.46, None, None, "score"),
@@ -197,6 +197,7 @@ def write_pipeline(folder: Path, *, seed: int = 0, finished: bool = True) -> Pat
     """world, sft, reward, ppo, compare; unfinished: killed in the middle of ppo."""
     folder.mkdir(parents=True)
     config = {"seed": seed, "model": {"path": "tiny", "hidden": 128}, "note": CHINESE}
+    config["stages"] = {name: {"kind": name} for name in ("world", "sft", "reward", "ppo", "compare")}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     (folder / "provenance.json").write_text(json.dumps({**PROVENANCE, "stage": "pipeline"}), encoding="utf-8")
     world = write_run(folder / "01-world", "world", summary={"stages": []})

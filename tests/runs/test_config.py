@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,19 @@ def test_a_bare_value_is_a_list_of_one() -> None:
         Data(path="a"),
         Data(path="b", weight=2.0),
     )
+
+
+def test_a_word_or_a_list() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Adapters:
+        target: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+    for written, meant in (("all-linear", "all-linear"), ("q_proj", ("q_proj",)), ("[q, v]", ("q", "v"))):
+        config = load_config(Adapters, None, ["--target", written])
+        assert config.target == meant
+        assert load_config(Adapters, to_plain(config)) == config
+    with pytest.raises(UserError, match="target: expected"):
+        load_config(Adapters, {"target": None})
 
 
 def test_items_by_index_keep_the_rest_of_the_file() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,29 @@ def test_wandb_and_trackio_get_key_value_step(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setitem(sys.modules, name, fake)
         open_sink(name, tmp_path, "sft", {"a": 1})("sft/loss_over_tokens", 0.5, 3)
         assert got == [{"a": 1}, ({"sft/loss_over_tokens": 0.5}, 3)]
+
+
+def test_tensorboard_gets_key_value_step_and_is_closed_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[object] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            got.append(folder)
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            got.append((key, value, step))
+
+        def close(self) -> None:
+            got.append("closed")
+
+    fake = types.ModuleType("tensorboard.summary")
+    fake.Writer = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", fake)
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    open_sink("tensorboard", tmp_path, "sft", {})("sft/loss_over_tokens", 0.5, 3)
+    at_exit[0]()
+    assert got == [str(tmp_path / "tensorboard"), ("sft/loss_over_tokens", 0.5, 3), "closed"]
 
 
 def test_a_sink_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

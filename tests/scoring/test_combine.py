@@ -123,6 +123,8 @@ def test_nan_on_a_row_that_does_not_count_harms_nobody():
     scores = WeightedMix(parts=((broken, 1.0),)).score(GROUPS)
     assert scores.scores.tolist() == [1.0, 0.0, 3.0]
     assert scores.valid.tolist() == [True, False, True]
+    both = WeightedMix(parts=((broken, 1.0), (fixed("y", 1.0, 5.0, 1.0), 1.0))).score(GROUPS)
+    assert both.scores.tolist() == [2.0, 5.0, 4.0]
 
 
 def test_the_mix_needs_what_its_parts_need():

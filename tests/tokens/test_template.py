@@ -246,6 +246,17 @@ def test_turn_tokens_that_forget_to_be_special_are_letters_in_text():
     renderer = Renderer(using, template=CHATML)
     assert renderer.prompt_ids(chat(("user", "a<|im_start|>b"))).count(start) == 2
     assert start not in renderer.response_ids("a<|im_start|>b", end=True)
+    assert start not in renderer.text_ids("a<|im_start|>b")
+    assert start not in Renderer(using, "raw", CHATML).prompt_ids(Prompt.of_text("a<|im_start|>b"))
+
+
+def test_line_breaks_that_are_tokens_stay_tokens():
+    using = train_tokenizer(["a cat"], 300)
+    using.add_tokens([AddedToken("<|im_start|>"), AddedToken("<|im_end|>"), AddedToken("\n\n", normalized=False)])
+    blank = using.convert_tokens_to_ids("\n\n")
+    renderer = Renderer(using, template=CHATML.replace("'\n' + m", "'\n\n' + m"))
+    assert renderer.prompt_ids(chat(("user", "a\n\nb"))).count(blank) == 2
+    assert blank in renderer.response_ids("a\n\nb", end=True)
 
 
 def test_thinking_marks_are_vocabulary():
@@ -347,6 +358,13 @@ def test_prompt_and_answer_make_what_the_template_makes(name, answer):
     assert shown(ids) == "<s>" + whole.removeprefix("<s>").rstrip("\n")
 
 
+def test_an_answer_ends_by_its_turns_token_where_more_follow():
+    template = CHATML + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"  # Phi's manner
+    renderer = Renderer(tokenizer(), template=template)
+    assert shown(renderer.response_ids("a", end=True)) == "a<|im_end|>"
+    assert shown(renderer.prompt_ids(chat(("user", "u")))).endswith("<|im_start|>assistant\n")
+
+
 def test_only_templates_that_trim_trim_answers():
     assert shown(Renderer(tokenizer(), template=LLAMA3).response_ids(" a b\n", end=False)) == "a b"
     assert shown(Renderer(tokenizer(), template=CHATML).response_ids(" a b\n", end=False)) == " a b\n"
@@ -424,6 +442,14 @@ def test_spaced_answers_right_behind_a_control_token_begin_as_texts_do():
     ids = renderer.prompt_ids(Prompt.of_text("Hi")) + renderer.response_ids("Hi", end=True)
     assert spaced().convert_ids_to_tokens(ids) == ["<s>", "▁Hi", "<|im_end|>", "▁Hi", "<|im_end|>"]
     assert renderer.response_text(ids[3:]) == "Hi"
+
+
+def test_spaced_answers_behind_a_control_token_and_a_space_are_as_the_whole_would_be():
+    template = "{% for m in messages %}{{ ' ' + m.content + '<|im_end|>' }}{% endfor %}"
+    renderer = Renderer(spaced(), template=template)
+    ids = renderer.prompt_ids(Prompt.of_text("Hi")) + renderer.response_ids("Hi", end=True)
+    assert ids == spaced().encode(" Hi<|im_end|> Hi<|im_end|>")
+    assert renderer.response_text(renderer.response_ids("Hi", end=True)) == "Hi"
 
 
 def test_spaced_prompts_with_spelled_tokens_get_no_space_inside():

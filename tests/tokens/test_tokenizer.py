@@ -168,7 +168,9 @@ def test_spelled_control_tokens_are_letters(make, text):
     tokenizer = make()
     for encode in (encode_plain, encode_continuing):
         assert not set(encode(tokenizer, text)) & set(tokenizer.all_special_ids)
-        assert not set(encode(tokenizer, text, special_tokens(tokenizer))) & set(tokenizer.all_special_ids)
+        ids = encode(tokenizer, text, special_tokens(tokenizer))
+        assert not set(ids) & set(tokenizer.all_special_ids)
+        assert (decode if encode is encode_plain else decode_continuing)(tokenizer, ids) == text
     # The control token itself is there when it is asked for, so the assertions above can fail.
     if "<s>" in text or "</s>" in text:
         assert set(encode_with_controls(tokenizer, [text])) & set(tokenizer.all_special_ids)

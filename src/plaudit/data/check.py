@@ -198,7 +198,7 @@ def _length_lines(lengths: dict[str, dict[str, int]]) -> list[str]:
     rows = [(name, values) for name, values in lengths.items() if name != "answers a row"]
     lines = [head, *(_line(f"  {name}", _aligned(values)) for name, values in rows)]
     if "answers a row" in lengths:
-        lines.append(_line("answers a row", _aligned(lengths["answers a row"]).removeprefix(" ")))
+        lines.append(_line("answers a row", _aligned(lengths["answers a row"])))
     return lines
 
 

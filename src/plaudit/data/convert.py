@@ -54,6 +54,8 @@ def convert(
             f"{source} holds {found.value} rows; they can't become {wanted.value} rows.\n"
             f"  these rows can serve as: {can}\n  kinds that can serve as {wanted.value}: {could}"
         )
+    if found is Kind.RATING and wanted in (Kind.RANKING, Kind.COMPARISON):
+        _check_aspect(rows, source)
     converted = list(_CONVERTERS[found, wanted](rows, dropped))
     if rows and not converted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
@@ -105,7 +107,7 @@ def _comparisons_to_rankings(rows: Sequence[Comparison], dropped: Counter[str]) 
 
 def _ratings_to_rankings(rows: Sequence[Rating], dropped: Counter[str]) -> Iterator[Row]:
     """Labellers' scales differ (N2.3), so only one labeller's ratings of a prompt are put in order."""
-    aspect = _ranking_aspect(rows)
+    aspect = _one_aspect(rows)
     groups: dict[tuple[Prompt, str], list[Rating]] = {}
     for row in rows:
         if aspect in row.scores:
@@ -134,13 +136,12 @@ def _one_aspect(rows: Iterable[Any]) -> str:
     return next(iter(aspects)) if len(aspects) == 1 else ""
 
 
-def _ranking_aspect(rows: Sequence[Rating]) -> str:
-    aspect = _one_aspect(rows)
-    if aspect:
-        return aspect
+def _check_aspect(rows: Sequence[Any], source: str) -> None:
+    if _one_aspect(rows):
+        return
     names = ", ".join(dict.fromkeys(name for row in rows for name in row.scores))
     raise UserError(
-        f"ratings by several aspects ({names}) give no one order of the answers: "
+        f"{source}: ratings by several aspects ({names}) give no one order of the answers: "
         "an order needs a `score`. Train on the ratings themselves, or write the aspect that counts as `score`."
     )
 

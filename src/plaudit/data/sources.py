@@ -102,7 +102,8 @@ class RawRows:
 
 
 def load(config: DataConfig, *kinds: Kind) -> Loaded:
-    """The rows of a file as rows of the kind wanted; where several would do, of the first that the file can serve.
+    """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
+    them, else of the first that the file can serve.
 
     The file's own kind is told by its columns (or said by `config.kind`) and converted where that makes nothing up
     (see `convert`). Raises UserError, naming file, line, column and reason, for a bad row (`on_bad_row: error`), for
@@ -111,7 +112,7 @@ def load(config: DataConfig, *kinds: Kind) -> Loaded:
     check_config(config)
     raw = read_raw(config)
     kind = _kind_of(config, raw, kinds)
-    served = [wanted for wanted in kinds if wanted is kind or wanted in serves(kind)]
+    served = [wanted for wanted in (kind, *kinds) if wanted in kinds and wanted in (kind, *serves(kind))]
     if not served:
         raise _cannot_serve(config.path, raw, kind, kinds)
     wanted = served[0]

@@ -58,6 +58,3 @@ class Engine(Protocol):
     ) -> list[Generation]:
         """Continue each prompt; results stand in the order of the prompts."""
         ...
-
-
-

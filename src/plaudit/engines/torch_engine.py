@@ -102,7 +102,9 @@ class TorchEngine:
         for step in range(sampling.max_new_tokens):
             self.check_stop()
             logits = self._logits(ids, live.mask, position_ids, cache)
-            tokens, logprobs = _draw(logits, sampling.temperature, uniforms(live.base, torch.full_like(live.base, step)), greedy)
+            tokens, logprobs = _draw(
+                logits, sampling.temperature, uniforms(live.base, torch.full_like(live.base, step)), greedy
+            )
             self._record(written, live, tokens, logprobs, is_stopped)
             if bool(live.done.all()):
                 break
@@ -138,7 +140,9 @@ class TorchEngine:
         is_stopped: Callable[[Sequence[int]], bool] | None,
     ) -> None:
         ended = torch.isin(tokens, self.end_ids)
-        rows = zip(live.rows.tolist(), tokens.tolist(), logprobs.tolist(), ended.tolist(), live.done.tolist(), strict=True)
+        rows = zip(
+            live.rows.tolist(), tokens.tolist(), logprobs.tolist(), ended.tolist(), live.done.tolist(), strict=True
+        )
         for slot, (row, token, logprob, is_end, done) in enumerate(rows):
             if done:
                 continue

@@ -87,7 +87,7 @@ def fit_bag_of_words(
     ridges: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
     min_pairs: int = 2,
     max_words: int = 20000,
-    max_pairs: int = 20000,
+    max_pairs: int = 10000,
 ) -> BagOfWords:
     """Ridge logistic regression on the differences of the two answers' word features; no intercept, no randomness.
 
@@ -178,19 +178,21 @@ def _ridge_logistic(x: _Sparse, ridge: float) -> Array:
         scores = x.times(weights)
         wrong = 1.0 / (1.0 + np.exp(np.clip(scores, -500.0, 500.0)))  # P(the labels' order is reversed)
         gradient = ridge * weights - x.transposed_times(wrong)
-        if float(np.linalg.norm(gradient)) <= 1e-6 * scale:
+        progress = float(np.linalg.norm(gradient)) / scale
+        if progress <= 1e-6:
             break
-        step = _solve(x, wrong * (1.0 - wrong), ridge, gradient)
+        # The step need not be exact while the minimum is far: precision grows as the gradient shrinks.
+        step = _solve(x, wrong * (1.0 - wrong), ridge, gradient, precision=min(0.1, progress))
         weights = _descended(x, ridge, weights, step, float(gradient @ step))
     return weights
 
 
-def _solve(x: _Sparse, curvature: Array, ridge: float, gradient: Array) -> Array:
-    """(Xᵀ diag(curvature) X + ridge · I)⁻¹ gradient, by conjugate gradients."""
+def _solve(x: _Sparse, curvature: Array, ridge: float, gradient: Array, *, precision: float) -> Array:
+    """(Xᵀ diag(curvature) X + ridge · I)⁻¹ gradient to a relative `precision`, by conjugate gradients."""
     solution = np.zeros_like(gradient)
     residual, direction = gradient.copy(), gradient.copy()
     size = float(residual @ residual)
-    goal = 1e-12 * size
+    goal = precision**2 * size
     for _ in range(CONJUGATE_STEPS):
         if size <= goal:
             break

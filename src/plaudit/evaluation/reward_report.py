@@ -45,7 +45,9 @@ class RewardReport:
 
     def facts(self) -> dict[str, float | int]:
         """For summary.json."""
-        known = {} if self.expected is None else {"expected": self.expected.accuracy, "attainable": self.expected.ceiling}
+        known = (
+            {} if self.expected is None else {"expected": self.expected.accuracy, "attainable": self.expected.ceiling}
+        )
         return {
             "accuracy": self.measured.accuracy,
             "low": self.measured.low,
@@ -59,7 +61,13 @@ class RewardReport:
 
     def rows(self, name: str) -> list[dict]:
         """One row of the report's table: against the known truth where there is one, else against the labels."""
-        row = {"name": name, "floor": 0.5, "unit": "share of pairs", "low": self.measured.low, "high": self.measured.high}
+        row = {
+            "name": name,
+            "floor": 0.5,
+            "unit": "share of pairs",
+            "low": self.measured.low,
+            "high": self.measured.high,
+        }
         if self.expected is None:
             return [row | {"metric": "held-out accuracy", "value": self.measured.accuracy, "ceiling": None}]
         # The labels' noise is known, so the interval is that of the labels and the value is without their noise.

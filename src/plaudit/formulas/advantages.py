@@ -27,7 +27,7 @@ def gae(
     """
     rewards, values = select(rewards, mask), select(values, mask)
     advantages = torch.zeros_like(values)
-    next_value = next_advantage = torch.zeros_like(values[:, :0].sum(dim=1))  # [B], zero after the last kept token
+    next_value = next_advantage = values.new_zeros(values.shape[0])  # [B], after the last kept token
     for t in reversed(range(values.shape[1])):
         kept = mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
@@ -93,5 +93,5 @@ def _standardised(
     if not std_floor > 0.0:
         raise ValueError(f"std_floor must be positive, not {std_floor}")
     mean, variance = mean_and_variance(count_sum_sumsq)
-    centred = select(select(x, mask).double() - mean, mask)
+    centred = select(x.double() - mean, mask)
     return centred / variance.sqrt().clamp(min=std_floor)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimum:
-    """The best that any policy can do against one reference; the mean of several prompts' optima is one too."""
+    """The best that any policy can do against one reference (N4.6); the mean of several prompts' optima is one too."""
 
     objective: float
     """J* = beta log E_ref exp(r / beta) = score - beta kl, in score units."""
@@ -62,7 +62,7 @@ def kl_regularised_optimum(logprobs_ref: Sequence[float], rewards: Sequence[floa
 
 
 def mean_optimum(optima: Sequence[Optimum]) -> Optimum:
-    """The mean over prompts, field by field: J* and J_ref are expectations over prompts. ValueError without any."""
+    """The mean over prompts, field by field: J* and J_ref are expectations (N4.6). ValueError without any."""
     if not optima:
         raise ValueError("mean_optimum needs at least one prompt's optimum")
     fields = [asdict(optimum) for optimum in optima]

@@ -45,5 +45,5 @@ def kwise(
     better, worse = ranked_pairs(ranks, groups)
     losses = pairwise_logistic(scores[better], scores[worse], torch.zeros_like(scores[better]))
     _, prompt = torch.unique(groups, return_inverse=True)
-    pairs_of_prompt = torch.bincount(prompt[better], minlength=1)
+    pairs_of_prompt = torch.bincount(prompt[better])
     return (losses / pairs_of_prompt[prompt[better]]).sum(), (pairs_of_prompt > 0).sum()

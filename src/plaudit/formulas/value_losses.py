@@ -64,7 +64,8 @@ def clipped_value_loss(
     if value_clip_range < 0.0:
         raise ValueError(f"value_clip_range must be 0 (no clipping) or positive, not {value_clip_range}")
     values = select(at_least_float32(values), mask)
-    old_values, returns = select(old_values.detach(), mask), select(returns.detach(), mask)
+    old_values = select(at_least_float32(old_values.detach()), mask)
+    returns = select(returns.detach(), mask)
     unclipped = 0.5 * (values - returns).square()
     clipped = unclipped
     if value_clip_range > 0.0:

@@ -79,9 +79,7 @@ def packed_attention(
         rows, width = bucket.shape
         square = flat.index_select(0, bucket.reshape(-1)).view(rows, width, heads + 2 * kv_heads, head_dim)
         q, k, v = square.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
-        attended = scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads
-        )
+        attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads)
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     line = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return line.index_select(0, segments.restore).view(1, -1, heads, head_dim), None

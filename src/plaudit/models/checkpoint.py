@@ -71,6 +71,8 @@ def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
     if (generation := getattr(hf, "generation_config", None)) is not None and language.end_ids:
         generation.eos_token_id = list(language.end_ids)
     hf.save_pretrained(folder)
+    if language.renderer.has_template:
+        language.tokenizer.chat_template = language.renderer.template
     language.tokenizer.save_pretrained(folder)
     write_facts(folder, {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids), **facts})
 

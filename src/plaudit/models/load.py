@@ -107,12 +107,15 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
                 f"model.path: the tokenizer of {config.path!r} has {len(tokenizer)} tokens but the model only "
                 f"{text_config.vocab_size} embeddings"
             )
-    return Language(
-        tokenizer=tokenizer,
-        renderer=Renderer(tokenizer, config.template),
-        end_ids=end_ids(tokenizer, generation, config.end_tokens),
-        context=context,
-    )
+    renderer = Renderer(tokenizer, config.template, end_id=_first_end(tokenizer, config.end_tokens))
+    # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
+    ends = dict.fromkeys((*renderer.end_ids, *end_ids(tokenizer, generation, config.end_tokens)))
+    return Language(tokenizer=tokenizer, renderer=renderer, end_ids=tuple(ends), context=context)
+
+
+def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) -> int | None:
+    """What training puts after an answer: the user's own end token where one is named, else the tokenizer's."""
+    return tokenizer.convert_tokens_to_ids(end_tokens[0]) if end_tokens else None
 
 
 def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
@@ -195,7 +198,7 @@ def _from_scratch(cls: type, shape: TinyShape, language: Language, seed: int, **
         return cls(config)
 
 
-class seeded:  # noqa: N801  (a context manager that reads like a function)
+class seeded:
     """Libraries that draw initial weights from the global generator do so from this seed, and leave no trace."""
 
     def __init__(self, seed: int):

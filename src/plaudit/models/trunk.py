@@ -149,7 +149,7 @@ def final_logits(config, logits: Tensor) -> Tensor:
     return logits
 
 
-class attention_implementation:  # noqa: N801  (a context manager that reads like a function)
+class attention_implementation:
     """Inside the block the model attends by the named implementation."""
 
     def __init__(self, hf: nn.Module, name: str):

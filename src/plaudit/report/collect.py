@@ -172,8 +172,8 @@ class PipelineData:
     @property
     def table(self) -> tuple[StageRow, ...]:
         """The pipeline's table; while it has none, what the finished stages have put together so far."""
-        so_far = [dataclasses.replace(row, stage=stage.name) for stage in self.stages for row in stage.table]
-        return self.own.table or tuple(so_far)
+        so_far = [(stage_name(stage.name), row) for stage in self.stages for row in stage.table]
+        return self.own.table or tuple(dataclasses.replace(row, stage=name) for name, row in so_far)
 
     @property
     def status(self) -> Status:
@@ -196,6 +196,12 @@ def collect(folder: Path) -> RunData | PipelineData:
         _refuse_parent(folder)
     run = _collect_run(folder)
     return dataclasses.replace(run, references=_references_of(run.table))
+
+
+def stage_name(folder_name: str) -> str:
+    """`02-sft` -> `sft`; other names as they are."""
+    inside = _STAGE_FOLDER.match(folder_name)
+    return inside[2] if inside else folder_name
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -292,7 +298,7 @@ def _collect_run(folder: Path) -> RunData:
         name=clean_text(folder.resolve().name),
         folder=folder,
         stage=_stage(folder, config, provenance, series),
-        status=_status(summary, started),
+        status=_status(folder, started),
         last_step=last_step,
         seconds=seconds,
         config=config,
@@ -309,8 +315,8 @@ def _collect_run(folder: Path) -> RunData:
     )
 
 
-def _status(summary: Mapping[str, Any], started: bool) -> Status:
-    if summary:
+def _status(folder: Path, started: bool) -> Status:
+    if (folder / "summary.json").is_file():  # written whole, as the run's last act
         return Status.FINISHED
     return Status.INTERRUPTED if started else Status.NEVER_STARTED
 
@@ -320,9 +326,8 @@ def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any
     for said in (provenance.get("stage"), config.get("stage")):
         if isinstance(said, str) and said:
             return said
-    inside = _STAGE_FOLDER.match(folder.name)
-    if inside:
-        return clean_text(inside[2])
+    if _STAGE_FOLDER.match(folder.name):
+        return stage_name(clean_text(folder.name))
     prefixes = Counter(key.split("/")[0] for key in series if "/" in key)
     return prefixes.most_common(1)[0][0] if prefixes else "run"
 
@@ -365,7 +370,7 @@ def _not_finite_problems(series: Mapping[str, Series]) -> list[str]:
 
 def _first_and_last(folder: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None]:
     """The outermost rollout files with at least one readable line; those between are not opened."""
-    files = sorted(path for path in folder.glob("*.jsonl.gz") if path.name.split(".")[0].isdigit())
+    files = sorted(path for path in folder.glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
     first_path, first = _first_readable(files, problems)
     _, last = _first_readable([path for path in reversed(files) if path != first_path], problems)
     return first, last

@@ -21,7 +21,8 @@ MAX_POINTS = 2000
 SMOOTH_FROM = 120
 """Points from which on a moving mean is drawn over the raw curve."""
 SMOOTH_SHARE = 0.04
-"""Width of the moving mean, as a share of the points."""
+"""Width of the moving mean, as a share of the points, up to `SMOOTH_AT_MOST` of them."""
+SMOOTH_AT_MOST = 401
 MARKERS_UP_TO = 40
 """Points up to which each is marked."""
 BINS = 30
@@ -77,9 +78,15 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
         "colorscale": BY_ITERATION,
         "cmin": min(steps),
         "cmax": max(max(steps), min(steps) + 1),
-        "colorbar": {"title": {"text": "iteration"}, "thickness": 12, "outlinewidth": 0},
+        "colorbar": {
+            "title": {"text": "iteration", "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            **_whole_ticks(min(steps), max(steps)),
+        },
     }
     layout["xaxis"]["rangemode"] = "tozero"
+    traces += [_legend_entry(trace) for trace in traces] if len(traces) > 1 else []
     return Figure(
         title="Score against √KL",
         caption="What the distance from the reference bought. Where the true score bends down while the judge's rises, "
@@ -171,9 +178,10 @@ def _panel_figure(stage: str, runs: Sequence[RunData], panel: panels.Panel, keys
     layout = _layout(_step_name(stage), ", ".join(unit for unit in units if unit), legend=named_traces > 1)
     layout["hovermode"] = "x unified"
     if set(units) == {"fraction"}:
-        layout["yaxis"] |= {"tickformat": ".0%", "hoverformat": ".1%"}
+        layout["yaxis"] |= {"tickformat": ".3~p", "hoverformat": ".3~p"}
     levels = _levels(runs, keys)
     ends = min(trace["x"][0] for trace in traces), max(trace["x"][-1] for trace in traces)
+    layout["xaxis"] |= _whole_ticks(*ends)
     layout["annotations"] = [_level_label(value, name, traces) for value, name in levels.items()]
     traces += [_level_line(value, name, ends) for value, name in levels.items()]
     caption = panel.caption + (f" Bold: mean over {smoothed} neighbouring points." if smoothed else "")
@@ -195,7 +203,7 @@ def _names(keys: Sequence[str]) -> dict[str, str]:
 
 def _smoothing_width(points: int) -> int:
     """Odd; 0 where the curve has few points and needs none."""
-    return 0 if points < SMOOTH_FROM else 2 * max(2, round(points * SMOOTH_SHARE / 2)) + 1
+    return 0 if points < SMOOTH_FROM else min(2 * max(2, round(points * SMOOTH_SHARE / 2)) + 1, SMOOTH_AT_MOST)
 
 
 def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> list[dict[str, Any]]:
@@ -295,6 +303,8 @@ def _frontier_trace(run: RunData, score_key: str, kl_key: str, run_index: int, *
         "y": _rounded(values),
         "customdata": list(steps),
         "name": plain(f"{run.name} · {kind}" if named else kind),
+        "showlegend": False,
+        "cliponaxis": False,
         "line": {"color": "rgba(139,143,152,0.45)", "width": 0.7},
         "marker": {
             "size": 8,
@@ -304,6 +314,12 @@ def _frontier_trace(run: RunData, score_key: str, kl_key: str, run_index: int, *
         },
         "hovertemplate": "iteration %{customdata}<br>score %{y:.4~g}<br>√KL %{x:.4~g}",
     }
+
+
+def _legend_entry(trace: dict[str, Any]) -> dict[str, Any]:
+    """A trace without points: plotly gives a marker coloured by number no colour of its own in the legend."""
+    marker = {"symbol": trace["marker"]["symbol"], "size": 8, "color": REFERENCE}
+    return {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": trace["name"], "marker": marker}
 
 
 # What marks a kind of score: alone in the figure, and added to the run's own symbol.
@@ -345,20 +361,20 @@ def _before_and_after(run: RunData) -> list[tuple[str, list[Answer], list[Answer
 
 def _histogram(title: str, key: str, sides: tuple[list[float], list[float]], labels: tuple[str, str]) -> Figure:
     low, high = min(map(min, sides)), max(map(max, sides))
-    width = (high - low) / BINS or 1.0
+    width = high / BINS - low / BINS or 1.0
     centres = [low + (index + 0.5) * width for index in range(BINS)]
     traces = []
     for scores, label, colour in zip(sides, labels, (REFERENCE, COLOURS[0]), strict=True):
         counts = [0] * BINS
         for score in scores:
-            counts[min(int((score - low) / width), BINS - 1)] += 1
+            counts[min(int(score / width - low / width), BINS - 1)] += 1
         traces.append(
             {
                 "type": "bar",
                 "x": _rounded(centres),
                 "y": [count / len(scores) for count in counts],
                 "width": width,
-                "name": f"{label}: mean {math.fsum(scores) / len(scores):.3g}, n = {len(scores)}",
+                "name": f"{label}: mean {math.fsum(score / len(scores) for score in scores):.3g}, n = {len(scores)}",
                 "marker": {"color": colour, "line": {"width": 0}},
                 "opacity": 0.6,
                 "hovertemplate": f"{label}: %{{y:.1%}} of answers<extra></extra>",
@@ -386,10 +402,15 @@ def _layout(x_title: str, y_title: str, *, legend: bool) -> dict[str, Any]:
     }
 
 
+def _whole_ticks(low: float, high: float) -> dict[str, int]:
+    """A short axis of steps would be divided between them."""
+    return {"dtick": 1} if high - low < 8 else {}
+
+
 def _step_name(stage: str) -> str:
     return "iteration" if stage == "ppo" else "step"
 
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:
     """Six significant digits: more can't be seen and would be half of the file."""
-    return [None if value is None else float(f"{value:.6g}") for value in values]
+    return [None if value is None or not math.isfinite(value) else float(f"{value:.6g}") for value in values]

@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 import plaudit
 from plaudit.report.collect import PipelineData, RunData, collect
-from plaudit.report.views import Page, page
+from plaudit.report.views import page
 from plaudit.runs.errors import UserError
-from plaudit.runs.files import atomic_write
+from plaudit.runs.files import atomic_write, make_folder
 
 TEXT_LIMIT = 3000
 """Characters shown of a prompt or an answer."""
@@ -36,7 +36,7 @@ def write(folders: Sequence[Path], out: Path) -> Path:
     if out.is_dir():
         raise UserError(f"{out} is a folder. Give the report's file name, such as {out / 'report.html'}.")
     text = render([collect(Path(folder)) for folder in folders])
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     atomic_write(out, text)
     return out
 
@@ -45,15 +45,19 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
     """The page as text. All that comes from runs is escaped by the template; scripts and styles are this package's."""
     view = page(collected)
     scripts = (_plotly(), _own("report.js"))
-    return _environment().get_template("report.html.j2").render(
-        page=view,
-        version=plaudit.__version__,
-        policy=_policy(scripts),
-        style=Markup(_own("style.css")),
-        scripts=[Markup(script) for script in scripts],
-        figure_data=_json_for_html([figure.plot for figure in view.figures]),
-        figure_index={id(figure): index for index, figure in enumerate(view.figures)},
-        id=id,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            page=view,
+            version=plaudit.__version__,
+            policy=_policy(scripts),
+            style=Markup(_own("style.css")),
+            scripts=[Markup(script) for script in scripts],
+            figure_data=_json_for_html([figure.plot for figure in view.figures]),
+            figure_index={id(figure): index for index, figure in enumerate(view.figures)},
+            id=id,
+        )
     )
 
 
@@ -124,4 +128,4 @@ def _environment() -> Environment:
     return environment
 
 
-__all__ = ["Page", "number", "render", "signed", "write"]
+__all__ = ["number", "render", "signed", "write"]

@@ -95,7 +95,9 @@ def read_json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
             bad.append(f"line {line_number} is {'half-written' if half else 'not JSON'}; left out")
             continue
         if isinstance(value, dict):
-            rows.append(clean(value))
+            # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.
+            suspect = b"\\" in raw or b"\x7f" in raw or not raw.isascii()
+            rows.append(clean(value) if suspect else value)
         else:
             bad.append(f"line {line_number} is not an object; left out")
     problems.extend(f"{path.name}: {text}" for text in bad[:MAX_PROBLEMS_PER_FILE])

@@ -26,7 +26,9 @@ def print_table(folder: Path) -> None:
     Console().print(table)
     if "seconds" in summary:
         memory = summary["peak_memory_bytes"] / 2**30
-        Console().print(f"{summary['seconds']:.0f} s, {memory:.2f} GiB at most, seed {summary['seed']}", highlight=False)
+        Console().print(
+            f"{summary['seconds']:.0f} s, {memory:.2f} GiB at most, seed {summary['seed']}", highlight=False
+        )
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from plaudit.runs.metrics import Metric, metric_of
@@ -22,13 +22,19 @@ class Term:
     """"up", "down" or ""."""
     formula: str = ""
 
+    @property
+    def is_key(self) -> bool:
+        """A metric's key, not a phrase."""
+        return re.fullmatch(r"\S+/\S+", self.key) is not None
+
 
 # key: (unit, meaning, formula)
 OWN_TERMS = {
     "status": (
         "",
         "Finished: the run wrote its summary. Interrupted: it has logged something but no summary; one that is still "
-        "going looks the same. Never started: it left nothing, or nothing but its configuration.",
+        "going looks the same. Never started: it left nothing, or nothing but its configuration; a stage that logs no "
+        "metrics looks so until it finishes.",
         "",
     ),
     "score": ("score units", "What the judge (a reward model or function) says of a whole response.", "r(x, y)"),
@@ -61,14 +67,14 @@ OWN_TERMS = {
     ),
     "floor": (
         "the metric's unit",
-        "The known reference below: what is reached without the stage; for a loss, the least that any model can reach "
-        "(the entropy of the text).",
+        "The known reference at the worse end: what is reached without the stage, such as an untrained model's loss, "
+        "chance, or the objective before PPO.",
         "",
     ),
     "ceiling": (
         "the metric's unit",
-        "The known reference above: the best that anything can reach, such as the accuracy attainable under noisy "
-        "labels or the optimum J* of PPO's objective; for a loss, where it starts.",
+        "The known reference at the better end, the best that anything can reach: for a loss the entropy of the text, "
+        "for a reward model the accuracy attainable under noisy labels, for PPO the optimum J* of its objective.",
         "J* = E_x[ β log E_{y∼π_ref(·|x)} e^{r(x,y)/β} ],  J = E[r] − β·KL",
     ),
     "interval": ("the metric's unit", "The value's confidence interval: 95 %.", ""),
@@ -79,6 +85,7 @@ OWN_TERMS = {
         "(value − worse) / (better − worse)",
     ),
 }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrase:
@@ -148,11 +155,12 @@ PHRASES = (
 )
 
 _NLL = "−(1/N) Σ_t log π_θ(y_t | x, y_<t),  N answer tokens"
-_KL_SUM = "(1/B) Σ_b Σ_t [log π_θ(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)]"
+_KL_SUM = "(1/B) Σ_b Σ_t [log π_old(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)],  π_old the policy that sampled"
 _SCORE = "(1/B) Σ_b r(x_b, y_b)"
 _PAIR_LOSS = "(1/P) Σ_x 1/C(K,2) Σ_{w≻l} −log σ(r(x, y_w) − r(x, y_l))"
 _PAIR_ACCURACY = "share of pairs with r(x, y_w) > r(x, y_l), plus half the share with equality"
-_OBJECTIVE = "(1/B) Σ_b [ r(x_b, y_b) − β Σ_t (log π_θ − log π_ref) ]"
+_OBJECTIVE = "(1/B) Σ_b [ r(x_b, y_b) − β Σ_t (log π_old − log π_ref) ]"
+_CLIPPED = "(1/N) Σ_t 1[ the clipped loss of the token is the larger one ]: the share that gives no gradient"
 
 # The declarations say it in words; these say it in symbols, for the metrics that have a formula.
 FORMULAS = {
@@ -172,11 +180,15 @@ FORMULAS = {
     "ppo/held_out_objective_over_responses": _OBJECTIVE,
     "ppo/kl_ref_over_responses": _KL_SUM,
     "ppo/held_out_kl_ref_over_responses": _KL_SUM,
-    "ppo/kl_ref_over_tokens": "(1/N) Σ_b Σ_t [log π_θ − log π_ref],  N response tokens",
-    "ppo/reward_over_responses": "(1/B) Σ_b Σ_t r_t,  r_t = −β (log π_θ − log π_ref) + [t is last] r(x, y)",
-    "ppo/entropy_over_tokens": "−(1/N) Σ_t Σ_v π_θ(v | x, y_<t) log π_θ(v | x, y_<t)",
+    "ppo/kl_ref_over_tokens": "(1/N) Σ_b Σ_t [log π_old − log π_ref],  N response tokens",
+    "ppo/reward_over_responses": "(1/B) Σ_b Σ_t r_t,  r_t = −β (log π_old − log π_ref) + [t is last] r(x, y)",
+    "ppo/entropy_over_tokens": "−(1/N) Σ_t Σ_v π_old(v | x, y_<t) log π_old(v | x, y_<t)",
     "ppo/policy_loss_over_tokens": "−(1/N) Σ_t min( ρ_t Â_t, clip(ρ_t, 1−ε, 1+ε) Â_t ),  ρ_t = π_θ/π_old",
     "ppo/value_loss_over_tokens": "(1/N) Σ_t ½ (V_t − R̂_t)², the larger of it and its clipped twin",
+    "ppo/ptx_loss_over_tokens": "−(1/N) Σ_t log π_θ(x_t | x_<t)",
+    "ppo/clip_fraction_over_tokens": _CLIPPED,
+    "ppo/value_clip_fraction_over_tokens": _CLIPPED,
+    "ppo/approx_kl_old_over_tokens": "(1/N) Σ_t [ (ρ_t − 1) − log ρ_t ],  ρ_t = π_θ/π_old",
     "ppo/ratio_max": "max ρ_t,  ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)",
     "ppo/explained_variance": "1 − Var(R̂ − V) / Var(R̂)",
     "eval/win_rate_over_prompts": "(wins + ½ ties) / prompts",
@@ -187,13 +199,17 @@ FORMULAS = {
 }
 
 
-def glossary(keys: Iterable[str]) -> dict[str, Term]:
-    """The report's own terms, then those of the keys in alphabetical order. Undeclared keys say that they are."""
+def glossary(keys: Iterable[str], units: Mapping[str, str]) -> dict[str, Term]:
+    """The report's own terms, then those of the keys in alphabetical order. Undeclared keys say that they are.
+
+    `units` gives the unit of results that are phrases.
+    """
     own = [
         Term(id=f"term-own-{index}", key=key, unit=unit, meaning=meaning, better="", formula=formula)
         for index, (key, (unit, meaning, formula)) in enumerate(OWN_TERMS.items())
     ]
-    metrics = [_metric_term(f"term-{index}", key) for index, key in enumerate(sorted(set(keys) - set(OWN_TERMS)))]
+    others = sorted(set(keys) - set(OWN_TERMS))
+    metrics = [_metric_term(f"term-{index}", key, units.get(key, "")) for index, key in enumerate(others)]
     return {term.key: term for term in (*own, *metrics)}
 
 
@@ -225,21 +241,24 @@ def unit(key: str) -> str:
 
 
 def better(key: str) -> str:
-    """"up", "down", or "" where neither way is better, or nothing is known."""
+    """ "up", "down", or "" where neither way is better, or nothing is known."""
     metric = declared(key) or phrase(key)
     return metric.better if metric else ""
 
 
-def _metric_term(identifier: str, key: str) -> Term:
+def _metric_term(identifier: str, key: str, told_unit: str) -> Term:
     metric = declared(key)
     known = phrase(key)
-    if metric is None and known is not None:
-        return Term(
-            id=identifier, key=key, unit="", meaning=known.meaning, better=known.better, formula=known.formula
-        )
     if metric is None:
-        meaning = "Logged by the run under this name; this version of plaudit declares no metric so called."
-        return Term(id=identifier, key=key, unit="", meaning=meaning, better="")
+        unknown = "Written by the run under this name; this version of plaudit has no definition of it."
+        return Term(
+            id=identifier,
+            key=key,
+            unit=told_unit,
+            meaning=known.meaning if known else unknown,
+            better=known.better if known else "",
+            formula=known.formula if known else "",
+        )
     formula = FORMULAS.get(key, "")
     meaning = metric.meaning[:1].upper() + metric.meaning[1:] + "."
     return Term(id=identifier, key=key, unit=metric.unit, meaning=meaning, better=metric.better, formula=formula)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.report import figures, panels, samples, terms
-from plaudit.report.collect import PipelineData, RunData, StageRow, Status, flatten
+from plaudit.report.collect import PipelineData, RunData, StageRow, Status, flatten, stage_name
 from plaudit.report.figures import Figure
 from plaudit.report.reading import finite
 from plaudit.report.samples import Cards
@@ -163,7 +163,8 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     owns = [item.own for item in collected if isinstance(item, PipelineData)]
     everything = [*owns, *runs]
     tables = _tables(collected)
-    groups = _figure_groups(runs)
+    compared = _with_answers(collected, runs)
+    groups = _figure_groups(runs, compared)
     keys = {key for run in everything for key in run.series}
     keys |= {line.metric for table in tables for line in table.lines}
     return Page(
@@ -174,13 +175,13 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         tables=tables,
         stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
         groups=groups,
-        samples=_samples(runs),
+        samples=_samples(compared),
         numbers=_blocks(everything, _number_lines),
         summaries=_blocks(everything, _summary_lines),
         differences=_differences(owns, runs),
         configs=tuple(Block(title=run.name, text=run.config_text) for run in everything if run.config_text),
         provenances=_blocks(everything, _provenance_lines),
-        terms=terms.glossary(keys),
+        terms=terms.glossary(keys, {line.metric: line.unit for table in tables for line in table.lines}),
     )
 
 
@@ -212,13 +213,13 @@ def bar(row: StageRow) -> Bar | None:
     low, high = min(shown), max(shown)
     if low == high:
         return None
-    falling = terms.better(row.metric) == "down"
+    falling = _falling(row)
 
     def place(x: float) -> float:
         share = (high - x) / (high - low) if falling else (x - low) / (high - low)
         return round(BAR_LEFT + share * (BAR_RIGHT - BAR_LEFT), 1)
 
-    share = share_reached(row, falling=falling)
+    share = share_reached(row)
     values = [x for _, x in references]
     worse, dot = min(map(place, values)), place(row.value)
     interval = None
@@ -236,12 +237,18 @@ def bar(row: StageRow) -> Bar | None:
     )
 
 
-def share_reached(row: StageRow, *, falling: bool) -> float | None:
+def share_reached(row: StageRow) -> float | None:
     """(value − worse) / (better − worse) of the two references; None without both, or where they are equal."""
     if row.value is None or row.floor is None or row.ceiling is None or row.floor == row.ceiling:
         return None
-    worse, better = sorted((row.floor, row.ceiling), reverse=falling)
+    worse, better = sorted((row.floor, row.ceiling), reverse=_falling(row))
     return (row.value - worse) / (better - worse)
+
+
+def _falling(row: StageRow) -> bool:
+    """Whether less is better: as the metric's definition says, else as floor and ceiling stand to each other."""
+    known = terms.better(row.metric)
+    return known == "down" if known else None not in (row.floor, row.ceiling) and row.ceiling < row.floor
 
 
 def _ticks(marks: list[tuple[float, str]]) -> tuple[Tick, ...]:
@@ -366,17 +373,28 @@ def _stage_lists(pipelines: Sequence[PipelineData]) -> tuple[Block, ...]:
         Block(
             id=f"stages-{index}",
             title=f"Stages of {item.name}" if len(pipelines) > 1 else "Stages",
-            lines=tuple(_stage_line(stage) for stage in item.stages),
+            lines=(*map(_stage_line, item.stages), *_not_begun(item)),
         )
         for index, item in enumerate(pipelines)
     )
+
+
+def _not_begun(pipeline: PipelineData) -> list[StageLine]:
+    """The stages that the pipeline's config names and that have no folder yet."""
+    planned = pipeline.own.config.get("stages")
+    begun = {stage_name(stage.name) for stage in pipeline.stages}
+    return [
+        StageLine(folder=name, status=Status.NEVER_STARTED, step=None, took="")
+        for name in (planned if isinstance(planned, dict) else ())
+        if name not in begun
+    ]
 
 
 def _stage_line(run: RunData) -> StageLine:
     return StageLine(folder=run.name, status=run.status, step=run.last_step, took=duration(run.seconds))
 
 
-def _figure_groups(runs: Sequence[RunData]) -> tuple[Block, ...]:
+def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tuple[Block, ...]:
     groups = []
     for stage in dict.fromkeys(run.stage for run in runs):
         made = figures.curves(stage, [run for run in runs if run.stage == stage])
@@ -387,22 +405,26 @@ def _figure_groups(runs: Sequence[RunData]) -> tuple[Block, ...]:
     if bought:
         note = "How much score each unit of distance from the reference bought."
         groups.append(Block(title="Score against distance", note=note, lines=(bought,)))
-    spread = figures.distributions(_with_samples(runs))
+    spread = figures.distributions(compared)
     if spread:
         groups.append(Block(title="Scores before and after", lines=tuple(spread)))
     return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(groups))
 
 
-def _with_samples(runs: Sequence[RunData]) -> list[RunData]:
-    """The runs that compared before and after on purpose; where there are none, those that kept rollouts."""
-    return [run for run in runs if run.samples] or [run for run in runs if run.first]
+def _with_answers(collected: Sequence[RunData | PipelineData], runs: Sequence[RunData]) -> list[RunData]:
+    """Of each pipeline the stages that compared before and after on purpose, or else those that kept rollouts."""
+    folders = set()
+    for item in collected:
+        stages = item.stages if isinstance(item, PipelineData) else (item,)
+        chosen = [stage for stage in stages if stage.samples] or [stage for stage in stages if stage.first]
+        folders |= {stage.folder for stage in chosen}
+    return [run for run in runs if run.folder in folders]
 
 
 def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
-    chosen = _with_samples(runs)
-    count = samples.SHOWN if len(chosen) == 1 else samples.SHOWN_OF_EACH_RUN
-    made: list[tuple[str, list[Cards]]] = [(run.name, samples.choose(run, count)) for run in chosen]
-    return tuple(Block(title=name if len(chosen) > 1 else "", lines=tuple(cards)) for name, cards in made if cards)
+    count = samples.SHOWN if len(runs) == 1 else samples.SHOWN_OF_EACH_RUN
+    made: list[tuple[str, list[Cards]]] = [(run.name, samples.choose(run, count)) for run in runs]
+    return tuple(Block(title=name if len(runs) > 1 else "", lines=tuple(cards)) for name, cards in made if cards)
 
 
 def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]]) -> tuple[Block, ...]:
@@ -418,9 +440,7 @@ def _number_lines(run: RunData) -> list[NumberLine]:
             ends = (known[0], known[-1], min(known), max(known)) if known else (None,) * 4
             first, last, low, high = ends
             unit = terms.unit(key)
-            lines.append(
-                NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known), unit=unit)
-            )
+            lines.append(NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known), unit=unit))
     return lines
 
 

@@ -7,11 +7,10 @@ import torch
 from plaudit.engines.protocol import Engine, Generation, SampleKey, SamplingConfig
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
-from plaudit.records.text import FinishReason, Group, PromptRow
+from plaudit.records.text import FinishReason, Form, Group, PromptRow
 from plaudit.rollouts.stopping import StopStrings
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.tokens.tokenizer import decode
 
 
 def sample(
@@ -30,8 +29,10 @@ def sample(
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
     prompts = [language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows]
-    keys = [SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)]
-    stop = StopStrings(language.tokenizer, sampling.stop)
+    keys = [
+        SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
+    ]
+    stop = StopStrings(language.renderer.response_text, sampling.stop)
     written = engine.generate(
         prompts, keys, sampling, seed=seed, greedy=greedy, is_stopped=stop if sampling.stop else None
     )
@@ -52,7 +53,7 @@ def _rollout(
         logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
     return Rollout(
         rows=rows,
-        responses=tuple(stop.cut(_text(g, language)) for g in written),
+        responses=tuple(stop.cut(_text(g, row.prompt.form, language)) for row, g in zip(rows, written, strict=True)),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -62,10 +63,10 @@ def _rollout(
     )
 
 
-def _text(generation: Generation, language: Language) -> str:
+def _text(generation: Generation, form: Form, language: Language) -> str:
     """The words of a response, without its end token."""
     ids = generation.ids[:-1] if generation.finish_reason is FinishReason.EOS else generation.ids
-    return decode(language.tokenizer, ids)
+    return language.renderer.response_text(ids, form)
 
 
 def groups(rollout: Rollout) -> list[Group]:

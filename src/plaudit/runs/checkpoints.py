@@ -183,6 +183,13 @@ def checkpoint_folders(root: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
+def remove_superseded(root: Path) -> None:
+    """Delete each `000012.old` whose `000012` is there: a process died just before doing so."""
+    for path in Path(root).glob("*.old"):
+        if path.with_suffix("").exists():
+            _discard(path)
+
+
 def latest_checkpoint(run_folder: Path, *, fallback: bool = False) -> Path | None:
     """The newest checkpoint of a run, verified byte for byte; None when there is none. Needs no lock, changes nothing.
 

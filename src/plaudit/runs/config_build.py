@@ -140,6 +140,8 @@ class Builder:
         try:
             return leaf_value(tp, node)
         except _Bad as bad:
+            if list_type(tp) is not None and isinstance(node, Leaf) and node.value is not None:
+                return self._list(list_type(tp), Row([node], None, node.where), default, path)
             return self._wrong(node, path, str(bad))
 
     def _wrong(self, node: Node, path: str, what: str) -> None:

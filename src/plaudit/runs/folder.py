@@ -56,6 +56,7 @@ class Run:
         self._sinks: list[Sink] = []
         for name in ("", "checkpoints", "rollouts"):
             remove_leftovers(folder / name)
+        checkpoints.remove_superseded(folder / "checkpoints")
         self._metrics = MetricsLog(folder)
         self.signals = StopSignals()
 

@@ -1,4 +1,4 @@
-"""Rows of text to rows of ids, with the length rule: a row that is too long is an error, dropped, or cut; never silent."""
+"""Rows of text to rows of ids. A row that is too long is an error, dropped, or cut; never silently."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,13 +34,16 @@ class Encoded:
         return [row for row in self.rows if row is not None]
 
 
-def fit(prompt_ids: list[int], response_ids: list[int], max_length: int) -> Pair:
-    """Cut to `max_length` tokens: the prompt loses its beginning first; only then the response its end.
+def fit(prompt_ids: list[int], response_ids: list[int], max_length: int, bos: int | None = None) -> Pair:
+    """Cut to `max_length` tokens: the prompt loses its beginning first (but its BOS), only then the response its end.
 
     At least one prompt token stays, because something must predict the first response token.
     """
     response_ids = response_ids[: max_length - 1]
-    return prompt_ids[-(max_length - len(response_ids)) :], response_ids
+    room = max_length - len(response_ids)
+    if len(prompt_ids) > room and bos is not None and prompt_ids[0] == bos:
+        return [bos, *prompt_ids[len(prompt_ids) - room + 1 :]], response_ids
+    return prompt_ids[-room:], response_ids
 
 
 def encode_answers(
@@ -57,10 +60,10 @@ def encode_answers(
         key = answer.prompt.id
         if key not in prompts:
             prompts[key] = renderer.prompt_ids(answer.prompt, where=answer.where)
-        pair = (prompts[key], renderer.response_ids(answer.response, end=end))
+        pair = (prompts[key], renderer.response_ids(answer.response, end=end, form=answer.prompt.form))
         if (length := len(pair[0]) + len(pair[1])) > max_length:
             long.append(f"{answer.where}: {length} tokens")
-            rows.append(fit(*pair, max_length) if too_long == "truncate" else None)
+            rows.append(fit(*pair, max_length, renderer.bos) if too_long == "truncate" else None)
         else:
             rows.append(pair)
     if long and too_long == "error":

@@ -264,8 +264,7 @@ class Renderer:
         """Is a first word behind this prompt tokenised as a text's beginning? Asked of the tokenizer itself."""
         before = encode_with_controls(self.tokenizer, [opened])
         both = encode_with_controls(self.tokenizer, [f"{opened}a"])
-        opens = not style.lead and both == before + encode_plain(self.tokenizer, "a")
-        return dataclasses.replace(style, opens_text=opens)
+        return dataclasses.replace(style, opens_text=both == before + encode_plain(self.tokenizer, "a"))
 
 
 def _at(where: str, message: str) -> str:

@@ -24,8 +24,8 @@ class OptimConfig:
     """Decoupled; on matrices only, never on norms, biases or embeddings' vectors of one dimension."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's moment decays."""
-    eps: float = 1e-5
-    """Adam's ε; 1e-5 as in PPO since baselines (Huang et al. 2023, detail 27)."""
+    eps: float = 1e-8
+    """Adam's ε, added after bias correction; PPO's own default is 1e-5 (Huang et al. 2022, detail 3)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 turns it off."""
 
@@ -56,10 +56,8 @@ class StepStats:
     learning_rate: float
 
 
-def step(
-    optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int
-) -> StepStats:
-    """Clip, step, forget the gradients. The rate is a function of the step alone, so that a resume needs no scheduler."""
+def step(optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int) -> StepStats:
+    """Clip, step, forget the gradients. The rate is a function of the step alone: a resume needs no scheduler."""
     rate = learning_rate(
         step,
         total_steps,

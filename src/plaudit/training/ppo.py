@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from plaudit.formulas.rewards import token_rewards
 from plaudit.formulas.shapes import exact_div
 from plaudit.formulas.value_losses import ValueStats, clipped_value_loss, explained_variance
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, Loaded, ModelConfig, load_causal, load_language
+from plaudit.models.load import Language, ModelConfig, load_causal, load_language
 from plaudit.models.policy import ActorCritic, Critic, SharedCritic, actor_critic
 from plaudit.models.reference import Reference
 from plaudit.records.tensors import Experience, Rollout, Scores
@@ -29,7 +29,6 @@ from plaudit.runs.console import say
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
-from plaudit.scoring.protocol import Scorer
 from plaudit.tokens.batches import by_token_budget, pack, unpad
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
@@ -60,7 +59,7 @@ class PPOConfig:
     """How the policy writes."""
     kl: FixedKL = field(default_factory=FixedKL)
     """The price of leaving the reference."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5, eps=1e-5))
     """The optimiser, one for policy and critic."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
     """The machine."""
@@ -174,7 +173,9 @@ def ppo(config: PPOConfig, run: Run) -> None:
                 while len(updates) < config.steps_per_iteration:
                     run.check_stop()
                     rows = _minibatch_rows(experience, config, iteration, len(updates))
-                    stats = ppo_step(actor, optimizer, experience, rows, config, place, step=step, total_steps=total_steps)
+                    stats = ppo_step(
+                        actor, optimizer, experience, rows, config, place, step=step, total_steps=total_steps
+                    )
                     updates, step = [*updates, asdict(stats)], step + 1
                     if step % config.save_every == 0 and step % config.steps_per_iteration != 0:
                         save()
@@ -260,7 +261,8 @@ def backward(
     responses = [r for r in responses if r]
     num_tokens = sum(map(len, responses))
     policy_stats, value_stats = PolicyStats.zero(place.device), ValueStats.zero(place.device)
-    for cut in by_token_budget((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), config.microbatch_tokens):
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    for cut in by_token_budget(lengths, config.microbatch_tokens):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
         chosen, width = [rows[i] for i in cut], batch.response_mask.shape[1]
 
@@ -340,7 +342,8 @@ def _in_microbatches(forward, rollout: Rollout, config: PPOConfig, place: Machin
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
     out: dict[str, Tensor] = {}
-    for cut in by_token_budget((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), config.microbatch_tokens):
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    for cut in by_token_budget(lengths, config.microbatch_tokens):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
         with place.autocast():
             part = forward(batch)

@@ -201,7 +201,7 @@ def _data(config: RewardConfig) -> _Data:
     if config.shuffle_labels:
         sources = [[_shuffled(row, config.seed) for row in rows] for rows in sources]
     reference = tuple(row for d in config.reference for row in load(d, Kind.DEMONSTRATION).rows)
-    texts = [text for rows in sources for row in rows for text in (*(m.content for m in row.prompt.turns), *row.responses)]
+    texts = [text for rows in sources for row in rows for text in _texts(row)]
     language = load_language(config.model, texts)
     max_length = config.max_length or language.context
     if max_length > language.context:
@@ -222,6 +222,10 @@ def _load(source: DataConfig) -> list[Ranking]:
     loaded = load(source, Kind.RANKING)
     say(f"{source.path}: {loaded}")
     return list(loaded.rows)
+
+
+def _texts(row: Ranking) -> list[str]:
+    return [*(message.content for message in row.prompt.turns), *row.responses]
 
 
 def _shuffled(row: Ranking, seed: int) -> Ranking:

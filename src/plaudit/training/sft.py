@@ -223,9 +223,7 @@ def _export(run: Run, loaded: Loaded, name: str) -> None:
         export(folder, loaded, {"kind": "policy", "stage": "sft"})
 
 
-def _finish(
-    run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machine, first: float | None
-) -> None:
+def _finish(run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machine, first: float | None) -> None:
     rows = []
     if data.held_out:
         measured = _measure(trunk, data.held_out, config, place)

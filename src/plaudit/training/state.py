@@ -1,4 +1,4 @@
-"""What a run must remember to go on exactly: a checkpoint's payload, and the frame every trainer runs in (DESIGN §5)."""
+"""What a run must remember to go on exactly: a checkpoint's payload, and the frame every trainer runs in."""
 
 import contextlib
 import json

@@ -12,7 +12,8 @@ from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, Loaded, ModelConfig, load_classifier
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt
-from plaudit.tokens.batches import TokenBatch, pack
+from plaudit.tokens.batches import TokenBatch, by_token_budget, pack
+from plaudit.tokens.encode import fit
 
 KIND = "scalar"
 
@@ -33,32 +34,21 @@ class ScalarRewardModel(nn.Module):
     def encode(self, prompt: Prompt, response: str, where: str = "") -> tuple[list[int], list[int]]:
         """A row in this model's own template: the prompt's ids, the response's with its end token."""
         renderer = self.loaded.language.renderer
-        return renderer.prompt_ids(prompt, where=where), renderer.response_ids(response, end=True)
-
-    def fit(self, prompt_ids: list[int], response_ids: list[int]) -> tuple[list[int], list[int]]:
-        """Cut what exceeds the context: the prompt's beginning first, then the response's end."""
-        context = self.loaded.language.context
-        response_ids = response_ids[: context - 1]
-        room = context - len(response_ids)
-        return prompt_ids[-room:], response_ids
+        return renderer.prompt_ids(prompt, where=where), renderer.response_ids(response, end=True, form=prompt.form)
 
     @torch.no_grad()
     def score_texts(self, prompts: Sequence[Prompt], responses: Sequence[str], budget: int) -> Float[Tensor, " B"]:
         """Scores of texts, re-rendered here whatever tokenizer wrote them. `budget`: tokens per forward."""
-        rows = [self.fit(*self.encode(p, r)) for p, r in zip(prompts, responses, strict=True)]
+        language = self.loaded.language
+        encoded = [self.encode(p, r) for p, r in zip(prompts, responses, strict=True)]
+        rows = [fit(*pair, language.context, language.renderer.bos) for pair in encoded]
         # Rows of similar length together; the order of results is that of the texts.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
         scores = torch.empty(len(rows))
-        begin = 0
-        while begin < len(order):
-            end, used = begin, 0
-            while end < len(order) and (end == begin or used + sum(map(len, rows[order[end]])) <= budget):
-                used += sum(map(len, rows[order[end]]))
-                end += 1
-            part = order[begin:end]
+        for cut in by_token_budget((len(rows[i][0]) + len(rows[i][1]) for i in order), budget):
+            part = [order[i] for i in cut]
             batch = pack([rows[i][0] for i in part], [rows[i][1] for i in part]).to(self.trunk.device)
             scores[part] = self(batch).float().cpu()
-            begin = end
         return scores
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
