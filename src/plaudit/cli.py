@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="the whole pipeline on the tiny world, in a few minutes, no download")
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="of everything (default: %(default)s)")
+    demo.add_argument("--seed", type=int, help="of everything (default: 0)")
     demo.set_defaults(call=_demo)
 
     for name in ("sft", "collect", "reward", "ppo", "pipeline"):
@@ -65,9 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, stage in EVAL.items():
         _add_stage(evaluate, name, stage)
 
-    resume = commands.add_parser("resume", help="go on with an interrupted run, or extend a finished one")
+    resume = commands.add_parser(
+        "resume", help="go on with an interrupted run, or extend a finished one", allow_abbrev=False
+    )
     resume.add_argument("run", help="run folder")
-    resume.add_argument("--change", action="store_true", help="allow options that change what is being trained")
+    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
@@ -84,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_stage(commands: Any, name: str, stage: str) -> None:
-    command = commands.add_parser(name, help=STAGE_HELP[stage], add_help=False)
+    command = commands.add_parser(name, help=STAGE_HELP[stage], add_help=False, allow_abbrev=False)
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
     command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
@@ -134,11 +137,12 @@ def _demo(known: argparse.Namespace) -> int:
     from plaudit.runs.folder import Run
 
     folder = Path(known.out)
+    options = [] if known.seed is None else ["--seed", str(known.seed)]
     if Run.exists(folder):
         say(f"{folder} exists; going on with it")
-        return _resume_folder(folder, [], change=False)
+        return _resume_folder(folder, options, change=False)
     source = files("plaudit").joinpath("demo.yaml")
-    config = load_config(PipelineConfig, Path(str(source)), ["--seed", str(known.seed)])
+    config = load_config(PipelineConfig, Path(str(source)), options)
     return _run_new("pipeline", pipeline, config, folder)
 
 
@@ -148,17 +152,20 @@ def _resume(known: argparse.Namespace) -> int:
 
 def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int:
     """Go on where the last checkpoint is; options may extend the run, and with --change alter it."""
+    from plaudit.pipeline import check_late_changes, unfinished
     from plaudit.runs.config import config_changes, load_config, to_plain
     from plaudit.runs.folder import Run
 
-    with Run.open(folder) as run:
+    with Run.open(folder, change=change) as run:
         stage = run.stage
         config_class, function = _stages()[stage]
         before = load_config(config_class, run.config)
         config = load_config(config_class, run.config, options)
         changes = config_changes(to_plain(before), to_plain(config))
         _check_changes(changes, change)
-        if run.finished and not changes and stage != "pipeline":
+        if stage == "pipeline":
+            check_late_changes(before, config, folder)
+        if run.finished and not changes and not (stage == "pipeline" and unfinished(config, folder)):
             say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
         else:
             if changes:
@@ -168,13 +175,19 @@ def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int
     return _show(folder)
 
 
-EXTENDING = {"epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts"}
+EXTENDING = {
+    "epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
+    "model.activation_checkpointing",
+}  # fmt: skip
 """Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
 
 
 def _check_changes(changes: Sequence[str], allowed: bool) -> None:
-    others = [line for line in changes if line.split(":")[0].split(".")[0] not in EXTENDING]
-    fixed = [line for line in others if line.startswith(("model.", "critic.")) and ".train" not in line]
+    def option(line: str) -> str:
+        return re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0])
+
+    others = [line for line in changes if option(line) not in EXTENDING]
+    fixed = [line for line in others if option(line).startswith(("model.", "critic."))]
     if fixed:
         raise UserError(f"a resumed run keeps its model: {'; '.join(fixed)}. Start a new run instead.")
     if others and not allowed:

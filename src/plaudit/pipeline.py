@@ -15,15 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plaudit.data.tinyworld import write_world
+from plaudit.data.openings import write_openings
+from plaudit.data.sources import DataConfig
+from plaudit.data.tinyworld_files import write_world
 from plaudit.engines.device import peak_memory_bytes
 from plaudit.evaluation.compare import CompareConfig, compare
-from plaudit.runs.config import load_config, to_plain
+from plaudit.records.text import Kind
+from plaudit.runs.config import config_changes, load_config, to_plain
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.files import safe_name
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
+from plaudit.training import state
 from plaudit.training.collect import CollectConfig, collect
 from plaudit.training.ppo import PPOConfig, ppo
 from plaudit.training.reward import RewardConfig, reward
@@ -32,15 +36,15 @@ from plaudit.training.sft import SFTConfig, sft
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldConfig:
-    """The tiny world's files: demonstrations, prompts, held-out prompts (DESIGN §7)."""
+    """The tiny world's files: demonstrations, prompts, held-out prompts (docs/tiny-world.md)."""
 
     seed: int = 0
     """Of every row."""
     demonstrations: int = 6000
     """Rows to fine-tune on."""
-    preference_prompts: int = 2500
+    preference_prompts: int = 2400
     """Prompts whose answers are ranked."""
-    ppo_prompts: int = 1000
+    ppo_prompts: int = 900
     """Prompts that PPO practises on."""
     held_out: int = 300
     """Prompts that nothing is trained on."""
@@ -52,9 +56,34 @@ def world(config: WorldConfig, run: Run) -> None:
     run.finish({"stages": []})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningsConfig:
+    """Prompts out of plain texts: their first words. Texts and prompts, divided into training and held-out ones."""
+
+    data: tuple[DataConfig, ...]
+    """Files of plain text."""
+    words: int = 8
+    """Of each text's opening, cut at white space."""
+    held_out_fraction: float = 0.1
+    """Share of the openings that is set aside, by hash, with all texts that begin so."""
+    seed: int = 0
+    """Of the division."""
+
+
+def openings(config: OpeningsConfig, run: Run) -> None:
+    """Write texts.jsonl, prompts.jsonl, held_out_texts.jsonl and held_out_prompts.jsonl into the run folder."""
+    texts = [row for rows in state.load_data(run, config.data, Kind.TEXT) for row in rows]
+    counts = write_openings(
+        run.folder, texts, words=config.words, held_out_fraction=config.held_out_fraction, seed=config.seed
+    )
+    say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
+    run.finish({"stages": [], "openings": counts})
+
+
 Stage = tuple[type, Callable[[Any, Run], None]]
 STAGES: dict[str, Stage] = {
     "world": (WorldConfig, world),
+    "openings": (OpeningsConfig, openings),
     "sft": (SFTConfig, sft),
     "collect": (CollectConfig, collect),
     "reward": (RewardConfig, reward),
@@ -121,10 +150,36 @@ def _fill(value: Any, folders: Mapping[str, str], stage: str) -> Any:
     return re.sub(r"\{([A-Za-z0-9_-]+)\}", folder, value)
 
 
-def run_stage(kind: str, config: Any, folder: Path) -> dict[str, Any]:
-    """Run one stage in its folder, or go on with it where it was interrupted; its summary."""
-    with Run.open(folder) if Run.exists(folder) else Run.create(folder, kind, config) as run:
+def unfinished(config: PipelineConfig, folder: Path) -> list[str]:
+    """Names of the stages that have no result yet."""
+    return [stage.name for stage in plan(config, folder) if not _finished(stage.folder)]
+
+
+def check_late_changes(before: PipelineConfig, after: PipelineConfig, folder: Path) -> None:
+    """UserError where `after` would change a stage that is finished: it would not be run again."""
+    old = {stage.name: stage for stage in plan(before, folder)}
+    for stage in plan(after, folder):
+        if stage.name in old and _finished(stage.folder):
+            changes = config_changes(to_plain(old[stage.name].config), to_plain(stage.config))
+            if changes:
+                raise UserError(
+                    f"stage {stage.name!r} is finished and keeps its options ({'; '.join(changes)}). Resume "
+                    f"{stage.folder} by itself, or delete it and the stages after it to run them again."
+                )
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "summary.json").is_file()
+
+
+def run_stage(kind: str, config: Any, folder: Path, *, change: bool = False) -> dict[str, Any]:
+    """Run one stage in its folder, or go on with it where it was interrupted; its summary.
+
+    `change`: see `Run.open`.
+    """
+    with Run.open(folder, change=change) if Run.exists(folder) else Run.create(folder, kind, config) as run:
         if not run.finished:
+            run.replace_config(config)
             STAGES[kind][1](config, run)
         return run.summary
 
@@ -137,7 +192,7 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
     for stage in plan(config, run.folder):
         run.check_stop()
         say(f"── {stage.name} ──")
-        summary = run_stage(stage.kind, stage.config, stage.folder)
+        summary = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
         table += [{"stage": stage.name, **row} for row in summary.get("stages", [])]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     run.finish(
@@ -155,4 +210,4 @@ def _seconds_so_far(run: Run) -> float:
     return float(run.provenance.get("seconds", 0.0))
 
 
-__all__ = ["STAGES", "PipelineConfig", "pipeline", "plan", "run_stage"]
+__all__ = ["STAGES", "PipelineConfig", "check_late_changes", "pipeline", "plan", "run_stage", "unfinished"]

@@ -1,20 +1,17 @@
 """The tiny world's promises, by enumeration wherever the world can be enumerated."""
 
 import doctest
-import itertools
-import json
 import math
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.data import tinyworld as world
-from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
+from plaudit.data.tinyworld_files import vocabulary
 from plaudit.runs.errors import UserError
 
 HUNGRY_CAT = "Anna asks: My cat is hungry. What can I do?"
@@ -87,7 +84,7 @@ def test_answers_are_short_sentences_of_few_words() -> None:
             lengths.add(len(text.split()))
             assert re.fullmatch(r"[A-Z][a-z, A-Z]*[.?]( [A-Z][a-z ]*\.){2}", text), text
     assert (min(lengths), max(lengths)) == (11, 17)
-    assert len(world.vocabulary()) <= 160
+    assert len(vocabulary()) <= 160
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_entropy_is_that_of_the_enumerated_answers(prompt: str) -> None:
     assert math.fsum(map(math.exp, logprobs)) == pytest.approx(1.0, abs=1e-12)
     by_enumeration = -math.fsum(math.exp(lp) * lp for lp in logprobs)
     assert world.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
-    assert 6.5 < by_enumeration < math.log(1440)
+    assert 6.5 < by_enumeration < math.log(1080)
 
 
 def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
@@ -207,7 +204,7 @@ def test_the_reward_is_no_sum_of_single_choices() -> None:
 
 def test_the_reward_depends_on_the_prompt() -> None:
     text = "Let me think. Give the cat some fresh food. Come and tell me more."
-    assert reward(HUNGRY_CAT, text) > reward(HUNGRY_CAT.replace("hungry", "scared"), text)
+    assert reward(HUNGRY_CAT, text) > reward(HUNGRY_CAT.replace("hungry", "cold"), text)
     assert reward(HUNGRY_CAT, text) > reward(HUNGRY_CAT.replace("cat", "cow"), text)
 
 
@@ -231,7 +228,7 @@ def test_any_text_has_a_finite_bounded_reward(text: str) -> None:
     assert world.LOWEST <= reward(HUNGRY_CAT, text) <= world.HIGHEST
 
 
-@given(words=st.lists(st.sampled_from([*world.vocabulary(), ".", "?", ","]), max_size=40))
+@given(words=st.lists(st.sampled_from([*vocabulary(), ".", "?", ","]), max_size=40))
 def test_word_salad_is_worth_less_than_what_the_demonstrator_writes(words: list[str]) -> None:
     text = " ".join(words)
     if world.parse(HUNGRY_CAT, text) is None and "fresh food" not in text:
@@ -302,239 +299,3 @@ def test_ranking_row() -> None:
     assert row["responses"] == responses
     assert row["ranks"][0] == 1  # 9 and 7 units of noise above the others
     assert sorted(row["ranks"]) == [1, 2, 3]
-
-
-# --- the optimum -----------------------------------------------------------------------------------------------------
-
-
-def test_optimum_of_two_answers_in_closed_form() -> None:
-    """pi_ref = 1/2 each, r = (log 3, 0), beta = 1: the weights are 3 : 1, J* = log(4/2)."""
-    best = kl_regularised_optimum([math.log(0.5)] * 2, [math.log(3), 0.0], 1.0)
-    assert best.objective == pytest.approx(math.log(2))
-    assert best.reference == pytest.approx(math.log(3) / 2)
-    assert best.score == pytest.approx(0.75 * math.log(3))
-    assert best.kl == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    assert best.mass == pytest.approx(1.0)
-    assert best.gain == pytest.approx(math.log(2) - math.log(3) / 2)
-    assert best.progress(math.log(3) / 2) == pytest.approx(0.0)
-    assert best.progress(math.log(2)) == pytest.approx(1.0)
-
-
-def test_optimum_of_a_gaussian_reward() -> None:
-    """r ~ N(1, 0.5^2) under the reference: J* = mu + s^2 / 2 beta, E* r = mu + s^2 / beta, KL = s^2 / 2 beta^2."""
-    grid = [i / 100 for i in range(-500, 601)]
-    density = [-((r - 1.0) ** 2) / (2 * 0.25) for r in grid]
-    log_z = math.log(math.fsum(map(math.exp, density)))
-    best = kl_regularised_optimum([d - log_z for d in density], grid, 0.4)
-    assert best.objective == pytest.approx(1.0 + 0.25 / 0.8, abs=1e-9)
-    assert best.score == pytest.approx(1.0 + 0.25 / 0.4, abs=1e-9)
-    assert best.kl == pytest.approx(0.25 / (2 * 0.16), abs=1e-9)
-    assert best.reference == pytest.approx(1.0, abs=1e-9)
-
-
-def test_optimum_renormalises_and_says_how_much_was_listed() -> None:
-    whole = kl_regularised_optimum([math.log(0.25), math.log(0.75)], [2.0, -1.0], 0.5)
-    part = kl_regularised_optimum([math.log(0.1), math.log(0.3), -math.inf], [2.0, -1.0, 99.0], 0.5)
-    assert part.mass == pytest.approx(0.4)
-    assert (part.objective, part.reference, part.kl) == pytest.approx((whole.objective, whole.reference, whole.kl))
-
-
-numbers = st.floats(-5, 5, allow_nan=False)
-
-
-@given(
-    logits=st.lists(numbers, min_size=3, max_size=3),
-    rewards=st.lists(numbers, min_size=3, max_size=3),
-    beta=st.floats(0.2, 5),
-)
-def test_no_policy_beats_the_optimum(logits: list[float], rewards: list[float], beta: float) -> None:
-    """Brute force: J = E r - beta KL of every policy on a grid over the simplex of three answers."""
-    z = math.fsum(map(math.exp, logits))
-    ref = [math.exp(x) / z for x in logits]
-    best = kl_regularised_optimum([math.log(p) for p in ref], rewards, beta)
-
-    def objective(policy: list[float]) -> float:
-        kl = sum(p * math.log(p / q) for p, q in zip(policy, ref, strict=True) if p > 0)
-        return sum(p * r for p, r in zip(policy, rewards, strict=True)) - beta * kl
-
-    assert best.objective >= best.reference - 1e-9
-    assert best.reference == pytest.approx(objective(ref), abs=1e-9)
-    assert best.objective == pytest.approx(best.score - beta * best.kl, abs=1e-9)
-    grid = [objective([i / 20, j / 20, (20 - i - j) / 20]) for i in range(21) for j in range(21 - i)]
-    assert max(grid) <= best.objective + 1e-9
-    tilted = [p * math.exp(r / beta) for p, r in zip(ref, rewards, strict=True)]
-    assert objective([t / math.fsum(tilted) for t in tilted]) == pytest.approx(best.objective, abs=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("logprobs", "rewards", "beta", "message"),
-    [
-        ([], [], 1.0, "at least one"),
-        ([0.0], [1.0, 2.0], 1.0, "2 and 1"),
-        ([0.0], [1.0], 0.0, "kl_coef > 0"),
-        ([0.0], [1.0], math.nan, "kl_coef > 0"),
-        ([0.0], [math.inf], 1.0, "finite"),
-        ([0.0, 0.0], [1.0, 1.0], 1.0, "different answers"),
-        ([-math.inf], [1.0], 1.0, "different answers"),
-        ([math.nan], [1.0], 1.0, "different answers"),
-    ],
-)
-def test_optimum_refuses(logprobs: list[float], rewards: list[float], beta: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        kl_regularised_optimum(logprobs, rewards, beta)
-
-
-def test_nothing_to_gain_has_no_progress() -> None:
-    assert math.isnan(kl_regularised_optimum([0.0], [1.0], 1.0).progress(1.0))
-
-
-def test_mean_optimum() -> None:
-    one = Optimum(objective=2.0, reference=1.0, score=3.0, kl=1.0, mass=1.0)
-    two = Optimum(objective=5.0, reference=2.0, score=6.0, kl=2.0, mass=0.5)
-    mean = mean_optimum([one, two])
-    assert mean == Optimum(objective=3.5, reference=1.5, score=4.5, kl=1.5, mass=0.75)
-    assert mean.progress(2.5) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="at least one"):
-        mean_optimum([])
-
-
-# --- calibration -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prompt", ONE_PROMPT_A_TROUBLE)
-def test_the_ceilings_are_those_of_the_enumerated_answers(prompt: str) -> None:
-    logprobs, rewards = enumerated(prompt)
-    facts = world.ceilings([prompt], kl_coefs=[0.4])
-    probabilities = [math.exp(lp) for lp in logprobs]
-    mean = math.fsum(p * r for p, r in zip(probabilities, rewards, strict=True))
-    variance = math.fsum(p * (r - mean) ** 2 for p, r in zip(probabilities, rewards, strict=True))
-    assert facts["score_mean"] == pytest.approx(mean, abs=1e-9)
-    assert facts["score_std"] == pytest.approx(math.sqrt(variance), abs=1e-9)
-    assert facts["score_best"] == pytest.approx(max(rewards), abs=1e-9)
-    exact = kl_regularised_optimum(logprobs, rewards, 0.4)
-    assert facts["optimum"]["0.4"]["objective"] == pytest.approx(exact.objective, abs=1e-8)
-    assert facts["optimum"]["0.4"]["kl"] == pytest.approx(exact.kl, abs=1e-8)
-    assert math.fsum(world.score_distribution(prompt).values()) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("prompt", [*ONE_PROMPT_A_TROUBLE, None])
-def test_the_world_is_hard_enough_to_mean_something(prompt: str | None) -> None:
-    facts = world.ceilings(world.all_prompts() if prompt is None else [prompt])
-    assert 1.2 < facts["score_std"] < 1.5
-    assert 0.72 < facts["bayes_accuracy"] < 0.80
-    assert facts["optimum"]["0.4"]["gain"] > facts["score_std"]
-    gains = [facts["optimum"][beta]["gain"] for beta in ("0.3", "0.4", "0.5")]
-    assert gains == sorted(gains, reverse=True)
-
-
-def test_bayes_accuracy_of_the_demonstrators_agrees_with_sampled_pairs() -> None:
-    rng = random.Random(8)
-    drawn = [reward(SAD_HORSE, world.demonstrate(SAD_HORSE, rng)) for _ in range(3000)]
-    sampled = world.bayes_accuracy(itertools.pairwise(drawn))
-    assert sampled == pytest.approx(world.ceilings([SAD_HORSE])["bayes_accuracy"], abs=0.015)  # std. error 0.003
-
-
-def test_ceilings_weigh_troubles_by_their_prompts() -> None:
-    sad, dirty = (world.ceilings([p])["score_mean"] for p in (SAD_HORSE, "Tom asks: My pig is dirty. What can I do?"))
-    mixed = world.ceilings([SAD_HORSE, SAD_HORSE, "Tom asks: My pig is dirty. What can I do?"], kl_coefs=[0.4])
-    assert mixed["score_mean"] == pytest.approx((2 * sad + dirty) / 3)
-    assert mixed["optimum"]["0.4"]["reference"] == pytest.approx((2 * sad + dirty) / 3)
-    with pytest.raises(UserError, match="at least one prompt"):
-        world.ceilings([])
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-SMALL = {"demonstrations": 200, "preference_prompts": 80, "ppo_prompts": 40, "held_out": 30, "texts": 60}
-
-
-def rows(folder: Path, name: str) -> list[dict[str, str]]:
-    lines = (folder / world.FILES[name]).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def test_the_default_world(tmp_path: Path) -> None:
-    said = world.write_world(tmp_path / "new" / "world", seed=3)
-    folder = tmp_path / "new" / "world"
-    assert json.loads((folder / "world.json").read_text(encoding="utf-8")) == said
-    assert {p.name for p in folder.iterdir()} == {*world.FILES.values(), "world.json"}
-    demonstrations = rows(folder, "demonstrations")
-    preference, ppo, held_out = (
-        [row["prompt"] for row in rows(folder, name)]
-        for name in ("preference_prompts", "ppo_prompts", "held_out_prompts")
-    )
-    demonstrated = [row["prompt"] for row in demonstrations]
-    assert [len(x) for x in (demonstrated, preference, ppo, held_out)] == [6000, 2500, 1000, 300]
-    for name in ("preference_prompts", "ppo_prompts", "held_out_prompts"):
-        assert all(set(row) == {"prompt"} for row in rows(folder, name))
-    together = [*preference, *ppo, *held_out]
-    assert len(set(together)) == len(together)
-    assert set(held_out).isdisjoint(demonstrated)
-    assert len(set(demonstrated)) == 6000  # of 6100 training prompts: none again before all came once
-    assert all(world.parse(row["prompt"], row["completion"]) for row in demonstrations)
-    assert {world.read_prompt(p).trouble for p in held_out} == set(world.TROUBLES)
-
-
-def test_held_out_references_and_their_floor(tmp_path: Path) -> None:
-    said = world.write_world(tmp_path, seed=3, **SMALL)
-    references = rows(tmp_path, "held_out_demonstrations")
-    assert [row["prompt"] for row in references] == [row["prompt"] for row in rows(tmp_path, "held_out_prompts")]
-    logprobs = [world.demo_logprob(row["prompt"], row["completion"]) for row in references]
-    assert said["demonstrator_nll"] == pytest.approx(-sum(logprobs) / 30)
-    assert said["demonstrator_nll"] == pytest.approx(said["entropy_per_answer"], abs=1.0)
-    assert said["sizes"] == SMALL
-    assert said["answers_per_prompt"] == 1440
-    assert said["reward"] == f"{world.true_reward.__module__}:{world.true_reward.__name__}"
-
-
-def test_texts_are_stories_of_the_same_words_without_prompts_or_answers(tmp_path: Path) -> None:
-    world.write_world(tmp_path, seed=3, **SMALL)
-    texts = [row["text"] for row in rows(tmp_path, "texts")]
-    assert len(set(texts)) == 60
-    said = " ".join([*texts, *world.answers(HUNGRY_CAT), *world.all_prompts()])
-    assert set(re.findall(r"\w+", said)) <= set(world.vocabulary())
-    for text in texts:
-        with pytest.raises(UserError):
-            world.read_prompt(text)
-        assert "{" not in text
-
-
-def test_same_seed_same_bytes_and_another_seed_another_world(tmp_path: Path) -> None:
-    for name, seed in {"a": 5, "b": 5, "c": 6}.items():
-        random.seed(seed + len(name))
-        world.write_world(tmp_path / name, seed=seed, **SMALL)
-    for file in [*world.FILES.values(), "world.json"]:
-        a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
-        assert a == b
-        assert a != c
-        assert b"\r" not in a
-
-
-def test_the_size_of_one_file_leaves_the_others_alone(tmp_path: Path) -> None:
-    world.write_world(tmp_path / "a", seed=5, **SMALL)
-    world.write_world(tmp_path / "b", seed=5, **SMALL | {"demonstrations": 20, "texts": 10})
-    for name in ("preference_prompts", "ppo_prompts", "held_out_prompts", "held_out_demonstrations"):
-        assert rows(tmp_path / "a", name) == rows(tmp_path / "b", name)
-    assert rows(tmp_path / "a", "demonstrations")[:20] == rows(tmp_path / "b", "demonstrations")
-
-
-def test_demonstrations_come_round_again(tmp_path: Path) -> None:
-    world.write_world(tmp_path, seed=1, **SMALL | {"held_out": 6250, "demonstrations": 400, "texts": 0})
-    counts = Counter(row["prompt"] for row in rows(tmp_path, "demonstrations"))
-    assert sorted(set(counts.values())) == [2, 3]
-    assert len(counts) == 150
-
-
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [
-        ({"held_out": 0}, "at least 1 held-out prompt"),
-        ({"held_out": 6300}, "has 6400 prompts"),
-        ({"held_out": 6400, "preference_prompts": 0, "ppo_prompts": 0}, "leave some for training"),
-        ({"texts": -1}, "texts is -1"),
-    ],
-)
-def test_sizes_that_the_world_has_not(tmp_path: Path, size: dict[str, int], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        world.write_world(tmp_path / "w", seed=1, **SMALL | size)
-    assert not (tmp_path / "w").exists()

@@ -3,14 +3,14 @@
 Real RLHF can't tell how good its stages could have been: nobody knows the true reward, nor how people chose. Here
 all of it is written down in tables that one can read, and the world is small enough to sum over every answer.
 
-**The prompts.** Somebody has an animal, and the animal has a trouble: 20 names x 10 animals x 8 troubles x 4 ways of
-saying it = 6400 prompts, such as
+**The prompts.** Somebody has an animal, and the animal has a trouble: 20 names x 6 animals x 4 troubles x 8 ways of
+saying it = 3840 prompts, such as
 
     Anna asks: My cat is hungry. What can I do?
 
 **The answers.** Three short sentences, made of five choices (`Slots`): an opener (kind, plain or cold), an action,
 whom to do it to (the right animal, `it`, or one of two wrong animals), a manner (one of four adverbs, or none), and a
-closing (warm, plain or cold): 3 x 8 x 4 x 5 x 3 = 1440 answers to each prompt, 11 to 17 words each:
+closing (warm, plain or cold): 3 x 6 x 4 x 5 x 3 = 1080 answers to each prompt, 11 to 17 words each:
 
     Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well.
 
@@ -51,17 +51,14 @@ A worked example:
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 from plaudit.runs.errors import UserError
 
 # --- the words -------------------------------------------------------------------------------------------------------
@@ -71,15 +68,22 @@ NAMES = (
     "Kate", "Leo", "Mary", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tom", "Vera",
 )  # fmt: skip
 
-ANIMALS = ("cat", "dog", "horse", "cow", "sheep", "goat", "pig", "hen", "duck", "rabbit")
+ANIMALS = ("cat", "dog", "horse", "cow", "hen", "duck")
 
-TROUBLES = ("hungry", "thirsty", "dirty", "tired", "cold", "hot", "sad", "scared")
+WILD = ("fox", "bear")
+"""Whom a careless answer helps instead of the animal that was asked about."""
+
+TROUBLES = ("hungry", "dirty", "cold", "sad")
 
 PHRASINGS = (
     "{name} asks: My {animal} is {trouble}. What can I do?",
     "{name} says: Please help me. The {animal} looks {trouble} today.",
     "{name} asks: I have a little {animal}. Why is it so {trouble}?",
     "{name} is here. The poor {animal} is very {trouble}. Please help.",
+    "{name} asks: What is good for a {trouble} {animal}?",
+    "{name} says: I met a {trouble} {animal} on the road. Help me, please.",
+    "{name} asks: How can I help my {animal}? It is so {trouble}.",
+    "{name} has a {trouble} {animal} at home. What is there to do?",
 )
 
 OPENERS = {"kind": "Do not worry, {name}.", "plain": "Let me think.", "cold": "Why ask me?"}
@@ -88,9 +92,7 @@ ACTIONS = {
     "food": "give {animal} some fresh food",
     "water": "bring {animal} a bowl of water",
     "bath": "wash {animal} in a warm bath",
-    "bed": "let {animal} sleep on soft straw",
     "blanket": "wrap {animal} in a thick blanket",
-    "shade": "lead {animal} into the cool shade",
     "song": "sing {animal} a happy song",
     "hug": "hold {animal} close to you",
 }
@@ -98,19 +100,6 @@ ACTIONS = {
 MANNERS = ("", "gently", "quickly", "quietly", "roughly")
 
 CLOSINGS = {"warm": "Soon all will be well.", "plain": "Come and tell me more.", "cold": "Now go away."}
-
-STORY_STARTS = (
-    "{name} has a {animal}. Today the {animal} is {trouble}.",
-    "{name} and {friend} have a little {animal}. The {animal} looks very {trouble}.",
-    "The {animal} of {name} is {trouble} today.",
-)
-STORY_MIDDLES = ("{friend} says: {advice}", "{name} asks {friend} for help. {friend} says: {advice}")
-STORY_ENDS = (
-    "Soon the {animal} is not {trouble}.",
-    "Now all is well, and {name} is happy.",
-    "The {animal} is happy, and so is {name}.",
-    "{name} and {friend} sing a song.",
-)
 
 # --- what things are worth, in units of the labeller's noise ---------------------------------------------------------
 
@@ -121,21 +110,17 @@ CURE, RELIEF, USELESS, HARM = 1.4, 0.7, 0.0, -0.7
 
 ACTION_FIT: Mapping[str, Mapping[str, float]] = {
     "hungry": {"food": CURE, "water": RELIEF, "bath": HARM, "song": HARM},
-    "thirsty": {"water": CURE, "shade": RELIEF, "blanket": HARM, "song": HARM},
-    "dirty": {"bath": CURE, "water": RELIEF, "bed": HARM, "blanket": HARM},
-    "tired": {"bed": CURE, "blanket": RELIEF, "bath": HARM, "water": HARM},
-    "cold": {"blanket": CURE, "hug": RELIEF, "water": HARM, "shade": HARM},
-    "hot": {"shade": CURE, "water": RELIEF, "blanket": HARM, "hug": HARM},
-    "sad": {"song": CURE, "hug": RELIEF, "bath": HARM, "shade": HARM},
-    "scared": {"hug": CURE, "song": RELIEF, "bath": HARM, "shade": HARM},
+    "dirty": {"bath": CURE, "water": RELIEF, "food": HARM, "blanket": HARM},
+    "cold": {"blanket": CURE, "hug": RELIEF, "water": HARM, "bath": HARM},
+    "sad": {"song": CURE, "hug": RELIEF, "bath": HARM, "water": HARM},
 }
 """What each action does for each trouble; an action that isn't listed is of no use."""
 
 RIGHT_ANIMAL, IT, WRONG_ANIMAL = 0.6, 0.0, -0.9
 
-URGENT = frozenset({"hungry", "thirsty", "cold", "hot"})
+URGENT = frozenset({"hungry", "cold"})
 """Troubles that want a quick hand."""
-TENDER = frozenset({"tired", "sad", "scared"})
+TENDER = frozenset({"sad"})
 """Troubles that want quiet, and that haste makes worse."""
 GENTLE, TIMELY, HASTY, ROUGH = 0.2, 0.5, -0.5, -0.8
 
@@ -170,7 +155,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
-    """The five choices that make an answer; `animal` is the word said, one of ANIMALS or "it"."""
+    """The five choices that make an answer; `animal` is the word said, one of ANIMALS, WILD or "it"."""
 
     opener: str
     action: str
@@ -222,15 +207,9 @@ def read_prompt(prompt: Question) -> Case:
 
 @lru_cache(maxsize=1)
 def all_prompts() -> tuple[str, ...]:
-    """Every prompt of the world (6400), in a fixed order, all different."""
+    """Every prompt of the world (3840), in a fixed order, all different."""
     cases = itertools.product(NAMES, ANIMALS, TROUBLES, range(len(PHRASINGS)))
     return tuple(Case(name=n, animal=a, trouble=t, phrasing=i).prompt for n, a, t, i in cases)
-
-
-def wrong_animals(animal: str) -> tuple[str, str]:
-    """The two animals that a careless answer to a question about `animal` names: its neighbours in ANIMALS."""
-    place = ANIMALS.index(animal)
-    return ANIMALS[place - 1], ANIMALS[(place + 1) % len(ANIMALS)]
 
 
 def choices(case: Case) -> dict[str, tuple[str, ...]]:
@@ -238,14 +217,14 @@ def choices(case: Case) -> dict[str, tuple[str, ...]]:
     return {
         "opener": tuple(OPENERS),
         "action": tuple(ACTIONS),
-        "animal": (case.animal, "it", *wrong_animals(case.animal)),
+        "animal": (case.animal, "it", *WILD),
         "manner": MANNERS,
         "closing": tuple(CLOSINGS),
     }
 
 
 def all_slots(case: Case) -> list[Slots]:
-    """Every slot assignment of an answer to `case` (1440)."""
+    """Every slot assignment of an answer to `case` (1080)."""
     options = choices(case)
     return [Slots(**dict(zip(options, picked, strict=True))) for picked in itertools.product(*options.values())]
 
@@ -256,18 +235,19 @@ def render(prompt: Question, slots: Slots) -> str:
 
 
 def _render(case: Case, slots: Slots) -> str:
-    advice = _advice(slots.action, slots.animal, slots.manner)
-    return f"{OPENERS[slots.opener].format(name=case.name)} {advice} {CLOSINGS[slots.closing]}"
+    said = advice(slots.action, slots.animal, slots.manner)
+    return f"{OPENERS[slots.opener].format(name=case.name)} {said} {CLOSINGS[slots.closing]}"
 
 
-def _advice(action: str, animal: str, manner: str) -> str:
+def advice(action: str, animal: str, manner: str) -> str:
+    """The middle sentence of an answer; `animal` is one of ANIMALS, WILD or "it", `manner` may be empty."""
     whom = animal if animal == "it" else f"the {animal}"
     words = f"{manner} {ACTIONS[action].format(animal=whom)}.".strip()
     return words[0].upper() + words[1:]
 
 
 def answers(prompt: Question) -> list[str]:
-    """Every answer that the demonstrator could write to `prompt` (1440, all different), in the order of `all_slots`."""
+    """Every answer that the demonstrator could write to `prompt` (1080, all different), in the order of `all_slots`."""
     case = read_prompt(prompt)
     return [_render(case, slots) for slots in all_slots(case)]
 
@@ -306,10 +286,11 @@ def _demonstrator(case: Case) -> dict[str, dict[str, float]]:
 def demonstrate(prompt: Question, rng: random.Random) -> str:
     """One answer of the demonstrator."""
     case = read_prompt(prompt)
-    return _render(case, _demonstrate(case, rng))
+    return _render(case, choose(case, rng))
 
 
-def _demonstrate(case: Case, rng: random.Random) -> Slots:
+def choose(case: Case, rng: random.Random) -> Slots:
+    """The five choices of one answer of the demonstrator."""
     table = _demonstrator(case)
     return Slots(**{slot: rng.choices(list(p), weights=list(p.values()))[0] for slot, p in table.items()})
 
@@ -366,8 +347,8 @@ def _known_sentences() -> dict[str, tuple[str, tuple[str, ...]]]:
     for tone, sentence in OPENERS.items():
         for name in NAMES:
             known[_bare(sentence.format(name=name))] = ("opener", (tone, name))
-    for action, animal, manner in itertools.product(ACTIONS, (*ANIMALS, "it"), MANNERS):
-        known[_bare(_advice(action, animal, manner))] = ("advice", (action, animal, manner))
+    for action, animal, manner in itertools.product(ACTIONS, (*ANIMALS, *WILD, "it"), MANNERS):
+        known[_bare(advice(action, animal, manner))] = ("advice", (action, animal, manner))
     for tone, sentence in CLOSINGS.items():
         known[_bare(sentence)] = ("closing", (tone,))
     return known
@@ -495,201 +476,3 @@ def ranking_row(prompt: str, responses: Sequence[str], rng: random.Random) -> di
     """A row of Kind.RANKING: these responses (of any policy), ranked by the labeller."""
     rewards = true_reward([prompt] * len(responses), responses)
     return {"prompt": prompt, "responses": list(responses), "ranks": rank(rewards, rng)}
-
-
-# --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
-
-
-def score_distribution(prompt: Question) -> dict[float, float]:
-    """Each true reward that the demonstrator's answers to `prompt` have -> its probability; summed over all answers."""
-    return dict(_score_distribution(read_prompt(prompt).trouble))
-
-
-@lru_cache(maxsize=len(TROUBLES))
-def _score_distribution(trouble: str) -> dict[float, float]:
-    # Names, animals and phrasings change the words of an answer, never its worth: the trouble decides.
-    case = Case(name=NAMES[0], animal=ANIMALS[0], trouble=trouble, phrasing=0)
-    table = _demonstrator(case)
-    total: dict[float, float] = {}
-    for slots in all_slots(case):
-        reward = round(_reward(case, _render(case, slots)), 9)
-        probability = math.prod(p[getattr(slots, slot)] for slot, p in table.items())
-        total[reward] = total.get(reward, 0.0) + probability
-    return total
-
-
-def ceilings(prompts: Sequence[str], kl_coefs: Sequence[float] = (0.3, 0.4, 0.5)) -> dict[str, Any]:
-    """What is known of the demonstrator's answers to these prompts, exactly, each the mean over the prompts.
-
-    entropy_per_answer (nats: the floor of SFT), score_mean, score_std (within a prompt), score_best, bayes_accuracy
-    (of two independent answers to one prompt: the ceiling of the reward model), and, with the demonstrator as the
-    reference, `optimum` by KL coefficient (the ceiling of PPO). UserError without prompts.
-    """
-    if not prompts:
-        raise UserError("the tiny world's ceilings need at least one prompt")
-    counts: dict[str, int] = {}
-    for prompt in prompts:
-        trouble = read_prompt(prompt).trouble
-        counts[trouble] = counts.get(trouble, 0) + 1
-    facts = {trouble: _facts(trouble) for trouble in counts}
-    average = {
-        name: math.fsum(facts[trouble][name] * n for trouble, n in counts.items()) / len(prompts)
-        for name in facts[next(iter(facts))]
-    }
-    optima = {}
-    for kl_coef in kl_coefs:
-        by_trouble = {trouble: _demonstrator_optimum(trouble, kl_coef) for trouble in counts}
-        mean = mean_optimum([by_trouble[trouble] for trouble, n in counts.items() for _ in range(n)])
-        optima[str(kl_coef)] = asdict(mean) | {"gain": mean.gain}
-    return average | {"optimum": optima}
-
-
-def _facts(trouble: str) -> dict[str, float]:
-    distribution = _score_distribution(trouble)
-    prompt = Case(name=NAMES[0], animal=ANIMALS[0], trouble=trouble, phrasing=0).prompt
-    mean = math.fsum(p * r for r, p in distribution.items())
-    pairs = itertools.product(distribution.items(), repeat=2)
-    return {
-        "entropy_per_answer": demo_entropy(prompt),
-        "score_mean": mean,
-        "score_std": math.sqrt(math.fsum(p * (r - mean) ** 2 for r, p in distribution.items())),
-        "score_best": max(distribution),
-        "bayes_accuracy": math.fsum(p * q * pair_probability(max(r, s), min(r, s)) for (r, p), (s, q) in pairs),
-    }
-
-
-def _demonstrator_optimum(trouble: str, kl_coef: float) -> Optimum:
-    distribution = _score_distribution(trouble)
-    return kl_regularised_optimum([math.log(p) for p in distribution.values()], list(distribution), kl_coef)
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-FILES = {
-    "demonstrations": "demonstrations.jsonl",
-    "texts": "texts.jsonl",
-    "preference_prompts": "preference_prompts.jsonl",
-    "ppo_prompts": "ppo_prompts.jsonl",
-    "held_out_prompts": "held_out_prompts.jsonl",
-    "held_out_demonstrations": "held_out_demonstrations.jsonl",
-}
-"""What `write_world` writes, beside world.json."""
-
-
-def write_world(
-    folder: str | Path,
-    *,
-    seed: int,
-    demonstrations: int = 6000,
-    preference_prompts: int = 2500,
-    ppo_prompts: int = 1000,
-    held_out: int = 300,
-    texts: int = 3000,
-) -> dict[str, Any]:
-    """Write the world's FILES and world.json into `folder` (made if need be), and return what world.json says.
-
-    demonstrations: rows `{"prompt", "completion"}` on training prompts (all of them once before any comes again).
-    preference_prompts, ppo_prompts: rows `{"prompt"}`, training prompts, disjoint from each other. held_out: rows
-    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference. texts: rows `{"text"}`.
-    world.json: seed, sizes, files, and the `ceilings` on the held-out prompts; `demonstrator_nll` is the
-    demonstrator's own negative log-likelihood per answer of the held-out demonstrations: the floor on that very file.
-    The same arguments write the same bytes. UserError if the world has fewer prompts than asked for.
-    """
-    sizes = {
-        "demonstrations": demonstrations,
-        "texts": texts,
-        "preference_prompts": preference_prompts,
-        "ppo_prompts": ppo_prompts,
-        "held_out": held_out,
-    }
-    prompts = _split_prompts(sizes, seed)
-    train = prompts["train"]
-    answered = [train[i % len(train)] for i in range(demonstrations)]
-    rows = {
-        "demonstrations": _demonstration_rows(answered, _stream(seed, "demonstrations")),
-        "texts": _story_rows(texts, _stream(seed, "texts")),
-        "held_out_demonstrations": _demonstration_rows(prompts["held_out_prompts"], _stream(seed, "held out")),
-        **{
-            name: [{"prompt": p} for p in prompts[name]]
-            for name in ("preference_prompts", "ppo_prompts", "held_out_prompts")
-        },
-    }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, file in FILES.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows[name])
-        (folder / file).write_text("".join(lines), encoding="utf-8", newline="\n")
-    world = _world_facts(sizes, seed, rows)
-    text = json.dumps(world, indent=2, ensure_ascii=False) + "\n"
-    (folder / "world.json").write_text(text, encoding="utf-8", newline="\n")
-    return world
-
-
-def _stream(seed: int, name: str) -> random.Random:
-    """One generator a file, so that the size of one file doesn't change the rows of another."""
-    return random.Random(f"{seed}/{name}")
-
-
-def _split_prompts(sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
-    for name, size in sizes.items():
-        if size < 0:
-            raise UserError(f"the tiny world's {name} is {size}; give 0 or more")
-    if sizes["held_out"] < 1:
-        raise UserError("the tiny world's held_out is 0; its ceilings need at least 1 held-out prompt")
-    prompts = list(all_prompts())
-    wanted = sizes["held_out"] + sizes["preference_prompts"] + sizes["ppo_prompts"]
-    if wanted > len(prompts) or sizes["held_out"] == len(prompts):
-        raise UserError(
-            f"the tiny world has {len(prompts)} prompts; held_out + preference_prompts + ppo_prompts = {wanted} must "
-            "be no more, and held_out must leave some for training"
-        )
-    _stream(seed, "prompts").shuffle(prompts)
-    held_out, train = prompts[: sizes["held_out"]], prompts[sizes["held_out"] :]
-    preference = train[: sizes["preference_prompts"]]
-    ppo = train[len(preference) : len(preference) + sizes["ppo_prompts"]]
-    _stream(seed, "demonstrated prompts").shuffle(train)
-    return {"train": train, "held_out_prompts": held_out, "preference_prompts": preference, "ppo_prompts": ppo}
-
-
-def _demonstration_rows(prompts: Sequence[str], rng: random.Random) -> list[dict[str, str]]:
-    return [{"prompt": prompt, "completion": demonstrate(prompt, rng)} for prompt in prompts]
-
-
-def _story_rows(count: int, rng: random.Random) -> list[dict[str, str]]:
-    return [{"text": _story(rng)} for _ in range(count)]
-
-
-def _story(rng: random.Random) -> str:
-    """A little story in which a friend gives the demonstrator's advice; it never contains a prompt or an answer."""
-    name, friend = rng.sample(NAMES, 2)
-    case = Case(name=name, animal=rng.choice(ANIMALS), trouble=rng.choice(TROUBLES), phrasing=0)
-    said = _demonstrate(case, rng)
-    story = " ".join(rng.choice(part) for part in (STORY_STARTS, STORY_MIDDLES, STORY_ENDS))
-    advice = _advice(said.action, said.animal, said.manner)
-    return story.format(name=name, friend=friend, animal=case.animal, trouble=case.trouble, advice=advice)
-
-
-def _world_facts(sizes: Mapping[str, int], seed: int, rows: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
-    held_out = rows["held_out_demonstrations"]
-    nll = [-demo_logprob(row["prompt"], row["completion"]) for row in held_out]
-    return {
-        "seed": seed,
-        "sizes": dict(sizes),
-        "files": dict(FILES),
-        "reward": "plaudit.data.tinyworld:true_reward",
-        "prompts": len(all_prompts()),
-        "answers_per_prompt": len(answers(held_out[0]["prompt"])),
-        "words": len(vocabulary()),
-        "demonstrator_nll": math.fsum(nll) / len(nll),
-        **ceilings([row["prompt"] for row in held_out]),
-    }
-
-
-@lru_cache(maxsize=1)
-def vocabulary() -> tuple[str, ...]:
-    """Every word of the prompts, the answers and the stories, small and capital initials told apart, sorted."""
-    sources = [*PHRASINGS, *OPENERS.values(), *CLOSINGS.values(), *STORY_STARTS, *STORY_MIDDLES, *STORY_ENDS]
-    sources += [_advice(action, "it", manner) for action in ACTIONS for manner in MANNERS]
-    sources += [*NAMES, *ANIMALS, *TROUBLES, "the"]
-    text = re.sub(r"\{\w+\}", " ", " ".join(sources))
-    return tuple(sorted(set(re.findall(r"\w+", text))))

@@ -16,7 +16,7 @@ class DeviceConfig:
     """The machine, as the user sees it."""
 
     device: str = "auto"
-    """`auto` (cuda, else mps, else cpu) or a torch device."""
+    """`auto` (cuda, else cpu) or a torch device. It must know float64, which sampling needs; mps doesn't."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix work under autocast, parameters and losses in fp32."""
     threads: int = 0
@@ -45,11 +45,11 @@ def machine(config: DeviceConfig) -> Machine:
     """Resolve `auto` and check that the device is there. Raises UserError."""
     name = config.device
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise UserError(f"device: {config.device!r} can't be used here ({error}); try `device: auto`") from error
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -57,8 +57,8 @@ def machine(config: DeviceConfig) -> Machine:
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process has held: device memory where there is a GPU, else resident memory."""
-    if torch.cuda.is_available():
+    """The most that this process has held: device memory where a GPU was used, else resident memory."""
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -10,12 +10,12 @@ from plaudit.records.text import FinishReason
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingConfig:
     """How the policy writes. There is no top-k, top-p or repetition penalty: PPO's log-probs must be those of
-    the distribution that was sampled (DETAILS 14)."""
+    the distribution that was sampled."""
 
     max_new_tokens: int = 64
     """Tokens; a response that reaches it without an end token finishes with LENGTH."""
     temperature: float = 1.0
-    """Of sampling and of every log-prob in PPO (DETAILS 13)."""
+    """Of sampling and of every log-prob in PPO, or the first ratio would not be 1."""
     stop: tuple[str, ...] = ()
     """Strings that end a response where they appear; scorers read the text before them."""
     batch_size: int = 256

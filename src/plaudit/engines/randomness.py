@@ -1,4 +1,4 @@
-"""Uniform numbers that depend on what is sampled, never on when or where (DESIGN §1).
+"""Uniform numbers that depend on what is sampled, never on when or where (docs/resume.md).
 
 A token's uniform is a function of (seed, prompt id, sample index, position): the same whatever the slot, the batch,
 the rank, or a resume in between. Nothing here or anywhere uses torch's global generator.

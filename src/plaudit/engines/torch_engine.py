@@ -1,4 +1,4 @@
-"""The in-process engine: decodes with the live parameters, so there are no weights to send (DESIGN §8)."""
+"""The in-process engine: decodes with the live parameters, so there are no weights to send."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from transformers import DynamicCache
 
 from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
 from plaudit.engines.randomness import bases, uniforms
-from plaudit.models.attention import PACKED  # noqa: F401  (registers the packed attention)
-from plaudit.models.trunk import Trunk, attention_implementation, final_logits
+from plaudit.models.trunk import Trunk, evaluating, final_logits
 from plaudit.records.text import FinishReason
-from plaudit.tokens.batches import pad_left
+from plaudit.runs.errors import UserError
+from plaudit.tokens.batches import pack, pad_left
 
 COMPACT_BELOW = 0.75
 """When fewer than this share of the rows still write, the finished ones leave the batch."""
@@ -50,8 +50,10 @@ class TorchEngine:
 
     def __init__(self, trunk: Trunk, end_ids: Sequence[int], check_stop: Callable[[], None] = lambda: None):
         self.trunk = trunk
-        self.end_ids = torch.tensor(list(end_ids), dtype=torch.long, device=trunk.device)
         self.check_stop = check_stop
+        self.end_ids = torch.empty(0, dtype=torch.long, device=trunk.device)
+        self._check_cache()
+        self.end_ids = torch.tensor(list(end_ids), dtype=torch.long, device=trunk.device)
 
     @torch.no_grad()
     def generate(
@@ -74,10 +76,28 @@ class TorchEngine:
         base = bases(keys, seed)
         for begin in range(0, len(order), sampling.batch_size):
             part = order[begin : begin + sampling.batch_size]
-            written = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
+            with evaluating(self.trunk.hf):
+                written = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
             for i, ids, logprobs, finish in zip(part, written.ids, written.logprobs, written.finish, strict=True):
                 results[i] = Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=finish)
         return results
+
+    @torch.no_grad()
+    def _check_cache(self) -> None:
+        """Does the model go on from its cache as it would from the whole text? State-space models keep another one.
+
+        Raises: UserError.
+        """
+        top = self.trunk.config.get_text_config().vocab_size
+        prompts = [[1 % top, 2 % top, 3 % top], [4 % top]]
+        keys = [SampleKey(prompt_id="", sample_index=index) for index in range(2)]
+        written = self.generate(prompts, keys, SamplingConfig(max_new_tokens=3), seed=0, greedy=True)
+        whole = self.trunk(pack(prompts, [w.ids for w in written]).to(self.trunk.device), {"logprobs"})["logprobs"]
+        if not torch.allclose(whole.cpu(), torch.tensor([w.logprobs for w in written]), rtol=0, atol=1e-3):
+            raise UserError(
+                f"model.path: {type(self.trunk.inner).__name__} doesn't go on from a key-value cache, so plaudit can't "
+                "sample from it; use a transformer"
+            )
 
     def _decode(
         self,
@@ -121,14 +141,13 @@ class TorchEngine:
     def _logits(self, ids: Tensor, mask: Tensor, position_ids: Tensor, cache: DynamicCache) -> Tensor:
         """Next-token logits [N V] in fp32."""
         inner = self.trunk.inner
-        with attention_implementation(inner, "sdpa"):
-            hidden = inner.base_model(
-                input_ids=ids,
-                attention_mask=mask.long(),
-                position_ids=position_ids,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
+        hidden = inner.base_model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
         return final_logits(self.trunk.config, inner.get_output_embeddings()(hidden)).float()
 
     def _record(

@@ -1,4 +1,4 @@
-"""Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, and J against its ceiling."""
+"""Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -87,16 +87,16 @@ class _Policy:
 
 
 def compare(config: CompareConfig, run: Run) -> None:
-    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and the table."""
-    rows = _prepare(config)
+    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and a table."""
+    rows, languages = _prepare(config, run)
     place = machine(config.device)
     judge = build_scorer(config.judge, place)
-    base_trunk, base_language = _load(config, config.baseline, place)
+    baseline = _load(config, config.baseline, languages, place)
     policies: dict[str, _Policy] = {}
-    for name in config.policies:
+    for name, language in languages.items():
         run.check_stop()
-        trunk, language = (base_trunk, base_language) if name == config.baseline else _load(config, name, place)
-        policies[name] = _answer(trunk, language, base_trunk, rows, judge, config, run, place)
+        trunk = baseline if name == config.baseline else _load(config, name, languages, place)
+        policies[name] = _answer(trunk, language, baseline, rows, judge, config, run, place)
         say(f"{name}: {_facts(policies[name])}")
     scores = {name: p.scores for name, p in policies.items()}
     rates = win_rates_against(scores, config.baseline, prompts=[row.prompt.id for row in rows])
@@ -107,22 +107,35 @@ def compare(config: CompareConfig, run: Run) -> None:
     run.finish({"stages": table, "policies": {name: _facts(p) for name, p in policies.items()}})
 
 
-def _prepare(config: CompareConfig) -> list[PromptRow]:
-    rows = [row for d in config.prompts for row in load(d, Kind.PROMPT).rows]
+def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language]]:
+    """Everything that can be wrong with the input is found here, before a model loads."""
+    loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
+    run.check_data({path: one.fingerprint for path, one in loaded})
+    rows = [row for _, one in loaded for row in one.rows]
     for name, path in config.policies.items():
         check_model_path(path, option=f"policies.{name}")
-    check_rewards(config.judge, rows)
+    check_rewards(config.judge, rows, option="judge")
     if config.objective is not None:
-        check_rewards(config.objective.rewards, rows)
+        check_rewards(config.objective.rewards, rows, option="objective.rewards")
         if config.objective.answers:
             load_function(config.objective.answers)
-    return rows
+    languages = {name: load_language(_model(config, name)) for name in config.policies}
+    vocabulary = languages[config.baseline].tokenizer.get_vocab()
+    for name, language in languages.items():
+        if language.tokenizer.get_vocab() != vocabulary:
+            raise UserError(
+                f"policies.{name}: its tokens are not those of {config.baseline!r}, so their KL is undefined"
+            )
+        check_prompts(rows, language, config.sampling.max_new_tokens)
+    return rows, languages
 
 
-def _load(config: CompareConfig, name: str, place: Machine) -> tuple[Trunk, Language]:
-    model = ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
-    language = load_language(model)
-    return Trunk(load_causal(model, language, seed=0).hf).to(place.device), language
+def _model(config: CompareConfig, name: str) -> ModelConfig:
+    return ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
+
+
+def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], place: Machine) -> Trunk:
+    return Trunk(load_causal(_model(config, name), languages[name], seed=0).hf).to(place.device)
 
 
 def _answer(
@@ -135,7 +148,6 @@ def _answer(
     run: Run,
     place: Machine,
 ) -> _Policy:
-    check_prompts(rows, language, config.sampling.max_new_tokens)
     engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
     with place.autocast():
         rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
@@ -207,10 +219,11 @@ def _objective(
             base.trunk,
             base.language,
             scorer,
-            [row.prompt for row in chosen],
+            chosen,
             load_function(objective.answers),
             kl_coef=objective.kl_coef,
             temperature=config.sampling.temperature,
+            max_new_tokens=config.sampling.max_new_tokens,
             place=place,
         )
         say(f"J* ≥ {best.lower_bound:.3f} by enumeration; the listed answers hold {best.optimum.mass:.1%} of π_ref")
@@ -243,14 +256,14 @@ def _sampled_objective(
 def _objective_row(
     name: str, values: Sequence[float], baseline: Sequence[float], best: ListedOptimum | None, config: CompareConfig
 ) -> dict[str, Any]:
-    """The value is J, or with a known J* the share of the way from J_ref to J*."""
+    """The value is J, or where a J* above J_ref is known the share of the way from J_ref to J*."""
     mean, reference = sum(values) / len(values), sum(baseline) / len(baseline)
     std = (sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)) ** 0.5
     low, high = mean_interval(mean, std, len(values))
-    if best is None:
+    gain = best.lower_bound - reference if best is not None else 0.0
+    if best is None or gain <= 0:
         row = {"name": name, "metric": f"objective J = E[score] − {config.objective.kl_coef:g}·KL"}
         return row | {"value": mean, "low": low, "high": high, "floor": reference, "ceiling": None, "unit": "score"}
-    gain = best.lower_bound - reference
 
     def progress(objective: float) -> float:
         return (objective - reference) / gain

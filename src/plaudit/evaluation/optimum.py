@@ -1,4 +1,4 @@
-"""The best that PPO can do, where a prompt's answers can be listed (DESIGN §7)."""
+"""The best that PPO can do, where a prompt's answers can be listed (docs/evaluation.md)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from plaudit.engines.device import Machine
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Group, Prompt
+from plaudit.records.text import Group, PromptRow
+from plaudit.runs.errors import UserError
 from plaudit.scoring.protocol import Scorer
 from plaudit.tokens.batches import by_token_budget, pack
 
@@ -29,24 +30,32 @@ def listed_optimum(
     reference: Trunk,
     language: Language,
     scorer: Scorer,
-    prompts: Sequence[Prompt],
+    rows: Sequence[PromptRow],
     list_answers: Callable[[str], list[str]],
     *,
     kl_coef: float,
     temperature: float,
+    max_new_tokens: int,
     place: Machine,
     budget: int = 16384,
 ) -> ListedOptimum:
     """Enumerate: log π_ref(y | x) and r(x, y) of every listed answer, J* = β log Σ_y π_ref e^{r/β} per prompt.
 
     An answer's probability is that of its canonical tokens and the end token; other spellings of the same text are
-    not counted, which only lowers the bound.
+    not counted, nor are answers of more than `max_new_tokens`, which a policy can't finish. That only lowers the bound.
+    Raises: UserError where none of a prompt's listed answers is left, or the judge abstains.
     """
     optima, bounds = [], []
-    for prompt in prompts:
-        answers = list_answers(prompt.text)
-        prompt_ids = language.renderer.prompt_ids(prompt)
-        responses = [language.renderer.response_ids(a, end=True) for a in answers]
+    renderer = language.renderer
+    for row in rows:
+        prompt_ids = renderer.prompt_ids(row.prompt, where=row.where)
+        listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
+        answers = [answer for answer, ids in listed if len(ids) <= max_new_tokens]
+        responses = [ids for _, ids in listed if len(ids) <= max_new_tokens]
+        if not answers:
+            raise UserError(
+                f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
+            )
         logprobs = [0.0] * len(answers)
         for cut in by_token_budget((len(prompt_ids) + len(r) for r in responses), budget):
             batch = pack([prompt_ids] * len(cut), [responses[i] for i in cut]).to(place.device)
@@ -54,8 +63,16 @@ def listed_optimum(
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
             for i, value in zip(cut, out.double().sum(1).tolist(), strict=True):
                 logprobs[i] = value
-        scores = scorer.score([Group(prompt=prompt, responses=tuple(answers))]).scores.tolist()
-        optimum = kl_regularised_optimum(logprobs, scores, kl_coef)
+        group = Group(
+            prompt=row.prompt,
+            responses=tuple(answers),
+            response_ids=tuple(map(tuple, responses)),
+            columns=row.columns,
+        )
+        said = scorer.score([group])
+        if not bool(said.valid.all()):
+            raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")
+        optimum = kl_regularised_optimum(logprobs, said.scores.tolist(), kl_coef)
         optima.append(optimum)
         bounds.append(optimum.objective + kl_coef * torch.tensor(optimum.mass, dtype=torch.float64).log().item())
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))

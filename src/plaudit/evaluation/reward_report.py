@@ -1,6 +1,6 @@
 """How good a reward model is on held-out rankings, as metrics and as rows of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +82,23 @@ class RewardReport:
             },
             row | {"metric": "held-out accuracy on the drawn labels", "value": self.measured.accuracy, "ceiling": None},
         ]
+
+
+def floor_rows(name: str, floors: Mapping[str, Accuracy]) -> list[dict]:
+    """Rows of the report's table for `floors.floor_accuracies`: what the reward model `name` must beat."""
+    return [
+        {
+            "name": name,
+            "metric": f"floor: {floor.replace('_', ' ')}",
+            "value": found.accuracy,
+            "low": found.low,
+            "high": found.high,
+            "floor": 0.5,
+            "ceiling": None,
+            "unit": "share of pairs",
+        }
+        for floor, found in floors.items()
+    ]
 
 
 def reward_report(scorer: Scorer, rows: Sequence[Ranking], *, truth: TruthConfig | None = None) -> RewardReport:

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 PACKED = "plaudit_packed"
 WASTE = 1.25
 """A bucket's square may hold at most this many times its real tokens before a new bucket starts."""
+BEYOND = frozenset({"softcap", "sliding_window", "s_aux", "position_bias"})
+"""What some models add to attention. On two short rows of small weights its lack might go unnoticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
     """Which packed tokens attend to each other: to the earlier ones of their own row."""
 
-    buckets: tuple[Int[Tensor, "n L"], ...]
+    buckets: tuple[Int[Tensor, "_ _"], ...]
     """Packed positions, a row a line; beyond a row's end its last position is repeated (never attended to)."""
     restore: Int[Tensor, " T"]
     """For each packed token, where its output stands among the buckets' outputs laid end to end."""
@@ -59,7 +61,7 @@ def segments(lengths: Sequence[int], device: torch.device | str = "cpu") -> Segm
 
 
 def packed_attention(
-    module: torch.nn.Module,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -67,9 +69,14 @@ def packed_attention(
     *,
     segments: Segments,
     scaling: float | None = None,
-    **_: object,
+    **options: object,
 ) -> tuple[Tensor, None]:
-    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows."""
+    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows.
+
+    Raises: NotImplementedError where the model asks for more than that, which `Trunk` takes as "not packed".
+    """
+    if asked := sorted(name for name in BEYOND & options.keys() if options[name] is not None):
+        raise NotImplementedError(f"packed attention has no {', '.join(asked)}")
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     heads, head_dim = query.shape[1:]
     kv_heads = key.shape[1]
@@ -83,6 +90,20 @@ def packed_attention(
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     line = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return line.index_select(0, segments.restore).view(1, -1, heads, head_dim), None
+
+
+class attention_implementation:
+    """Inside the block the model attends by the named implementation."""
+
+    def __init__(self, hf: nn.Module, name: str):
+        self.config, self.name = hf.config.get_text_config(), name
+
+    def __enter__(self) -> None:
+        self.before = self.config._attn_implementation
+        self.config._attn_implementation = self.name
+
+    def __exit__(self, *_: object) -> None:
+        self.config._attn_implementation = self.before
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -1,4 +1,4 @@
-"""Tensors to and from files: safetensors and JSON only, never pickle (FAULTS 35)."""
+"""Tensors to and from files: safetensors and JSON only, never pickle, which runs code on load."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from plaudit.models import adapters
 from plaudit.models.load import Loaded
+from plaudit.runs.errors import UserError
 from plaudit.runs.files import atomic_write
 
 PLAUDIT_JSON = "plaudit.json"
@@ -35,22 +37,24 @@ def save_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.
 
 
 def load_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The inverse, bit for bit. Raises ValueError where the parameters are not the saved ones."""
+    """The inverse, bit for bit. Raises ValueError, before anything is changed, where the parameters are not the saved
+    ones."""
     parameters = trainable(module)
     weights = load_file(folder / "weights.safetensors")
     if weights.keys() != parameters.keys():
         different = sorted(weights.keys() ^ parameters.keys())
         raise ValueError(f"{folder}: the checkpoint's parameters are not the model's: {different[:5]} …")
+    for name, parameter in parameters.items():
+        if parameter.shape != weights[name].shape:
+            raise ValueError(
+                f"{folder}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(parameter.shape)}"
+            )
     moments: dict[str, dict[str, Tensor]] = {}
     for key, value in load_file(folder / "optimizer.safetensors").items():
         name, entry = key.rsplit("::", 1)
         moments.setdefault(name, {})[entry] = value
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                raise ValueError(
-                    f"{folder}: {name} has shape {tuple(weights[name].shape)}, the model {tuple(parameter.shape)}"
-                )
             parameter.copy_(weights[name])
             if name in moments:
                 # A fused optimiser counts its steps where the weights live, the others on the CPU.
@@ -70,6 +74,7 @@ def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
     language = loaded.language
     if (generation := getattr(hf, "generation_config", None)) is not None and language.end_ids:
         generation.eos_token_id = list(language.end_ids)
+        _make_valid(generation)
     hf.save_pretrained(folder)
     if language.renderer.has_template:
         language.tokenizer.chat_template = language.renderer.template
@@ -77,11 +82,22 @@ def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
     write_facts(folder, {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids), **facts})
 
 
+def _make_valid(generation: GenerationConfig) -> None:
+    """Some models have sampling options without `do_sample`: transformers loads that, and refuses to save it."""
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        generation.do_sample = True
+
+
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     atomic_write(folder / PLAUDIT_JSON, json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
-    """What `plaudit.json` says, or nothing for a model that plaudit did not write."""
+    """What `plaudit.json` says, or nothing for a model that plaudit did not write. UserError for a damaged file."""
     path = Path(folder) / PLAUDIT_JSON
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error

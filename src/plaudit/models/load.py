@@ -1,6 +1,7 @@
 """Models from a folder, a hub name, or `tiny` (trained from scratch, with its tokenizer)."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     GenerationConfig,
@@ -21,9 +23,10 @@ from transformers.utils import logging as transformers_logging
 
 from plaudit.models import adapters
 from plaudit.models.adapters import Full, LastLayers, LoRA
+from plaudit.models.attention import attention_implementation
 from plaudit.runs.errors import UserError
 from plaudit.tokens.template import Renderer
-from plaudit.tokens.tokenizer import end_ids, load_tokenizer, train_tokenizer
+from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, train_tokenizer
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -61,6 +64,8 @@ class ModelConfig:
     """`full`, `last_layers` or `lora`."""
     template: Literal["auto", "raw"] = "auto"
     """auto: a bare string becomes one user turn where the tokenizer has a chat template; raw: always plain text."""
+    chat_template: str = ""
+    """Jinja text, or a file with it, instead of the tokenizer's own; conversations need one. Saved with the model."""
     end_tokens: tuple[str, ...] = ()
     """Tokens that end a response, beside the model's own EOS ids."""
     activation_checkpointing: bool = False
@@ -107,10 +112,22 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
                 f"model.path: the tokenizer of {config.path!r} has {len(tokenizer)} tokens but the model only "
                 f"{text_config.vocab_size} embeddings"
             )
-    renderer = Renderer(tokenizer, config.template, end_id=_first_end(tokenizer, config.end_tokens))
+    end_id = _first_end(tokenizer, config.end_tokens)
+    renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
     ends = dict.fromkeys((*renderer.end_ids, *end_ids(tokenizer, generation, config.end_tokens)))
     return Language(tokenizer=tokenizer, renderer=renderer, end_ids=tuple(ends), context=context)
+
+
+def _chat_template(config: ModelConfig) -> str | None:
+    """The user's own template, None for the tokenizer's."""
+    given = config.chat_template
+    if not given or "{" in given:
+        return given or None
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"model.chat_template: {given!r} is neither Jinja text nor a file: {error}") from error
 
 
 def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) -> int | None:
@@ -119,11 +136,27 @@ def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) 
 
 
 def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
-    """A causal language model on the CPU in fp32, its trainable part chosen; `seed` initialises what is new."""
+    """A causal language model on the CPU in fp32, its trainable part chosen; `seed` initialises what is new.
+
+    Raises: UserError where the folder holds something else, or not all of its weights.
+    """
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)
+    elif _is_classifier(config):
+        raise UserError(
+            f"model.path: {config.path!r} holds a reward model (a classifier), but a language model is needed"
+        )
     else:
         hf = _pretrained(AutoModelForCausalLM, config, seed)
+    return _finish(hf, language, config, seed)
+
+
+def load_backbone(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
+    """The blocks alone, without output matrix or score: of a language model's folder or a reward model's."""
+    if config.path == "tiny":
+        hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed).model
+    else:
+        hf = _pretrained(AutoModel, config, seed)
     return _finish(hf, language, config, seed)
 
 
@@ -135,17 +168,24 @@ def load_classifier(config: ModelConfig, language: Language, *, seed: int, num_l
         fresh = True
     else:
         fresh = not _is_classifier(config)
-        hf = _pretrained(AutoModelForSequenceClassification, config, seed, num_labels=num_labels)
-    head = hf.score if hasattr(hf, "score") else hf.classifier
-    if fresh and isinstance(head, nn.Linear):
+        auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
+        hf = _pretrained(auto, config, seed, new=new, num_labels=num_labels)
+    if not isinstance(head := getattr(hf, "score", None), nn.Linear):
+        raise UserError(
+            f"model.path: {type(hf).__name__} has no linear head `score`; give a decoder such as Llama or Qwen"
+        )
+    if fresh:
         drawn = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
         head.weight.data.copy_(drawn / (head.in_features + 1) ** 0.5)
+    # transformers reads the score at the last token that is not padding, so an end token must not count as padding.
+    pad = language.tokenizer.pad_token_id
+    hf.config.pad_token_id = None if pad in language.end_ids else pad
     return _finish(hf, language, config, seed)
 
 
 def check_model_path(path: str, option: str = "model.path") -> None:
     """Say early, before anything is loaded, that a local folder is missing or holds no model."""
-    if path == "tiny" or _looks_like_hub_name(path):
+    if path == "tiny" or not looks_local(path):
         return
     folder = Path(path)
     if not folder.is_dir():
@@ -154,15 +194,10 @@ def check_model_path(path: str, option: str = "model.path") -> None:
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format")
 
 
-def _looks_like_hub_name(path: str) -> bool:
-    parts = path.split("/")
-    return len(parts) <= 2 and not Path(path).exists() and not path.startswith((".", "/", "~")) and "\\" not in path
-
-
 def _config(config: ModelConfig):
     try:
         return AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as in `_pretrained`
         raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
 
 
@@ -198,40 +233,54 @@ def _from_scratch(cls: type, shape: TinyShape, language: Language, seed: int, **
         return cls(config)
 
 
-class seeded:
-    """Libraries that draw initial weights from the global generator do so from this seed, and leave no trace."""
-
-    def __init__(self, seed: int):
-        self.fork, self.seed = torch.random.fork_rng(), seed
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: object) -> None:
-        self.fork.__exit__(*error)
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Libraries that draw initial weights from the global (CPU) generator do so from this seed, and leave no trace."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
-def _pretrained(auto: type, config: ModelConfig, seed: int, **more) -> nn.Module:
+def _pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more) -> nn.Module:
+    """All weights from the files, but those whose name begins by one of `new`: transformers would draw others at
+    random and say so in a log that nobody reads."""
     try:
         with seeded(seed):
-            return auto.from_pretrained(
+            hf, found = auto.from_pretrained(
                 config.path,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 trust_remote_code=config.trust_remote_code,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 **more,
             )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
         raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
+    faults = [f"{name} is missing" for name in sorted(found["missing_keys"]) if not name.startswith(new)]
+    faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in sorted(found["mismatched_keys"])]
+    if faults:
+        raise UserError(
+            f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "
+            f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}"
+        )
+    return hf
 
 
 def _finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
-    if hf.config.pad_token_id is None:
-        pad = language.tokenizer.pad_token_id
-        hf.config.pad_token_id = pad if pad is not None else (language.end_ids or (0,))[0]
     hf = adapters.apply(hf, config.train, seed=seed)
     if config.activation_checkpointing:
-        (hf.get_base_model() if hasattr(hf, "get_base_model") else hf).gradient_checkpointing_enable()
-        hf.train()
+        checkpoint_activations(hf.get_base_model() if hasattr(hf, "get_base_model") else hf)
     return Loaded(hf=hf, language=language)
+
+
+def checkpoint_activations(hf: nn.Module) -> None:
+    """Recompute the blocks' activations in the backward pass, by the attention that the forward pass had."""
+
+    def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+        now = hf.config.get_text_config()._attn_implementation
+        return contextlib.nullcontext(), attention_implementation(hf, now)
+
+    # transformers renamed the method within 5.x, and warns at the old name.
+    enable = getattr(hf, "activation_checkpointing_enable", hf.gradient_checkpointing_enable)
+    enable({"use_reentrant": False, "context_fn": contexts})
+    hf.train()

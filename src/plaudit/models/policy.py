@@ -1,15 +1,17 @@
 """The policy and its critic (N1.3, N4.8)."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plaudit.models.load import Loaded, ModelConfig, load_causal
+from plaudit.models.load import Loaded, ModelConfig, load_backbone
 from plaudit.models.trunk import Trunk
+from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch
+from plaudit.tokens.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +23,11 @@ class SharedCritic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparateCritic:
-    """A model of its own: nothing of the value loss reaches the policy."""
+    """A model of its own, trained as `model.train` says: nothing of the value loss reaches the policy."""
 
     kind: Literal["separate"] = "separate"
     init: str = "policy"
-    """`policy`: a copy of the policy's trunk; else a folder, such as the reward model's."""
+    """`policy`: a copy of the policy's trunk; else a folder with the same tokenizer, such as the reward model's."""
 
 
 Critic = SharedCritic | SeparateCritic
@@ -51,19 +53,22 @@ class ActorCritic(nn.Module):
 
 def value_head(trunk_config) -> nn.Linear:
     """One linear layer, zero at first: V ≡ 0 before training (Ziegler et al. 2019)."""
-    head = nn.Linear(trunk_config.get_text_config().hidden_size, 1)
+    head = nn.utils.skip_init(nn.Linear, trunk_config.get_text_config().hidden_size, 1)  # draws nothing
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
 
 
 def actor_critic(loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int) -> ActorCritic:
-    """Give the loaded policy its critic."""
+    """Give the loaded policy its critic; `model` is the policy's own config.
+
+    Raises: UserError for a critic that reads other tokens than the policy writes.
+    """
     if critic.kind == "shared":
         return ActorCritic(Trunk(loaded.hf, value_head=value_head(loaded.hf.config)), None)
-    path = model.path if critic.init == "policy" else critic.init
-    own = load_causal(ModelConfig(path=path, trust_remote_code=model.trust_remote_code), loaded.language, seed=seed)
-    # A critic reads hidden states only: the language-model head gets no gradient, so it must not be in the optimiser.
-    if (head := own.hf.get_output_embeddings()) is not None and head.weight is not own.hf.get_input_embeddings().weight:
-        head.requires_grad_(False)
+    if critic.init != "policy":
+        if load_tokenizer(critic.init).get_vocab() != loaded.language.tokenizer.get_vocab():
+            raise UserError(f"critic.init: {critic.init!r} has another tokenizer than the policy")
+        model = replace(model, path=critic.init)
+    own = load_backbone(model, loaded.language, seed=seed)
     return ActorCritic(Trunk(loaded.hf), Trunk(own.hf, value_head=value_head(own.hf.config)))

@@ -1,4 +1,4 @@
-"""One forward gives all that is wanted of a trunk: log-probs, entropy, values, scores (DESIGN §1).
+"""One forward gives all that is wanted of a trunk: log-probs, entropy, values, scores (ARCHITECTURE.md).
 
 `Trunk` wraps a transformers model and the heads that sit on its last hidden states. Every caller hands it a
 `TokenBatch` and names what it wants; what comes back has the field's shapes, [B R] or [B], zero outside the mask.
@@ -9,10 +9,12 @@ from collections.abc import Collection
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.formulas import logprobs as formulas
-from plaudit.models.attention import PACKED, segments
+from plaudit.models.attention import PACKED, attention_implementation, segments
+from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
 
 WANTS = frozenset({"logprobs", "entropy", "values", "scores"})
@@ -28,8 +30,9 @@ class Trunk(nn.Module):
         self.hf = hf
         self.value_head = value_head
         self.score_head = score_head
+        silence_noise(self)
         self.layout = "packed" if _can_pack(self) else "padded"
-        silence_dropout(self)
+        _check_logits(self)
 
     @property
     def inner(self) -> nn.Module:
@@ -72,17 +75,18 @@ class Trunk(nn.Module):
             if "entropy" in want:
                 out["entropy"] = _unflatten(entropy, flat, batch)
         if "values" in want:
-            out["values"] = _unflatten(self.value_head(at.float()).squeeze(-1), flat, batch)
+            out["values"] = _unflatten(_in_fp32(self.value_head, at), flat, batch)
         if "scores" in want:
-            out["scores"] = self.score_head(hidden.index_select(0, batch.last_index).float()).squeeze(-1)
+            out["scores"] = _in_fp32(self.score_head, hidden.index_select(0, batch.last_index))
         return out
 
     def _check(self, want: Collection[str]) -> None:
         if unknown := set(want) - WANTS:
             raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
-        for name, head in (("values", self.value_head), ("scores", self.score_head)):
-            if name in want and head is None:
-                raise ValueError(f"`{name}` wanted of a trunk without that head")
+        output = self.inner.get_output_embeddings()
+        heads = {"values": self.value_head, "scores": self.score_head, "logprobs": output, "entropy": output}
+        if missing := [name for name in sorted(want) if heads[name] is None]:
+            raise ValueError(f"{missing} wanted of a trunk without that head")
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
         """Last hidden state of every packed token."""
@@ -100,15 +104,9 @@ class Trunk(nn.Module):
     def _padded_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
         """The fallback: rows side by side, padded on the right, then laid out in one line again."""
         lengths = torch.tensor(batch.lengths, device=batch.ids.device)
-        columns = torch.arange(max(batch.lengths), device=batch.ids.device)
-        keep = columns < lengths.unsqueeze(1)
+        keep = torch.arange(max(batch.lengths), device=batch.ids.device) < lengths.unsqueeze(1)
         ids = torch.zeros(keep.shape, dtype=torch.long, device=batch.ids.device).masked_scatter(keep, batch.ids)
-        hidden = self.inner.base_model(
-            input_ids=ids,
-            attention_mask=keep.long(),
-            position_ids=columns.expand_as(ids).where(keep, 0),
-            use_cache=False,
-        ).last_hidden_state
+        hidden = self.inner.base_model(input_ids=ids, attention_mask=keep.long(), use_cache=False).last_hidden_state
         return hidden[keep]
 
     def _token_logprobs(
@@ -137,8 +135,17 @@ def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenB
     return kept.new_zeros(shape.numel()).index_copy(0, flat, kept).view(shape)
 
 
+def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"]:
+    """A head of one number, out of reach of autocast: values and scores are differences of small numbers."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return head(hidden.float()).squeeze(-1)
+
+
 def final_logits(config, logits: Tensor) -> Tensor:
-    """What some architectures do after the output embedding: Gemma's soft cap, Cohere's and Granite's scale."""
+    """What some architectures do after the output embedding: Gemma's soft cap, Cohere's and Granite's scale.
+
+    `_check_logits` refuses a model that does something else.
+    """
     config = config.get_text_config()
     if scale := getattr(config, "logit_scale", None):
         logits = logits * scale
@@ -149,44 +156,68 @@ def final_logits(config, logits: Tensor) -> Tensor:
     return logits
 
 
-class attention_implementation:
-    """Inside the block the model attends by the named implementation."""
+class evaluating:
+    """Inside the block the model is in evaluation mode; afterwards it is as it was.
 
-    def __init__(self, hf: nn.Module, name: str):
-        self.config, self.name = hf.config.get_text_config(), name
+    Where activations are checkpointed, transformers drops its cache in training mode, and says nothing.
+    """
+
+    def __init__(self, hf: nn.Module):
+        self.hf = hf
 
     def __enter__(self) -> None:
-        self.before = self.config._attn_implementation
-        self.config._attn_implementation = self.name
+        self.training = [module for module in self.hf.modules() if module.training]
+        self.hf.eval()
 
     def __exit__(self, *_: object) -> None:
-        self.config._attn_implementation = self.before
+        for module in self.training:
+            module.training = True
 
 
-def silence_dropout(model: nn.Module) -> None:
-    """Dropout off everywhere (DETAILS 15): two forwards must agree, or the first ratio is not 1."""
+def silence_noise(model: nn.Module) -> None:
+    """Dropout, skipped layers and routing jitter off: two forwards must agree, or the first ratio is not 1."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, _DropoutNd):
             module.p = 0.0
         for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
+            if isinstance(value, float) and ("drop" in name or "jitter" in name):
                 setattr(module, name, 0.0)
+
+
+def _probe(trunk: Trunk) -> TokenBatch:
+    """Two short rows, to ask a model what it does."""
+    top = trunk.config.get_text_config().vocab_size
+    return pack([[1 % top, 2 % top, 3 % top], [4 % top]], [[5 % top, 6 % top], [3 % top]]).to(trunk.device)
 
 
 @torch.no_grad()
 def _can_pack(trunk: Trunk) -> bool:
-    """Does the packed layout give what the padded one gives? Asked of the model itself, on two short rows."""
+    """Does the packed layout give what the padded one gives? Asked of the model itself."""
     config = trunk.config.get_text_config()
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return False
-    top = config.vocab_size
-    rows = pack([[1 % top, 2 % top, 3 % top], [4 % top]], [[5 % top, 6 % top], [3 % top]]).to(trunk.device)
-    training = trunk.hf.training
-    trunk.hf.eval()
-    try:
-        packed, padded = trunk._packed_hidden(rows).float(), trunk._padded_hidden(rows).float()
-    except (TypeError, AttributeError, RuntimeError):
-        return False
-    finally:
-        trunk.hf.train(training)
+    rows = _probe(trunk)
+    with evaluating(trunk.hf):
+        padded = trunk._padded_hidden(rows).float()
+        try:
+            packed = trunk._packed_hidden(rows).float()
+        except (TypeError, AttributeError, RuntimeError):
+            return False
     return bool(torch.allclose(packed, padded, rtol=1e-3, atol=1e-3 * float(padded.abs().max())))
+
+
+@torch.no_grad()
+def _check_logits(trunk: Trunk) -> None:
+    """Are the logits that log-probs are made of the model's own? UserError for an architecture that is not known."""
+    head = trunk.inner.get_output_embeddings()
+    if head is None:
+        return
+    batch = _probe(trunk)
+    with evaluating(trunk.hf):
+        ours = final_logits(trunk.config, head(trunk.hidden(batch))).float()[: batch.lengths[0]]
+        own = trunk.inner(input_ids=batch.ids[None, : batch.lengths[0]], use_cache=False).logits[0].float()
+    if not torch.allclose(ours, own, rtol=1e-4, atol=1e-4 * float(own.abs().max())):
+        raise UserError(
+            f"model.path: {type(trunk.inner).__name__} makes its logits in a way that plaudit doesn't know, so "
+            "log-probs would be wrong; use another model, or teach `final_logits` in models/trunk.py"
+        )

@@ -102,6 +102,20 @@ class Phrase:
 
 PHRASES = (
     Phrase(
+        pattern="floor: longer wins",
+        meaning="Share of the same held-out pairs in which the longer answer is the preferred one: what a judge reaches "
+        "that only counts characters.",
+        formula="share of pairs with |y_w| > |y_l|, plus half the share with equality",
+        better="",
+    ),
+    Phrase(
+        pattern="floor: bag of words",
+        meaning="The accuracy on the same held-out pairs of a logistic regression on the words of the two answers, "
+        "fitted to the training pairs: what a judge reaches that knows no word order.",
+        formula="score = Σ_word w(word) · log(1 + count(word))",
+        better="up",
+    ),
+    Phrase(
         pattern="accuracy.*expected",
         meaning="How often the model would agree with a labeller, over held-out pairs, computed from the known "
         "probability of each label instead of one drawn label. Ceiling: a judge who knows the true reward.",

@@ -47,9 +47,8 @@ def merge(tp: Any, base: Node, over: Node, path: str, problems: list[str]) -> No
     base, over = expand(tp, base), expand(tp, over)
     if not isinstance(over, Branch):
         return over
-    rows = list_type(tp)
-    if rows is not None and isinstance(base, Row):
-        return _merge_rows(rows, base, over, path, problems)
+    if isinstance(base, Row) and (list_type(tp) is not None or _all_indices(over.items)):
+        return _merge_rows(list_type(tp), base, over, path, problems)
     if not isinstance(base, Branch) or _switches_kind(tp, base, over):
         return over
     items = dict(base.items)

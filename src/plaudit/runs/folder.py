@@ -48,8 +48,10 @@ class Run:
         run.finish({...})
     """
 
-    def __init__(self, folder: Path, *, keep: int, lock: FolderLock) -> None:
+    def __init__(self, folder: Path, *, keep: int, lock: FolderLock, change: bool = False) -> None:
         self.folder = folder
+        self.change = change
+        self._is_new = False
         self._keep = keep
         self._lock = lock
         self._warned_rollouts = False
@@ -83,21 +85,26 @@ class Run:
             write_json(folder / PROVENANCE, provenance(stage, data))
             text = yaml.safe_dump(dict(config), sort_keys=False) if isinstance(config, Mapping) else dump_yaml(config)
             atomic_write(folder / CONFIG, text)  # last: from here on the folder is a run
-            return cls(folder, keep=keep, lock=lock)
+            run = cls(folder, keep=keep, lock=lock)
+            run._is_new = True
+            return run
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def open(cls, folder: Path | str, *, keep: int = 2) -> Run:
-        """An existing run, to go on with it. UserError when there is none, or when another process has it."""
+    def open(cls, folder: Path | str, *, keep: int = 2, change: bool = False) -> Run:
+        """An existing run, to go on with it. UserError when there is none, or when another process has it.
+
+        `change`: the user allows that it goes on with other data than it began with.
+        """
         folder = Path(folder)
         if not Run.exists(folder):
             raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
         make_folder(folder)
         lock = FolderLock(folder)
         try:
-            return cls(folder, keep=keep, lock=lock)
+            return cls(folder, keep=keep, lock=lock, change=change)
         except BaseException:
             lock.release()
             raise
@@ -116,9 +123,17 @@ class Run:
         self.signals.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self.signals.__exit__()
+        if isinstance(error, UserError) and self._is_new and self._is_untouched():
+            for name in (CONFIG, PROVENANCE):  # the same command can be given again once the mistake is put right
+                (self.folder / name).unlink(missing_ok=True)
         self.close()
+
+    def _is_untouched(self) -> bool:
+        """Whether nothing was made yet: no metrics, no checkpoint, no result, no stage."""
+        made = self.metrics_lines or self.finished or checkpoints.checkpoint_folders(self.folder / "checkpoints")
+        return not made and not any(Run.exists(path) for path in self.folder.iterdir())
 
     # ---- what is known about it
 
@@ -128,7 +143,8 @@ class Run:
         return read_plain(self.folder / CONFIG)
 
     def replace_config(self, config: Any) -> None:
-        """Write config.yaml anew, for a run that is extended."""
+        """Write config.yaml anew, for a run that is extended: it is finished no more."""
+        (self.folder / SUMMARY).unlink(missing_ok=True)
         atomic_write(self.folder / CONFIG, dump_yaml(config))
 
     @property
@@ -144,6 +160,20 @@ class Run:
     def add_provenance(self, facts: Mapping[str, Any]) -> None:
         """Add facts that became known later (data fingerprints, device names)."""
         write_json(self.folder / PROVENANCE, {**self.provenance, **facts})
+
+    def check_data(self, fingerprints: Mapping[str, str]) -> None:
+        """Write down what the run reads (file → sha256). Where it goes on from a checkpoint, that must be the same.
+
+        UserError naming the files that changed, unless the run was opened with `change`.
+        """
+        known = self.provenance.get("data", {})
+        changed = [path for path, fingerprint in fingerprints.items() if known.get(path, fingerprint) != fingerprint]
+        if changed and not self.change and checkpoints.checkpoint_folders(self.folder / "checkpoints"):
+            raise UserError(
+                f"{', '.join(changed)}: changed since the run {self.folder} read it, so a resumed run would not be the "
+                "same run. Put the old file back, add --change if it is meant, or start a new run."
+            )
+        self.add_provenance({"data": {**known, **fingerprints}})
 
     def check_space(self, needed: int) -> None:
         """UserError when the disk has fewer than `needed` bytes free; ask before training, not at the first save."""

@@ -32,11 +32,12 @@ class RewardModelConfig:
 RewardConfig = RewardModelConfig | FunctionConfig
 
 
-def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow]) -> None:
-    """Before any model loads: folders exist, functions load, the columns that they need are there. UserError."""
+def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow], option: str = "rewards") -> None:
+    """Before any model loads: folders exist, functions load, the columns that they need are there. UserError naming
+    the `option` that holds `configs`."""
     for index, config in enumerate(configs):
         if config.kind == "model":
-            check_model_path(config.path, option=f"rewards.{index}.path")
+            check_model_path(config.path, option=f"{option}.{index}.path")
         else:
             check_columns(function_scorer(config), rows)
 

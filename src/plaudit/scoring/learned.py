@@ -1,4 +1,4 @@
-"""A reward model as a scorer: text re-rendered with the reward model's own template and tokenizer (DESIGN §4)."""
+"""A reward model as a scorer: text re-rendered with the reward model's own template (docs/reward-models.md)."""
 
 from collections.abc import Sequence
 

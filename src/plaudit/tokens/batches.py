@@ -1,4 +1,4 @@
-"""One layout for every batch of training: packed rows, no padding (DESIGN §8).
+"""One layout for every batch of training: packed rows, no padding (docs/decisions/0004-packed-batches.md).
 
     ids        p p p p r r r | p p r r r r r | p p p r      one long line of T tokens
                └ row 0 ─────┘ └ row 1 ──────┘ └ row 2 ┘
@@ -65,8 +65,10 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
 
     Args: B prompts of at least one token each (something must predict the first response token) and B responses,
     which may be empty.
-    Raises: ValueError where a prompt is empty or the counts differ.
+    Raises: ValueError where there is no row, a prompt is empty, or the counts differ.
     """
+    if not prompts:
+        raise ValueError("a batch needs at least one row")
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     if empty := [i for i, prompt in enumerate(prompts) if len(prompt) == 0]:

@@ -165,8 +165,8 @@ class Renderer:
             return self._with_bos(encode_plain(self.tokenizer, prompt.turns[0].content, self.controls))
         if self.template is None:
             raise UserError(
-                "this prompt is a conversation, but the tokenizer has no chat template; give one (a Jinja text), "
-                "use a chat model, or write the prompt as a string"
+                "this prompt is a conversation, but the tokenizer has no chat template; give one "
+                "(`model.chat_template`, a Jinja text or file), use a chat model, or write the prompt as a string"
             )
         _check_turns(prompt.turns)
         return self._one_bos(encode_with_controls(self.tokenizer, self._rendered_pieces(prompt.turns)))

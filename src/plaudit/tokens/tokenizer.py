@@ -42,7 +42,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     Raises: UserError when the folder is missing or holds no tokenizer (found out before transformers is imported, and
         without asking the hub), or when it has no fast version.
     """
-    local = _looks_local(path)
+    local = looks_local(path)
     if local:
         _check_folder(Path(path).expanduser())
     from transformers import AutoTokenizer  # heavy, so only once the path is known to be right
@@ -235,7 +235,7 @@ def _token_id(tokenizer: "PreTrainedTokenizerFast", token: int | str) -> int:
     return token
 
 
-def _looks_local(path: str | Path) -> bool:
+def looks_local(path: str | Path) -> bool:
     """A hub name is `name` or `owner/name`; anything else, and anything that exists, is a path."""
     text = str(path)
     if isinstance(path, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.endswith("/"):

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 
 import torch
 
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import DataConfig
 from plaudit.engines.device import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.randomness import generator
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.load import ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Scores
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.runs.console import say
 from plaudit.runs.files import atomic_write
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress
 from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.training import state
 
 RANKINGS = "rankings.jsonl"
 
@@ -48,12 +51,17 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.samples < 2 or self.noise < 0:
             raise ValueError("samples must be at least 2, noise must not be negative")
+        if not self.prompts or not self.labeller:
+            raise ValueError("prompts and labeller must each name at least one")
 
 
 def collect(config: CollectConfig, run: Run) -> None:
-    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank."""
-    rows = [row for d in config.prompts for row in load(d, Kind.PROMPT).rows]
-    check_rewards(config.labeller, rows)
+    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank.
+
+    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
+    """
+    rows = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+    check_rewards(config.labeller, rows, option="labeller")
     language = load_language(config.model)
     check_prompts(rows, language, config.sampling.max_new_tokens)
     place = machine(config.device)
@@ -69,13 +77,22 @@ def collect(config: CollectConfig, run: Run) -> None:
             indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
             with place.autocast():
                 rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            scores = scorer.score(groups(rollout)).scores.tolist()
+            said = _said(scorer.score(groups(rollout)))
             for i, row in enumerate(rows[begin : begin + per_batch]):
-                mine = slice(i * config.samples, (i + 1) * config.samples)
-                lines.append(_line(row, rollout.responses[mine], scores[mine], config))
+                mine = range(i * config.samples, (i + 1) * config.samples)
+                kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
+                if len(kept) > 1:
+                    lines.append(_line(row, [text for text, _ in kept], [score for _, score in kept], config))
             progress.update(min(begin + per_batch, len(rows)), {})
+    if len(lines) < len(rows):
+        say(f"{len(rows) - len(lines)} prompts left out: the labeller judged fewer than two of their answers")
     atomic_write(run.folder / RANKINGS, "".join(lines))
     run.finish({"stages": [], "rankings": len(lines)})
+
+
+def _said(scores: Scores) -> list[float | None]:
+    """None where the labeller abstained."""
+    return [s if valid else None for s, valid in zip(scores.scores.tolist(), scores.valid.tolist(), strict=True)]
 
 
 def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:

@@ -1,5 +1,6 @@
 """The optimiser, its learning rate, and one honest step of it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from plaudit.formulas.schedules import learning_rate
+from plaudit.runs.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,10 @@ class StepStats:
 
 
 def step(optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int) -> StepStats:
-    """Clip, step, forget the gradients. The rate is a function of the step alone: a resume needs no scheduler."""
+    """Clip, step, forget the gradients. The rate is a function of the step alone: a resume needs no scheduler.
+
+    Raises: UserError where the gradient is NaN or infinite; weights and moments are then what they were.
+    """
     rate = learning_rate(
         step,
         total_steps,
@@ -70,6 +75,11 @@ def step(optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, to
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     limit = config.max_grad_norm or float("inf")
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+    if not math.isfinite(norm):
+        raise UserError(
+            f"optimiser step {step + 1} of {total_steps}: the gradient's norm is {norm}. The step was not taken, the "
+            "last checkpoint is as it was. A lower optim.learning_rate may help, or device.precision fp32."
+        )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepStats(grad_norm=norm, learning_rate=rate)

@@ -1,4 +1,4 @@
-"""Which rows a step sees. An order is recomputed from its name, so a stream's place is one number (DESIGN §5)."""
+"""Which rows a step sees. An order is recomputed from its name, so a stream's place is one number (docs/resume.md)."""
 
 from collections.abc import Sequence
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import DataConfig
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.protocol import Engine, SamplingConfig
 from plaudit.engines.randomness import derive_seed, permutation
@@ -19,7 +19,7 @@ from plaudit.formulas.rewards import token_rewards
 from plaudit.formulas.shapes import exact_div
 from plaudit.formulas.value_losses import ValueStats, clipped_value_loss, explained_variance
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, ModelConfig, load_causal, load_language
+from plaudit.models.load import Language, ModelConfig, check_model_path, load_causal, load_language
 from plaudit.models.policy import ActorCritic, Critic, SharedCritic, actor_critic
 from plaudit.models.reference import Reference
 from plaudit.records.tensors import Experience, Rollout, Scores
@@ -97,7 +97,17 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if not self.prompts or not self.rewards:
             raise ValueError("prompts and rewards must each name at least one")
-        exact_div(self.prompts_per_iteration * self.samples_per_prompt, self.minibatches)
+        counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
+        if small := [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]:
+            raise ValueError(f"{', '.join(small)} must be at least 1")
+        if (rollouts := self.prompts_per_iteration * self.samples_per_prompt) % self.minibatches:
+            raise ValueError(
+                f"minibatches ({self.minibatches}) must divide prompts_per_iteration × samples_per_prompt ({rollouts})"
+            )
+        if not (0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1):
+            raise ValueError("gamma and gae_lambda must lie in [0, 1]")
+        if min(self.clip_range, self.value_clip_range, self.kl.coef) < 0:
+            raise ValueError("clip_range, value_clip_range and kl.coef must not be negative")
 
     @property
     def steps_per_iteration(self) -> int:
@@ -126,7 +136,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
     Differs from lm-human-preferences (Ziegler et al. 2019): the advantages are estimated and whitened once an
     iteration over all its tokens, not in each minibatch; β is constant; padding counts nowhere.
     """
-    prompts, language = _prepare(config)
+    prompts, language = _prepare(config, run)
     place = machine(config.device)
     loaded = load_causal(config.model, language, seed=derive_seed(config.seed, "init"))
     actor = actor_critic(loaded, config.critic, config.model, seed=derive_seed(config.seed, "critic")).to(place.device)
@@ -139,12 +149,12 @@ def ppo(config: PPOConfig, run: Run) -> None:
 
     resumed, tensors = state.restore(run, actor, optimizer)
     step, updates, before = resumed.get("step", 0), resumed.get("updates", []), resumed.get("before", {})
-    experience = _unstore(tensors)
+    experience = Experience(**tensors) if tensors else None
 
     def save() -> None:
-        pending = experience is not None and step % config.steps_per_iteration != 0
-        kept = {"updates": updates, "before": before} if pending else {}
-        state.save(run, step, actor, optimizer, {"step": step, **kept}, _store(experience) if pending else None)
+        """In mid-iteration the experience is part of the state: it came from a policy that is no more."""
+        pending = {"updates": updates, "before": before} if experience else {}
+        state.save(run, step, actor, optimizer, {"step": step, **pending}, _tensors(experience))
 
     with state.saved_on_stop(save), Progress("ppo", config.iterations) as progress:
         while step < total_steps:
@@ -161,32 +171,25 @@ def ppo(config: PPOConfig, run: Run) -> None:
                     ref_logprobs = _reference_logprobs(reference, rollout, config, place)
                 # 3. shape, 4. estimate                                              rewards, advantages, returns [B R]
                 experience = make_experience(rollout, scores, old["logprobs"], old["values"], ref_logprobs, config)
-                before = _describe(experience, rollout, scores, old["entropy"], config) | {
-                    "ppo/seconds_sample": sampling.seconds,
-                    "ppo/seconds_score": scoring.seconds,
-                }
-                updates = []
+                before = _describe(experience, rollout, scores, old["entropy"], config)
+                before |= {"ppo/seconds_sample": sampling.seconds, "ppo/seconds_score": scoring.seconds}
                 _write_rollouts(run, iteration, rollout, experience, scores, config)
+                updates = []
 
             # 5. update: epochs of minibatches over the same experience
             with Stopwatch() as updating:
                 while len(updates) < config.steps_per_iteration:
                     run.check_stop()
                     rows = _minibatch_rows(experience, config, iteration, len(updates))
-                    stats = ppo_step(
-                        actor, optimizer, experience, rows, config, place, step=step, total_steps=total_steps
-                    )
+                    stats = ppo_step(actor, optimizer, experience, rows, config, place, step=step, of=total_steps)
                     updates, step = [*updates, asdict(stats)], step + 1
-                    if step % config.save_every == 0 and step % config.steps_per_iteration != 0:
+                    if step % config.save_every == 0 and len(updates) < config.steps_per_iteration:
                         save()
 
             # 6. record
             metrics = before | _summarise(updates, experience) | {"ppo/seconds_update": updating.seconds}
             run.log(iteration + 1, metrics)
-            progress.update(
-                iteration + 1,
-                {"score": metrics["ppo/score_over_responses"], "KL": metrics["ppo/kl_ref_over_responses"]},
-            )
+            progress.update(iteration + 1, _headline(metrics))
             experience = None
             if step % config.save_every < config.steps_per_iteration or step == total_steps:
                 save()
@@ -229,11 +232,11 @@ def ppo_step(
     place: Machine,
     *,
     step: int,
-    total_steps: int,
+    of: int,
 ) -> UpdateStats:
-    """One optimiser step on the given rows of the experience."""
+    """Optimiser step number `step` of `of`, on the given rows of the experience."""
     policy, value = backward(actor, experience, rows, config, place)
-    taken = optim.step(optimizer, config.optim, step=step, total_steps=total_steps)
+    taken = optim.step(optimizer, config.optim, step=step, total_steps=of)
     return UpdateStats(
         num_tokens=float(policy.num_tokens),
         policy_loss_sum=float(policy.loss_sum),
@@ -292,15 +295,18 @@ def backward(
     return policy_stats, value_stats
 
 
-def _prepare(config: PPOConfig) -> tuple[list[PromptRow], Language]:
+def _prepare(config: PPOConfig, run: Run) -> tuple[list[PromptRow], Language]:
     """Everything that can be wrong with the input is found here, before a model loads."""
-    rows: list[PromptRow] = []
-    for source in config.prompts:
-        loaded = load(source, Kind.PROMPT)
-        say(f"{source.path}: {loaded}")
-        rows += loaded.rows
-    rows = list({row.prompt.id: row for row in rows}.values())
+    every = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+    first: dict[str, PromptRow] = {}
+    for row in every:
+        first.setdefault(row.prompt.id, row)
+    rows = list(first.values())
+    if len(rows) < len(every):
+        say(f"{len(every) - len(rows)} repeated prompts left out; the first of each stays")
     check_rewards(config.rewards, rows)
+    if config.critic.kind == "separate" and config.critic.init != "policy":
+        check_model_path(config.critic.init, option="critic.init")
     language = load_language(config.model)
     check_prompts(rows, language, config.sampling.max_new_tokens)
     return rows, language
@@ -354,7 +360,7 @@ def _in_microbatches(forward, rollout: Rollout, config: PPOConfig, place: Machin
 
 
 def _minibatch_rows(experience: Experience, config: PPOConfig, iteration: int, update: int) -> list[int]:
-    """Rows of update number `update` of this iteration; reshuffled every epoch (DETAILS 28)."""
+    """Rows of update number `update` of this iteration; reshuffled every epoch, so that rows change company."""
     epoch, index = divmod(update, config.minibatches)
     rows = permutation(len(experience.scores), config.seed, "minibatches", iteration, epoch)
     return order.minibatch(rows, exact_div(len(rows), config.minibatches), index)
@@ -434,9 +440,9 @@ def _write_rollouts(
     )
 
 
-def _store(experience: Experience) -> dict[str, Tensor]:
-    return {name: getattr(experience, name) for name in Experience.__dataclass_fields__}
+def _headline(metrics: dict[str, float]) -> dict[str, float]:
+    return {"score": metrics["ppo/score_over_responses"], "KL": metrics["ppo/kl_ref_over_responses"]}
 
 
-def _unstore(tensors: dict[str, Tensor]) -> Experience | None:
-    return Experience(**tensors) if tensors else None
+def _tensors(experience: Experience | None) -> dict[str, Tensor]:
+    return {name: getattr(experience, name) for name in Experience.__dataclass_fields__} if experience else {}

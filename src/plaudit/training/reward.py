@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import DataConfig
 from plaudit.data.splits import split
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.randomness import derive_seed, permutation
-from plaudit.evaluation.reward_report import RewardReport, TruthConfig, reward_report
+from plaudit.evaluation.floors import floor_accuracies
+from plaudit.evaluation.reward_report import RewardReport, TruthConfig, floor_rows, reward_report
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
 from plaudit.models.load import Language, ModelConfig, load_language
 from plaudit.models.reward import scalar
@@ -21,6 +22,7 @@ from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
+from plaudit.scoring.functions import FunctionConfig, check_columns, function_scorer
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.tokens.batches import by_token_budget, pack
 from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers
@@ -62,6 +64,8 @@ class RewardConfig:
     """What happens to longer answers."""
     truth: TruthConfig | None = None
     """Where the true utility is known (a made world): measure against the known label probabilities."""
+    floors: bool = True
+    """Measure on the same held-out rows what knows no language: the longer answer wins, and a bag of words."""
     shuffle_labels: bool = False
     """A control: permute each prompt's ranks, so that there is nothing to learn."""
     evaluate_every: int = 0
@@ -97,6 +101,8 @@ class Ranked:
 class _Data:
     train: tuple[Ranked, ...]
     sizes: tuple[int, ...]
+    rankings: tuple[Ranking, ...]
+    """The training rows as text, for the floors."""
     held_out: tuple[Ranking, ...]
     reference: tuple[Demonstration, ...]
     language: Language
@@ -108,7 +114,7 @@ def reward(config: RewardConfig, run: Run) -> None:
     Loss (InstructGPT eq. 1): each answer is scored once, K forwards for C(K,2) pairs; a prompt's pairs are averaged,
     then the prompts of the minibatch. Differs from the paper: K may vary, ties give no pair.
     """
-    data = _data(config)
+    data = _data(config, run)
     place = machine(config.device)
     model = scalar.load(config.model, data.language, seed=derive_seed(config.seed, "init")).to(place.device)
     model.bias = 0.0
@@ -188,40 +194,38 @@ def backward(
     return total / max(counted, 1), margins / pairs, wins / pairs
 
 
-def _data(config: RewardConfig) -> _Data:
+def _data(config: RewardConfig, run: Run) -> _Data:
     """Read, split and encode; every mistake in the data is found here, before the model loads."""
-    sources = [_load(d) for d in config.data]
+    sources = state.load_data(run, config.data, Kind.RANKING)
     if config.held_out:
-        held_out = [row for d in config.held_out for row in _load(d)]
+        held_out = [row for rows in state.load_data(run, config.held_out, Kind.RANKING) for row in rows]
     elif config.held_out_fraction:
         parts = [split(rows, config.held_out_fraction, config.seed) for rows in sources]
         sources, held_out = [p[0] for p in parts], [row for p in parts for row in p[1]]
     else:
         held_out = []
+    if config.truth is not None:
+        check_columns(function_scorer(FunctionConfig(function=config.truth.function)), held_out)
     if config.shuffle_labels:
         sources = [[_shuffled(row, config.seed) for row in rows] for rows in sources]
-    reference = tuple(row for d in config.reference for row in load(d, Kind.DEMONSTRATION).rows)
+    reference = tuple(row for rows in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in rows)
     texts = [text for rows in sources for row in rows for text in _texts(row)]
     language = load_language(config.model, texts)
     max_length = config.max_length or language.context
     if max_length > language.context:
         raise UserError(f"max_length: {max_length} exceeds the model's context of {language.context}")
     encoded = [_encode(rows, language, max_length, config) for rows in sources]
+    _say_cut(held_out, language)
     if not any(encoded):
         raise UserError(f"data: no prompt with two answers of different rank is left in {config.data[0].path}")
     return _Data(
         train=tuple(row for rows in encoded for row in rows),
         sizes=tuple(len(rows) for rows in encoded),
+        rankings=tuple(row for rows in sources for row in rows),
         held_out=tuple(held_out),
         reference=reference,
         language=language,
     )
-
-
-def _load(source: DataConfig) -> list[Ranking]:
-    loaded = load(source, Kind.RANKING)
-    say(f"{source.path}: {loaded}")
-    return list(loaded.rows)
 
 
 def _texts(row: Ranking) -> list[str]:
@@ -254,6 +258,14 @@ def _encode(rows: Sequence[Ranking], language: Language, max_length: int, config
     return useful
 
 
+def _say_cut(held_out: Sequence[Ranking], language: Language) -> None:
+    """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
+    answers = [Answer(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in row.responses]
+    encoded = encode_answers(answers, language.renderer, max_length=language.context, too_long="truncate")
+    if encoded.truncated:
+        say(f"held out: {encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}")
+
+
 def _report(model: ScalarRewardModel, rows: Sequence[Ranking], config: RewardConfig, place: Machine) -> RewardReport:
     scorer = RewardModelScorer(model, place, budget=config.microbatch_tokens)
     return reward_report(scorer, rows, truth=config.truth)
@@ -275,6 +287,9 @@ def _finish(run: Run, model: ScalarRewardModel, data: _Data, config: RewardConfi
     rows = []
     if data.held_out:
         report = _report(model, data.held_out, config, place)
-        rows = report.rows("reward model" + (" (shuffled labels)" if config.shuffle_labels else ""))
+        name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
+        rows = report.rows(name)
+        if config.floors:
+            rows += floor_rows(name, floor_accuracies(data.rankings, data.held_out))
         facts |= report.facts()
     run.finish({"stages": rows, "reward": facts | {"bias": model.bias}})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import DataConfig
 from plaudit.data.splits import split
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.randomness import derive_seed
@@ -84,6 +84,8 @@ class _Data:
     sizes: tuple[int, ...]
     held_out: tuple[Pair, ...]
     language: Language
+    entropy: float | None
+    """The known bound of the held-out loss, nats per answer."""
 
 
 def sft(config: SFTConfig, run: Run) -> None:
@@ -92,7 +94,7 @@ def sft(config: SFTConfig, run: Run) -> None:
     Loss: −Σ log π(y_t | x, y_<t) over the answers' tokens ÷ their number in the minibatch, so that neither packing nor
     micro-batches change it. Differs from the notes in nothing; a plain-text row counts every token as an answer's.
     """
-    data = _data(config)
+    data = _data(config, run)
     loaded = load_causal(config.model, data.language, seed=derive_seed(config.seed, "init"))
     place = machine(config.device)
     trunk = Trunk(loaded.hf).to(place.device)
@@ -109,7 +111,7 @@ def sft(config: SFTConfig, run: Run) -> None:
         state.save(run, step, trunk, optimizer, {"step": step, "best": best, "first": first})
 
     with state.saved_on_stop(save), Progress("sft", total, start=step) as progress:
-        if step == 0 and data.held_out:
+        if first is None and data.held_out:
             untrained = _measure(trunk, data.held_out, config, place)
             first = untrained.nll_over_answers
             run.log(0, _held_out_metrics(untrained))
@@ -158,11 +160,13 @@ def backward(trunk: Trunk, rows: Sequence[Pair], microbatch_tokens: int, place: 
     return total
 
 
-def _data(config: SFTConfig) -> _Data:
+def _data(config: SFTConfig, run: Run) -> _Data:
     """Read, split and encode; every mistake in the data is found here, before the model loads."""
-    sources = [_load(d) for d in config.data]
+    # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
+    sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
     if config.held_out:
-        held_out = [row for d in config.held_out for row in _load(d)]
+        read = state.load_data(run, config.held_out, Kind.DEMONSTRATION, Kind.TEXT)
+        held_out = [row for rows in read for row in rows]
     elif config.held_out_fraction:
         parts = [split(rows, config.held_out_fraction, config.seed) for rows in sources]
         sources, held_out = [p[0] for p in parts], [row for p in parts for row in p[1]]
@@ -181,14 +185,8 @@ def _data(config: SFTConfig) -> _Data:
         sizes=tuple(len(pairs) for pairs in encoded),
         held_out=tuple(_encode(held_out, language, max_length, config.too_long)),
         language=language,
+        entropy=_entropy(config.entropy),
     )
-
-
-def _load(source: DataConfig) -> tuple[Demonstration | Text, ...]:
-    """Plain text where the file holds plain text, demonstrations (converted where need be) otherwise."""
-    loaded = load(source, Kind.DEMONSTRATION, Kind.TEXT)
-    say(f"{source.path}: {loaded}")
-    return loaded.rows
 
 
 def _texts(row: Demonstration | Text) -> list[str]:
@@ -236,17 +234,20 @@ def _finish(run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machi
                 "low": low,
                 "high": high,
                 "floor": first,
-                "ceiling": _entropy(config),
+                "ceiling": data.entropy,
                 "unit": "nats",
             }
         )
     run.finish({"stages": rows})
 
 
-def _entropy(config: SFTConfig) -> float | None:
-    if config.entropy is None:
+def _entropy(known: KnownEntropy | None) -> float | None:
+    if known is None:
         return None
-    return float(json.loads(Path(config.entropy.path).read_text(encoding="utf-8"))[config.entropy.key])
+    try:
+        return float(json.loads(Path(known.path).read_text(encoding="utf-8"))[known.key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"entropy: no number {known.key!r} can be read from {known.path}: {error!r}") from error
 
 
 __all__ = ["SFTConfig", "backward", "sft"]

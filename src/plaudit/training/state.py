@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.data.sources import DataConfig, load
 from plaudit.models.checkpoint import load_training_state, save_training_state
-from plaudit.runs.errors import StopRequested
+from plaudit.records.text import Kind, Row
+from plaudit.runs.console import say
+from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 
 STATE_JSON = "state.json"
+
+
+def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Row, ...]]:
+    """The rows of each file. A resumed run refuses files that are not what they were."""
+    loaded = [load(source, *kinds) for source in sources]
+    for source, one in zip(sources, loaded, strict=True):
+        say(f"{source.path}: {one}")
+    run.check_data({source.path: one.fingerprint for source, one in zip(sources, loaded, strict=True)})
+    return [one.rows for one in loaded]
 
 
 def save(
@@ -38,12 +50,18 @@ def save(
 
 
 def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run."""
+    """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
+
+    Raises: UserError where the checkpoint is damaged, or holds another model's parameters.
+    """
     folder = run.latest()
     if folder is None:
         run.truncate_metrics(0)
         return {}, {}
-    load_training_state(folder, module, optimizer)
+    try:
+        load_training_state(folder, module, optimizer)
+    except ValueError as error:
+        raise UserError(f"{error}. A resumed run keeps its model, tokenizer and trained part.") from error
     state = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
     run.truncate_metrics(state.pop("metrics_lines"))
     extra = Path(folder) / "extra.safetensors"

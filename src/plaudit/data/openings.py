@@ -1,0 +1,54 @@
+"""Prompts out of plain texts: a text's first words are the prompt, how it goes on is for the model to say.
+
+Texts and openings are divided together, by the hash of the opening, so that no held-out opening begins a training text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from plaudit.data.splits import split
+from plaudit.records.text import Prompt, PromptRow, Text
+from plaudit.runs.errors import UserError
+from plaudit.runs.files import atomic_write
+
+
+def opening(text: str, words: int) -> str:
+    """The first `words` words, cut at white space, which stays as it is between them; "" for a text with no more."""
+    found = re.match(rf"\s*((?:\S+\s+){{{words - 1}}}\S+)\s+\S", text)
+    return found[1] if found else ""
+
+
+def write_openings(
+    folder: Path, texts: Sequence[Text], *, words: int, held_out_fraction: float, seed: int
+) -> dict[str, int]:
+    """Write `texts`, `prompts` and both with `held_out_` in front (.jsonl); how many rows each has, and `too_short`.
+
+    Each opening is written once. Raises UserError where no text is longer than its opening, or one side stays empty.
+    """
+    if words < 1:
+        raise UserError(f"words must be at least 1, it is {words}")
+    rows = [
+        PromptRow(prompt=Prompt.of_text(begin), columns={"text": row.text})
+        for row in texts
+        if (begin := opening(row.text, words))
+    ]
+    if not rows:
+        raise UserError(f"no text has more than {words} words; take fewer for the opening")
+    # A stage that divides these prompts once more, with the same seed, would find one of its sides empty.
+    train, held_out = split(rows, held_out_fraction, -1 - seed)
+    counts = {"too_short": len(texts) - len(rows)}
+    for side, chosen in (("", train), ("held_out_", held_out)):
+        prompts = dict.fromkeys(row.prompt.text for row in chosen)
+        counts[f"{side}texts"] = _write(folder / f"{side}texts.jsonl", ({"text": r.columns["text"]} for r in chosen))
+        counts[f"{side}prompts"] = _write(folder / f"{side}prompts.jsonl", ({"prompt": p} for p in prompts))
+    return counts
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> int:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    atomic_write(path, "".join(lines))
+    return len(lines)

@@ -1,0 +1,300 @@
+"""What must not matter: how a minibatch is cut, ordered, padded or laid out, and what stands in the padding.
+
+Each case is compared with the plainest computation there is: one row at a time through transformers alone, the loss as
+the papers write it.
+"""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plaudit.data.sources import DataConfig
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.policy import ActorCritic, Critic, SeparateCritic, SharedCritic, actor_critic
+from plaudit.models.reward import scalar
+from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Experience
+from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.training import ppo, reward, sft
+from plaudit.training.ppo import PPOConfig
+from plaudit.training.reward import Ranked, RewardConfig
+from tests.training.scripted import config
+from tests.training.tiny import CPU, gradients, hf, hf_logprobs, language, model_folder, relative_difference
+
+CLOSE = 1e-5
+CUTS = [10**6, 20, 12, 1]
+"""Micro-batches of tokens: all eight rows at once, about four, about two, one row each."""
+PROMPTS = [[0, 3], [0, 4, 5], [0, 5, 5, 5, 5, 5], [0], [0, 3, 4], [0, 6], [0, 4], [0, 3, 3, 3]]
+ANSWERS = [[3, 4, 1], [5], [6, 6, 6, 6, 3, 1], [3, 1], [4, 4], [1], [7, 7, 7, 3], [5, 1]]
+ROWS = list(zip(PROMPTS, ANSWERS, strict=True))
+
+
+def padding(mask: Tensor, fill: float) -> Tensor:
+    return torch.where(mask, 0.0, fill)
+
+
+def experience() -> Experience:
+    """Eight rows with numbers that are neither flat nor small; ratios fall on both sides of the clip."""
+    generator = torch.Generator().manual_seed(0)
+    prompt_ids, prompt_mask = pad_left(PROMPTS)
+    response_ids, response_mask = pad_right(ANSWERS)
+
+    def numbers(scale: float, shift: float = 0.0) -> Tensor:
+        drawn = torch.randn(response_mask.shape, generator=generator) * scale + shift
+        return torch.where(response_mask, drawn, 0.0)
+
+    return Experience(
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        response_ids=response_ids,
+        response_mask=response_mask,
+        old_logprobs=numbers(0.3, -2.1),
+        ref_logprobs=numbers(0.3, -2.1),
+        old_values=numbers(0.3),
+        scores=torch.randn(8, generator=generator),
+        rewards=numbers(1.0),
+        advantages=numbers(1.0),
+        returns=numbers(1.0),
+    )
+
+
+@pytest.fixture
+def chosen(tmp_path) -> PPOConfig:
+    return config(
+        tmp_path,
+        model=ModelConfig(path=model_folder(tmp_path / "m", spread=0.4)),
+        sampling=SamplingConfig(max_new_tokens=4, temperature=0.7),
+    )
+
+
+CRITICS = pytest.mark.parametrize("critic", [SharedCritic(), SeparateCritic()], ids=["shared", "separate"])
+
+
+SHARED = SharedCritic()
+
+
+def actor_of(chosen: PPOConfig, critic: Critic = SHARED) -> ActorCritic:
+    spoken = language(chosen.model.path)
+    actor = actor_critic(load_causal(chosen.model, spoken, seed=0), critic, chosen.model, seed=0)
+    trunk = actor.critic or actor.policy
+    trunk.value_head.weight.data.copy_(torch.linspace(-1, 1, 16)[None])  # not 0, or no gradient of V meets the trunk
+    return actor
+
+
+def gradient(actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows=range(8), budget: int = 10**6):
+    actor.zero_grad()
+    stats = ppo.backward(actor, experience, list(rows), replace(chosen, microbatch_tokens=budget), CPU)
+    return gradients(actor), stats
+
+
+def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> dict[str, Tensor]:
+    """Row by row: −min(ρÂ, clip(ρ)Â) and ½ max of the two squares, summed, over all tokens' count."""
+    actor.zero_grad()
+    critic = actor.critic or actor.policy
+    total = torch.zeros(())
+    for i, (prompt, answer) in enumerate(ROWS):
+        n = len(answer)
+        logprobs = hf_logprobs(actor.policy.hf, prompt, answer, 0.7)
+        hidden = getattr(critic.hf, "model", critic.hf)(input_ids=torch.tensor([[*prompt, *answer]])).last_hidden_state[
+            0
+        ]
+        values = critic.value_head(hidden[len(prompt) - 1 : -1]).squeeze(-1)
+        ratio = (logprobs - experience.old_logprobs[i, :n]).exp()
+        advantage, target, old = (x[i, :n] for x in (experience.advantages, experience.returns, experience.old_values))
+        held = old + (values - old).clamp(-0.2, 0.2)
+        total = total - torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).sum()
+        total = total + 0.1 * 0.5 * torch.maximum((values - target) ** 2, (held - target) ** 2).sum()
+    (total / sum(map(len, ANSWERS))).backward()
+    return gradients(actor)
+
+
+@CRITICS
+@pytest.mark.parametrize("budget", CUTS)
+def test_ppos_gradient_is_the_textbooks_however_it_is_cut(chosen, critic, budget):
+    actor = actor_of(chosen, critic)
+    expected = textbook(actor, experience(), chosen)
+    mine, (policy, value) = gradient(actor, experience(), chosen, budget=budget)
+    assert relative_difference(mine, expected) < CLOSE
+    assert policy.num_tokens == value.num_tokens == 21
+    assert 0 < policy.clipped_tokens < 21
+    assert 0 < value.clipped_tokens < 21
+
+
+@pytest.mark.parametrize("order", [range(7, -1, -1), [3, 0, 7, 1, 6, 2, 5, 4]])
+def test_the_order_of_rows_does_not_matter(chosen, order):
+    actor = actor_of(chosen)
+    expected, stats = gradient(actor, experience(), chosen)
+    mine, other = gradient(actor, experience(), chosen, order, budget=12)
+    assert relative_difference(mine, expected) < CLOSE
+    assert other[0].loss_sum.item() == pytest.approx(stats[0].loss_sum.item(), rel=1e-5)
+    assert other[1].loss_sum.item() == pytest.approx(stats[1].loss_sum.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e30, math.nan, -math.inf])
+def test_padding_does_not_matter_and_what_stands_in_it_neither(chosen, junk):
+    """Three more columns on the left of prompts, two on the right of responses, junk in every tensor's padding."""
+    base = experience()
+    actor = actor_of(chosen)
+    expected, stats = gradient(actor, base, chosen)
+
+    def left(x: Tensor, fill: int | bool) -> Tensor:
+        return nn.functional.pad(x, (3, 0), value=fill)
+
+    def right(x: Tensor, fill: float | bool) -> Tensor:
+        return nn.functional.pad(x, (0, 2), value=fill)
+
+    floats = ("old_logprobs", "ref_logprobs", "old_values", "rewards", "advantages", "returns")
+    dirty = {n: right(torch.where(base.response_mask, getattr(base, n), junk), junk) for n in floats}
+    poisoned = Experience(
+        prompt_ids=left(torch.where(base.prompt_mask, base.prompt_ids, 9), 9),
+        prompt_mask=left(base.prompt_mask, False),
+        response_ids=right(torch.where(base.response_mask, base.response_ids, 9), 9),
+        response_mask=right(base.response_mask, False),
+        scores=base.scores,
+        **dirty,
+    )
+    mine, other = gradient(actor, poisoned, chosen, budget=12)
+    assert relative_difference(mine, expected) < CLOSE
+    assert other[0].loss_sum.item() == pytest.approx(stats[0].loss_sum.item(), rel=1e-5)
+    assert other[0].ratio_max.item() == pytest.approx(stats[0].ratio_max.item(), rel=1e-5)
+
+
+@CRITICS
+def test_the_padded_layout_gives_the_same_gradient(chosen, critic):
+    actor = actor_of(chosen, critic)
+    expected, _ = gradient(actor, experience(), chosen, budget=20)
+    assert actor.policy.layout == "packed"
+    for trunk in filter(None, (actor.policy, actor.critic)):
+        trunk.layout = "padded"
+    mine, _ = gradient(actor, experience(), chosen, budget=20)
+    assert relative_difference(mine, expected) < CLOSE
+
+
+def test_a_row_whose_judge_abstained_might_as_well_not_be_there(chosen):
+    actor, base = actor_of(chosen), experience()
+    kept = [0, 1, 3, 4, 6, 7]
+    expected, stats = gradient(actor, base, chosen, kept)
+    mask = base.response_mask.clone()
+    mask[[2, 5]] = False
+    mine, other = gradient(actor, replace(base, response_mask=mask), chosen)
+    assert relative_difference(mine, expected) < CLOSE
+    assert other[0].num_tokens == stats[0].num_tokens == 21 - 6 - 1
+
+
+def test_minibatches_add_up_by_their_tokens(chosen):
+    """The gradient of eight rows is the token-weighted mean of the gradients of two times four."""
+    actor, base = actor_of(chosen), experience()
+    whole, _ = gradient(actor, base, chosen)
+    first, a = gradient(actor, base, chosen, range(4))
+    second, b = gradient(actor, base, chosen, range(4, 8))
+    share = (a[0].num_tokens / 21).item()
+    assert share != 0.5
+    mixed = {name: share * first[name] + (1 - share) * second[name] for name in whole}
+    assert relative_difference(mixed, whole) < CLOSE
+    assert b[0].num_tokens + a[0].num_tokens == 21
+
+
+@CRITICS
+def test_the_critics_weight_scales_its_gradient_alone(chosen, critic):
+    actor = actor_of(chosen, critic)
+    heads = {}
+    for coef in (0.0, 0.1, 0.3):
+        grads, _ = gradient(actor, experience(), replace(chosen, value_coef=coef))
+        (heads[coef],) = [grad for name, grad in grads.items() if name.endswith("value_head.weight")]
+    assert heads[0.0].abs().max() == 0
+    assert heads[0.1].abs().max() > 0
+    assert torch.allclose(heads[0.3], 3 * heads[0.1], rtol=1e-4)
+
+
+def test_a_separate_critics_loss_never_reaches_the_policy(chosen):
+    actor = actor_of(chosen, SeparateCritic())
+    without, with_it = (gradient(actor, experience(), replace(chosen, value_coef=c))[0] for c in (0.0, 5.0))
+    policy = [name for name in without if name.startswith("policy.")]
+    assert policy
+    assert all(torch.equal(without[name], with_it[name]) for name in policy)
+
+
+def test_the_temperature_is_the_samplings(chosen):
+    """At ratio 1 everywhere the gradient at τ is that of log π_τ: a forgotten temperature changes it."""
+    actor = actor_of(chosen)
+    cold, warm = (
+        gradient(actor, experience(), replace(chosen, sampling=SamplingConfig(max_new_tokens=4, temperature=t)))[0]
+        for t in (0.7, 1.0)
+    )
+    assert relative_difference(cold, warm) > 0.05
+
+
+# ------------------------------------------------------------------------------------------------- fine-tuning, reward
+
+
+@pytest.mark.parametrize("budget", CUTS)
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_fine_tunings_gradient(tmp_path, budget, layout):
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    trunk, other = Trunk(load_causal(ModelConfig(path=folder), language(folder), seed=0).hf), hf(folder)
+    trunk.layout = layout
+    expected = -torch.cat([hf_logprobs(other, *row) for row in ROWS]).mean()
+    expected.backward()
+    for rows in (ROWS, ROWS[::-1]):
+        trunk.zero_grad()
+        loss = sft.backward(trunk, rows, budget, CPU)
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+        mine = {name.removeprefix("hf."): grad for name, grad in gradients(trunk).items()}
+        assert relative_difference(mine, gradients(other)) < CLOSE
+
+
+RANKINGS = [
+    Ranked(answers=tuple((PROMPTS[0], ANSWERS[k]) for k in (0, 1, 2, 3)), ranks=(2, 1, 2, 4), margin=0.0),
+    Ranked(answers=tuple((PROMPTS[2], ANSWERS[k]) for k in (4, 5)), ranks=(2, 1), margin=0.5),
+    Ranked(answers=tuple((PROMPTS[4], ANSWERS[k]) for k in (6, 7, 0)), ranks=(1, 2, 3), margin=0.0),
+]
+
+
+def reward_options(loss: str, budget: int) -> RewardConfig:
+    return RewardConfig(data=(DataConfig(path="none"),), loss=loss, microbatch_tokens=budget)
+
+
+@pytest.mark.parametrize("loss", ["kwise", "pairwise"])
+@pytest.mark.parametrize("budget", [10**6, 24, 1])
+def test_the_reward_models_gradient(tmp_path, loss, budget):
+    """Against one classifier call a row: Σ over a prompt's pairs of log(1 + e^(worse − better)), averaged as named."""
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    model = scalar.load(ModelConfig(path=folder), language(folder), seed=1)
+    total, pairs, prompts = torch.zeros(()), 0, 0
+    for row in RANKINGS:
+        scores = []
+        for prompt, answer in row.answers:
+            hidden = model.trunk.hf.model(input_ids=torch.tensor([[*prompt, *answer]])).last_hidden_state[0, -1]
+            scores.append((model.trunk.hf.score.weight @ hidden).squeeze())
+        margin = row.margin if loss == "pairwise" else 0.0
+        losses = [
+            torch.log1p(torch.exp(scores[j] - scores[i] + margin))
+            for i, j in itertools.permutations(range(len(scores)), 2)
+            if row.ranks[i] < row.ranks[j]
+        ]
+        total = total + sum(losses) / (len(losses) if loss == "kwise" else 1)
+        pairs, prompts = pairs + len(losses), prompts + 1
+    expected = total / (prompts if loss == "kwise" else pairs)
+    expected.backward()
+    textbook = gradients(model)
+    for rows in (RANKINGS, RANKINGS[::-1]):
+        model.zero_grad()
+        told, _, _ = reward.backward(model, rows, reward_options(loss, budget), CPU)
+        assert told == pytest.approx(expected.item(), rel=1e-5)
+        assert relative_difference(gradients(model), textbook) < CLOSE
+
+
+def test_the_reward_models_padded_layout(tmp_path):
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    model = scalar.load(ModelConfig(path=folder), language(folder), seed=1)
+    reward.backward(model, RANKINGS, reward_options("kwise", 30), CPU)
+    packed = gradients(model)
+    model.zero_grad()
+    model.trunk.layout = "padded"
+    reward.backward(model, RANKINGS, reward_options("kwise", 30), CPU)
+    assert relative_difference(gradients(model), packed) < CLOSE

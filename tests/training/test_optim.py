@@ -1,0 +1,116 @@
+"""One honest step: AdamW by hand, the rate of the step's number, and no step on a gradient that is no number."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from plaudit.runs.errors import UserError
+from plaudit.training import optim
+from plaudit.training.optim import OptimConfig
+
+
+def parameter(*values: float, grad: tuple[float, ...]) -> nn.Parameter:
+    p = nn.Parameter(torch.tensor(values))
+    p.grad = torch.tensor(grad)
+    return p
+
+
+def take(p: nn.Parameter, config: OptimConfig, step: int = 0, total: int = 10) -> optim.StepStats:
+    return optim.step(optim.adamw([p], config), config, step=step, total_steps=total)
+
+
+def test_epsilon_stands_beside_the_bias_corrected_moment():
+    """First step: m̂ = g, v̂ = g². With g = ε the move is half the rate; ε before the correction: 1/33."""
+    p = parameter(0.0, grad=(1e-5,))
+    take(p, OptimConfig(learning_rate=0.1, schedule="constant", eps=1e-5))
+    assert p.item() == pytest.approx(-0.05, rel=1e-4)
+
+
+def test_the_norm_is_told_before_clipping_and_the_gradient_is_scaled_to_the_limit():
+    p = parameter(0.0, 0.0, grad=(3.0, 4.0))
+    config = OptimConfig(learning_rate=0.1, max_grad_norm=1.0)
+    optimizer = optim.adamw([p], config)
+    stats = optim.step(optimizer, config, step=0, total_steps=10)
+    assert stats.grad_norm == pytest.approx(5.0)
+    assert optimizer.state[p]["exp_avg"].tolist() == pytest.approx([0.06, 0.08], rel=1e-5)  # (1 − β1) · g / 5
+
+
+@pytest.mark.parametrize("limit", [0.0, 10.0])
+def test_a_gradient_below_the_limit_is_left_alone(limit):
+    p = parameter(0.0, 0.0, grad=(3.0, 4.0))
+    config = OptimConfig(max_grad_norm=limit)
+    optimizer = optim.adamw([p], config)
+    optim.step(optimizer, config, step=0, total_steps=10)
+    assert optimizer.state[p]["exp_avg"].tolist() == pytest.approx([0.3, 0.4], rel=1e-5)
+
+
+def test_gradients_are_forgotten():
+    p = parameter(0.0, grad=(1.0,))
+    take(p, OptimConfig())
+    assert p.grad is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "step", "rate"),
+    [
+        ("constant", 0.0, 9, 1.0),
+        ("linear", 0.0, 0, 1.0),
+        ("linear", 0.0, 9, 0.1),
+        ("linear", 0.2, 0, 0.5),
+        ("linear", 0.2, 6, 0.5),
+        ("cosine", 0.0, 5, 0.5),
+    ],
+)
+def test_the_rate_is_a_function_of_the_step_alone(schedule, warmup, step, rate):
+    p = parameter(0.0, grad=(1.0,))
+    config = OptimConfig(learning_rate=1.0, schedule=schedule, warmup_fraction=warmup, max_grad_norm=0)
+    assert take(p, config, step=step).learning_rate == pytest.approx(rate)
+    assert p.item() == pytest.approx(-rate, rel=1e-4)
+
+
+def test_weight_decay_is_decoupled_and_spares_vectors():
+    matrix, vector = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
+    config = OptimConfig(learning_rate=0.1, schedule="constant", weight_decay=0.5)
+    optimizer = optim.adamw([matrix, vector], config)
+    matrix.grad, vector.grad = torch.zeros(1, 1), torch.zeros(1)
+    optim.step(optimizer, config, step=0, total_steps=1)
+    assert matrix.item() == pytest.approx(0.95)  # 1 − rate · decay
+    assert vector.item() == 1.0
+
+
+def test_frozen_parameters_are_not_the_optimisers():
+    trained, frozen = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
+    optimizer = optim.adamw([trained, frozen], OptimConfig())
+    assert [p for group in optimizer.param_groups for p in group["params"]] == [trained]
+
+
+def test_a_parameter_without_gradient_stays():
+    """A minibatch on which every judge abstained has no loss at all."""
+    p = nn.Parameter(torch.ones(2))
+    stats = take(p, OptimConfig(weight_decay=0.1))
+    assert stats.grad_norm == 0.0
+    assert p.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_changes_nothing_and_names_the_step(bad, limit):
+    p, other = parameter(1.0, 2.0, grad=(0.5, 0.5)), parameter(3.0, grad=(1.0,))
+    config = OptimConfig(learning_rate=0.1, max_grad_norm=limit)
+    optimizer = optim.adamw([p, other], config)
+    optim.step(optimizer, config, step=0, total_steps=10)
+    weights = [p.detach().clone(), other.detach().clone()]
+    moments = {key: value.clone() for key, value in optimizer.state[other].items()}
+    p.grad, other.grad = torch.tensor([0.1, bad]), torch.ones(1)
+    with pytest.raises(UserError, match=r"step 7 of 10: the gradient's norm is (nan|inf)"):
+        optim.step(optimizer, config, step=6, total_steps=10)
+    assert torch.equal(p, weights[0]) and torch.equal(other, weights[1])
+    assert all(torch.equal(optimizer.state[other][key], value) for key, value in moments.items())
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": -1.0}, {"warmup_fraction": 1.5}, {"warmup_fraction": -0.1}])
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(ValueError, match="learning_rate"):
+        OptimConfig(**wrong)

@@ -1,0 +1,462 @@
+"""PPO's own identities: what must be 1 is 1, what must be 0 is 0, and every logged number can be had another way."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from plaudit.data.sources import DataConfig
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.models.adapters import LastLayers, LoRA
+from plaudit.models.load import ModelConfig
+from plaudit.models.policy import SeparateCritic, SharedCritic
+from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Rollout, Scores
+from plaudit.records.text import FinishReason, Prompt, PromptRow
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardModelConfig
+from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.loading import load_function
+from plaudit.training import ppo as module
+from plaudit.training.optim import OptimConfig
+from plaudit.training.ppo import FixedKL, PPOConfig, make_experience, ppo
+from tests.training.scripted import config, judge, run
+from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
+
+KEYS = {
+    "score": "ppo/score_over_responses",
+    "kl": "ppo/kl_ref_over_responses",
+    "objective": "ppo/objective_over_responses",
+    "reward": "ppo/reward_over_responses",
+    "length": "ppo/length_over_responses",
+    "abstained": "ppo/abstained_over_responses",
+}
+
+
+# ------------------------------------------------------------------------------------------- before the first update
+
+
+@pytest.mark.parametrize(
+    ("critic", "train"),
+    [
+        (SharedCritic(), None),
+        (SeparateCritic(), None),
+        (SharedCritic(), LoRA(rank=2, alpha=4)),
+        (SharedCritic(), LastLayers(layers=1)),
+    ],
+    ids=["shared", "separate", "lora", "last_layers"],
+)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_first_minibatch_has_ratio_one_and_no_kl(tmp_path, critic, train, temperature):
+    """The cheapest test of the whole system: one update, measured before it is taken."""
+    path = model_folder(tmp_path / "sft", letters="abc", layers=2, spread=0.5)
+    model = ModelConfig(path=path) if train is None else ModelConfig(path=path, train=train)
+    chosen = config(
+        tmp_path,
+        model=model,
+        critic=critic,
+        sampling=SamplingConfig(max_new_tokens=4, temperature=temperature),
+        iterations=1,
+        epochs=1,
+        minibatches=1,
+        prompts_per_iteration=24,
+    )
+    (line,) = metrics(run(tmp_path, chosen))
+    assert line["ppo/ratio_max"] == pytest.approx(1.0, abs=1e-5)
+    assert line["ppo/clip_fraction_over_tokens"] == 0.0
+    assert line["ppo/approx_kl_old_over_tokens"] <= 1e-9
+    assert abs(line["ppo/kl_ref_over_responses"]) <= 1e-5
+    assert line["ppo/sampler_logprob_gap_max"] <= 1e-5
+    assert line["ppo/value_over_tokens"] == 0.0
+    assert line["ppo/value_clip_fraction_over_tokens"] == 0.0
+    assert line["ppo/entropy_over_tokens"] < math.log(6) - 0.01  # the model is not uniform: temperature matters
+    # Whitened advantages have mean 0, so at ratio 1 the policy's loss is 0; V is 0, so the critic's is half R̂².
+    assert line["ppo/policy_loss_over_tokens"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_padded_layout_agrees(tmp_path, monkeypatch):
+    chosen = config(tmp_path, sampling=SamplingConfig(max_new_tokens=4, temperature=0.7), iterations=2)
+    packed = metrics(run(tmp_path, chosen, "packed"))
+    monkeypatch.setattr("plaudit.models.trunk._can_pack", lambda trunk: False)
+    padded = metrics(run(tmp_path, chosen, "padded"))
+    assert padded[0]["ppo/ratio_max"] != 0
+    for one, two in zip(packed, padded, strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
+
+
+def test_a_uniform_policy_has_entropy_log_v(tmp_path):
+    chosen = config(tmp_path, spread=0.0, iterations=1)
+    (line,) = metrics(run(tmp_path, chosen))
+    assert line["ppo/entropy_over_tokens"] == pytest.approx(math.log(6), rel=1e-6)
+
+
+# -------------------------------------------------------------------------------------------- rewards and advantages
+
+
+def scripted(valid: tuple[bool, ...] = (True, True, False)) -> tuple[Rollout, Scores]:
+    mask = torch.tensor([[True, True, False, False], [True, True, True, False], [True, True, True, True]])
+    rollout = Rollout(
+        rows=(PromptRow(prompt=Prompt.of_text("a")),) * 3,
+        responses=("", "", ""),
+        finish_reasons=(FinishReason.EOS, FinishReason.EOS, FinishReason.LENGTH),
+        prompt_ids=torch.ones(3, 1, dtype=torch.long),
+        prompt_mask=torch.ones(3, 1, dtype=torch.bool),
+        response_ids=torch.ones(3, 4, dtype=torch.long),
+        response_mask=mask,
+        sampler_logprobs=torch.zeros(3, 4),
+    )
+    return rollout, Scores(scores=torch.tensor([2.0, -1.0, 9.0]), valid=torch.tensor(valid), parts={})
+
+
+OLD = torch.tensor([[-1.0, -2.0, 0.0, 0.0], [-1.0, -1.0, -1.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
+REF = torch.tensor([[-1.5, -1.0, 0.0, 0.0], [-1.0, -1.2, -1.3, 0.0], [-2.0, -2.0, -2.0, -2.0]])
+VALUES = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [5.0, 5.0, 5.0, 5.0]])
+
+
+def experience_of(tmp_path, rollout: Rollout, scores: Scores, **options):
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=0.5, **options)
+    return make_experience(rollout, scores, OLD, VALUES, REF, chosen)
+
+
+def test_rewards_returns_and_advantages_by_hand(tmp_path):
+    """β = 0.1, γ = 1, λ = ½; the third judge abstained.
+
+    Row 0: log-ratios ½, −1; rewards −0.05, 0.1 + 2; δ = −0.55, 1.6; Â = −0.55 + ½ · 1.6 = 0.25, 1.6.
+    Row 1: log-ratios 0, 0.2, 0.3; rewards 0, −0.02, −0.03 − 1; δ = 0, 0.98, −2.03; Â = −0.0175, −0.035, −2.03.
+    """
+    experience = experience_of(tmp_path, *scripted(), whiten_advantages=False)
+    assert experience.rewards[0].tolist() == pytest.approx([-0.05, 2.1, 0, 0])
+    assert experience.rewards[1].tolist() == pytest.approx([0, -0.02, -1.03, 0], abs=1e-6)
+    assert experience.advantages[0].tolist() == pytest.approx([0.25, 1.6, 0, 0], abs=1e-6)
+    assert experience.advantages[1].tolist() == pytest.approx([-0.0175, -0.035, -2.03, 0], abs=1e-6)
+    assert experience.returns[0].tolist() == pytest.approx([1.25, 2.1, 0, 0], abs=1e-6)
+    assert experience.returns[1].tolist() == pytest.approx([-0.0175, -0.035, -1.03, 0], abs=1e-6)
+    for name in ("rewards", "advantages", "returns"):
+        assert getattr(experience, name)[2].tolist() == [0, 0, 0, 0]
+    assert experience.response_mask[2].tolist() == [False] * 4
+    assert experience.scores.tolist() == [2.0, -1.0, 0.0]
+
+
+def test_rewards_sum_to_the_score_less_the_price_of_the_kl(tmp_path):
+    rollout, scores = scripted((True, True, True))
+    experience = experience_of(tmp_path, rollout, scores)
+    kl = torch.where(rollout.response_mask, OLD - REF, 0.0).sum(1)
+    assert kl.tolist() == pytest.approx([-0.5, 0.5, 4.0], abs=1e-6)
+    assert experience.rewards.sum(1).tolist() == pytest.approx([2 + 0.05, -1 - 0.05, 9 - 0.4], abs=1e-5)
+    per_token = experience.rewards + 0.1 * torch.where(rollout.response_mask, OLD - REF, 0.0)
+    assert per_token.nonzero().tolist() == [[0, 1], [1, 2], [2, 3]]  # the score stands on the last kept token only
+
+
+def test_whitening_changes_advantages_and_nothing_else(tmp_path):
+    """Mean −0.0465 and standard deviation 1.160528 over the five kept tokens."""
+    raw = experience_of(tmp_path, *scripted(), whiten_advantages=False)
+    white = experience_of(tmp_path, *scripted())
+    kept = white.response_mask
+    assert white.advantages[kept].tolist() == pytest.approx(
+        [0.2965 / 1.160528, 1.6465 / 1.160528, 0.029 / 1.160528, 0.0115 / 1.160528, -1.9835 / 1.160528], rel=1e-4
+    )
+    assert white.advantages[~kept].abs().max() == 0
+    assert torch.equal(white.returns, raw.returns)
+    assert torch.equal(white.rewards, raw.rewards)
+
+
+def test_what_an_abstained_row_holds_reaches_nothing(tmp_path):
+    """NaN in its score, values and log-probs: the other rows' numbers stay what they were."""
+    rollout, scores = scripted()
+    clean = experience_of(tmp_path, rollout, scores)
+    poisoned = scores.scores.clone()
+    poisoned[2] = math.nan
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=0.5)
+    old, ref, values = OLD.clone(), REF.clone(), VALUES.clone()
+    for tensor in (old, ref, values):
+        tensor[2] = math.nan
+    dirty = make_experience(rollout, Scores(scores=poisoned, valid=scores.valid, parts={}), old, values, ref, chosen)
+    for name in ("scores", "rewards", "advantages", "returns"):
+        assert torch.equal(getattr(dirty, name), getattr(clean, name)), name
+
+
+# ------------------------------------------------------------------------------------------------- what is logged
+
+
+@pytest.fixture(scope="module")
+def two_iterations(tmp_path_factory):
+    """Folder, a run of two iterations with all rollouts kept, and one of the first iteration alone."""
+    tmp_path = tmp_path_factory.mktemp("ppo")
+    chosen = config(
+        tmp_path,
+        sampling=SamplingConfig(max_new_tokens=4, temperature=0.7),
+        prompts_per_iteration=16,
+        keep_rollouts=99,
+        kl=FixedKL(coef=0.3),
+    )
+    run(tmp_path, chosen, "two")
+    written = load_function(chosen.rewards[0].function).__globals__["seen"]
+    jsonl(tmp_path / "second.jsonl", [{"ids": list(row)} for row in written[1]])
+    run(tmp_path, config(tmp_path, **_fields(chosen), iterations=1), "one")
+    return tmp_path
+
+
+def _fields(chosen: PPOConfig) -> dict:
+    names = ("sampling", "prompts_per_iteration", "keep_rollouts", "kl", "model", "optim", "epochs", "minibatches")
+    return {name: getattr(chosen, name) for name in names}
+
+
+def test_the_metrics_are_means_of_the_rollouts(two_iterations):
+    for line in metrics(two_iterations / "two"):
+        rows = rollouts(two_iterations / "two", line["step"])
+        assert len(rows) == 16
+
+        def mean(name: str, rows: list[dict] = rows) -> float:
+            return sum(row[name] for row in rows) / 16
+
+        assert line[KEYS["score"]] == pytest.approx(mean("score"), abs=1e-6)
+        assert line["ppo/part/letters_over_responses"] == pytest.approx(mean("score"), abs=1e-6)
+        assert line[KEYS["kl"]] == pytest.approx(mean("kl"), abs=1e-5)
+        assert line[KEYS["objective"]] == pytest.approx(mean("score") - 0.3 * mean("kl"), abs=1e-5)
+        assert line[KEYS["reward"]] == pytest.approx(mean("score") - 0.3 * mean("kl"), abs=1e-5)
+        assert line[KEYS["length"]] == pytest.approx(mean("length"))
+        assert line[KEYS["abstained"]] == 0.0
+        ended = sum(row["finish_reason"] == "eos" for row in rows) / 16
+        assert line["ppo/eos_over_responses"] == pytest.approx(ended)
+        spread = (sum((row["score"] - mean("score")) ** 2 for row in rows) / 16) ** 0.5
+        assert line["ppo/score_std_over_responses"] == pytest.approx(spread, abs=1e-6)
+        assert line["ppo/kl_coef"] == 0.3
+        for row in rows:
+            assert row["score"] == row["response"].count("a") - row["response"].count("b")
+            assert row["length"] <= 4
+            assert row["length"] == 4 or row["finish_reason"] == "eos"
+
+
+@torch.no_grad()
+def test_kl_and_entropy_are_those_of_the_two_models(two_iterations):
+    """The second iteration is written by the model that the shorter run saved; asked of transformers alone."""
+    policy, reference = hf(two_iterations / "one" / "model"), hf(two_iterations / "sft")
+    line, entropies = metrics(two_iterations / "two")[1], []
+    written = [json.loads(text)["ids"] for text in (two_iterations / "second.jsonl").read_text("utf-8").splitlines()]
+    for row, response in zip(rollouts(two_iterations / "two", 2), written, strict=True):
+        prompt = [0, *ids(row["prompt"])]
+        assert len(response) == row["length"]
+        ratio = hf_logprobs(policy, prompt, response, 0.7) - hf_logprobs(reference, prompt, response, 0.7)
+        assert row["kl"] == pytest.approx(ratio.sum().item(), abs=2e-5)
+        logits = policy(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1] / 0.7
+        entropies += torch.distributions.Categorical(logits=logits).entropy().tolist()
+    assert abs(line[KEYS["kl"]]) > 0.01
+    assert line["ppo/entropy_over_tokens"] == pytest.approx(sum(entropies) / len(entropies), abs=1e-5)
+
+
+def test_a_judge_that_abstains_leaves_numerator_and_denominator(tmp_path):
+    chosen = config(tmp_path, "shy", keep_rollouts=99, prompts_per_iteration=24, iterations=1)
+    (line,) = metrics(run(tmp_path, chosen))
+    rows = rollouts(tmp_path / "run", 1)
+    kept = [row for row in rows if "c" not in row["response"]]
+    assert 0 < len(kept) < 24
+    assert line["ppo/abstained_over_responses"] == pytest.approx(1 - len(kept) / 24)
+    assert line["ppo/score_over_responses"] == pytest.approx(sum(r["score"] for r in kept) / len(kept), abs=1e-6)
+    assert line["ppo/part/shy_over_responses"] == pytest.approx(line["ppo/score_over_responses"])
+    assert line["ppo/reward_over_responses"] == pytest.approx(line["ppo/score_over_responses"], abs=1e-5)  # KL is 0
+
+
+def test_an_iteration_without_any_score_changes_nothing(tmp_path):
+    chosen = config(tmp_path, "mute", iterations=1)
+    (line,) = metrics(run(tmp_path, chosen))
+    assert line["ppo/abstained_over_responses"] == 1.0
+    assert line["ppo/grad_norm"] == 0.0
+    assert line["non_finite"] == {"ppo/part/mute_over_responses": "nan"}
+    before, after = weights(tmp_path / "sft"), weights(tmp_path / "run" / "model")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_explained_variance_and_value_metrics_of_a_scripted_update():
+    """R̂ = 1, 3, 5 and V = 1, 2, 3: Var(R̂) = 8/3, errors 0, 1, 2 of variance 2/3, so ¾ is explained."""
+    rollout, scores = scripted((True, False, False))
+    mask = torch.tensor([[True, True, True, False]] + [[False] * 4] * 2)
+    nothing = torch.zeros(3, 4)
+    experience = module.Experience(
+        prompt_ids=rollout.prompt_ids,
+        prompt_mask=rollout.prompt_mask,
+        response_ids=rollout.response_ids,
+        response_mask=mask,
+        old_logprobs=nothing,
+        ref_logprobs=nothing,
+        old_values=torch.tensor([[1.0, 2.0, 3.0, 9.0]] * 3),
+        scores=scores.scores,
+        rewards=nothing,
+        advantages=nothing,
+        returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3),
+    )
+    update = {
+        "policy_loss_sum": 3.0,
+        "clipped_tokens": 1.0,
+        "approx_kl_old_sum": 0.5,
+        "value_loss_sum": 6.0,
+        "value_clipped_tokens": 2.0,
+    }
+    first = {**update, "num_tokens": 3.0, "ratio_max": 1.5, "grad_norm": 1.0, "learning_rate": 0.2}
+    second = {**update, "num_tokens": 7.0, "ratio_max": 1.2, "grad_norm": 2.0, "learning_rate": 0.1}
+    told = module._summarise([first, second], experience)
+    assert told["ppo/explained_variance"] == pytest.approx(0.75)
+    assert told["ppo/policy_loss_over_tokens"] == pytest.approx(0.6)
+    assert told["ppo/clip_fraction_over_tokens"] == pytest.approx(0.2)
+    assert told["ppo/approx_kl_old_over_tokens"] == pytest.approx(0.1)
+    assert told["ppo/value_loss_over_tokens"] == pytest.approx(1.2)
+    assert told["ppo/value_clip_fraction_over_tokens"] == pytest.approx(0.4)
+    assert told["ppo/ratio_max"] == 1.5
+    assert told["ppo/grad_norm"] == 1.5
+    assert told["ppo/learning_rate"] == 0.1
+
+
+# ------------------------------------------------------------------------------------------------ the loop and its rows
+
+
+def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
+    chosen = config(tmp_path, prompts_per_iteration=24, epochs=3, minibatches=4)
+    experience = make_experience(*scripted(), OLD, VALUES, REF, chosen)
+    several = module.Experience(
+        **{name: torch.cat([getattr(experience, name)] * 8) for name in module.Experience.__dataclass_fields__}
+    )
+    epochs = [
+        [module._minibatch_rows(several, chosen, iteration, 4 * epoch + index) for index in range(4)]
+        for iteration in range(2)
+        for epoch in range(3)
+    ]
+    flat = [[row for rows in epoch for row in rows] for epoch in epochs]
+    assert all(sorted(rows) == list(range(24)) for rows in flat)
+    assert all(len(rows) == 6 for epoch in epochs for rows in epoch)
+    assert len({tuple(rows) for rows in flat}) == 6
+    assert len({frozenset(epoch[0]) for epoch in epochs}) > 1  # new company, not only a new order of minibatches
+
+
+def test_a_prompt_is_answered_g_times_by_different_samples(tmp_path):
+    chosen = config(tmp_path, spread=0.02, samples_per_prompt=4, prompts_per_iteration=6, keep_rollouts=99)
+    rows = rollouts(run(tmp_path, chosen), 1)
+    assert [row["prompt"] for row in rows[:4]] == [rows[0]["prompt"]] * 4
+    per_prompt = {p: [r["response"] for r in rows if r["prompt"] == p] for p in {r["prompt"] for r in rows}}
+    assert {len(answers) for answers in per_prompt.values()} == {8}  # two passes over three prompts, four each
+    assert all(len(set(answers)) > 3 for answers in per_prompt.values())
+
+
+def test_repeated_prompts_count_once(tmp_path, capsys):
+    chosen = config(tmp_path, iterations=1)
+    jsonl(tmp_path / "prompts.jsonl", [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}])
+    again = DataConfig(path=jsonl(tmp_path / "again.jsonl", [{"prompt": "b"}, {"prompt": "c"}]))
+    both = config(tmp_path, model=chosen.model, iterations=1, keep_rollouts=99, prompts=(chosen.prompts[0], again))
+    jsonl(tmp_path / "prompts.jsonl", [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}])
+    rows = rollouts(run(tmp_path, both), 1)
+    assert "repeated prompts left out" in capsys.readouterr().err
+    assert {row["prompt"] for row in rows[:3]} == {"a", "b", "c"}
+
+
+def test_the_reference_stays_and_the_policy_moves(tmp_path, monkeypatch):
+    made = []
+    honest = module.Reference
+
+    def remembered(policy):
+        made.append(honest(policy))
+        return made[0]
+
+    monkeypatch.setattr(module, "Reference", remembered)
+    run(tmp_path, config(tmp_path, iterations=3))
+    start, end = weights(tmp_path / "sft"), weights(tmp_path / "run" / "model")
+    kept = {name.removeprefix("hf."): p for name, p in made[0].trunk.named_parameters()}
+    assert all(torch.equal(start[name], kept[name]) for name in start)
+    assert not any(torch.equal(start[name], end[name]) for name in start if "norm" not in name)
+    assert "value_head" not in " ".join(end)
+
+
+def test_the_same_seed_twice_is_the_same_run_and_another_seed_is_not(tmp_path):
+    chosen = config(tmp_path)
+    one, two = run(tmp_path, chosen, "one"), run(tmp_path, chosen, "two")
+    assert metrics(one) == metrics(two)
+    assert rollouts(one, 2) == rollouts(two, 2)
+    other = run(tmp_path, config(tmp_path, model=chosen.model, seed=1), "three")
+    assert metrics(one) != metrics(other)
+
+
+def test_an_enormous_price_of_kl_holds_the_policy(tmp_path):
+    gentle = {"optim": OptimConfig(learning_rate=2e-3), "iterations": 12, "prompts_per_iteration": 32}
+    free, held = (
+        metrics(run(tmp_path, config(tmp_path, kl=FixedKL(coef=beta), **gentle), f"{beta}"))[-1] for beta in (0.0, 50.0)
+    )
+    assert free["ppo/score_over_responses"] > held["ppo/score_over_responses"] + 0.5
+    assert abs(held["ppo/kl_ref_over_responses"]) < 0.3 < 2.0 < free["ppo/kl_ref_over_responses"]
+
+
+def test_a_loss_that_overflows_stops_before_it_is_taken_or_saved(tmp_path):
+    """The judge's third call says 1e30: the critic's squared error is infinite."""
+    chosen = config(tmp_path, "exploding", iterations=5, save_every=4, whiten_advantages=False)
+    with pytest.raises(UserError, match=r"optimiser step 9 of 20: the gradient's norm is (inf|nan)"):
+        run(tmp_path, chosen)
+    assert len(metrics(tmp_path / "run")) == 2
+    with Run.open(tmp_path / "run") as again:
+        assert again.latest().name == "000008"
+        assert not again.finished
+    state = json.loads((tmp_path / "run" / "checkpoints" / "000008" / "state.json").read_text(encoding="utf-8"))
+    assert state == {"step": 8, "metrics_lines": 2}
+
+
+# --------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def loaded(*_, **__):
+        raise AssertionError("a model was loaded before the input was checked")
+
+    for place in (module, Trunk):
+        monkeypatch.setattr(place, "load_causal" if place is module else "__init__", loaded)
+    monkeypatch.setattr("plaudit.models.reward.scalar.load", loaded)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampling": SamplingConfig(max_new_tokens=30)}, r"prompts\.jsonl:2: 3 tokens.*prompts\.jsonl:3: 4 tokens"),
+        ({"critic": SeparateCritic(init="./nowhere")}, r"critic\.init: no folder './nowhere'"),
+        ({"rewards": (RewardModelConfig(path="./nowhere"),)}, r"rewards\.0\.path: no folder"),
+        ({"rewards": (FunctionConfig(function="no_such_rule"),)}, "no built-in reward function 'no_such_rule'"),
+        ({"model": ModelConfig(path="./nowhere")}, r"model\.path: no folder"),
+    ],
+)
+def test_mistakes_are_found_before_a_model_loads(tmp_path, no_model, options, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, config(tmp_path, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minibatches": 3}, r"minibatches \(3\) must divide prompts_per_iteration × samples_per_prompt \(8\)"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"iterations": 0, "save_every": 0}, "iterations, save_every must be at least 1"),
+        ({"gamma": 1.5}, "gamma and gae_lambda"),
+        ({"gae_lambda": -0.1}, "gamma and gae_lambda"),
+        ({"clip_range": -0.1}, "must not be negative"),
+        ({"kl": FixedKL(coef=-1.0)}, "must not be negative"),
+        ({"rewards": ()}, "at least one"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **options)
+
+
+def test_a_steep_learning_rate_is_clipped(tmp_path):
+    """The clip is not an ornament: with a large rate tokens leave the band and are counted."""
+    chosen = config(tmp_path, iterations=1, epochs=4, optim=OptimConfig(learning_rate=0.1, schedule="constant"))
+    (line,) = metrics(run(tmp_path, chosen))
+    assert line["ppo/clip_fraction_over_tokens"] > 0.05
+    assert line["ppo/ratio_max"] > 1.2
+    assert line["ppo/approx_kl_old_over_tokens"] > 0.001
+
+
+def test_judges_are_summed_by_their_weights(tmp_path):
+    first = judge(tmp_path)
+    second = FunctionConfig(function=first.function, weight=-2.0, name="again")
+    chosen = config(tmp_path, rewards=(first, second), iterations=1, keep_rollouts=99)
+    with Run.create(tmp_path / "run", "ppo", chosen) as made:
+        ppo(chosen, made)
+    for row in rollouts(tmp_path / "run", 1):
+        assert row["parts"]["letters"] == row["parts"]["again"]
+        assert row["score"] == pytest.approx(-row["parts"]["letters"])
