@@ -2,11 +2,15 @@
 
 import re
 
-HAPPY = frozenset(
-    "happy happily smile smiled smiling laugh laughed laughing love loved fun joy proud hug hugged "
-    "friend friends kind nice glad excited play played playing together thank thanked beautiful".split()
-)
-SAD = frozenset("sad cry cried crying scared afraid hurt angry mad lost mean sorry broke broken bad alone".split())
+HAPPY = {
+    "happy", "happily", "smile", "smiled", "smiling", "laugh", "laughed", "laughing", "love", "loved", "fun",
+    "joy", "proud", "hug", "hugged", "friend", "friends", "kind", "nice", "glad", "excited", "play", "played",
+    "playing", "together", "thank", "thanked", "beautiful",
+}  # fmt: skip
+SAD = {
+    "sad", "cry", "cried", "crying", "scared", "afraid", "hurt", "angry", "mad", "lost", "mean", "sorry",
+    "broke", "broken", "bad", "alone",
+}  # fmt: skip
 
 
 def happy_words(completions, **columns):

@@ -32,7 +32,9 @@ def test_an_opening_leaves_something_to_say(text, words, wanted):
 
 def test_texts_go_where_their_opening_goes(tmp_path):
     texts = [Text(text=f"Story {n // 2} begins, and goes on {n}.", where="") for n in range(80)]
-    counts = write_openings(tmp_path, [*texts, Text(text="Too short", where="")], words=3, held_out_fraction=0.4, seed=1)
+    counts = write_openings(
+        tmp_path, [*texts, Text(text="Too short", where="")], words=3, held_out_fraction=0.4, seed=1
+    )
     train, held_out = ({r["prompt"] for r in rows(tmp_path / f"{side}prompts.jsonl")} for side in ("", "held_out_"))
     assert train | held_out == {f"Story {n} begins," for n in range(40)}
     assert not train & held_out

@@ -41,7 +41,7 @@ def test_the_worked_example_in_the_docstring_is_true() -> None:
 
 def test_prompts_are_many_different_and_readable() -> None:
     prompts = world.all_prompts()
-    assert len(prompts) == len(set(prompts)) == 20 * 10 * 8 * 4
+    assert len(prompts) == len(set(prompts)) == 20 * 6 * 4 * 8
     assert {HUNGRY_CAT, SAD_HORSE} <= set(prompts)
     assert all(world.read_prompt(p).prompt == p for p in prompts)
 
@@ -70,7 +70,7 @@ def test_a_foreign_prompt_is_refused_with_advice(prompt: str | list) -> None:
 @pytest.mark.parametrize("prompt", ONE_PROMPT_A_TROUBLE)
 def test_answers_are_different_and_parse_is_the_inverse_of_render(prompt: str) -> None:
     listed = world.answers(prompt)
-    assert len(listed) == len(set(listed)) == 3 * 8 * 4 * 5 * 3
+    assert len(listed) == len(set(listed)) == 3 * 6 * 4 * 5 * 3
     slots = world.all_slots(world.read_prompt(prompt))
     assert len(set(slots)) == len(listed)
     assert [world.parse(prompt, text) for text in listed] == slots
@@ -108,8 +108,8 @@ def test_parse_knows_what_is_no_answer(text: str) -> None:
 
 
 def test_parse_by_hand() -> None:
-    expected = world.Slots(opener="cold", action="song", animal="dog", manner="", closing="plain")
-    assert world.parse(HUNGRY_CAT, " Why ask me? Sing the dog a happy song. Come and tell me more.\n") == expected
+    expected = world.Slots(opener="cold", action="song", animal="fox", manner="", closing="plain")
+    assert world.parse(HUNGRY_CAT, " Why ask me? Sing the fox a happy song. Come and tell me more.\n") == expected
 
 
 # --- the demonstrator ------------------------------------------------------------------------------------------------
@@ -121,15 +121,15 @@ def test_entropy_is_that_of_the_enumerated_answers(prompt: str) -> None:
     assert math.fsum(map(math.exp, logprobs)) == pytest.approx(1.0, abs=1e-12)
     by_enumeration = -math.fsum(math.exp(lp) * lp for lp in logprobs)
     assert world.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
-    assert 6.5 < by_enumeration < math.log(1080)
+    assert 6.0 < by_enumeration < math.log(1080)
 
 
 def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
     table = world.demonstrator(HUNGRY_CAT)
     assert table["action"]["food"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * 1.4))
     assert table["action"]["song"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * -0.7))
-    assert table["animal"]["cat"] / table["animal"]["dog"] == pytest.approx(math.exp(0.8 * 1.5))
-    assert set(table["animal"]) == {"cat", "it", "dog", "rabbit"}
+    assert table["animal"]["cat"] / table["animal"]["fox"] == pytest.approx(math.exp(0.8 * 1.5))
+    assert set(table["animal"]) == {"cat", "it", "fox", "bear"}
     assert max(table["action"], key=table["action"].__getitem__) == "food"
     for probabilities in table.values():
         assert math.fsum(probabilities.values()) == pytest.approx(1.0)
@@ -219,7 +219,7 @@ def test_rewards_of_answers_fill_their_bounds(prompt: str) -> None:
 
 def test_only_the_trouble_decides_what_answers_are_worth() -> None:
     """What the exact ceilings rely on: names, animals and phrasings permute the words, not the worths."""
-    for prompt in ("Vera asks: My rabbit is cold. What can I do?", "Ben asks: I have a little pig. Why is it so cold?"):
+    for prompt in ("Vera asks: My hen is cold. What can I do?", "Ben asks: I have a little dog. Why is it so cold?"):
         assert enumerated(prompt) == enumerated("Leo is here. The poor duck is very cold. Please help.")
 
 

@@ -58,8 +58,8 @@ def test_bayes_accuracy_of_the_demonstrators_agrees_with_sampled_pairs() -> None
 
 
 def test_ceilings_weigh_troubles_by_their_prompts() -> None:
-    sad, dirty = (files.ceilings([p])["score_mean"] for p in (SAD_HORSE, "Tom asks: My pig is dirty. What can I do?"))
-    mixed = files.ceilings([SAD_HORSE, SAD_HORSE, "Tom asks: My pig is dirty. What can I do?"], kl_coefs=[0.4])
+    sad, dirty = (files.ceilings([p])["score_mean"] for p in (SAD_HORSE, "Tom asks: My cow is dirty. What can I do?"))
+    mixed = files.ceilings([SAD_HORSE, SAD_HORSE, "Tom asks: My cow is dirty. What can I do?"], kl_coefs=[0.4])
     assert mixed["score_mean"] == pytest.approx((2 * sad + dirty) / 3)
     assert mixed["optimum"]["0.4"]["reference"] == pytest.approx((2 * sad + dirty) / 3)
     with pytest.raises(UserError, match="at least one prompt"):
@@ -87,13 +87,13 @@ def test_the_default_world(tmp_path: Path) -> None:
         for name in ("preference_prompts", "ppo_prompts", "held_out_prompts")
     )
     demonstrated = [row["prompt"] for row in demonstrations]
-    assert [len(x) for x in (demonstrated, preference, ppo, held_out)] == [6000, 2500, 1000, 300]
+    assert [len(x) for x in (demonstrated, preference, ppo, held_out)] == [6000, 2400, 900, 300]
     for name in ("preference_prompts", "ppo_prompts", "held_out_prompts"):
         assert all(set(row) == {"prompt"} for row in rows(folder, name))
     together = [*preference, *ppo, *held_out]
     assert len(set(together)) == len(together)
     assert set(held_out).isdisjoint(demonstrated)
-    assert len(set(demonstrated)) == 6000  # of 6100 training prompts: none again before all came once
+    assert len(set(demonstrated)) == len(set(demonstrated[:3540])) == 3540  # none again before all came once
     assert all(world.parse(row["prompt"], row["completion"]) for row in demonstrations)
     assert {world.read_prompt(p).trouble for p in held_out} == set(world.TROUBLES)
 
@@ -142,7 +142,7 @@ def test_the_size_of_one_file_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def test_demonstrations_come_round_again(tmp_path: Path) -> None:
-    files.write_world(tmp_path, seed=1, **SMALL | {"held_out": 6250, "demonstrations": 400, "texts": 0})
+    files.write_world(tmp_path, seed=1, **SMALL | {"held_out": 3690, "demonstrations": 400, "texts": 0})
     counts = Counter(row["prompt"] for row in rows(tmp_path, "demonstrations"))
     assert sorted(set(counts.values())) == [2, 3]
     assert len(counts) == 150

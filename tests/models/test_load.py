@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, LlamaForCausalLM, LlamaForSequenceClassification
 
 from plaudit.models.adapters import LastLayers, LoRA
+from plaudit.models.checkpoint import export
 from plaudit.models.load import (
     Language,
     ModelConfig,
@@ -21,6 +23,7 @@ from plaudit.models.load import (
     load_language,
     seeded,
 )
+from plaudit.records.text import Form, Message, Prompt
 from plaudit.runs.errors import UserError
 from tests.models.tiny import CONFIGS, causal, packed
 
@@ -44,6 +47,28 @@ def folder(language, tmp_path) -> Path:
 
 def config_of(folder: Path, **more) -> ModelConfig:
     return ModelConfig(path=str(folder), **more)
+
+
+def test_a_template_may_be_given_as_text_or_as_a_file(tmp_path):
+    jinja = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    (tmp_path / "chat.jinja").write_text(jinja, encoding="utf-8")
+    chat = Prompt(turns=(Message(role="user", content="the cat"),), form=Form.CHAT)
+    for given in (jinja, str(tmp_path / "chat.jinja")):
+        language = load_language(replace(TINY, chat_template=given), ["the cat sat on the mat"] * 3)
+        ids = language.renderer.prompt_ids(chat)
+        assert language.tokenizer.decode(ids, skip_special_tokens=True) == "[user] the cat\n>"
+    with pytest.raises(UserError, match=r"model\.chat_template: 'chat\.jinja' is neither Jinja text nor a file"):
+        load_language(replace(TINY, chat_template="chat.jinja"), ["the cat"])
+
+
+def test_a_given_template_is_saved_with_the_model(tmp_path):
+    given = replace(TINY, chat_template="{% for m in messages %}{{ m.content }}!{% endfor %}")
+    language = load_language(given, ["the cat sat on the mat"] * 3)
+    export(tmp_path / "model", load_causal(given, language, seed=0), {})
+    again = load_language(config_of(tmp_path / "model"))
+    assert again.renderer.template_hash == language.renderer.template_hash
 
 
 def edit_json(path: Path, **changes) -> None:

@@ -45,7 +45,7 @@ A worked example:
     >>> round(pair_probability(3.0, 0.6), 3)  # how often the labeller puts the gentle answer first
     0.917
     >>> len(answers(prompt)), round(demo_entropy(prompt), 3)  # how many answers; nats per answer
-    (1440, 6.818)
+    (1080, 6.499)
 """
 
 from __future__ import annotations

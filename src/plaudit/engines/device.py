@@ -50,7 +50,8 @@ def machine(config: DeviceConfig) -> Machine:
         device = torch.device(name)
         torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise UserError(f"device: {config.device!r} can't be used here ({error}); try `device: auto`") from error
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # torch lists every kernel it has
+        raise UserError(f"device: {config.device!r} can't be used here ({reason}); try `device: auto`") from error
     if config.threads:
         torch.set_num_threads(config.threads)
     return Machine(device, config.precision)

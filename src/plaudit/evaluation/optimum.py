@@ -12,7 +12,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
 from plaudit.runs.errors import UserError
 from plaudit.scoring.protocol import Scorer
-from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.batches import by_token_budget, pack_shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ def listed_optimum(
                 f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             )
         logprobs = [0.0] * len(answers)
-        for cut in by_token_budget((len(prompt_ids) + len(r) for r in responses), budget):
-            batch = pack([prompt_ids] * len(cut), [responses[i] for i in cut]).to(place.device)
+        for cut in by_token_budget(map(len, responses), budget):
+            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(place.device)
             with place.autocast():
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
             for i, value in zip(cut, out.double().sum(1).tolist(), strict=True):

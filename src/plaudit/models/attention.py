@@ -3,13 +3,17 @@
 All linear layers work on the packed line, without padding. Attention alone lays the rows out side by side,
 padded on the right: a causal query never looks to its right, so real tokens never see padding and no mask is needed.
 Rows are sorted into buckets of similar length, so that little of that square is wasted.
+
+Several answers may share one prompt, which then runs once: a branch's tokens look at the prompt's and at their own
+earlier ones, never at another branch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -22,42 +26,79 @@ BEYOND = frozenset({"softcap", "sliding_window", "s_aux", "position_bias"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Branches:
+    """Segments that go on where another one ends, side by side."""
+
+    queries: Int[Tensor, "n L"]
+    """Packed positions of the branches' own tokens, padded as in `Segments.buckets`."""
+    keys: Int[Tensor, "n K"]
+    """Packed positions of the stem, then of the branch itself."""
+    mask: Bool[Tensor, "n 1 L K"]
+    """True where a query may look: at all of its stem, at itself and what is before it in its branch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
     """Which packed tokens attend to each other: to the earlier ones of their own row."""
 
     buckets: tuple[Int[Tensor, "_ _"], ...]
     """Packed positions, a row a line; beyond a row's end its last position is repeated (never attended to)."""
+    branches: tuple[Branches, ...]
     restore: Int[Tensor, " T"]
-    """For each packed token, where its output stands among the buckets' outputs laid end to end."""
+    """For each packed token, where its output stands among the buckets' and branches' outputs laid end to end."""
 
 
-def segments(lengths: Sequence[int], device: torch.device | str = "cpu") -> Segments:
-    """The layout for rows of these lengths, in the order in which they are packed."""
-    starts = [0]
-    for n in lengths[:-1]:
-        starts.append(starts[-1] + n)
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
+def segments(
+    lengths: Sequence[int], device: torch.device | str = "cpu", stems: Sequence[int] | None = None
+) -> Segments:
+    """The layout for segments of these lengths, in the order in which they are packed.
+
+    `stems[i]` is the segment that segment i goes on from, or −1 where i begins a sequence (the default for all).
+    """
+    stems = stems if stems is not None else [-1] * len(lengths)
+    starts = [0, *accumulate(lengths)][:-1]
+    restore, offset = torch.empty(sum(lengths), dtype=torch.long), 0
+    buckets, branches = [], []
+    for group in _alike([i for i, stem in enumerate(stems) if stem < 0], lengths):
+        square, keep = _square(group, starts, lengths)
+        buckets.append(square.to(device))
+        restore[square[keep]] = offset + torch.arange(square.numel()).reshape(square.shape)[keep]
+        offset += square.numel()
+    for group in _alike([i for i, stem in enumerate(stems) if stem >= 0 and lengths[i]], lengths):
+        square, keep = _square(group, starts, lengths)
+        stem, visible = _square([stems[i] for i in group], starts, lengths)
+        width = square.shape[1]
+        own = torch.ones(width, width, dtype=torch.bool).tril().expand(len(group), -1, -1)
+        mask = torch.cat([visible.unsqueeze(1).expand(-1, width, -1), own], dim=2).unsqueeze(1)
+        keys = torch.cat([stem, square], dim=1)
+        branches.append(Branches(queries=square.to(device), keys=keys.to(device), mask=mask.to(device)))
+        restore[square[keep]] = offset + torch.arange(square.numel()).reshape(square.shape)[keep]
+        offset += square.numel()
+    return Segments(buckets=tuple(buckets), branches=tuple(branches), restore=restore.to(device))
+
+
+def _alike(indices: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Segments of similar length together, the longest first."""
     groups: list[list[int]] = []
     real = 0
-    for i in order:
+    for i in sorted(indices, key=lambda i: lengths[i], reverse=True):
         if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= WASTE * (real + lengths[i]):
             groups[-1].append(i)
             real += lengths[i]
         else:
             groups.append([i])
             real = lengths[i]
-    buckets, restore, offset = [], torch.empty(sum(lengths), dtype=torch.long), 0
-    for group in groups:
-        width = lengths[group[0]]
-        columns = torch.arange(width)
-        first = torch.tensor([starts[i] for i in group]).unsqueeze(1)
-        size = torch.tensor([lengths[i] for i in group]).unsqueeze(1)
-        square = first + torch.minimum(columns, size - 1)
-        keep = columns < size
-        restore[square[keep]] = offset + torch.arange(square.numel()).reshape(square.shape)[keep]
-        buckets.append(square.to(device))
-        offset += square.numel()
-    return Segments(buckets=tuple(buckets), restore=restore.to(device))
+    return groups
+
+
+def _square(
+    group: Sequence[int], starts: Sequence[int], lengths: Sequence[int]
+) -> tuple[Int[Tensor, "n L"], Bool[Tensor, "n L"]]:
+    """Packed positions of the group's segments, padded on the right by each one's last, and which of them are real."""
+    columns = torch.arange(max(lengths[i] for i in group))
+    first = torch.tensor([starts[i] for i in group]).unsqueeze(1)
+    size = torch.tensor([lengths[i] for i in group]).unsqueeze(1)
+    return first + torch.minimum(columns, size - 1), columns < size
 
 
 def packed_attention(
@@ -71,7 +112,7 @@ def packed_attention(
     scaling: float | None = None,
     **options: object,
 ) -> tuple[Tensor, None]:
-    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows.
+    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows but to a stem.
 
     Raises: NotImplementedError where the model asks for more than that, which `Trunk` takes as "not packed".
     """
@@ -87,6 +128,15 @@ def packed_attention(
         square = flat.index_select(0, bucket.reshape(-1)).view(rows, width, heads + 2 * kv_heads, head_dim)
         q, k, v = square.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
         attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads)
+        outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
+    for branch in segments.branches:
+        (rows, width), seen = branch.queries.shape, branch.keys.shape[1]
+        q = query.index_select(0, branch.queries.reshape(-1)).view(rows, width, heads, head_dim).transpose(1, 2)
+        kv = flat[:, heads * head_dim :].index_select(0, branch.keys.reshape(-1))
+        k, v = kv.view(rows, seen, 2 * kv_heads, head_dim).transpose(1, 2).split(kv_heads, dim=1)
+        attended = scaled_dot_product_attention(
+            q, k, v, attn_mask=branch.mask, scale=scaling, enable_gqa=kv_heads != heads
+        )
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     line = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return line.index_select(0, segments.restore).view(1, -1, heads, head_dim), None

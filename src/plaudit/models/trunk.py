@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.formulas import logprobs as formulas
+from plaudit.formulas.masks import at_least_float32
 from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
@@ -61,6 +62,8 @@ class Trunk(nn.Module):
         Raises: ValueError for an unknown want or a missing head.
         """
         self._check(want)
+        if self.layout == "padded" and batch.is_shared:
+            batch = batch.unshared()
         hidden = self.hidden(batch)
         out: dict[str, Tensor] = {}
         flat = batch.response_mask.reshape(-1).nonzero().squeeze(1)
@@ -98,7 +101,9 @@ class Trunk(nn.Module):
                 input_ids=batch.ids.unsqueeze(0),
                 position_ids=batch.position_ids.unsqueeze(0),
                 use_cache=False,
-                segments=segments(batch.lengths, batch.ids.device),
+                segments=segments(
+                    [length for length, _ in batch.segments], batch.ids.device, [stem for _, stem in batch.segments]
+                ),
             ).last_hidden_state[0]
 
     def _padded_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
@@ -136,9 +141,9 @@ def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenB
 
 
 def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"]:
-    """A head of one number, out of reach of autocast: values and scores are differences of small numbers."""
+    """A head of one number, at least in fp32 and out of autocast's reach: values and scores are small differences."""
     with torch.autocast(hidden.device.type, enabled=False):
-        return head(hidden.float()).squeeze(-1)
+        return head(at_least_float32(hidden)).squeeze(-1)
 
 
 def final_logits(config, logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,11 +17,12 @@ def print_table(folder: Path) -> None:
     rows = summary.get("stages", [])
     if not rows:
         return
-    table = Table(title=str(folder), title_justify="left")
-    for heading in ("stage", "metric"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("value", "95 % interval", "floor", "ceiling", "unit"):
+    table = Table(title=str(folder), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    for heading in ("value", "95 % interval", "floor", "ceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold", min_width=5, max_width=8)
     for row in rows:
         table.add_row(*_cells(row))
     Console().print(table)

@@ -103,8 +103,8 @@ class Phrase:
 PHRASES = (
     Phrase(
         pattern="floor: longer wins",
-        meaning="Share of the same held-out pairs in which the longer answer is the preferred one: what a judge reaches "
-        "that only counts characters.",
+        meaning="Share of the same held-out pairs in which the longer answer is the preferred one: what a judge "
+        "reaches that only counts characters.",
         formula="share of pairs with |y_w| > |y_l|, plus half the share with equality",
         better="",
     ),

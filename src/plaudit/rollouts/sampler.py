@@ -64,8 +64,10 @@ def _rollout(
 
 
 def _text(generation: Generation, form: Form, language: Language) -> str:
-    """The words of a response, without its end token."""
-    ids = generation.ids[:-1] if generation.finish_reason is FinishReason.EOS else generation.ids
+    """The words of a response: no end token, nor what the template writes in front of its own."""
+    ids = generation.ids
+    if generation.finish_reason is FinishReason.EOS and ids[-1] not in language.renderer.end_ids:
+        ids = ids[:-1]
     return language.renderer.response_text(ids, form)
 
 

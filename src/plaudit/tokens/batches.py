@@ -5,10 +5,16 @@
 
 Each row is a prompt and the response that follows it. What is asked of a model comes back in the
 field's padded shapes [B R] and [B], so that formulas never see the packing.
+
+Answers to one prompt may share it (`pack_shared`): it stands and runs once, and its answers branch off.
+
+    ids        p p p p r r r r r r r r | p p r r r
+               └ stem ─┘└ 0 ─┘└ row 1 ─┘ └ row 2 ─┘
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Int
@@ -33,6 +39,8 @@ class TokenBatch:
     """Where in the packed line the output stands that predicts response token j: one before the token itself."""
     last_index: Int[Tensor, " B"]
     """Where each row's last token stands."""
+    segments: tuple[tuple[int, int], ...]
+    """(length, stem) of each packed segment: a row, or a shared prompt or an answer that branches off; stem −1: none."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -45,7 +53,12 @@ class TokenBatch:
     @property
     def num_tokens(self) -> int:
         """Tokens that run through the model."""
-        return sum(self.lengths)
+        return len(self.ids)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether some answers branch off a prompt that runs once."""
+        return any(stem >= 0 for _, stem in self.segments)
 
     @property
     def num_targets(self) -> int:
@@ -53,11 +66,24 @@ class TokenBatch:
         return sum(self.response_lengths)
 
     def to(self, device: torch.device | str) -> "TokenBatch":
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("ids", "position_ids", "response_ids", "response_mask", "predict_index", "last_index")
-        }
-        return TokenBatch(prompt_lengths=self.prompt_lengths, response_lengths=self.response_lengths, **moved)
+        names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index", "last_index")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    def unshared(self) -> "TokenBatch":
+        """The same rows, each with its own prompt: for models that can't branch."""
+        starts = [0, *accumulate(length for length, _ in self.segments)]
+        line = self.ids.tolist()
+        pieces = [line[begin:end] for begin, end in zip(starts, starts[1:], strict=False)]
+        stems = {stem for _, stem in self.segments}
+        prompts, responses = [], []
+        for index, ((_, stem), piece) in enumerate(zip(self.segments, pieces, strict=True)):
+            if index in stems:
+                continue
+            whole = piece if stem < 0 else pieces[stem] + piece
+            cut = self.prompt_lengths[len(prompts)]
+            prompts.append(whole[:cut])
+            responses.append(whole[cut:])
+        return pack(prompts, responses).to(self.ids.device)
 
 
 def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
@@ -67,33 +93,58 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
     which may be empty.
     Raises: ValueError where there is no row, a prompt is empty, or the counts differ.
     """
-    if not prompts:
-        raise ValueError("a batch needs at least one row")
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
-    if empty := [i for i, prompt in enumerate(prompts) if len(prompt) == 0]:
+    return pack_shared([(prompt, [response]) for prompt, response in zip(prompts, responses, strict=True)])
+
+
+def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
+    """Lay out (prompt, its K answers) so that each prompt runs once: P + Σ R tokens instead of K·P + Σ R.
+
+    The B rows are the answers, in order. A prompt with one answer is an ordinary row.
+    Raises: ValueError where there is no row, or a prompt is empty.
+    """
+    groups = [(prompt, answers) for prompt, answers in groups if answers]
+    if not groups:
+        raise ValueError("a batch needs at least one row")
+    if empty := [i for i, (prompt, _) in enumerate(groups) if len(prompt) == 0]:
         raise ValueError(f"row {empty[0]}: the prompt has no token, so nothing predicts the first response token")
-    prompt_lengths = tuple(len(p) for p in prompts)
-    response_lengths = tuple(len(r) for r in responses)
-    lengths = [p + r for p, r in zip(prompt_lengths, response_lengths, strict=True)]
-    flat = [token for p, r in zip(prompts, responses, strict=True) for part in (p, r) for token in part]
-    starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
-    columns = torch.arange(max(response_lengths, default=0))
-    mask = columns < torch.tensor(response_lengths).unsqueeze(1)
-    first = starts + torch.tensor(prompt_lengths) - 1
-    predict = torch.where(mask, first.unsqueeze(1) + columns, 0)
-    ids = torch.tensor(flat, dtype=torch.long)
-    # The token that is predicted stands one to the right of the output that predicts it.
-    response_ids = torch.where(mask, ids[(predict + 1).clamp(max=len(flat) - 1)], 0)
+    line: list[int] = []
+    positions: list[Tensor] = []
+    segments: list[tuple[int, int]] = []
+    last_prompt, first_response, sizes = [], [], []
+    for prompt, answers in groups:
+        stem = len(segments) if len(answers) > 1 else -1
+        if len(answers) > 1:
+            segments.append((len(prompt), -1))
+        line += prompt
+        positions.append(torch.arange(len(prompt)))
+        end_of_prompt = len(line) - 1
+        for answer in answers:
+            last_prompt.append(end_of_prompt)
+            first_response.append(len(line))
+            sizes.append((len(prompt), len(answer)))
+            segments.append((len(answer), stem) if stem >= 0 else (len(prompt) + len(answer), -1))
+            line += answer
+            positions.append(torch.arange(len(prompt), len(prompt) + len(answer)))
+    prompt_lengths, response_lengths = (tuple(column) for column in zip(*sizes, strict=True))
+    ids, before, begin = torch.tensor(line), torch.tensor(last_prompt), torch.tensor(first_response)
+    count = torch.tensor(response_lengths)
+    columns = torch.arange(max(response_lengths))
+    mask = columns < count.unsqueeze(1)
+    # The first response token is predicted by the prompt's last output, each later one by the token before it.
+    predict = torch.where(columns == 0, before.unsqueeze(1), begin.unsqueeze(1) + columns - 1)
+    target = (begin.unsqueeze(1) + columns).clamp(max=len(line) - 1)
     return TokenBatch(
         ids=ids,
-        position_ids=torch.cat([torch.arange(n) for n in lengths]),
+        position_ids=torch.cat(positions),
         prompt_lengths=prompt_lengths,
         response_lengths=response_lengths,
-        response_ids=response_ids,
+        response_ids=torch.where(mask, ids[target], 0),
         response_mask=mask,
-        predict_index=predict,
-        last_index=starts + torch.tensor(lengths) - 1,
+        predict_index=torch.where(mask, predict, 0),
+        last_index=torch.where(count > 0, begin + count - 1, before),
+        segments=tuple(segments),
     )
 
 

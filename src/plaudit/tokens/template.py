@@ -146,8 +146,8 @@ class Renderer:
     def response_text(self, ids: Sequence[int], form: Form = Form.TEXT) -> str:
         """The inverse of `response_ids`: what the answer says, without control tokens and the template's spaces."""
         style = self._style(form)
-        ended = bool(style.end_ids) and tuple(ids[-len(style.end_ids) :]) == style.end_ids
-        text = (decode if style.opens_text else decode_continuing)(self.tokenizer, list(ids))
+        ended = len(ids) > 0 and ids[-1] in self.end_ids
+        text = (decode if style.opens_text else decode_continuing)(self.tokenizer, list(ids[:-1] if ended else ids))
         text = text.removeprefix(style.lead)
         return text.removesuffix(style.tail) if ended else text
 

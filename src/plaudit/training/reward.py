@@ -24,7 +24,7 @@ from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.functions import FunctionConfig, check_columns, function_scorer
 from plaudit.scoring.learned import RewardModelScorer
-from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.batches import by_token_budget, pack_shared
 from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
@@ -93,8 +93,17 @@ class Ranked:
         return sum(a < b for a in self.ranks for b in self.ranks)
 
     @property
+    def groups(self) -> list[tuple[list[int], list[list[int]]]]:
+        """The prompt once with all its answers; where truncation left the answers different prompts, each its own."""
+        prompts = [prompt for prompt, _ in self.answers]
+        if all(prompt == prompts[0] for prompt in prompts):
+            return [(prompts[0], [response for _, response in self.answers])]
+        return [(prompt, [response]) for prompt, response in self.answers]
+
+    @property
     def num_tokens(self) -> int:
-        return sum(len(p) + len(r) for p, r in self.answers)
+        """Tokens that run through the model."""
+        return sum(len(prompt) + sum(map(len, responses)) for prompt, responses in self.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +182,7 @@ def backward(
     total = margins = wins = 0.0
     for cut in by_token_budget((r.num_tokens for r in rows), config.microbatch_tokens):
         part = [rows[i] for i in cut]
-        answers = [answer for row in part for answer in row.answers]
-        batch = pack([p for p, _ in answers], [r for _, r in answers]).to(place.device)
+        batch = pack_shared([group for row in part for group in row.groups]).to(place.device)
         with place.autocast():
             scores = model(batch).float()
         ranks = torch.tensor([rank for row in part for rank in row.ranks], device=place.device)

@@ -1,0 +1,119 @@
+"""A reward model as a judge: flat scores in the order of the groups, through its own template."""
+
+import pytest
+import torch
+
+from plaudit.engines.device import Machine
+from plaudit.models.load import ModelConfig, TinyShape, load_classifier, load_language
+from plaudit.models.reward import scalar
+from plaudit.records.text import Group, Prompt, PromptRow
+from plaudit.runs.errors import UserError
+from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, load_reward_model
+from plaudit.scoring.combine import WeightedMix
+from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.protocol import Scorer, check_scores
+from tests.models.tiny import spread_out
+
+TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=1, heads=2, vocabulary=280, context=48))
+CPU = Machine(torch.device("cpu"), "fp32")
+GROUPS = [
+    Group(prompt=Prompt.of_text("the cat"), responses=("sat on the mat", "", "sat")),
+    Group(prompt=Prompt.of_text("a"), responses=()),
+    Group(prompt=Prompt.of_text("the mat and the cat sat on the cat"), responses=("sat",)),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("reward")
+    model = scalar.load(TINY, load_language(TINY, ["the cat sat on the mat"] * 3), seed=3)
+    spread_out(model.trunk.hf)
+    model.bias = 0.5
+    model.save(path, {})
+    return str(path)
+
+
+def test_scores_are_flat_and_in_order_and_the_same_alone(folder):
+    scorer = load_reward_model(RewardModelConfig(path=folder, name="judge"), CPU)
+    assert isinstance(scorer, Scorer)
+    together = scorer.score(GROUPS)
+    assert check_scores("judge", together, 4) is together
+    alone = [
+        float(scorer.model.score_texts([group.prompt], [text], 99)) for group in GROUPS for text in group.responses
+    ]
+    assert together.scores.tolist() == pytest.approx(alone, abs=1e-5)
+    assert len({round(x, 3) for x in alone}) == 4
+    assert together.valid.tolist() == [True] * 4
+    assert together.parts.keys() == {"judge"}
+    assert torch.equal(together.parts["judge"], together.scores)
+    backwards = scorer.score(GROUPS[::-1]).scores.tolist()
+    assert backwards == pytest.approx([alone[3], *alone[:3]], abs=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 30])
+def test_the_budget_changes_nothing(folder, budget):
+    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    small = RewardModelScorer(scorer.model, CPU, budget=budget)
+    assert small.score(GROUPS).scores.tolist() == pytest.approx(scorer.score(GROUPS).scores.tolist(), abs=1e-5)
+
+
+def test_no_groups(folder):
+    assert load_reward_model(RewardModelConfig(path=folder), CPU).score([]).scores.shape == (0,)
+
+
+def test_a_judge_is_not_trained_and_keeps_its_bias(folder):
+    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    assert not any(p.requires_grad for p in scorer.model.parameters())
+    assert scorer.model.bias == 0.5
+    assert not scorer.score(GROUPS).scores.requires_grad
+
+
+def test_ids_that_the_policy_wrote_are_not_read(folder):
+    """The judge has a tokenizer of its own; the policy's ids mean nothing to it."""
+    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    with_ids = [Group(prompt=GROUPS[0].prompt, responses=("sat",), response_ids=((9999, 3),))]
+    assert scorer.score(with_ids).scores.tolist() == pytest.approx([float(scorer.score(GROUPS).scores[2])], abs=1e-5)
+
+
+def test_bf16_scores_are_near_and_still_fp32(folder):
+    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    half = RewardModelScorer(scorer.model, Machine(torch.device("cpu"), "bf16")).score(GROUPS)
+    assert half.scores.dtype == torch.float32
+    assert half.scores.tolist() == pytest.approx(scorer.score(GROUPS).scores.tolist(), abs=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------- configuration
+
+
+def test_one_judge_of_weight_one_stands_alone_and_others_are_mixed(folder):
+    model, variety = RewardModelConfig(path=folder), FunctionConfig(function="distinct_n", weight=-3.0)
+    single = build_scorer([model], CPU)
+    assert isinstance(single, RewardModelScorer)
+    mixed = build_scorer([RewardModelConfig(path=folder, weight=2.0), variety], CPU)
+    assert isinstance(mixed, WeightedMix)
+    distinct = build_scorer([FunctionConfig(function="distinct_n")], CPU).score(GROUPS).scores
+    expected = 2.0 * single.score(GROUPS).scores - 3.0 * distinct
+    assert mixed.score(GROUPS).scores.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    halved = build_scorer([RewardModelConfig(path=folder, weight=0.5)], CPU)
+    assert halved.score(GROUPS).scores.tolist() == pytest.approx((0.5 * single.score(GROUPS).scores).tolist())
+
+
+def test_what_is_wrong_is_said_before_a_model_loads(folder, tmp_path):
+    check_rewards([RewardModelConfig(path=folder)], [])
+    with pytest.raises(UserError, match=r"rewards\.1\.path: no folder './nowhere'"):
+        check_rewards([RewardModelConfig(path=folder), RewardModelConfig(path="./nowhere")], [])
+    with pytest.raises(UserError, match=r"judge\.0\.path: .*no config\.json"):
+        check_rewards([RewardModelConfig(path=str(tmp_path))], [], option="judge")
+    rows = [PromptRow(prompt=Prompt.of_text("x"), where="p.jsonl:3")]
+    with pytest.raises(UserError, match=r"p\.jsonl:3: .*solution"):
+        check_rewards([FunctionConfig(function="edit_similarity")], rows)
+
+
+def test_a_classifier_of_two_classes_is_refused(folder, tmp_path):
+    config = ModelConfig(path=folder)
+    language = load_language(config)
+    load_classifier(TINY, language, seed=0, num_labels=2).hf.save_pretrained(tmp_path)
+    language.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"score\.weight is \[2, 16\], not \[1, 16\]"):
+        load_reward_model(RewardModelConfig(path=str(tmp_path)), CPU)
