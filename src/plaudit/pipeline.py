@@ -143,7 +143,8 @@ def _fill(value: Any, folders: Mapping[str, str], stage: str) -> Any:
     def folder(match: re.Match) -> str:
         if match[1] not in folders:
             raise UserError(
-                f"stage {stage!r}: {match[0]} is no earlier stage and none of `vars`; known: {', '.join(folders) or 'none'}"
+                f"stage {stage!r}: {match[0]} is no earlier stage and none of `vars`; "
+                f"known: {', '.join(folders) or 'none'}"
             )
         return folders[match[1]]
 

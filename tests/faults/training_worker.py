@@ -56,7 +56,6 @@ def kill_and_go_on(stage: str, folder: Path, kills: int) -> None:
         last = killed >= kills
         pid = in_child(lambda: train(stage, config, folder / "killed"))
         if not last:
-            # Anywhere in a run that is `length` long; later ones begin further on, so no moment is left out.
             time.sleep(moments.uniform(0.05, 0.9) * length)
         if not last and not ended(pid):
             os.kill(pid, signal.SIGKILL)

@@ -83,7 +83,7 @@ def test_scores_and_gradient_are_those_of_whole_sequences(make, dtype):
 def test_an_answer_sees_neither_its_siblings_nor_the_next_prompt():
     trunk = llama(4)
     before = trunk(shared(), {"scores"})["scores"].detach()
-    changed = [ANSWERS[0][:2] + [[25, 26, 27, 28]], [[29, 2]], ANSWERS[2]]
+    changed = [[*ANSWERS[0][:2], [25, 26, 27, 28]], [[29, 2]], ANSWERS[2]]
     after = trunk(pack_shared(list(zip(PROMPTS, changed, strict=True))), {"scores"})["scores"].detach()
     same = [0, 1, 4, 5, 6, 7]
     assert torch.allclose(before[same], after[same], atol=1e-6)

@@ -112,7 +112,7 @@ def packed_attention(
     scaling: float | None = None,
     **options: object,
 ) -> tuple[Tensor, None]:
-    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row, nothing across rows but to a stem.
+    """query [1 H T D], key and value [1 Hkv T D] → [1 T H D], causal inside each row; across rows only to a stem.
 
     Raises: NotImplementedError where the model asks for more than that, which `Trunk` takes as "not packed".
     """

@@ -23,7 +23,7 @@ class Rollout:
     response_mask: Bool[Tensor, "B R"]
     """True on every token that the policy chose, the end token included."""
     sampler_logprobs: Float[Tensor, "B R"]
-    """log pi_sampler of the chosen tokens at the sampling temperature, as the engine reported it; 0 outside the mask."""
+    """log pi_sampler of the chosen tokens at the sampling temperature, as the engine says; 0 outside the mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ class Prompt:
 
     @property
     def id(self) -> str:
-        """16 hex digits that depend on form, roles and contents only: the seed of everything sampled for this prompt."""
+        """16 hex digits of form, roles and contents only: the seed of everything sampled for this prompt."""
         canonical = json.dumps([self.form.value, [(m.role, m.content) for m in self.turns]], ensure_ascii=False)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

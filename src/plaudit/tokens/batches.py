@@ -14,7 +14,7 @@ Answers to one prompt may share it (`pack_shared`): it stands and runs once, and
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Bool, Int
@@ -40,7 +40,7 @@ class TokenBatch:
     last_index: Int[Tensor, " B"]
     """Where each row's last token stands."""
     segments: tuple[tuple[int, int], ...]
-    """(length, stem) of each packed segment: a row, or a shared prompt or an answer that branches off; stem −1: none."""
+    """(length, stem) of each packed segment: a row, a shared prompt, or an answer that branches off it; −1: no stem."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ class TokenBatch:
         """The same rows, each with its own prompt: for models that can't branch."""
         starts = [0, *accumulate(length for length, _ in self.segments)]
         line = self.ids.tolist()
-        pieces = [line[begin:end] for begin, end in zip(starts, starts[1:], strict=False)]
+        pieces = [line[begin:end] for begin, end in pairwise(starts)]
         stems = {stem for _, stem in self.segments}
         prompts, responses = [], []
         for index, ((_, stem), piece) in enumerate(zip(self.segments, pieces, strict=True)):
