@@ -106,6 +106,8 @@ def _stage(known: argparse.Namespace) -> int:
         return 0 if known.wants_help else 2
     from plaudit.runs.config import load_config
 
+    if known.options and not Path(known.config).exists():
+        raise UserError(f"there is no config file {known.config}; it stands before the options: {known.stage} CONFIG …")
     config = load_config(config_class, Path(known.config), known.options)
     folder = Path(known.out or Path("runs") / Path(known.config).stem)
     return _run_new(known.stage, function, config, folder, known.sink)
@@ -158,7 +160,9 @@ def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int
 
     with Run.open(folder, change=change) as run:
         stage = run.stage
-        config_class, function = _stages()[stage]
+        if stage not in (stages := _stages()):
+            raise UserError(f"{folder}: provenance.json says that this is a run of {stage!r}, which is no command")
+        config_class, function = stages[stage]
         before = load_config(config_class, run.config)
         config = load_config(config_class, run.config, options)
         changes = config_changes(to_plain(before), to_plain(config))

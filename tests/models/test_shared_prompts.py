@@ -75,7 +75,7 @@ def test_scores_and_gradient_are_those_of_whole_sequences(make, dtype):
         scores = trunk(batch, {"scores"})["scores"]
         kwise(scores, ranks, owner)[0].backward()
         found.append((scores.detach(), torch.cat([p.grad.flatten() for p in trunk.parameters() if p.grad is not None])))
-    tolerance = 1e-9 if dtype is torch.float64 else 1e-5
+    tolerance = 1e-7 if dtype is torch.float64 else 1e-5  # Llama's norms work in fp32 whatever the dtype
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert float((found[0][1] - found[1][1]).norm() / found[0][1].norm()) < tolerance
 

@@ -1,0 +1,213 @@
+"""Policies side by side: the same prompts, the same luck; a policy against itself is a tie."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from plaudit.data.sources import DataConfig
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.evaluation import compare as module
+from plaudit.evaluation.compare import CompareConfig, ObjectiveConfig, compare
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.scoring.functions import FunctionConfig
+from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
+
+PROMPTS = ["a", "b", "ab", "ba", "aa", "bb", "aab", "abb"]
+JUDGE = '''
+import itertools
+
+
+def count_a(completions, **columns):
+    return [float(text.count("a")) for text in completions]
+
+
+def shy(completions, **columns):
+    return [None if "b" in text else float(text.count("a")) for text in completions]
+
+
+def words(prompt):
+    """Everything that two letters and an end can say."""
+    return ["".join(word) for n in range(3) for word in itertools.product("ab", repeat=n)]
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "judge.py").write_text(JUDGE, encoding="utf-8")
+    jsonl(folder / "prompts.jsonl", [{"prompt": p} for p in PROMPTS])
+    for seed, name in enumerate(("old", "new")):
+        model_folder(folder / name, letters="ab", spread=0.4, seed=seed)
+    return folder
+
+
+def judge(place: Path, name: str = "count_a") -> tuple[FunctionConfig, ...]:
+    return (FunctionConfig(function=f"{place / 'judge.py'}:{name}"),)
+
+
+def config(place: Path, **options) -> CompareConfig:
+    return CompareConfig(
+        **{
+            "prompts": (DataConfig(path=str(place / "prompts.jsonl")),),
+            "policies": {"old": str(place / "old"), "new": str(place / "new"), "twin": str(place / "old")},
+            "baseline": "old",
+            "judge": judge(place),
+            "sampling": SamplingConfig(max_new_tokens=3, temperature=0.8),
+            **options,
+        }
+    )
+
+
+def run(folder: Path, chosen: CompareConfig) -> tuple[dict, list[dict]]:
+    with Run.create(folder, "compare", chosen) as made:
+        compare(chosen, made)
+        samples = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        return made.summary, [json.loads(line) for line in samples]
+
+
+def row(summary: dict, name: str, metric: str) -> dict:
+    (found,) = [r for r in summary["stages"] if r["name"] == name and r["metric"].startswith(metric)]
+    return found
+
+
+def test_a_policy_against_itself_is_a_tie_without_kl(place, tmp_path):
+    summary, samples = run(tmp_path / "run", config(place))
+    won = row(summary, "twin", "win rate against old (8 prompts, 8 ties)")
+    assert won["value"] == 0.5
+    assert won["low"] < 0.5 < won["high"]
+    assert summary["policies"]["twin"] == summary["policies"]["old"]
+    assert summary["policies"]["old"]["kl"] == 0.0
+    for sample in samples:
+        if sample["policy"] == "twin":
+            assert sample["before"] == sample["after"]
+            assert sample["kl"] == 0.0
+    assert not [r for r in summary["stages"] if r["name"] == "old" and "win" in r["metric"]]
+
+
+def test_scores_win_rates_and_samples_agree(place, tmp_path):
+    summary, samples = run(tmp_path / "run", config(place))
+    new = [sample for sample in samples if sample["policy"] == "new"]
+    assert [sample["prompt"] for sample in new] == PROMPTS
+    assert all(s["score_after"] == s["after"].count("a") for s in new)
+    assert all(s["score_before"] == s["before"].count("a") for s in new)
+    wins = sum((s["score_after"] > s["score_before"]) + 0.5 * (s["score_after"] == s["score_before"]) for s in new)
+    assert row(summary, "new", "win rate")["value"] == pytest.approx(wins / 8)
+    mean = sum(s["score_after"] for s in new) / 8
+    assert row(summary, "new", "mean score")["value"] == pytest.approx(mean)
+    assert summary["policies"]["new"]["score"] == pytest.approx(mean)
+    assert summary["policies"]["new"]["kl"] == pytest.approx(sum(s["kl"] for s in new) / 8)
+
+
+@torch.no_grad()
+def test_the_kl_is_that_of_the_two_models_at_the_samplings_temperature(place, tmp_path, monkeypatch):
+    written = []
+    honest = module.groups
+    monkeypatch.setattr(module, "groups", lambda rollout: written.append(rollout) or honest(rollout))
+    _, samples = run(tmp_path / "run", config(place, policies={n: str(place / n) for n in ("old", "new")}))
+    (rollout,) = written[1:]
+    models = {name: hf(place / name) for name in ("new", "old")}
+    for i, sample in enumerate(samples):
+        response = rollout.response_ids[i][rollout.response_mask[i]].tolist()
+        prompt = [0, *ids(sample["prompt"], "ab")]
+        new, old = (hf_logprobs(models[name], prompt, response, 0.8).sum().item() for name in ("new", "old"))
+        assert sample["kl"] == pytest.approx(new - old, abs=1e-5)
+
+
+def test_an_abstained_prompt_is_left_out_of_score_and_rate(place, tmp_path):
+    summary, samples = run(tmp_path / "run", config(place, judge=judge(place, "shy")))
+    new = [s for s in samples if s["policy"] == "new"]
+    assert all((s["score_after"] is None) == ("b" in s["after"]) for s in new)
+    both = [s for s in new if s["score_after"] is not None and s["score_before"] is not None]
+    assert 0 < len(both) < 8
+    assert f"({len(both)} prompts" in row(summary, "new", "win rate")["metric"]
+    kept = [s["score_after"] for s in new if s["score_after"] is not None]
+    assert row(summary, "new", "mean score")["value"] == pytest.approx(sum(kept) / len(kept))
+
+
+@torch.no_grad()
+def exact_objective(place: Path, name: str, beta: float, prompts: list[str]) -> float:
+    """J by enumeration of every token sequence of at most three tokens, at temperature 0.8."""
+    policy, reference = hf(place / name), hf(place / "old")
+    others = [t for t in range(5) if t != END]
+    total = 0.0
+    for prompt in prompts:
+        x = [0, *ids(prompt, "ab")]
+        for y in [(END,), *((t, END) for t in others), *((s, t, u) for s in others for t in others for u in range(5))]:
+            p, q = (hf_logprobs(model, x, y, 0.8).double().sum().item() for model in (policy, reference))
+            total += math.exp(p) * (sum(t == 3 for t in y) - beta * (p - q))
+    return total / len(prompts)
+
+
+def test_the_objective_is_estimated_without_bias(place, tmp_path):
+    objective = ObjectiveConfig(rewards=judge(place), kl_coef=0.3, prompts=2, samples=400)
+    summary, _ = run(tmp_path / "run", config(place, objective=objective))
+    for name in ("old", "new"):
+        found = row(summary, name, "objective J = E[score] − 0.3·KL")
+        exact = exact_objective(place, name, 0.3, PROMPTS[:2])
+        error = (found["high"] - found["low"]) / 2 / 1.96
+        assert abs(found["value"] - exact) < 4 * error
+        assert error < 0.06
+        assert found["floor"] == row(summary, "old", "objective J")["value"]
+
+
+def test_progress_is_the_share_of_the_way_to_the_optimum(place, tmp_path):
+    objective = ObjectiveConfig(
+        rewards=judge(place), kl_coef=0.3, prompts=2, samples=64, answers=f"{place / 'judge.py'}:words"
+    )
+    summary, _ = run(tmp_path / "run", config(place, objective=objective))
+    old, new = (row(summary, name, "progress") for name in ("old", "new"))
+    assert old["value"] == 0.0
+    assert (old["floor"], old["ceiling"]) == (0.0, 1.0)
+    assert new["J_star"] == old["J_star"] > new["J_ref"] == old["J"]
+    assert new["value"] == pytest.approx((new["J"] - new["J_ref"]) / (new["J_star"] - new["J_ref"]))
+    assert new["low"] < new["value"] < new["high"]
+    assert 0 < new["mass"] < 1
+
+
+def test_a_judge_that_abstains_leaves_no_objective(place, tmp_path):
+    objective = ObjectiveConfig(rewards=judge(place, "shy"), kl_coef=0.3)
+    with pytest.raises(UserError, match=r"objective\.rewards: a judge abstained"):
+        run(tmp_path / "run", config(place, objective=objective))
+
+
+def test_the_same_seed_twice_is_the_same_comparison(place, tmp_path):
+    one, two = (run(tmp_path / name, config(place)) for name in ("one", "two"))
+    assert one == two
+    assert run(tmp_path / "three", config(place, seed=1)) != one
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policies": {"old": "./nowhere"}}, r"policies\.old: no folder './nowhere'"),
+        ({"judge": (FunctionConfig(function="nothing"),)}, "no built-in reward function 'nothing'"),
+        ({"sampling": SamplingConfig(max_new_tokens=30)}, r"prompts\.jsonl:3: 3 tokens"),
+    ],
+)
+def test_mistakes_are_found_before_a_model_loads(place, tmp_path, monkeypatch, options, message):
+    monkeypatch.setattr(module, "load_causal", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", config(place, **options))
+
+
+def test_a_judge_that_is_missing_is_named_by_its_own_option(place, tmp_path):
+    from plaudit.scoring.build import RewardModelConfig
+
+    with pytest.raises(UserError, match=r"judge\.0\.path: no folder './gone'"):
+        run(tmp_path / "run", config(place, judge=(RewardModelConfig(path="./gone"),)))
+
+
+def test_other_tokens_are_refused(place, tmp_path, monkeypatch):
+    other = model_folder(tmp_path / "other", letters="abc")
+    monkeypatch.setattr(module, "load_causal", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=r"policies\.other: its tokens are not those of 'old'"):
+        run(tmp_path / "run", config(place, policies={"old": str(place / "old"), "other": other}))
+
+
+def test_a_baseline_that_is_none_of_the_policies_is_refused(place):
+    with pytest.raises(ValueError, match="baseline 'older' is none of the policies old, new, twin"):
+        config(place, baseline="older")
