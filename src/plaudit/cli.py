@@ -139,12 +139,13 @@ def _demo(known: argparse.Namespace) -> int:
     from plaudit.runs.folder import Run
 
     folder = Path(known.out)
-    options = [] if known.seed is None else ["--seed", str(known.seed)]
     if Run.exists(folder):
+        if known.seed is not None:
+            raise UserError(f"{folder} exists and keeps its seed; leave --seed out to go on with it, or change --out")
         say(f"{folder} exists; going on with it")
-        return _resume_folder(folder, options, change=False)
+        return _resume_folder(folder, [], change=False)
     source = files("plaudit").joinpath("demo.yaml")
-    config = load_config(PipelineConfig, Path(str(source)), options)
+    config = load_config(PipelineConfig, Path(str(source)), ["--seed", str(known.seed or 0)])
     return _run_new("pipeline", pipeline, config, folder)
 
 

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plaudit.runs.errors import UserError
 from plaudit.training.order import endless, minibatch, steps_per_epoch, weighted
 
 
@@ -42,6 +44,10 @@ sizes_and_weights = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([0.25
 def test_minibatches_cover_an_epoch_exactly(parts, size, epoch):
     sizes, weights = [n for n, _ in parts], [w for _, w in parts]
     rows = weighted(sizes, weights, seed=3, epoch=epoch)
+    if not rows:
+        with pytest.raises(UserError, match="leave no row"):
+            steps_per_epoch(sizes, weights, size)
+        return
     steps = steps_per_epoch(sizes, weights, size)
     cut = [minibatch(rows, size, index) for index in range(steps)]
     assert [row for part in cut for row in part] == rows

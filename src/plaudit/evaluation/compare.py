@@ -47,6 +47,12 @@ class ObjectiveConfig:
     samples: int = 32
     """Answers to each of them that J is estimated from."""
 
+    def __post_init__(self) -> None:
+        if min(self.prompts, self.samples) < 1 or self.kl_coef < 0:
+            raise ValueError("prompts and samples must be at least 1, kl_coef must not be negative")
+        if self.answers and not self.kl_coef:
+            raise ValueError("answers: the optimum is only defined for a kl_coef above 0")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareConfig:

@@ -142,7 +142,7 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
     """
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)
-    elif _is_classifier(config):
+    elif is_classifier(config):
         raise UserError(
             f"model.path: {config.path!r} holds a reward model (a classifier), but a language model is needed"
         )
@@ -167,7 +167,7 @@ def load_classifier(config: ModelConfig, language: Language, *, seed: int, num_l
         hf = _from_scratch(LlamaForSequenceClassification, config.tiny, language, seed, num_labels=num_labels)
         fresh = True
     else:
-        fresh = not _is_classifier(config)
+        fresh = not is_classifier(config)
         auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
         hf = _pretrained(auto, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
@@ -208,7 +208,8 @@ def _generation_config(config: ModelConfig) -> dict | None:
         return {"eos_token_id": _config(config).get_text_config().eos_token_id}
 
 
-def _is_classifier(config: ModelConfig) -> bool:
+def is_classifier(config: ModelConfig) -> bool:
+    """Whether the folder's config names a sequence classifier, which is what a saved reward model is."""
     names = getattr(_config(config), "architectures", None) or []
     return any(name.endswith("ForSequenceClassification") for name in names)
 

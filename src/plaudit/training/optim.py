@@ -34,6 +34,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.learning_rate < 0 or not 0 <= self.warmup_fraction <= 1:
             raise ValueError("learning_rate must not be negative, warmup_fraction must lie in [0, 1]")
+        if self.max_grad_norm < 0 or self.weight_decay < 0:
+            raise ValueError("max_grad_norm (0: off) and weight_decay must not be negative")
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from plaudit.engines.randomness import permutation
 from plaudit.formulas.shapes import ceil_div
+from plaudit.runs.errors import UserError
 
 
 def weighted(sizes: Sequence[int], weights: Sequence[float], seed: int, epoch: int) -> list[int]:
@@ -26,7 +27,10 @@ def weighted(sizes: Sequence[int], weights: Sequence[float], seed: int, epoch: i
 
 def steps_per_epoch(sizes: Sequence[int], weights: Sequence[float], minibatch_size: int) -> int:
     """Optimiser steps in one epoch; the last minibatch may be smaller."""
-    return ceil_div(sum(round(n * w) for n, w in zip(sizes, weights, strict=True)), minibatch_size)
+    rows = sum(round(n * w) for n, w in zip(sizes, weights, strict=True))
+    if not rows:
+        raise UserError("data: the weights leave no row in an epoch; raise them")
+    return ceil_div(rows, minibatch_size)
 
 
 def minibatch(order: Sequence[int], minibatch_size: int, index: int) -> list[int]:

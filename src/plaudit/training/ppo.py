@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
@@ -106,8 +107,8 @@ class PPOConfig:
             )
         if not (0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1):
             raise ValueError("gamma and gae_lambda must lie in [0, 1]")
-        if min(self.clip_range, self.value_clip_range, self.kl.coef) < 0:
-            raise ValueError("clip_range, value_clip_range and kl.coef must not be negative")
+        if min(self.clip_range, self.value_clip_range, self.value_coef, self.kl.coef) < 0:
+            raise ValueError("clip_range, value_clip_range, value_coef and kl.coef must not be negative")
 
     @property
     def steps_per_iteration(self) -> int:
@@ -148,13 +149,15 @@ def ppo(config: PPOConfig, run: Run) -> None:
     say(f"ppo: {len(prompts)} prompts, {config.iterations} iterations on {place}, {actor.policy.layout} rows")
 
     resumed, tensors = state.restore(run, actor, optimizer)
+    _check_schedule(resumed, config)
     step, updates, before = resumed.get("step", 0), resumed.get("updates", []), resumed.get("before", {})
     experience = Experience(**tensors) if tensors else None
 
     def save() -> None:
         """In mid-iteration the experience is part of the state: it came from a policy that is no more."""
         pending = {"updates": updates, "before": before} if experience else {}
-        state.save(run, step, actor, optimizer, {"step": step, **pending}, _tensors(experience))
+        facts = {"step": step, "steps_per_iteration": config.steps_per_iteration, **pending}
+        state.save(run, step, actor, optimizer, facts, _tensors(experience))
 
     with state.saved_on_stop(save), Progress("ppo", config.iterations) as progress:
         while step < total_steps:
@@ -196,6 +199,16 @@ def ppo(config: PPOConfig, run: Run) -> None:
     with run.save_model() as folder:
         export(folder, loaded, {"kind": "policy", "stage": "ppo"})
     run.finish({"stages": []})
+
+
+def _check_schedule(resumed: dict[str, Any], config: PPOConfig) -> None:
+    """The step counts iterations too: with other epochs or minibatches it would point into another iteration."""
+    before = resumed.get("steps_per_iteration", config.steps_per_iteration)
+    if before != config.steps_per_iteration:
+        raise UserError(
+            f"a resumed PPO run keeps epochs × minibatches = {before}, not {config.steps_per_iteration}: "
+            "extend it by --iterations"
+        )
 
 
 def make_experience(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from plaudit.data.sources import DataConfig
-from plaudit.data.splits import split
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.randomness import derive_seed, permutation
 from plaudit.evaluation.floors import floor_accuracies
@@ -204,14 +203,9 @@ def backward(
 
 def _data(config: RewardConfig, run: Run) -> _Data:
     """Read, split and encode; every mistake in the data is found here, before the model loads."""
-    sources = state.load_data(run, config.data, Kind.RANKING)
-    if config.held_out:
-        held_out = [row for rows in state.load_data(run, config.held_out, Kind.RANKING) for row in rows]
-    elif config.held_out_fraction:
-        parts = [split(rows, config.held_out_fraction, config.seed) for rows in sources]
-        sources, held_out = [p[0] for p in parts], [row for p in parts for row in p[1]]
-    else:
-        held_out = []
+    sources, held_out = state.load_split(
+        run, config.data, config.held_out, config.held_out_fraction, config.seed, Kind.RANKING
+    )
     if config.truth is not None:
         check_columns(function_scorer(FunctionConfig(function=config.truth.function)), held_out)
     if config.shuffle_labels:

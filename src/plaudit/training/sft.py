@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plaudit.data.sources import DataConfig
-from plaudit.data.splits import split
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.randomness import derive_seed
 from plaudit.evaluation.perplexity import Perplexity, perplexity
@@ -163,15 +162,10 @@ def backward(trunk: Trunk, rows: Sequence[Pair], microbatch_tokens: int, place: 
 def _data(config: SFTConfig, run: Run) -> _Data:
     """Read, split and encode; every mistake in the data is found here, before the model loads."""
     # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
-    sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
-    if config.held_out:
-        read = state.load_data(run, config.held_out, Kind.DEMONSTRATION, Kind.TEXT)
-        held_out = [row for rows in read for row in rows]
-    elif config.held_out_fraction:
-        parts = [split(rows, config.held_out_fraction, config.seed) for rows in sources]
-        sources, held_out = [p[0] for p in parts], [row for p in parts for row in p[1]]
-    else:
-        held_out = []
+    kinds = (Kind.DEMONSTRATION, Kind.TEXT)
+    sources, held_out = state.load_split(
+        run, config.data, config.held_out, config.held_out_fraction, config.seed, *kinds
+    )
     texts = [t for rows in sources for row in rows for t in _texts(row)]
     language = load_language(config.model, texts)
     max_length = config.max_length or language.context

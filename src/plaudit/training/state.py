@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.data.clean import overlap
 from plaudit.data.sources import DataConfig, load
+from plaudit.data.splits import split
 from plaudit.models.checkpoint import load_training_state, save_training_state
 from plaudit.records.text import Kind, Row
-from plaudit.runs.console import say
+from plaudit.runs.console import say, warn
 from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 
@@ -27,6 +29,28 @@ def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tup
         say(f"{source.path}: {one}")
     run.check_data({source.path: one.fingerprint for source, one in zip(sources, loaded, strict=True)})
     return [one.rows for one in loaded]
+
+
+def load_split(
+    run: Run,
+    sources: Sequence[DataConfig],
+    held_out: Sequence[DataConfig],
+    fraction: float,
+    seed: int,
+    *kinds: Kind,
+) -> tuple[list[tuple[Row, ...]], list[Row]]:
+    """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt."""
+    rows = load_data(run, sources, *kinds)
+    if held_out:
+        measured = [row for read in load_data(run, held_out, *kinds) for row in read]
+        shared = overlap([row for read in rows for row in read], measured)
+        if shared.prompts:
+            warn(f"held_out: {shared.prompts} of its prompts are also trained on, e.g. {shared.examples[0]}")
+        return rows, measured
+    if not fraction:
+        return rows, []
+    parts = [split(read, fraction, seed) for read in rows]
+    return [kept for kept, _ in parts], [row for _, aside in parts for row in aside]
 
 
 def save(
