@@ -74,7 +74,8 @@ SFT = "data: [{path: data.jsonl}]\nmodel: {path: model}\nheld_out_fraction: 0\n"
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(capsys, no_model, line, message):
-    Path(jsonl(Path("data.jsonl"), DEMONSTRATIONS)).open("a", encoding="utf-8").write(line + "\n")
+    rows = "".join(json.dumps(row) + "\n" for row in DEMONSTRATIONS)
+    Path("data.jsonl").write_text(rows + line + "\n", encoding="utf-8")
     assert message in fails(capsys, "sft", yaml("sft.yaml", SFT))
 
 
@@ -123,7 +124,7 @@ def test_a_column_that_a_judge_needs_is_named(capsys, no_model):
         ),
         (
             "eval",
-            "prompts: [prompts.jsonl]\npolicies: {a: ./gone}\nbaseline: a\njudge: [{kind: function, function: length}]\n",
+            "prompts: [prompts.jsonl]\npolicies: {a: ./gone}\nbaseline: a\njudge: [{kind: model, path: model}]\n",
             "policies.a: no folder './gone'",
         ),
     ],

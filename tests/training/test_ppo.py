@@ -334,7 +334,7 @@ def test_a_prompt_is_answered_g_times_by_different_samples(tmp_path):
     assert [row["prompt"] for row in rows[:4]] == [rows[0]["prompt"]] * 4
     per_prompt = {p: [r["response"] for r in rows if r["prompt"] == p] for p in {r["prompt"] for r in rows}}
     assert {len(answers) for answers in per_prompt.values()} == {8}  # two passes over three prompts, four each
-    assert all(len(set(answers)) > 3 for answers in per_prompt.values())
+    assert all(len(set(answers)) > 5 for answers in per_prompt.values())
 
 
 def test_repeated_prompts_count_once(tmp_path, capsys):

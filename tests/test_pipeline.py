@@ -1,0 +1,273 @@
+"""Pipelines: planned whole before anything runs, run stage after stage, gone on with where they stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plaudit import pipeline as module
+from plaudit.cli import main
+from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
+from plaudit.runs.config import load_config
+from plaudit.runs.errors import StopRequested, UserError
+from plaudit.runs.folder import Run
+from tests.training.tiny import jsonl, metrics, model_folder, same_weights
+
+YAML = """
+seed: 7
+vars: {data: ./data.jsonl, length: "4"}
+stages:
+  sft: {data: ["{data}"], model: {path: ./model}, held_out_fraction: 0, minibatch_size: 4}
+  answers:
+    kind: collect
+    prompts: ["{data}"]
+    model: {path: "{sft}/model"}
+    labeller: [{kind: function, function: judge.py:letters}]
+    samples: 3
+    sampling: {max_new_tokens: "{length}"}
+  reward: {data: ["{answers}/rankings.jsonl"], model: {path: "{sft}/model"}, held_out_fraction: 0.4, minibatch_size: 2}
+  ppo:
+    prompts: ["{data}"]
+    rewards: [{kind: model, path: "{reward}/model"}, {kind: function, function: judge.py:letters, weight: 0.5}]
+    model: {path: "{sft}/model"}
+    sampling: {max_new_tokens: "{length}"}
+    iterations: 2
+    prompts_per_iteration: 8
+    epochs: 1
+    seed: 3
+  compare:
+    prompts: ["{data}"]
+    policies: {sft: "{sft}/model", ppo: "{ppo}/model"}
+    baseline: sft
+    judge: [{kind: function, function: judge.py:letters}]
+    sampling: {max_new_tokens: "{length}"}
+"""
+STAGES = ["sft", "answers", "reward", "ppo", "compare"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A working folder with data, a judge, a model and the pipeline's YAML."""
+    monkeypatch.chdir(tmp_path)
+    model_folder(tmp_path / "model", spread=0.2)
+    words = [a + b for a in "abcdefgh" for b in "ab"]
+    jsonl(tmp_path / "data.jsonl", [{"prompt": word, "completion": word[::-1]} for word in words])
+    code = "def letters(completions):\n    return [t.count('a') - 0.25 * len(t) for t in completions]\n"
+    Path("judge.py").write_text(code, encoding="utf-8")
+    Path("all.yaml").write_text(YAML, encoding="utf-8")
+
+
+def config(*options: str) -> PipelineConfig:
+    return load_config(PipelineConfig, Path("all.yaml"), options)
+
+
+def configs(*options: str) -> dict:
+    return {stage.name: stage.config for stage in plan(config(*options), Path("runs/all"))}
+
+
+# ------------------------------------------------------------------------------------------------------------- plans
+
+
+def test_a_plan_has_the_stages_in_order_each_in_its_folder():
+    planned = plan(config(), Path("runs/all"))
+    assert [stage.name for stage in planned] == STAGES
+    assert [stage.kind for stage in planned] == ["sft", "collect", "reward", "ppo", "compare"]
+    assert [stage.folder.name for stage in planned] == [f"0{n}-{name}" for n, name in enumerate(STAGES, start=1)]
+
+
+def test_names_stand_for_folders_and_words():
+    made = configs()
+    assert made["sft"].data[0].path == "./data.jsonl"
+    assert made["answers"].model.path == "runs/all/01-sft/model"
+    assert made["answers"].sampling.max_new_tokens == 4
+    assert made["reward"].data[0].path == "runs/all/02-answers/rankings.jsonl"
+    assert made["ppo"].rewards[0].path == "runs/all/03-reward/model"
+    assert made["compare"].policies == {"sft": "runs/all/01-sft/model", "ppo": "runs/all/04-ppo/model"}
+
+
+def test_the_seed_is_every_stages_that_names_none():
+    assert {name: made.seed for name, made in configs().items()} == {**dict.fromkeys(STAGES, 7), "ppo": 3}
+    assert configs("--seed", "9")["sft"].seed == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "stage", "read", "value"),
+    [
+        (["--vars.data", "other.jsonl"], "ppo", lambda c: c.prompts[0].path, "other.jsonl"),
+        (["--stages.sft.epochs", "2"], "sft", lambda c: c.epochs, 2),
+        (["--stages.sft.optim.learning_rate", "1e-2"], "sft", lambda c: c.optim.learning_rate, 1e-2),
+        (["--stages.ppo.rewards.1.weight", "2"], "ppo", lambda c: [r.weight for r in c.rewards], [1.0, 2.0]),
+        (["--stages.ppo.rewards.0.path", "x/y/z"], "ppo", lambda c: c.rewards[0].path, "x/y/z"),
+        (["--stages.ppo.kl.coef=0.5"], "ppo", lambda c: c.kl.coef, 0.5),
+        (["--stages.ppo.whiten_advantages", "false"], "ppo", lambda c: c.whiten_advantages, False),
+        (["--stages.compare.policies.ppo", "q/r/s"], "compare", lambda c: c.policies["ppo"], "q/r/s"),
+        (["--stages.ppo.critic.kind", "separate"], "ppo", lambda c: c.critic.kind, "separate"),
+    ],
+)
+def test_options_reach_into_stages(options, stage, read, value):
+    made, plain = configs(*options), configs()
+    assert read(made[stage]) == value
+    if not options[0].startswith("--vars"):
+        assert {n: c for n, c in made.items() if n != stage} == {n: c for n, c in plain.items() if n != stage}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stages.sft.epohcs", "2"], r"stage 'sft': .*epohcs: unknown key; did you mean 'epochs'\?"),
+        (["--stages.ppo.minibatches", "3"], r"stage 'ppo': .*minibatches \(3\) must divide"),
+        (
+            ["--stages.ppo.model.path", "{nowhere}/model"],
+            r"stage 'ppo': \{nowhere\} is no earlier stage .*known: data, ",
+        ),
+        (["--stages.sft.model.path", "{ppo}/model"], r"stage 'sft': \{ppo\} is no earlier stage"),
+        (["--stages.reward.kind", "rewad"], r"stages\.reward\.kind: 'rewad' is none of"),
+        (["--stages.sft.epochs", "two"], r"stage 'sft': .*epochs: expected a whole number"),
+        (["--stages.ppo.rewards.5.weight", "2"], r"stages\.ppo\.rewards has 2 items"),
+        (["--vars.data"], r"--vars\.data: needs a value"),
+    ],
+)
+def test_mistakes_name_the_stage_before_anything_runs(options, message):
+    with pytest.raises(UserError, match=message):
+        configs(*options)
+
+
+@pytest.mark.parametrize("name", ["../out", ".hidden", "a/b"])
+def test_a_stages_name_is_one_folder(name):
+    text = f'stages: {{"{name}": {{kind: sft, data: [x.jsonl]}}}}'
+    Path("all.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"name '.*' (holds a slash|starts with a dot)"):
+        configs()
+
+
+def test_the_command_plans_before_it_makes_a_folder(capsys):
+    assert main(["pipeline", "all.yaml", "--stages.ppo.epochs", "0"]) == 2
+    assert "stage 'ppo'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+# -------------------------------------------------------------------------------------------------------------- runs
+
+
+def test_a_whole_pipeline(capsys):
+    assert main(["pipeline", "all.yaml"]) == 0
+    out = capsys.readouterr()
+    assert "runs/all/report.html" in out.out
+    summary = json.loads(Path("runs/all/summary.json").read_text(encoding="utf-8"))
+    assert list(dict.fromkeys(row["stage"] for row in summary["stages"])) == ["reward", "compare"]
+    assert summary["seed"] == 7
+    assert summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e6
+    assert summary["versions"]["plaudit"]
+    folders = sorted(path.name for path in Path("runs/all").iterdir() if path.is_dir() and Run.exists(path))
+    assert folders == [f"0{n}-{name}" for n, name in enumerate(STAGES, start=1)]
+    samples = Path("runs/all/05-compare/samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(samples) == 16
+    before = {path: path.read_bytes() for path in Path("runs/all").rglob("*") if path.suffix in (".json", ".jsonl")}
+    assert main(["resume", "runs/all"]) == 0
+    assert "runs/all is finished" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    (Path("runs/all/05-compare") / "summary.json").unlink()  # a stage that was deleted is run again
+    assert unfinished(config(), Path("runs/all")) == ["compare"]
+    assert main(["resume", "runs/all"]) == 0
+    assert before.keys() == {path for path in Path("runs/all").rglob("*") if path.suffix in (".json", ".jsonl")}
+
+
+class Stopper:
+    def __init__(self, n: int):
+        self.left = n
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StopRequested(15)
+
+
+def test_a_pipeline_that_is_stopped_everywhere_comes_to_the_same_end():
+    with Run.create("whole", "pipeline", config()) as run:
+        pipeline(config(), run)
+    stops = 0
+    for stop in (1, 3, 6, 14, 24, 31, 40, 47):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Run, "check_stop", Stopper(stop))
+            with Run.open("run") if Run.exists("run") else Run.create("run", "pipeline", config()) as run:
+                try:
+                    pipeline(config(), run)
+                    break
+                except StopRequested:
+                    stops += 1
+    assert stops >= 6
+    with Run.open("run") as run:
+        pipeline(config(), run)
+    for stage in ("01-sft", "03-reward", "04-ppo"):
+        assert metrics(Path("run") / stage) == metrics(Path("whole") / stage)
+        assert same_weights(Path("run") / stage / "model", Path("whole") / stage / "model")
+    one, two = (json.loads((Path(f) / "summary.json").read_text("utf-8"))["stages"] for f in ("run", "whole"))
+    assert one == two
+
+
+def stopped_after(stage: str, monkeypatch) -> None:
+    """A pipeline whose next stage after `stage` was never begun."""
+    honest = module.run_stage
+
+    def one_less(kind, made, folder, **options):
+        if folder.name > f"0{STAGES.index(stage) + 1}-{stage}":
+            raise StopRequested(15)
+        return honest(kind, made, folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_stage", one_less)
+        assert main(["pipeline", "all.yaml"]) == 143
+
+
+def test_options_of_stages_that_are_still_to_come_may_change(monkeypatch, capsys):
+    stopped_after("sft", monkeypatch)
+    assert unfinished(config(), Path("runs/all")) == STAGES[1:]
+    assert main(["resume", "runs/all", "--stages.ppo.iterations", "1"]) == 0
+    assert len(metrics(Path("runs/all/04-ppo"))) == 1
+    with Run.open("runs/all/04-ppo") as run:
+        assert run.config["iterations"] == 1
+
+
+def test_options_of_finished_stages_are_refused(monkeypatch, capsys):
+    stopped_after("sft", monkeypatch)
+    capsys.readouterr()
+    assert main(["resume", "runs/all", "--stages.sft.epochs", "3"]) == 2
+    assert "stage 'sft' is finished and keeps its options (epochs: 1 -> 3)" in capsys.readouterr().err
+    assert main(["resume", "runs/all", "--seed", "8", "--change"]) == 2
+    assert "stage 'sft' is finished and keeps its options (seed: 7 -> 8)" in capsys.readouterr().err
+    assert main(["resume", "runs/all", "--stages.ppo.gamma", "0.9"]) == 2
+    assert "this changes what is being trained: stages.ppo.gamma" in capsys.readouterr().err
+
+
+def test_changed_data_are_refused_in_a_stage_too(capsys):
+    """The run is stopped inside PPO; its prompts change; --change reaches the stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        honest = module.STAGES["ppo"][1]
+
+        def stopping(made, run):
+            run.check_stop = Stopper(12)
+            honest(made, run)
+
+        patch.setitem(module.STAGES, "ppo", (module.STAGES["ppo"][0], stopping))
+        assert main(["pipeline", "all.yaml"]) == 143
+    assert unfinished(config(), Path("runs/all")) == ["ppo", "compare"]
+    text = Path("data.jsonl").read_text(encoding="utf-8")
+    Path("data.jsonl").write_text(text.replace('"ha"', '"hh"'), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["resume", "runs/all"]) == 2
+    assert "error: ./data.jsonl: changed since the run runs/all/04-ppo read it" in capsys.readouterr().err
+    assert main(["resume", "runs/all", "--change"]) == 0
+
+
+def test_a_stages_mistake_leaves_no_stage_behind(capsys):
+    jsonl(Path("data.jsonl"), [{"prompt": "a"}])
+    assert main(["pipeline", "all.yaml"]) == 2
+    assert "./data.jsonl" in capsys.readouterr().err
+    assert not Run.exists("runs/all") and not Run.exists("runs/all/01-sft")
+
+
+def test_a_finished_stage_is_not_run_again(monkeypatch):
+    made = configs()["sft"]
+    first = run_stage("sft", made, Path("stage"))
+    monkeypatch.setitem(module.STAGES, "sft", (module.SFTConfig, lambda *_: pytest.fail("run again")))
+    assert run_stage("sft", made, Path("stage")) == first
