@@ -340,8 +340,8 @@ MUTATIONS = (
     ),
     trained(
         "training/ppo",
-        '{"step": step, **pending}, _tensors(experience))',
-        '{"step": step, **pending}, {})',
+        "optimizer, facts, _tensors(experience))",
+        "optimizer, facts, {})",
         "faults/test_resume.py::test_a_stop_in_mid_iteration_keeps_the_experience",
         "a resumed iteration that goes on with rollouts of another policy",
     ),

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except StopRequested as stop:
-        print("stopped; go on with `plaudit resume`", file=sys.stderr)
+        print(f"stopped; go on with `plaudit resume {_run_folder(known)}`", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
@@ -109,8 +109,14 @@ def _stage(known: argparse.Namespace) -> int:
     if known.options and not Path(known.config).exists():
         raise UserError(f"there is no config file {known.config}; it stands before the options: {known.stage} CONFIG …")
     config = load_config(config_class, Path(known.config), known.options)
-    folder = Path(known.out or Path("runs") / Path(known.config).stem)
+    folder = _run_folder(known)
     return _run_new(known.stage, function, config, folder, known.sink)
+
+
+def _run_folder(known: argparse.Namespace) -> Path:
+    """The folder that was named, or runs/ and the config file's name."""
+    named = getattr(known, "run", "") or known.out
+    return Path(named) if named else Path("runs") / Path(known.config).stem
 
 
 def _stages() -> dict[str, tuple[type, Callable]]:

@@ -117,3 +117,18 @@ def test_a_classifier_of_two_classes_is_refused(folder, tmp_path):
     language.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"score\.weight is \[2, 16\], not \[1, 16\]"):
         load_reward_model(RewardModelConfig(path=str(tmp_path)), CPU)
+
+
+def test_a_language_model_is_no_judge(tmp_path):
+    """Its reward head would be random: refused before anything is scored."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from plaudit.runs.errors import UserError
+    from plaudit.scoring.build import RewardModelConfig, check_rewards
+
+    shape = LlamaConfig(
+        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(tmp_path / "sft")
+    with pytest.raises(UserError, match=r"rewards\.0\.path.*is no reward model"):
+        check_rewards((RewardModelConfig(path=str(tmp_path / "sft")),), [])

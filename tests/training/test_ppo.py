@@ -334,7 +334,7 @@ def test_a_prompt_is_answered_g_times_by_different_samples(tmp_path):
     assert [row["prompt"] for row in rows[:4]] == [rows[0]["prompt"]] * 4
     per_prompt = {p: [r["response"] for r in rows if r["prompt"] == p] for p in {r["prompt"] for r in rows}}
     assert {len(answers) for answers in per_prompt.values()} == {8}  # two passes over three prompts, four each
-    assert all(len(set(answers)) > 5 for answers in per_prompt.values())
+    assert all(len(set(answers)) > 3 for answers in per_prompt.values())  # one a pass would be two
 
 
 def test_repeated_prompts_count_once(tmp_path, capsys):
@@ -393,7 +393,7 @@ def test_a_loss_that_overflows_stops_before_it_is_taken_or_saved(tmp_path):
         assert again.latest().name == "000008"
         assert not again.finished
     state = json.loads((tmp_path / "run" / "checkpoints" / "000008" / "state.json").read_text(encoding="utf-8"))
-    assert state == {"step": 8, "metrics_lines": 2}
+    assert state == {"step": 8, "steps_per_iteration": 4, "metrics_lines": 2}
 
 
 # --------------------------------------------------------------------------------------------------------- mistakes
@@ -460,3 +460,11 @@ def test_judges_are_summed_by_their_weights(tmp_path):
     for row in rollouts(tmp_path / "run", 1):
         assert row["parts"]["letters"] == row["parts"]["again"]
         assert row["score"] == pytest.approx(-row["parts"]["letters"])
+
+
+def test_a_resumed_run_keeps_its_schedule(tmp_path):
+    """The step counts iterations: with other epochs it would point into another one."""
+    module._check_schedule({}, config(tmp_path))
+    module._check_schedule({"steps_per_iteration": config(tmp_path).steps_per_iteration}, config(tmp_path))
+    with pytest.raises(UserError, match="keeps epochs × minibatches = 99"):
+        module._check_schedule({"steps_per_iteration": 99}, config(tmp_path))

@@ -122,7 +122,10 @@ def help_text(cls: type, *, width: int = 0) -> str:
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for heading in ("option", "type", "default", "what it does"):
-        table.add_column(heading, overflow="fold", ratio=None if heading != "what it does" else 1)
+        # A folded option name could not be copied or searched for.
+        table.add_column(
+            heading, overflow="fold", no_wrap=heading == "option", ratio=1 if heading == "what it does" else None
+        )
     for option in describe(cls):
         kind = option.type if len(option.type) <= 24 else option.type.replace(" | ", "\n")
         table.add_row(*(Text(cell) for cell in (f"--{option.name}", kind, option.default, option.doc)))
