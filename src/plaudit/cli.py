@@ -131,6 +131,8 @@ def _run_new(stage: str, function: Callable, config: Any, folder: Path, sinks: S
     from plaudit.runs.folder import Run
 
     if isinstance(config, PipelineConfig):
+        if sinks:
+            raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
         plan(config, folder)
     with Run.create(folder, stage, config) as run:
         run.attach(sinks)
