@@ -173,7 +173,8 @@ class Run:
                 f"{', '.join(changed)}: changed since the run {self.folder} read it, so a resumed run would not be the "
                 "same run. Put the old file back, add --change if it is meant, or start a new run."
             )
-        self.add_provenance({"data": {**known, **fingerprints}})
+        if (data := {**known, **fingerprints}) != known:
+            self.add_provenance({"data": data})
 
     def check_space(self, needed: int) -> None:
         """UserError when the disk has fewer than `needed` bytes free; ask before training, not at the first save."""
