@@ -35,6 +35,9 @@ class Scores:
     """False: the judge abstained; the row leaves numerator and denominator."""
     parts: dict[str, Float[Tensor, " B"]]
     """Named components before weighting, for metrics; NaN where that part abstained."""
+    token_scores: tuple[tuple[float, ...], ...] = ()
+    """Where the judge says it token by token (N3.8): B rows, one number for each id of the group's `response_ids`, whose
+    sum is the row's score. Nothing at all where it gives one number a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

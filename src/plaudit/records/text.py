@@ -157,4 +157,7 @@ class Group:
     prompt: Prompt
     responses: tuple[str, ...]
     response_ids: tuple[tuple[int, ...], ...] = ()
+    token_ends: tuple[tuple[int, ...], ...] = ()
+    """For each id of `response_ids`, how many characters of the response are written once it stands: what maps a
+    judge's tokens to the policy's. Empty where the ids are."""
     columns: Mapping[str, Any] = field(default_factory=dict)
