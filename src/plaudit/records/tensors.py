@@ -36,7 +36,7 @@ class Scores:
     parts: dict[str, Float[Tensor, " B"]]
     """Named components before weighting, for metrics; NaN where that part abstained."""
     token_scores: tuple[tuple[float, ...], ...] = ()
-    """Where the judge says it token by token (N3.8): B rows, one number for each id of the group's `response_ids`, whose
+    """Where the judge says it token by token (N3.8): B rows, a number for each id of the group's `response_ids`, whose
     sum is the row's score. Nothing at all where it gives one number a response."""
 
 
