@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.records.text import Form, Message, Prompt
 from plaudit.runs.errors import UserError
+from plaudit.tokens.pieces import text_pieces
 from plaudit.tokens.tokenizer import (
     bos_id,
     cut,
@@ -150,6 +151,11 @@ class Renderer:
         text = (decode if style.opens_text else decode_continuing)(self.tokenizer, list(ids[:-1] if ended else ids))
         text = text.removeprefix(style.lead)
         return text.removesuffix(style.tail) if ended else text
+
+    def response_pieces(self, ids: Sequence[int], form: Form = Form.TEXT) -> list[str]:
+        """What each id of an answer wrote, control tokens (the end token among them) as they are spelled."""
+        read = decode if self._style(form).opens_text else decode_continuing
+        return text_pieces(lambda part: read(self.tokenizer, part, keep_specials=True), ids)
 
     def text_ids(self, text: str) -> list[int]:
         """A document: BOS if the tokenizer uses one, the text, the end token if there is one."""

@@ -33,6 +33,7 @@ from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
 from plaudit.tokens.batches import by_token_budget, pack, unpad
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
+from plaudit.training.rollout_records import rollout_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +177,16 @@ def ppo(config: PPOConfig, run: Run) -> None:
                 experience = make_experience(rollout, scores, old["logprobs"], old["values"], ref_logprobs, config)
                 before = _describe(experience, rollout, scores, old["entropy"], config)
                 before |= {"ppo/seconds_sample": sampling.seconds, "ppo/seconds_score": scoring.seconds}
-                _write_rollouts(run, iteration, rollout, experience, scores, config)
+                kept = rollout_rows(
+                    rollout,
+                    experience,
+                    scores,
+                    language.renderer,
+                    count=config.keep_rollouts,
+                    kl_coef=config.kl.coef,
+                    more={"entropy": old["entropy"]},
+                )
+                run.write_rollouts(iteration + 1, kept)
                 updates = []
 
             # 5. update: epochs of minibatches over the same experience
@@ -429,28 +439,6 @@ def _summarise(updates: Sequence[dict[str, float]], experience: Experience) -> d
         "ppo/grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
         "ppo/learning_rate": updates[-1]["learning_rate"],
     }
-
-
-def _write_rollouts(
-    run: Run, iteration: int, rollout: Rollout, experience: Experience, scores: Scores, config: PPOConfig
-) -> None:
-    kl = torch.where(experience.response_mask, experience.old_logprobs - experience.ref_logprobs, 0.0).sum(1)
-    run.write_rollouts(
-        iteration + 1,
-        [
-            {
-                "prompt": rollout.rows[i].prompt.text,
-                "prompt_id": rollout.rows[i].prompt.id,
-                "response": rollout.responses[i],
-                "score": float(scores.scores[i]),
-                "parts": {name: float(part[i]) for name, part in scores.parts.items()},
-                "kl": float(kl[i]),
-                "length": int(rollout.response_mask[i].sum()),
-                "finish_reason": rollout.finish_reasons[i].value,
-            }
-            for i in range(min(config.keep_rollouts, len(rollout.rows)))
-        ],
-    )
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
