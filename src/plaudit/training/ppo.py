@@ -177,16 +177,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
                 experience = make_experience(rollout, scores, old["logprobs"], old["values"], ref_logprobs, config)
                 before = _describe(experience, rollout, scores, old["entropy"], config)
                 before |= {"ppo/seconds_sample": sampling.seconds, "ppo/seconds_score": scoring.seconds}
-                kept = rollout_rows(
-                    rollout,
-                    experience,
-                    scores,
-                    language.renderer,
-                    count=config.keep_rollouts,
-                    kl_coef=config.kl.coef,
-                    more={"entropy": old["entropy"]},
-                )
-                run.write_rollouts(iteration + 1, kept)
+                _write_rollouts(run, iteration, rollout, experience, scores, old["entropy"], language, config)
                 updates = []
 
             # 5. update: epochs of minibatches over the same experience
@@ -439,6 +430,22 @@ def _summarise(updates: Sequence[dict[str, float]], experience: Experience) -> d
         "ppo/grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
         "ppo/learning_rate": updates[-1]["learning_rate"],
     }
+
+
+def _write_rollouts(
+    run: Run,
+    iteration: int,
+    rollout: Rollout,
+    experience: Experience,
+    scores: Scores,
+    entropy: Tensor,
+    language: Language,
+    config: PPOConfig,
+) -> None:
+    count, beta = config.keep_rollouts, config.kl.coef
+    more = {"entropy": entropy}
+    rows = rollout_rows(rollout, experience, scores, language.renderer, count=count, kl_coef=beta, more=more)
+    run.write_rollouts(iteration + 1, rows)
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
