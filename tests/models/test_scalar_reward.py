@@ -10,10 +10,12 @@ from transformers import AutoModelForSequenceClassification
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import Language, ModelConfig, TinyShape, load_causal, load_language
 from plaudit.models.reward import scalar
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import encoded
 from plaudit.models.reward.scalar import ScalarRewardModel
-from plaudit.records.text import Form, Message, Prompt
+from plaudit.records.text import Form, Group, Message, Prompt
 from plaudit.runs.errors import UserError
-from tests.models.tiny import CONFIGS, causal, gradients, packed, spread_out
+from tests.models.tiny import CONFIGS, ROWS, causal, gradients, spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))
 PROMPTS = [Prompt.of_text(text) for text in ("the cat", "a", "the mat sat on the cat and the cat sat", "the cat")]
@@ -28,13 +30,26 @@ def language() -> Language:
 @pytest.fixture
 def model(language) -> ScalarRewardModel:
     reward = scalar.load(TINY, language, seed=3)
-    spread_out(reward.trunk.hf)
-    reward.bias = 0.75
+    spread_out(reward.reader.trunk.hf)
+    reward.normalisation = Normalisation(bias=0.75)
     return reward
 
 
+READ = [(prompt, [response]) for prompt, response in ROWS]
+
+
+def score_texts(model: ScalarRewardModel, prompts: list[Prompt], responses: list[str], budget: int) -> torch.Tensor:
+    groups = [Group(prompt=p, responses=(r,)) for p, r in zip(prompts, responses, strict=True)]
+    return model.score(groups, budget).scores
+
+
+def encode(model: ScalarRewardModel, prompt: Prompt, response: str) -> tuple[list[int], list[int]]:
+    (row,) = encoded(model.language, [Group(prompt=prompt, responses=(response,))])
+    return row
+
+
 def score(model: ScalarRewardModel, *rows: int, budget: int = 10_000) -> list[float]:
-    return model.score_texts([PROMPTS[i] for i in rows], [RESPONSES[i] for i in rows], budget).tolist()
+    return score_texts(model, [PROMPTS[i] for i in rows], [RESPONSES[i] for i in rows], budget).tolist()
 
 
 def raw_by_transformers(folder, rows: list[list[int]]) -> list[float]:
@@ -47,10 +62,10 @@ def raw_by_transformers(folder, rows: list[list[int]]) -> list[float]:
 
 
 def test_a_score_is_the_head_at_the_end_token_less_the_bias(model):
-    prompt, response = model.encode(PROMPTS[0], RESPONSES[0])
-    assert prompt[0] == model.loaded.language.renderer.bos
-    assert response[-1] == model.loaded.language.end_ids[0]
-    hf = model.trunk.hf
+    prompt, response = encode(model, PROMPTS[0], RESPONSES[0])
+    assert prompt[0] == model.language.renderer.bos
+    assert response[-1] == model.language.end_ids[0]
+    hf = model.reader.trunk.hf
     with torch.no_grad():
         hidden = hf.model(input_ids=torch.tensor([[*prompt, *response]])).last_hidden_state[0, -1]
         by_hand = float(hidden @ hf.score.weight[0]) - 0.75
@@ -67,36 +82,42 @@ def test_a_row_scores_the_same_alone_in_any_batch_and_any_order(model, budget):
 
 
 def test_no_texts_have_no_scores(model):
-    assert model.score_texts([], [], 100).shape == (0,)
+    assert score_texts(model, [], [], 100).shape == (0,)
 
 
 def test_the_prompt_counts(model):
     """The response alone would score the same under every prompt."""
-    one, two = (float(model.score_texts([p], ["sat"], 100)) for p in (PROMPTS[0], PROMPTS[1]))
+    one, two = (float(score_texts(model, [p], ["sat"], 100)) for p in (PROMPTS[0], PROMPTS[1]))
     assert abs(one - two) > 1e-3
 
 
-def test_the_bias_shifts_scores_and_no_gradient(model):
-    batch = packed()
+def test_the_normalisation_is_of_scores_and_not_of_what_training_sees(model):
     with torch.no_grad():
-        before = model(batch)
-        model.bias += 2.0
-        torch.testing.assert_close(model(batch), before - 2.0)
-    model.bias = 0.0
-    model(batch).sum().backward()
-    assert "trunk.hf.score.weight" in gradients(model)
+        raw = model(READ)
+        model.normalisation = Normalisation(bias=-2.0, gain=3.0, clip=1.0)
+        torch.testing.assert_close(model(READ), raw)
+    model(READ).sum().backward()
     # Every row's end adds its hidden state to the head's gradient: zero only by a mask that dropped them.
-    assert gradients(model)["trunk.hf.score.weight"].abs().sum() > 0.1
+    assert gradients(model)["reader.trunk.hf.score.weight"].abs().sum() > 0.1
+
+
+def test_a_normalised_score_is_the_raw_one_shifted_scaled_and_clipped(model):
+    model.normalisation = Normalisation()
+    raw = score(model, 0, 1, 2, 3)
+    model.normalisation = Normalisation(bias=raw[0] - 0.1, gain=2.0, clip=0.5)
+    wanted = [min(max(2.0 * (x - raw[0] + 0.1), -0.5), 0.5) for x in raw]
+    assert score(model, 0, 1, 2, 3) == pytest.approx(wanted, abs=1e-6)
+    assert wanted[0] == pytest.approx(0.2) and 0.5 in map(abs, wanted)
 
 
 def test_scoring_texts_makes_no_graph(model):
-    assert not model.score_texts(PROMPTS[:1], RESPONSES[:1], 100).requires_grad
+    assert not score_texts(model, PROMPTS[:1], RESPONSES[:1], 100).requires_grad
 
 
 def test_a_conversation_goes_through_this_models_own_template(language, model):
     talk = Prompt(form=Form.CHAT, turns=(Message(role="user", content="the cat"),))
     with pytest.raises(UserError, match="no chat template"):
-        model.score_texts([talk], ["sat"], 100)
+        score_texts(model, [talk], ["sat"], 100)
 
 
 # ---------------------------------------------------------------------------------------------------- truncation
@@ -104,21 +125,21 @@ def test_a_conversation_goes_through_this_models_own_template(language, model):
 
 def test_a_long_row_loses_the_prompts_beginning_but_keeps_its_bos(language, model, monkeypatch):
     short = dataclasses.replace(language, context=10)
-    model.loaded = dataclasses.replace(model.loaded, language=short)
+    model.reader.loaded = dataclasses.replace(model.reader.loaded, language=short)
     prompt, response = Prompt.of_text("abcdefghijklmno"), "xy"
-    prompt_ids, response_ids = model.encode(prompt, response)
+    prompt_ids, response_ids = encode(model, prompt, response)
     assert len(response_ids) == 3
     kept = [prompt_ids[0], *prompt_ids[-6:]]
     with torch.no_grad():
-        by_hand = float(model(packed([(kept, response_ids)])))
-    assert model.score_texts([prompt], [response], 100).tolist() == pytest.approx([by_hand], abs=1e-5)
+        by_hand = float(model([(kept, [response_ids])])) - 0.75
+    assert score_texts(model, [prompt], [response], 100).tolist() == pytest.approx([by_hand], abs=1e-5)
     same = Prompt.of_text("zzzzzzzzz" + "jklmno")
-    assert model.score_texts([same], [response], 100).tolist() == pytest.approx([by_hand], abs=1e-5)
+    assert score_texts(model, [same], [response], 100).tolist() == pytest.approx([by_hand], abs=1e-5)
 
 
 def test_a_response_longer_than_the_context_is_cut_at_its_end(language, model):
-    model.loaded = dataclasses.replace(model.loaded, language=dataclasses.replace(language, context=8))
-    one, two = model.score_texts([PROMPTS[0]] * 2, ["abcdefghijk", "abcdefgzzzz"], 100).tolist()
+    model.reader.loaded = dataclasses.replace(model.reader.loaded, language=dataclasses.replace(language, context=8))
+    one, two = score_texts(model, [PROMPTS[0]] * 2, ["abcdefghijk", "abcdefgzzzz"], 100).tolist()
     assert one == pytest.approx(two, abs=1e-6)
 
 
@@ -131,12 +152,12 @@ def test_a_saved_model_loads_again_with_equal_scores(language, model, tmp_path):
     again = scalar.load(config, load_language(config), seed=99)
     assert score(again, 0, 1, 2, 3) == score(model, 0, 1, 2, 3)
     facts = json.loads((tmp_path / "plaudit.json").read_text(encoding="utf-8"))
-    assert (facts["kind"], facts["bias"], facts["data"]) == ("scalar", 0.75, "fingerprint")
+    assert (facts["kind"], facts["normalisation"]["bias"], facts["data"]) == ("scalar", 0.75, "fingerprint")
 
 
 def test_transformers_alone_gives_the_raw_score(language, model, tmp_path):
     model.save(tmp_path, {})
-    rows = [[*p, *r] for p, r in (model.encode(PROMPTS[i], RESPONSES[i]) for i in range(4))]
+    rows = [[*p, *r] for p, r in (encode(model, PROMPTS[i], RESPONSES[i]) for i in range(4))]
     raw = raw_by_transformers(tmp_path, rows)
     assert raw == pytest.approx([x + 0.75 for x in score(model, 0, 1, 2, 3)], abs=1e-5)
     hf = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
@@ -157,7 +178,7 @@ def test_transformers_gives_it_too_where_padding_is_the_end_token(language, tmp_
     base = ModelConfig(path=str(tmp_path / "base"))
     reward = scalar.load(base, load_language(base), seed=3)
     reward.save(tmp_path / "reward", {})
-    rows = [[*p, *r] for p, r in (reward.encode(PROMPTS[i], RESPONSES[i]) for i in range(4))]
+    rows = [[*p, *r] for p, r in (encode(reward, PROMPTS[i], RESPONSES[i]) for i in range(4))]
     ours = score(reward, 0, 1, 2, 3)
     assert raw_by_transformers(tmp_path / "reward", rows) == pytest.approx(ours, abs=1e-5)
 
@@ -172,7 +193,7 @@ def test_adapters_are_merged_and_the_head_is_kept(language, tmp_path):
     optimizer = torch.optim.SGD([p for p in reward.parameters() if p.requires_grad], lr=0.05)
     first = score(reward, 0, 1)
     for _ in range(2):
-        reward(packed()).square().sum().backward()
+        reward(READ).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
     trained = score(reward, 0, 1)
@@ -188,15 +209,15 @@ def test_it_starts_from_a_language_models_blocks(language, tmp_path):
     policy.hf.save_pretrained(tmp_path)
     language.tokenizer.save_pretrained(tmp_path)
     reward = scalar.load(ModelConfig(path=str(tmp_path)), language, seed=1)
-    assert reward.bias == 0.0
-    blocks = reward.trunk.hf.model.state_dict()
+    assert reward.normalisation == Normalisation()
+    blocks = reward.reader.trunk.hf.model.state_dict()
     assert all(torch.equal(x, blocks[name]) for name, x in policy.hf.model.state_dict().items())
-    assert "score.weight" in {name for name, p in reward.trunk.hf.named_parameters() if p.requires_grad}
+    assert "score.weight" in {name for name, p in reward.reader.trunk.hf.named_parameters() if p.requires_grad}
 
 
 def test_the_head_is_counted_once(model):
     """It hangs on the transformers model and on the trunk: twice in the optimiser would be two steps."""
-    names = [name for name, p in model.named_parameters() if p is model.trunk.score_head.weight]
+    names = [name for name, p in model.named_parameters() if p is model.reader.trunk.score_head.weight]
     assert len(names) == 1
 
 

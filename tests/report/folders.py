@@ -125,7 +125,7 @@ def reward_lines(count: int = 90, *, seed: int = 0) -> list[dict[str, float]]:
         line = {
             "step": step,
             "time": 0.2 * step,
-            "reward/loss_over_prompts": 0.69 - 0.2 * way + noise.gauss(0, 0.02),
+            "reward/loss_over_rows": 0.69 - 0.2 * way + noise.gauss(0, 0.02),
             "reward/accuracy_over_pairs": 0.5 + 0.27 * way + noise.gauss(0, 0.02),
             "reward/margin_over_pairs": 1.1 * way,
         }

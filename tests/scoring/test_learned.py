@@ -6,6 +6,7 @@ import torch
 from plaudit.engines.device import Machine
 from plaudit.models.load import ModelConfig, TinyShape, load_classifier, load_language
 from plaudit.models.reward import scalar
+from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
 from plaudit.runs.errors import UserError
 from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, load_reward_model
@@ -28,8 +29,8 @@ GROUPS = [
 def folder(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("reward")
     model = scalar.load(TINY, load_language(TINY, ["the cat sat on the mat"] * 3), seed=3)
-    spread_out(model.trunk.hf)
-    model.bias = 0.5
+    spread_out(model.reader.trunk.hf)
+    model.normalisation = Normalisation(bias=0.5)
     model.save(path, {})
     return str(path)
 
@@ -40,7 +41,9 @@ def test_scores_are_flat_and_in_order_and_the_same_alone(folder):
     together = scorer.score(GROUPS)
     assert check_scores("judge", together, 4) is together
     alone = [
-        float(scorer.model.score_texts([group.prompt], [text], 99)) for group in GROUPS for text in group.responses
+        float(scorer.model.score([Group(prompt=group.prompt, responses=(text,))], 99).scores)
+        for group in GROUPS
+        for text in group.responses
     ]
     assert together.scores.tolist() == pytest.approx(alone, abs=1e-5)
     assert len({round(x, 3) for x in alone}) == 4
@@ -65,7 +68,7 @@ def test_no_groups(folder):
 def test_a_judge_is_not_trained_and_keeps_its_bias(folder):
     scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
     assert not any(p.requires_grad for p in scorer.model.parameters())
-    assert scorer.model.bias == 0.5
+    assert scorer.model.normalisation.bias == 0.5
     assert not scorer.score(GROUPS).scores.requires_grad
 
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plaudit.data.sources import DataConfig
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig, load_causal
 from plaudit.models.policy import ActorCritic, Critic, SeparateCritic, SharedCritic, actor_critic
@@ -20,9 +19,10 @@ from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training import ppo, reward, sft
+from plaudit.training import ppo, sft
 from plaudit.training.ppo import PPOConfig
-from plaudit.training.reward import Ranked, RewardConfig
+from plaudit.training.reward.objective import Pace
+from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
 from tests.training.scripted import config
 from tests.training.tiny import CPU, gradients, hf, hf_logprobs, language, model_folder, relative_difference
 
@@ -255,10 +255,6 @@ RANKINGS = [
 ]
 
 
-def reward_options(loss: str, budget: int) -> RewardConfig:
-    return RewardConfig(data=(DataConfig(path="none"),), loss=loss, microbatch_tokens=budget)
-
-
 @pytest.mark.parametrize("loss", ["kwise", "pairwise"])
 @pytest.mark.parametrize("budget", [10**6, 24, 1])
 def test_the_reward_models_gradient(tmp_path, loss, budget):
@@ -269,8 +265,8 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
     for row in RANKINGS:
         scores = []
         for prompt, answer in row.answers:
-            hidden = model.trunk.hf.model(input_ids=torch.tensor([[*prompt, *answer]])).last_hidden_state[0, -1]
-            scores.append((model.trunk.hf.score.weight @ hidden).squeeze())
+            hidden = model.reader.trunk.hf.model(input_ids=torch.tensor([[*prompt, *answer]])).last_hidden_state[0, -1]
+            scores.append((model.reader.trunk.hf.score.weight @ hidden).squeeze())
         margin = row.margin if loss == "pairwise" else 0.0
         losses = [
             torch.log1p(torch.exp(scores[j] - scores[i] + margin))
@@ -284,17 +280,18 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
     textbook = gradients(model)
     for rows in (RANKINGS, RANKINGS[::-1]):
         model.zero_grad()
-        told, _, _ = reward.backward(model, rows, reward_options(loss, budget), CPU)
-        assert told == pytest.approx(expected.item(), rel=1e-5)
+        objective = KWise() if loss == "kwise" else Pairwise()
+        told = objective.backward(model, rows, Pace(place=CPU, budget=budget))
+        assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < CLOSE
 
 
 def test_the_reward_models_padded_layout(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = scalar.load(ModelConfig(path=folder), language(folder), seed=1)
-    reward.backward(model, RANKINGS, reward_options("kwise", 30), CPU)
+    KWise().backward(model, RANKINGS, Pace(place=CPU, budget=30))
     packed = gradients(model)
     model.zero_grad()
-    model.trunk.layout = "padded"
-    reward.backward(model, RANKINGS, reward_options("kwise", 30), CPU)
+    model.reader.trunk.layout = "padded"
+    KWise().backward(model, RANKINGS, Pace(place=CPU, budget=30))
     assert relative_difference(gradients(model), packed) < CLOSE

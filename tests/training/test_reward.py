@@ -12,14 +12,15 @@ from plaudit.data.sources import DataConfig
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.models.load import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
-from plaudit.records.text import Group, Prompt
+from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
-from plaudit.tokens.batches import TokenBatch
-from plaudit.training import reward as module
 from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import Ranked, RewardConfig, backward, reward
+from plaudit.training.reward import RewardConfig, reward
+from plaudit.training.reward.objective import Pace
+from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
+from plaudit.training.reward.rows import shuffled
 from tests.training.tiny import CPU, jsonl, metrics, model_folder
 
 UTILITY = '''
@@ -81,8 +82,8 @@ class Scripted(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(torch.tensor(list(scores.values())))
 
-    def forward(self, batch: TokenBatch) -> torch.Tensor:
-        return self.scores[batch.ids[batch.last_index]]
+    def forward(self, groups) -> torch.Tensor:
+        return self.scores[[answer[-1] for _, answers in groups for answer in answers]]
 
 
 def ranked(*tokens_and_ranks: tuple[int, int], margin: float = 0.0) -> Ranked:
@@ -93,8 +94,13 @@ def ranked(*tokens_and_ranks: tuple[int, int], margin: float = 0.0) -> Ranked:
     )
 
 
-def options(loss: str) -> RewardConfig:
-    return RewardConfig(data=(DataConfig(path="none"),), loss=loss, microbatch_tokens=10**6)
+PACE = Pace(place=CPU, budget=10**6)
+
+
+def told(metrics: dict[str, float]) -> tuple[float, float, float]:
+    """Loss, margin, accuracy."""
+    keys = ("reward/loss_over_rows", "reward/margin_over_pairs", "reward/accuracy_over_pairs")
+    return tuple(metrics[key] for key in keys)
 
 
 K3 = ranked((0, 1), (1, 2), (2, 3))  # scores 1, 0, −1: log(1 + e^−1) twice, log(1 + e^−2) once
@@ -106,7 +112,7 @@ EVEN = ranked((1, 2), (3, 1))  # equal scores: log 2
 def test_kwise_averages_a_prompts_pairs_then_the_prompts():
     """(0.313262 + 0.126928 + 0.313262) / 3 = 0.251151 and 0.693147; two prompts count."""
     model = Scripted(a=1.0, b=0.0, c=-1.0, d=0.0)
-    loss, margin, accuracy = backward(model, [K3, TIE, ONE, EVEN], options("kwise"), CPU)
+    loss, margin, accuracy = told(KWise().backward(model, [K3, TIE, ONE, EVEN], PACE))
     assert loss == pytest.approx((0.251151 + 0.693147) / 2, abs=1e-6)
     assert accuracy == pytest.approx(3.5 / 4)  # an equal score is half a win
     assert margin == pytest.approx((1 + 1 + 2 + 0) / 4)
@@ -118,7 +124,7 @@ def test_kwise_averages_a_prompts_pairs_then_the_prompts():
 
 def test_pairwise_lets_every_pair_weigh_the_same():
     model = Scripted(a=1.0, b=0.0, c=-1.0, d=0.0)
-    loss, _, _ = backward(model, [K3, TIE, ONE, EVEN], options("pairwise"), CPU)
+    loss, _, _ = told(Pairwise().backward(model, [K3, TIE, ONE, EVEN], PACE))
     assert loss == pytest.approx((0.313262 + 0.313262 + 0.126928 + 0.693147) / 4, abs=1e-6)
     assert model.scores.grad[3].item() == pytest.approx(-0.5 / 4, abs=1e-6)
 
@@ -126,14 +132,14 @@ def test_pairwise_lets_every_pair_weigh_the_same():
 def test_a_margin_must_be_won_by():
     """Scores 1 and 0, margin 1: as if they were equal."""
     model = Scripted(a=1.0, b=0.0)
-    loss, margin, accuracy = backward(model, [ranked((0, 1), (1, 2), margin=1.0)], options("pairwise"), CPU)
+    loss, margin, accuracy = told(Pairwise().backward(model, [ranked((0, 1), (1, 2), margin=1.0)], PACE))
     assert loss == pytest.approx(math.log(2), abs=1e-6)
     assert (margin, accuracy) == (1.0, 1.0)
 
 
 def test_without_any_pair_there_is_no_loss_and_no_gradient():
     model = Scripted(a=1.0, b=0.0, c=-1.0)
-    assert backward(model, [TIE, ONE], options("kwise"), CPU) == (0.0, 0.0, 0.0)
+    assert told(KWise().backward(model, [TIE, ONE], PACE)) == (0.0, 0.0, 0.0)
     assert model.scores.grad is None or model.scores.grad.abs().max() == 0
 
 
@@ -162,8 +168,8 @@ def learned(tmp_path_factory):
 
 def test_it_starts_at_log_2_and_falls(learned):
     lines = metrics(learned)
-    assert lines[0]["reward/loss_over_prompts"] == pytest.approx(math.log(2), abs=0.05)
-    assert lines[-1]["reward/loss_over_prompts"] < 0.2
+    assert lines[0]["reward/loss_over_rows"] == pytest.approx(math.log(2), abs=0.05)
+    assert lines[-1]["reward/loss_over_rows"] < 0.2
     assert lines[-1]["reward/held_out_loss_over_prompts"] < 0.25
 
 
@@ -220,9 +226,9 @@ def test_reference_answers_score_nothing_on_average_and_still_do_after_loading(l
     rows = [json.loads(line) for line in (learned.parent / "reference.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = [scores_of(learned / "model", row["prompt"], [row["completion"]])[0] for row in rows]
     assert abs(sum(scores) / len(scores)) < 1e-3
-    bias = json.loads((learned / "summary.json").read_text(encoding="utf-8"))["reward"]["bias"]
+    bias = json.loads((learned / "summary.json").read_text(encoding="utf-8"))["reward"]["normalisation"]["bias"]
     assert abs(bias) > 0.05
-    assert json.loads((learned / "model" / "plaudit.json").read_text(encoding="utf-8"))["bias"] == bias
+    assert json.loads((learned / "model" / "plaudit.json").read_text(encoding="utf-8"))["normalisation"]["bias"] == bias
 
 
 def test_a_saved_model_that_is_trained_on_gets_its_bias_anew(learned, tmp_path):
@@ -242,7 +248,7 @@ def test_a_saved_model_that_is_trained_on_gets_its_bias_anew(learned, tmp_path):
 
 def test_the_saved_model_is_a_classifier_for_transformers(learned):
     model = AutoModelForSequenceClassification.from_pretrained(learned / "model").eval()
-    bias = json.loads((learned / "model" / "plaudit.json").read_text(encoding="utf-8"))["bias"]
+    bias = json.loads((learned / "model" / "plaudit.json").read_text(encoding="utf-8"))["normalisation"]["bias"]
     with torch.no_grad():
         raw = model(input_ids=torch.tensor([[0, 3, 4, 5, 6, 1]])).logits.item()
     assert scores_of(learned / "model", "ab", ["cd"])[0] == pytest.approx(raw - bias, abs=1e-4)
@@ -266,10 +272,10 @@ def test_shuffled_labels_teach_nothing(tmp_path):
 
 
 def test_shuffling_keeps_each_prompts_ranks_and_is_fair():
-    rows = [module.Ranking(prompt=Prompt.of_text(str(i)), responses=("x", "y"), ranks=(1, 2)) for i in range(400)]
-    shuffled = [module._shuffled(row, seed=0).ranks for row in rows]
-    assert set(shuffled) == {(1, 2), (2, 1)}
-    assert 160 < shuffled.count((1, 2)) < 240
+    rows = [Ranking(prompt=Prompt.of_text(str(i)), responses=("x", "y"), ranks=(1, 2)) for i in range(400)]
+    ranks = [row.ranks for row in shuffled(rows, seed=0)]
+    assert set(ranks) == {(1, 2), (2, 1)}
+    assert 160 < ranks.count((1, 2)) < 240
 
 
 def test_a_tiny_model_learns_from_scratch_with_its_own_tokenizer(tmp_path):
@@ -287,7 +293,7 @@ def test_prompts_with_nothing_to_compare_are_left_out(tmp_path, capsys):
     ]
     done = train(tmp_path, config(tmp_path, rows, minibatch_size=1))
     assert metrics(done)[-1]["step"] == 2
-    assert "reward: 2 prompts" in capsys.readouterr().err
+    assert "reward: kwise, 2 rows" in capsys.readouterr().err
 
 
 def test_the_same_seed_twice_is_the_same_run(tmp_path):
@@ -308,16 +314,16 @@ def no_model(monkeypatch):
 
 def test_margins_need_the_loss_that_uses_them(tmp_path, no_model):
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.0}]
-    with pytest.raises(UserError, match="loss: the data has margins, which only `loss: pairwise` uses"):
+    with pytest.raises(UserError, match="objective: the data has margins, which only `pairwise` uses"):
         train(tmp_path, config(tmp_path, rows))
 
 
 def test_margins_reach_the_loss(tmp_path):
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "margin": 3.0}]
-    done = train(tmp_path, config(tmp_path, rows, loss="pairwise"))
+    done = train(tmp_path, config(tmp_path, rows, objective=Pairwise()))
     (line,) = metrics(done)
     won_by = line["reward/margin_over_pairs"]
-    assert line["reward/loss_over_prompts"] == pytest.approx(math.log1p(math.exp(3.0 - won_by)), rel=1e-5)
+    assert line["reward/loss_over_rows"] == pytest.approx(math.log1p(math.exp(3.0 - won_by)), rel=1e-5)
 
 
 def test_an_answer_that_is_too_long_is_named(tmp_path, no_model):
@@ -328,7 +334,7 @@ def test_an_answer_that_is_too_long_is_named(tmp_path, no_model):
 
 def test_nothing_to_learn_from_is_a_mistake(tmp_path, no_model):
     rows = [{"prompt": "a", "responses": ["a", "b"], "ranks": [1, 1]}]
-    with pytest.raises(UserError, match=r"no prompt with two answers of different rank|no row is left"):
+    with pytest.raises(UserError, match=r"no prompt with two answers of different rank|no row left|none of"):
         train(tmp_path, config(tmp_path, rows))
 
 

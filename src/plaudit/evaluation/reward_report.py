@@ -43,6 +43,13 @@ class RewardReport:
     def accuracy(self) -> float:
         return self.measured.accuracy
 
+    def metrics(self) -> dict[str, float]:
+        """For metrics.jsonl."""
+        return {
+            "reward/held_out_accuracy_over_pairs": self.measured.accuracy,
+            "reward/held_out_loss_over_prompts": self.loss,
+        }
+
     def facts(self) -> dict[str, float | int]:
         """For summary.json."""
         known = (

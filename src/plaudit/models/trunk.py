@@ -50,7 +50,7 @@ class Trunk(nn.Module):
 
     def forward(
         self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0
-    ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"]]:
+    ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"] | Float[Tensor, "B n"]]:
         """Run the trunk once.
 
         Args:
@@ -140,8 +140,8 @@ def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenB
     return kept.new_zeros(shape.numel()).index_copy(0, flat, kept).view(shape)
 
 
-def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"]:
-    """A head of one number, at least in fp32 and out of autocast's reach: values and scores are small differences."""
+def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"] | Float[Tensor, "M n"]:
+    """A head's numbers (one: [M]), in fp32 or better and out of autocast: values and scores are small differences."""
     with torch.autocast(hidden.device.type, enabled=False):
         return head(at_least_float32(hidden)).squeeze(-1)
 

@@ -73,7 +73,7 @@ PANELS = (
     Panel(title="Gradient norm", pattern=r"grad_norm", folded=True),
     Panel(title="Learning rate", pattern=r"learning_rate", folded=True),
     Panel(title="Updates left out", pattern=r"skipped_updates", folded=True),
-    Panel(title="Speed", pattern=r"(sampled_)?(tokens|pairs)_over_seconds", folded=True),
+    Panel(title="Speed", pattern=r"(sampled_)?(tokens|pairs|rows)_over_seconds", folded=True),
     Panel(title="Time of a step", pattern=r"seconds(_\w+)?", folded=True),
     Panel(title="Memory", pattern=r"peak_memory", folded=True),
     Panel(title="Passes over the data", pattern=r"epoch", folded=True),

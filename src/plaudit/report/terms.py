@@ -182,7 +182,7 @@ FORMULAS = {
     "sft/held_out_loss_over_tokens": _NLL,
     "sft/held_out_perplexity": "exp( held-out loss over tokens )",
     "sft/held_out_nll_over_answers": "−(1/B) Σ_b Σ_t log π_θ(y_t | x, y_<t)",
-    "reward/loss_over_prompts": _PAIR_LOSS,
+    "reward/loss_over_rows": _PAIR_LOSS,
     "reward/held_out_loss_over_prompts": _PAIR_LOSS,
     "reward/accuracy_over_pairs": _PAIR_ACCURACY,
     "reward/held_out_accuracy_over_pairs": _PAIR_ACCURACY,

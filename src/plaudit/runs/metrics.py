@@ -35,7 +35,7 @@ _SFT = {
 }
 
 _REWARD = {
-    "reward/loss_over_prompts": _metric("nats", "down", "training loss, a prompt's pairs averaged first (N3.3)"),
+    "reward/loss_over_rows": _metric("", "down", "training loss of the objective, over what it counts: prompts, pairs"),
     "reward/accuracy_over_pairs": _metric("fraction", "up", "training pairs ranked as people did; ties count half"),
     "reward/margin_over_pairs": _metric("score", "up", "score of the preferred answer minus the other's"),
     "reward/score_over_responses": _metric("score", "", "mean score of the training batch"),
@@ -43,7 +43,7 @@ _REWARD = {
     "reward/held_out_loss_over_prompts": _metric("nats", "down", "the same loss on held-out prompts"),
     "reward/held_out_accuracy_over_pairs": _metric("fraction", "up", "held-out pairs ranked as people did"),
     "reward/held_out_margin_over_pairs": _metric("score", "up", "the same margin on held-out pairs"),
-    "reward/pairs_over_seconds": _metric("pairs/s", "up", "training speed"),
+    "reward/rows_over_seconds": _metric("rows/s", "up", "training speed"),
     "reward/tokens_over_seconds": _metric("tokens/s", "up", "training speed"),
     "reward/epoch": _metric("epochs", "", "passes over the training rows so far"),
 }

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plaudit.engines.device import Machine
-from plaudit.models.load import ModelConfig, check_model_path, is_classifier, load_language
-from plaudit.models.reward import scalar
+from plaudit.models.load import ModelConfig
+from plaudit.models.reward import loading
 from plaudit.records.text import PromptRow
-from plaudit.runs.errors import UserError
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.learned import RewardModelScorer
@@ -38,16 +37,9 @@ def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow], op
     the `option` that holds `configs`."""
     for index, config in enumerate(configs):
         if config.kind == "model":
-            _check_reward_folder(config.path, f"{option}.{index}.path")
+            loading.check_reward_folder(config.path, f"{option}.{index}.path")
         else:
             check_columns(function_scorer(config), rows)
-
-
-def _check_reward_folder(path: str, option: str) -> None:
-    """A language model's folder would get a head of random weights and judge by noise."""
-    check_model_path(path, option=option)
-    if path == "tiny" or not is_classifier(ModelConfig(path=path)):
-        raise UserError(f"{option}: {path!r} is no reward model but a language model without a trained reward head")
 
 
 def build_scorer(configs: Sequence[RewardConfig], place: Machine) -> Scorer:
@@ -62,7 +54,7 @@ def _scorer(config: RewardConfig, place: Machine) -> Scorer:
 
 def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
     """A saved reward model, ready to score."""
-    model_config = ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code)
-    model = scalar.load(model_config, load_language(model_config)).to(place.device)
+    model = loading.load_reward_model(ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code))
+    model.to(place.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, place, name=config.name)

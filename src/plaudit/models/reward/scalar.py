@@ -1,6 +1,6 @@
-"""A scalar at the last token (N3.1–N3.3), with the reference-answer bias (N3.12)."""
+"""One number an answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,54 +9,42 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, Loaded, ModelConfig, load_classifier
-from plaudit.models.trunk import Trunk
-from plaudit.records.text import Prompt
-from plaudit.tokens.batches import TokenBatch, by_token_budget, pack
-from plaudit.tokens.encode import fit
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward.normalisation import Normalisation, of_facts
+from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group
 
 KIND = "scalar"
 
 
 class ScalarRewardModel(nn.Module):
-    """r(x, y) = head(last hidden state) − bias, in score units; the bias makes reference answers score 0 on average."""
+    """r(x, y), the reader's one number; its unit is what the training loss made it."""
 
-    def __init__(self, loaded: Loaded, bias: float = 0.0):
+    def __init__(self, reader: Reader, normalisation: Normalisation | None = None):
         super().__init__()
-        self.loaded = loaded
-        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.score)
-        self.bias = bias
+        self.reader = reader
+        self.normalisation = normalisation or Normalisation()
 
-    def forward(self, batch: TokenBatch) -> Float[Tensor, " B"]:
-        """Scores [B] of packed prompt-and-response rows."""
-        return self.trunk(batch, {"scores"})["scores"] - self.bias
+    @property
+    def language(self) -> Language:
+        return self.reader.language
 
-    def encode(self, prompt: Prompt, response: str, where: str = "") -> tuple[list[int], list[int]]:
-        """A row in this model's own template: the prompt's ids, the response's with its end token."""
-        renderer = self.loaded.language.renderer
-        return renderer.prompt_ids(prompt, where=where), renderer.response_ids(response, end=True, form=prompt.form)
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, " B"]:
+        """Raw scores of all groups' answers, in order."""
+        return self.reader(groups).squeeze(1)
 
-    @torch.no_grad()
-    def score_texts(self, prompts: Sequence[Prompt], responses: Sequence[str], budget: int) -> Float[Tensor, " B"]:
-        """Scores of texts, re-rendered here whatever tokenizer wrote them. `budget`: tokens per forward."""
-        language = self.loaded.language
-        encoded = [self.encode(p, r) for p, r in zip(prompts, responses, strict=True)]
-        rows = [fit(*pair, language.context, language.renderer.bos) for pair in encoded]
-        # Rows of similar length together; the order of results is that of the texts.
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-        scores = torch.empty(len(rows))
-        for cut in by_token_budget((len(rows[i][0]) + len(rows[i][1]) for i in order), budget):
-            part = [order[i] for i in cut]
-            batch = pack([rows[i][0] for i in part], [rows[i][1] for i in part]).to(self.trunk.device)
-            scores[part] = self(batch).float().cpu()
-        return scores
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Normalised scores, flat [B]."""
+        scores = self.normalisation.apply(read_all(self.reader, encoded(self.language, groups), budget).squeeze(1))
+        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """A transformers sequence classifier (raw scores) and `plaudit.json` with the bias."""
-        export(folder, self.loaded, {"kind": KIND, "bias": self.bias, **facts})
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """A transformers sequence classifier (raw scores) and `plaudit.json` with the normalisation."""
+        export(folder, self.reader.loaded, {"kind": KIND, "normalisation": self.normalisation.facts(), **facts})
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> ScalarRewardModel:
     """A saved reward model, or a new one on the backbone that `config` names."""
     facts = read_facts(config.path) if config.path != "tiny" else {}
-    return ScalarRewardModel(load_classifier(config, language, seed=seed), bias=float(facts.get("bias", 0.0)))
+    return ScalarRewardModel(load_reader(config, language, seed=seed), of_facts(facts, config.path))

@@ -1,0 +1,86 @@
+"""Reading prompts and answers: any backbone of transformers in, n numbers an answer out.
+
+Answers to one prompt share it where the architecture can: P + Σ R tokens instead of K·P + Σ R.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plaudit.models.load import Language, Loaded, ModelConfig, load_classifier
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Group
+from plaudit.tokens.batches import Ids, by_token_budget, pack_shared
+from plaudit.tokens.encode import Pair, fit
+
+SharedRows = tuple[Ids, Sequence[Ids]]
+"""A prompt's ids and those of its answers."""
+
+
+class Reader(nn.Module):
+    """A decoder with a linear head of n numbers at the last token (N3.1, N3.5–N3.7)."""
+
+    def __init__(self, loaded: Loaded):
+        super().__init__()
+        self.loaded = loaded
+        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.score)
+
+    @property
+    def language(self) -> Language:
+        return self.loaded.language
+
+    @property
+    def width(self) -> int:
+        """n, the numbers that an answer gets."""
+        return self.loaded.hf.config.num_labels
+
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
+        """Raw numbers of all groups' answers, in order, in fp32."""
+        batch = pack_shared(groups).to(self.trunk.device)
+        return self.trunk(batch, {"scores"})["scores"].reshape(batch.num_rows, -1)
+
+
+def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> Reader:
+    """The reader for the architecture that `config` names, with a head of `width` numbers (a new one where the folder
+    holds no classifier)."""
+    return Reader(load_classifier(config, language, seed=seed, num_labels=width))
+
+
+def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
+    """Every answer in this language's own template, cut to its context; the end token stands behind each."""
+    renderer, rows = language.renderer, []
+    for group in groups:
+        prompt = renderer.prompt_ids(group.prompt)
+        for response in group.responses:
+            ids = renderer.response_ids(response, end=True, form=group.prompt.form)
+            rows.append(fit(prompt, ids, language.context, renderer.bos))
+    return rows
+
+
+@torch.no_grad()
+def read_all(reader: Reader, rows: Sequence[Pair], budget: int) -> Float[Tensor, "B n"]:
+    """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens."""
+    if not rows:
+        return torch.zeros(0, reader.width)
+    # Rows of one prompt together, so that they share it, and rows of similar length.
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
+    parts: list[Tensor] = []
+    for cut in by_token_budget((len(rows[i][0]) + len(rows[i][1]) for i in order), budget):
+        parts.append(reader(sharing([rows[order[i]] for i in cut])).float().cpu())
+    read = torch.cat(parts)
+    out = torch.empty_like(read)
+    out[order] = read
+    return out
+
+
+def sharing(rows: Sequence[Pair]) -> list[SharedRows]:
+    """Rows in order; neighbours with the same prompt become one group."""
+    groups: list[tuple[Ids, list[Ids]]] = []
+    for prompt, response in rows:
+        if groups and groups[-1][0] == prompt:
+            groups[-1][1].append(response)
+        else:
+            groups.append((prompt, [response]))
+    return groups

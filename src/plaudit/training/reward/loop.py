@@ -1,0 +1,98 @@
+"""Reward models of every kind, trained by one loop (N3)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from plaudit.engines.device import machine
+from plaudit.engines.randomness import derive_seed
+from plaudit.evaluation.floors import floor_accuracies
+from plaudit.evaluation.reward_report import RewardReport, floor_rows, reward_report
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import RewardModel
+from plaudit.runs.console import say
+from plaudit.runs.folder import Run
+from plaudit.runs.progress import Progress, Stopwatch
+from plaudit.scoring.learned import RewardModelScorer
+from plaudit.training import optim, order, state
+from plaudit.training.reward.config import RewardConfig
+from plaudit.training.reward.finish import normalisation
+from plaudit.training.reward.objective import Pace
+from plaudit.training.reward.rows import RewardData, read
+
+
+def reward(config: RewardConfig, run: Run) -> None:
+    """Train, measure on held-out rows, set zero point and unit on reference answers, save.
+
+    What is learned from what, and by which loss, is the `objective`'s; the default is InstructGPT's eq. 1 (N3.3).
+    """
+    data = read(config, run)
+    objective, pace = config.objective, Pace(place=machine(config.device), budget=config.microbatch_tokens)
+    model = objective.model(config.model, data.language, data.rows, seed=derive_seed(config.seed, "init"))
+    model.to(pace.place.device)
+    model.normalisation = Normalisation()
+    optimizer = optim.adamw(model.parameters(), config.optim)
+    weights = [d.weight for d in config.data]
+    per_epoch = order.steps_per_epoch(data.sizes, weights, config.minibatch_size)
+    total = per_epoch * config.epochs
+    say(
+        f"reward: {objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
+        f"on {pace.place}"
+    )
+
+    resumed, _ = state.restore(run, model, optimizer)
+    step = resumed.get("step", 0)
+    evaluate_every = config.evaluate_every or max(1, total // 5)
+
+    def save() -> None:
+        state.save(run, step, model, optimizer, {"step": step})
+
+    with state.saved_on_stop(save), Progress("reward", total, start=step) as progress:
+        rows: list[int] = []
+        while step < total:
+            run.check_stop()
+            epoch, index = divmod(step, per_epoch)
+            if index == 0 or not rows:
+                rows = order.weighted(data.sizes, weights, config.seed, epoch)
+            chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
+            with Stopwatch() as clock:
+                metrics = objective.backward(model, chosen, pace)
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total)
+            step += 1
+            progress.update(step, _headline(metrics))
+            metrics |= {
+                "reward/grad_norm": stats.grad_norm,
+                "reward/learning_rate": stats.learning_rate,
+                "reward/rows_over_seconds": len(chosen) / clock.seconds,
+            }
+            if data.held_out and (step % evaluate_every == 0 or step == total):
+                metrics |= _report(model, data.held_out, config, pace).metrics()
+            run.log(step, metrics)
+            if step % config.save_every == 0 or step == total:
+                save()
+    _finish(run, model, data, config, pace)
+
+
+def _headline(metrics: dict[str, float]) -> dict[str, float]:
+    shown = {"loss": "reward/loss_over_rows", "accuracy": "reward/accuracy_over_pairs"}
+    return {name: metrics[key] for name, key in shown.items() if key in metrics}
+
+
+def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> RewardReport:
+    return reward_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
+
+
+def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
+    if data.reference:
+        model.normalisation = normalisation(model, data.reference, config.normalise, pace.place, pace.budget)
+    facts = {"objective": config.objective.kind, "reference_answers": len(data.reference)}
+    with run.save_model() as folder:
+        model.save(folder, facts)
+    rows = []
+    if data.held_out:
+        report = _report(model, data.held_out, config, pace)
+        name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
+        rows = report.rows(name)
+        if config.floors:
+            rows += floor_rows(name, floor_accuracies(data.rows, data.held_out))
+        facts |= report.facts()
+    run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})

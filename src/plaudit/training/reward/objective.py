@@ -1,0 +1,93 @@
+"""What a kind of reward model must say of itself so that the loop can train it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from plaudit.engines.device import Machine
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward.protocol import RewardModel
+from plaudit.records.text import Kind, Prompt
+from plaudit.runs.console import say
+from plaudit.tokens.batches import by_token_budget
+from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers
+
+
+class Example(Protocol):
+    """A row of data as ids: what the minibatches of training are made of."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that run through the model, for the cut into micro-batches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long an answer may be, and what happens to longer ones."""
+
+    max_length: int
+    too_long: TooLong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Where and in which portions a minibatch runs; results don't depend on it."""
+
+    place: Machine
+    budget: int
+    """Tokens in one forward."""
+
+
+class Objective(Protocol):
+    """A kind: the rows that it learns from, its model, and the gradient of its loss.
+
+    Losses are sums over what counts, divided by the count of the whole minibatch (`accumulate`): micro-batches cannot
+    change a gradient.
+    """
+
+    learns_from: ClassVar[Kind]
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
+        """The model of this kind in the folder, or a new one on its backbone; `rows` are the training rows."""
+        ...
+
+    def examples(self, rows: Sequence[Any], language: Language, limits: Limits) -> list[Example]:
+        """Rows as ids, less those that teach nothing (counted and said). UserError names a row that won't do."""
+        ...
+
+    def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
+        """Accumulate the minibatch's gradient; its metrics, keys of runs/metrics.py."""
+        ...
+
+
+def accumulate(
+    loss: Callable[[Sequence[Any]], tuple[Tensor, Mapping[str, float]]],
+    examples: Sequence[Any],
+    count: float,
+    pace: Pace,
+) -> Counter[str]:
+    """Back-propagate Σ loss / count, micro-batch by micro-batch; the sums that `loss` counted, `loss` among them.
+
+    Args: `loss` gives for some examples the sum of their losses and other sums; `count` is the whole minibatch's
+    denominator (0: nothing counts, and there is no gradient).
+    """
+    sums: Counter[str] = Counter()
+    for cut in by_token_budget((example.num_tokens for example in examples), pace.budget):
+        with pace.place.autocast():
+            total, counted = loss([examples[i] for i in cut])
+        (total / max(count, 1)).backward()
+        sums.update({"loss": float(total.detach()), **counted})
+    return sums
+
+
+def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[Pair | None]:
+    """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
+    answers = [Answer(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
+    encoded = encode_answers(answers, language.renderer, max_length=limits.max_length, too_long=limits.too_long)
+    if encoded.dropped or encoded.truncated:
+        say(f"answers longer than {limits.max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+    return list(encoded.rows)

@@ -1,0 +1,145 @@
+"""A scalar from rankings and comparisons: all pairs of a prompt, or all pairs of the data (N3.1–N3.3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import scalar
+from plaudit.models.reward.reader import SharedRows
+from plaudit.models.reward.scalar import ScalarRewardModel
+from plaudit.records.text import Kind, Ranking
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.tokens.encode import Pair
+from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """One prompt's encoded answers with their ranks; `margin` in score units, for comparisons that carry one."""
+
+    answers: tuple[Pair, ...]
+    ranks: tuple[int, ...]
+    margin: float
+
+    @property
+    def num_pairs(self) -> int:
+        return sum(a < b for a in self.ranks for b in self.ranks)
+
+    @property
+    def groups(self) -> list[SharedRows]:
+        """The prompt once with all its answers; where truncation left the answers different prompts, each its own."""
+        prompts = [prompt for prompt, _ in self.answers]
+        if all(prompt == prompts[0] for prompt in prompts):
+            return [(prompts[0], [response for _, response in self.answers])]
+        return [(prompt, [response]) for prompt, response in self.answers]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that run through the model."""
+        return sum(len(prompt) + sum(map(len, responses)) for prompt, responses in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KWise:
+    """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
+
+    kind: Literal["kwise"] = "kwise"
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+        return scalar.load(config, language, seed=seed)
+
+    def examples(self, rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+        return without_margins("kwise", ranked_examples(rows, language, limits))
+
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+        """Loss per prompt, nats; accuracy and margin r_w − r_l over the minibatch's pairs."""
+
+        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
+            return kwise(scores, ranks, owner)[0]
+
+        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairwise:
+    """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
+
+    kind: Literal["pairwise"] = "pairwise"
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+        return scalar.load(config, language, seed=seed)
+
+    def examples(self, rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+        return ranked_examples(rows, language, limits)
+
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+        """Loss per pair, nats; accuracy and margin as above."""
+
+        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
+            better, worse = ranked_pairs(ranks, owner)
+            margin = torch.tensor([row.margin for row in part], device=scores.device)
+            return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
+
+        return learn_ranks(model, examples, loss, sum(e.num_pairs for e in examples), pace)
+
+
+RankLoss = Callable[
+    [Float[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"], Sequence[Ranked]],
+    Float[Tensor, ""],
+]
+"""(scores, ranks, which prompt each answer belongs to, the prompts) → the sum of their losses."""
+
+
+def learn_ranks(
+    model: ScalarRewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, pace: Pace
+) -> dict[str, float]:
+    """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
+
+    def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
+        scores = model([group for row in part for group in row.groups]).float()
+        ranks = torch.tensor([rank for row in part for rank in row.ranks], device=scores.device)
+        owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=scores.device)
+        better, worse = ranked_pairs(ranks, owner)
+        margin = (scores[better] - scores[worse]).detach()
+        wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
+        return loss(scores, ranks, owner, part), {"margin": float(margin.sum()), "wins": float(wins)}
+
+    sums = accumulate(of_part, examples, count, pace)
+    pairs = max(sum(row.num_pairs for row in examples), 1)
+    return {
+        "reward/loss_over_rows": sums["loss"] / max(count, 1),
+        "reward/accuracy_over_pairs": sums["wins"] / pairs,
+        "reward/margin_over_pairs": sums["margin"] / pairs,
+    }
+
+
+def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+    """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out."""
+    pairs = iter(
+        encode_rows([(row.prompt, text, row.where) for row in rows for text in row.responses], language, limits)
+    )
+    ranked = []
+    for row in rows:
+        kept = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
+        margin = float(row.columns.get("margin", 0.0) or 0.0)
+        ranked.append(Ranked(answers=tuple(p for p, _ in kept), ranks=tuple(r for _, r in kept), margin=margin))
+    useful = [row for row in ranked if row.num_pairs]
+    if len(useful) < len(ranked):
+        say(f"{len(ranked) - len(useful)} prompts without two ranks left out")
+    return useful
+
+
+def without_margins(kind: str, examples: list[Ranked]) -> list[Ranked]:
+    """UserError where the data has margins that this objective would ignore."""
+    if any(row.margin for row in examples):
+        raise UserError(f"objective: the data has margins, which only `pairwise` uses, not {kind!r}")
+    return examples
