@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("src", "tests", "tools", "pyproject.toml")
+COPIED = ("src", "tests", "tools", "examples", "pyproject.toml")
 SECONDS = 180
 """A mutant that runs longer is an error, not a kill: no test said what is wrong."""
 PASSED, FAILED = 0, 1  # pytest's exit statuses; the others (no tests, bad import) say nothing about the mutant
