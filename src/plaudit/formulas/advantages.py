@@ -14,6 +14,7 @@ def gae(
     *,
     gamma: float,
     gae_lambda: float,
+    final_values: Float[Tensor, " B"] | None = None,
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
     """Advantages and returns, both before any whitening and zero outside the mask (N4.7).
 
@@ -23,11 +24,15 @@ def gae(
     terminal, the length limit too, so nothing is bootstrapped. λ=1 is Monte Carlo minus V, λ=0 the one-step TD error.
     Score units. t+1 is the next *kept* token: what the mask leaves out does not exist, wherever it stands.
 
+    Elsewhere (N4.13) an episode may be cut by a time limit, or by the end of the buffer, and would have gone on:
+    `final_values` is V of each row's state after its last kept step, 0 where the episode really ended.
+
     Source: Schulman et al. 2016, eq. 16; PPO (2017) eq. 11, whose last exponent is T−1−t (the note misprints T−t+1).
     """
     rewards, values = select(rewards, mask), select(values, mask)
     advantages = torch.zeros_like(values)
-    next_value = next_advantage = values.new_zeros(values.shape[0])  # [B], after the last kept token
+    next_advantage = values.new_zeros(values.shape[0])  # [B], after the last kept token
+    next_value = next_advantage if final_values is None else select(final_values.to(values.dtype), mask.any(dim=1))
     for t in reversed(range(values.shape[1])):
         kept = mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
@@ -36,6 +41,27 @@ def gae(
         next_advantage = torch.where(kept, advantage, next_advantage)
         next_value = torch.where(kept, values[:, t], next_value)
     return advantages, advantages + values
+
+
+def decoupled_gae(
+    rewards: Float[Tensor, "B R"],
+    values: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+    *,
+    gamma: float,
+    policy_lambda: float,
+    critic_lambda: float,
+    final_values: Float[Tensor, " B"] | None = None,
+) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    """`gae`'s advantages with λ_policy and its returns with λ_critic (N4.7).
+
+    λ_critic = 1 gives the critic unbiased targets that a reward at the end reaches undiminished, while λ_policy < 1
+    keeps the policy's variance low. Equal λs are `gae`, bit for bit; else Â + V is not R̂. Source: VC-PPO (Yuan et al.
+    2025), VAPO (Yue et al. 2025).
+    """
+    advantages, _ = gae(rewards, values, mask, gamma=gamma, gae_lambda=policy_lambda, final_values=final_values)
+    _, returns = gae(rewards, values, mask, gamma=gamma, gae_lambda=critic_lambda, final_values=final_values)
+    return advantages, returns
 
 
 def moments(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float64[Tensor, "3"]:

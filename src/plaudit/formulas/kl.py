@@ -1,31 +1,64 @@
 """Estimators of KL(π ‖ other) from one sampled token, and the full sum. All in nats per token.
 
-`log_ratio` = log π(y) − log other(y), *current minus other*, with y ~ π. For y ~ π:
+`log_ratio` ℓ = log π(y) − log other(y), *current minus other*, with y ~ π. What each is worth, given the text so far:
 
-| estimator | value        | E[value]          | E[gradient] when used as a per-token *loss*, on-policy |
-|-----------|--------------|-------------------|--------------------------------------------------------|
-| k1        | ℓ            | KL(π ‖ other)     | 0: it regularises nothing                              |
-| k2        | ℓ²/2         | biased, ≈ for ℓ→0 | ∇ KL(π ‖ other)                                        |
-| k3        | e^(−ℓ)−1+ℓ   | KL(π ‖ other)     | ∇ KL(other ‖ π), the other direction                   |
-| full      | Σ_v π_v ℓ_v  | exact, no sample  | ∇ KL(π ‖ other)                                        |
+| estimator | value        | E[value]          | E[gradient] as a per-token *loss*, on-policy  |
+|-----------|--------------|-------------------|-----------------------------------------------|
+| k1        | ℓ            | KL(π ‖ other)     | 0: it regularises nothing                     |
+| abs_k1    | abs ℓ        | not a KL          | 2 ∇ TV(π, other), the total variation         |
+| k2        | ℓ²/2         | biased, ≈ for ℓ→0 | ∇ KL(π ‖ other)                               |
+| k3        | e^(−ℓ)−1+ℓ   | KL(π ‖ other)     | ∇ KL(other ‖ π), the other direction          |
+| full      | Σ_v π_v ℓ_v  | exact, no sample  | ∇ KL(π ‖ other)                               |
 
-In the *reward* (N4.6) each of them is a number without gradient, and k1's policy gradient is the right one.
+A loss holds each next-token distribution near the other's. It does not see that a token leads to texts where the two
+policies differ: that part of the sequence KL's gradient comes only through the *reward* (N4.6). There each estimator is
+a number without gradient, r_t = −β k_t, and what the policy gradient makes of it is
+
+| in the reward | E[policy gradient] of Σ_t k_t                                                               |
+|---------------|---------------------------------------------------------------------------------------------|
+| k1            | ∇ of the sequence KL(π ‖ other), whole and exact                                            |
+| full          | its future part only: add `full` as a loss, at the same β, and it is whole                  |
+| k3            | its future part; at the token itself ∇KL(π ‖ other) − ∇KL(other ‖ π), which is 0 near π=other |
+| k2, abs_k1    | that of another penalty                                                                     |
+
+After the first update of an iteration the tokens come from π_old, no longer from π, and the table's expectations are
+off by the ratio. `policy_losses.importance_ratio`, ρ = π/π_old *with its gradient*, mends it: given the text so far,
+E_old[∇(ρ k1)] = E_old[∇(ρ k3)] = ∇ KL(π ‖ other) for every π_old, π = π_old included. `full` needs no mending.
+
 Sources: N4.6; J. Schulman, "Approximating KL divergence" (2020), which writes r = other/π, so that ℓ = −log r.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from plaudit.formulas.logprobs import _scaled_log_softmax
+from plaudit.formulas.masks import at_least_float32, select
 
 LOG_RATIO_LIMIT = 20.0
 """Nats. exp() of a log-ratio is taken of at most this much: e^20 = 4.9e8 is finite in float32, its product too."""
 
 
+def kept_log_ratio(
+    logprobs: Float[Tensor, "B R"], other_logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
+) -> Float[Tensor, "B R"]:
+    """ℓ = log π − log other where the mask is True, 0 elsewhere, float32 or better (N4.3, N4.6); nats.
+
+    Every estimator below is 0 at ℓ = 0, so that of `kept_log_ratio(…)` it is already masked. Gradient flows into
+    `logprobs` only.
+    """
+    return select(at_least_float32(logprobs) - other_logprobs.detach(), mask)
+
+
 def k1(log_ratio: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
     """ℓ: unbiased for KL(π ‖ other), may be negative (N4.6). As a loss its expected gradient is zero."""
     return log_ratio
+
+
+def abs_k1(log_ratio: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+    """|ℓ| ≥ 0: no estimate of a KL (N4.6). As an on-policy loss its expected gradient is 2 ∇ TV(π, other)."""
+    return log_ratio.abs()
 
 
 def k2(log_ratio: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
@@ -53,6 +86,77 @@ def full(
     """
     logp = _scaled_log_softmax(logits, temperature)
     other_logp = _scaled_log_softmax(other_logits, temperature)
+    return _expected_difference(logp, other_logp)
+
+
+def full_in_token_chunks(
+    logits: Float[Tensor, "*dims V"], other_logits: Float[Tensor, "*dims V"], temperature: float = 1.0, *, chunk: int
+) -> Float[Tensor, "*dims"]:
+    """`full` of `chunk` tokens at a time: the same numbers and gradients in less memory (N4.6).
+
+    `full` keeps several tensors of the logits' size for the backward pass; this keeps none and computes each chunk
+    twice. Raises ValueError for a temperature that is not positive, or a chunk below 1.
+    """
+    _check_chunk(chunk)
+    vocabulary = logits.shape[-1]
+    mine, other = logits.reshape(-1, vocabulary).split(chunk), other_logits.reshape(-1, vocabulary).split(chunk)
+    parts = [_recomputed(full, part, other_part, temperature) for part, other_part in zip(mine, other, strict=True)]
+    return torch.cat(parts).reshape(logits.shape[:-1])
+
+
+def full_in_vocabulary_chunks(
+    logits: Float[Tensor, "*dims V"], other_logits: Float[Tensor, "*dims V"], temperature: float = 1.0, *, chunk: int
+) -> Float[Tensor, "*dims"]:
+    """`full` of `chunk` vocabulary entries at a time, for a V too large for one float32 copy of the logits (N4.6).
+
+        KL = Σ_v π_v (z_v − o_v)/τ − (log Σ_v e^{z_v/τ} − log Σ_v e^{o_v/τ})
+
+    A first pass over the chunks takes the two log-sums, a second the sum over v; backward computes each chunk again.
+    Impossible tokens as in `full`. Raises ValueError for a temperature that is not positive, or a chunk below 1.
+    """
+    _check_chunk(chunk)
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    mine, other = logits.split(chunk, dim=-1), other_logits.split(chunk, dim=-1)
+    log_sum, other_log_sum = _log_sum(mine, temperature), _log_sum(other, temperature)
+    total = torch.zeros_like(log_sum)
+    for part, other_part in zip(mine, other, strict=True):
+        total = total + _recomputed(_full_part, part, other_part, log_sum, other_log_sum, temperature)
+    return total
+
+
+def _expected_difference(logp: Tensor, other_logp: Tensor) -> Tensor:
     impossible = logp == -torch.inf
     difference = logp.masked_fill(impossible, 0.0) - other_logp.masked_fill(impossible, 0.0)
     return (logp.exp() * difference).sum(dim=-1)
+
+
+def _full_part(
+    logits: Tensor, other_logits: Tensor, log_sum: Tensor, other_log_sum: Tensor, temperature: float
+) -> Tensor:
+    logp = at_least_float32(logits) / temperature - log_sum.unsqueeze(-1)
+    other_logp = at_least_float32(other_logits) / temperature - other_log_sum.unsqueeze(-1)
+    return _expected_difference(logp, other_logp)
+
+
+def _log_sum(parts: tuple[Tensor, ...], temperature: float) -> Tensor:
+    """log Σ_v e^{z_v/τ} over all parts, shifted by the largest logit: nothing overflows, logits of −inf add 0."""
+    largest = torch.stack([at_least_float32(part).detach().amax(dim=-1) for part in parts]).amax(dim=0)
+    total = torch.zeros_like(largest)
+    for part in parts:
+        total = total + _recomputed(_shifted_sum, part, largest, temperature)
+    return total.log() + largest / temperature
+
+
+def _shifted_sum(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
+    return ((at_least_float32(logits) - largest.unsqueeze(-1)) / temperature).exp().sum(dim=-1)
+
+
+def _recomputed(function, *inputs):
+    """The function's value; what it needs for the backward pass is computed again there instead of being kept."""
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _check_chunk(chunk: int) -> None:
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, not {chunk}")

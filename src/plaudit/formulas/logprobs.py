@@ -1,10 +1,10 @@
 """What a row of logits says of one token, and of all tokens. Logits in nats; log base e."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plaudit.formulas.masks import at_least_float32
+from plaudit.formulas.masks import at_least_float32, select
 
 
 def _scaled_log_softmax(logits: Float[Tensor, "*dims V"], temperature: float) -> Float[Tensor, "*dims V"]:
@@ -39,3 +39,21 @@ def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float
     logp = _scaled_log_softmax(logits, temperature)
     finite = logp.masked_fill(logp == -torch.inf, 0.0)
     return -(logp.exp() * finite).sum(dim=-1)
+
+
+def entropy_losses(entropies: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
+    """−H_t per token, zero outside the mask: the entropy bonus as a loss, to be added with weight c2 ≥ 0 (N4.9).
+
+    `entropies` is `entropy` of each position's logits. Minimising −H makes the policy less certain. Where the KL to the
+    reference is in the reward, −β log π is already such a bonus. Source: Schulman et al. 2017, eq. 9.
+    """
+    return -select(at_least_float32(entropies), mask)
+
+
+def nll_losses(logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
+    """−log π(y_t) per token, zero outside the mask: the loss of SFT and of PPO-ptx's text (N1.1, N4.12).
+
+    PPO-ptx *maximises* γ E[log π(x)] (Ouyang et al. 2022, eq. 2), so it adds γ times this to the loss. Nats, at
+    temperature 1: text was not sampled from the policy.
+    """
+    return -select(at_least_float32(logprobs), mask)

@@ -28,6 +28,16 @@ def masked_mean(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float
     return masked_sum(x, mask) / mask.sum().clamp(min=1)
 
 
+def weighted_sum(
+    x: Float[Tensor, "*dims"], weights: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]
+) -> Float[Tensor, ""]:
+    """Σ_{t: m_t} w_t x_t (N4.10), 0-dim, in x's precision: a loss from per-token losses and `aggregation`'s weights.
+
+    No gradient flows into the weights. 0 for an empty mask.
+    """
+    return (select(weights.detach(), mask).to(x.dtype) * select(x, mask)).sum()
+
+
 def over_tokens(total: Float[Tensor, ""], num_tokens: int | Int[Tensor, ""]) -> Float[Tensor, ""]:
     """total / num_tokens, the one normalisation of the losses (N4.10); 0 / 0 is 0.
 

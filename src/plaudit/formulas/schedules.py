@@ -48,3 +48,17 @@ def adapted_kl_coef(kl_coef: float, kl: float, *, target_kl: float, horizon: int
         raise ValueError(f"adapted_kl_coef: target_kl {target_kl} and horizon {horizon} must be positive")
     error = min(max(kl / target_kl - 1.0, -0.2), 0.2)
     return kl_coef * (1.0 + error * num_episodes / horizon)
+
+
+def adapted_trust_kl_coef(trust_kl_coef: float, kl: float, *, target_kl: float) -> float:
+    """β ← 2β where KL > 1.5 target, β/2 where KL < target/1.5: the adaptive β of the trust region   (N4.5).
+
+    `kl` is KL(π_old ‖ π_θ) after an iteration's updates, `target_kl` what it should be, nats per *token* both. Source:
+    Schulman et al. 2017, §4. Not `adapted_kl_coef`, whose β is that of the reward. Raises ValueError where the target
+    is not positive.
+    """
+    if not target_kl > 0.0:
+        raise ValueError(f"adapted_trust_kl_coef: target_kl {target_kl} must be positive")
+    if kl > 1.5 * target_kl:
+        return 2.0 * trust_kl_coef
+    return trust_kl_coef / 2.0 if kl < target_kl / 1.5 else trust_kl_coef

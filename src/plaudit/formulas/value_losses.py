@@ -45,20 +45,18 @@ class ValueStats:
         return (self.loss_sum / self.num_tokens.clamp(min=1.0)).item()
 
 
-def clipped_value_loss(
+def value_losses(
     values: Float[Tensor, "B R"],
     old_values: Float[Tensor, "B R"],
     returns: Float[Tensor, "B R"],
     mask: Bool[Tensor, "B R"],
     *,
     value_clip_range: float,
-    num_tokens: int | Int[Tensor, ""],
-) -> tuple[Float[Tensor, ""], ValueStats]:
-    """L = Σ_t m_t ½ max((V_t − R̂_t)², (clip(V_t, V_old,t ± ε_v) − R̂_t)²) / num_tokens   (N4.8).
+) -> tuple[Float[Tensor, "B R"], ValueStats]:
+    """½ max((V_t − R̂_t)², (clip(V_t, V_old,t ± ε_v) − R̂_t)²) per token, zero outside the mask   (N4.8).
 
     With the ½ (the notes have it both ways); `value_clip_range` ε_v = 0 means no clipping, ½ (V − R̂)². Never smaller
-    than the unclipped loss. Values and returns in score units. `num_tokens` is the kept tokens of the whole minibatch
-    (see `over_tokens`); an all-masked batch gives 0 and zero gradients. Gradient flows into `values` only.
+    than the unclipped loss. Values and returns in score units. Gradient flows into `values` only.
     Source: lm-human-preferences; OpenAI baselines' ppo2. Raises ValueError for a negative `value_clip_range`.
     """
     if value_clip_range < 0.0:
@@ -72,13 +70,31 @@ def clipped_value_loss(
         # Clamped to the band's edges, not old + clamp(V − old): that rounds, and rounding would count as clipping.
         bounded = values.clamp(old_values - value_clip_range, old_values + value_clip_range)
         clipped = 0.5 * (bounded - returns).square()
-    loss_sum = masked_sum(torch.maximum(unclipped, clipped), mask)
+    losses = torch.maximum(unclipped, clipped)
     stats = ValueStats(
         num_tokens=mask.sum().double(),
-        loss_sum=loss_sum.detach().double(),
+        loss_sum=masked_sum(losses, mask).detach().double(),
         clipped_tokens=(mask & (clipped > unclipped)).sum().double(),
     )
-    return over_tokens(loss_sum, num_tokens), stats
+    return losses, stats
+
+
+def clipped_value_loss(
+    values: Float[Tensor, "B R"],
+    old_values: Float[Tensor, "B R"],
+    returns: Float[Tensor, "B R"],
+    mask: Bool[Tensor, "B R"],
+    *,
+    value_clip_range: float,
+    num_tokens: int | Int[Tensor, ""],
+) -> tuple[Float[Tensor, ""], ValueStats]:
+    """L = Σ_t of `value_losses` / num_tokens, the token mean   (N4.8).
+
+    `num_tokens` is the kept tokens of the whole minibatch (see `over_tokens`); an all-masked batch gives 0 and zero
+    gradients. Raises ValueError for a negative `value_clip_range`.
+    """
+    losses, stats = value_losses(values, old_values, returns, mask, value_clip_range=value_clip_range)
+    return over_tokens(masked_sum(losses, mask), num_tokens), stats
 
 
 def explained_variance(

@@ -1,0 +1,171 @@
+"""The objectives beside the plain clip: policy gradient, surrogate, clip-higher, dual clip, and the trust region."""
+
+import math
+
+import pytest
+import torch
+
+from plaudit.formulas.kl import full
+from plaudit.formulas.policy_losses import (
+    PolicyStats,
+    clipped_surrogate,
+    importance_ratio,
+    policy_gradient,
+    surrogate,
+    trust_region_losses,
+)
+from tests.formulas.cases import RAGGED, leaf, numbers
+
+OLD = torch.tensor([0.5, 0.125, 0.25, 0.125], dtype=torch.float64)
+NEW = torch.tensor([0.25, 0.25, 0.125, 0.375], dtype=torch.float64)
+CORNERS = torch.tensor([[1.5, 1.5, 0.5, 0.5]], dtype=torch.float64)
+SIGNS = torch.tensor([[2.0, -2.0, 2.0, -2.0]], dtype=torch.float64)
+ALL = torch.ones(1, 4, dtype=torch.bool)
+ONE = torch.ones(1, 1, dtype=torch.bool)
+
+
+def clip(ratio, advantages, mask=ALL, **ranges):
+    return clipped_surrogate(ratio.log(), torch.zeros_like(ratio), advantages, mask, **ranges)
+
+
+def test_policy_gradient_by_hand():
+    logprobs = leaf(torch.tensor([[-1.0, -2.0, -4.0]]))
+    losses, stats = policy_gradient(
+        logprobs,
+        torch.tensor([[-1.0, -2.0 - math.log(2), 0.0]]),
+        torch.tensor([[3.0, -0.5, 9.0]]),
+        torch.tensor([[True, True, False]]),
+    )
+    losses.sum().backward()
+    assert losses.tolist() == [[3.0, -1.0, 0.0]]
+    assert logprobs.grad.tolist() == [[-3.0, 0.5, 0.0]]
+    # The ratios 1 and 2 are measured, not used.
+    assert stats.ratio_mean == pytest.approx(1.5)
+    assert (stats.num_tokens.item(), stats.loss_sum.item(), stats.clipped_tokens.item()) == (2.0, 2.0, 0.0)
+
+
+def test_surrogate_by_hand():
+    logprobs = leaf(torch.tensor([[math.log(3.0), math.log(0.25), 5.0]], dtype=torch.float64))
+    losses, stats = surrogate(
+        logprobs, 0 * logprobs, torch.tensor([[2.0, -4.0, 7.0]]).double(), torch.tensor([[True, True, False]])
+    )
+    losses.sum().backward()
+    assert losses.flatten().tolist() == pytest.approx([-6.0, 1.0, 0.0])
+    assert logprobs.grad.flatten().tolist() == pytest.approx([-6.0, 1.0, 0.0])
+    assert stats.clipped_tokens.item() == 0.0
+    assert stats.ratio_sum.item() == pytest.approx(3.25)
+    assert stats.ratio_max.item() == pytest.approx(3.0)
+
+
+def test_surrogates_expected_gradient_is_the_policy_gradient_of_the_new_policy():
+    """Σ_y π_old ∇(ρ Â) = Σ_y π_θ Â ∇ log π_θ: what importance sampling is for."""
+    advantage, theta, direct = torch.tensor([1.0, -2.0, 0.5, 3.0]).double(), leaf(NEW.log()), leaf(NEW.log())
+    logp = torch.log_softmax(theta, dim=0).unsqueeze(0)
+    losses, _ = surrogate(logp, OLD.log().unsqueeze(0), advantage.unsqueeze(0), ALL)
+    (OLD * losses[0]).sum().backward()
+    (-(torch.softmax(direct, dim=0) * advantage).sum()).backward()
+    assert theta.grad.tolist() == pytest.approx(direct.grad.tolist())
+
+
+@pytest.mark.parametrize("objective", [policy_gradient, surrogate])
+def test_at_ratio_one_all_have_the_same_gradient(objective):
+    one, other = leaf(numbers(0, 4, 5)), leaf(numbers(0, 4, 5))
+    advantages = numbers(1, 4, 5)
+    objective(one, one.detach(), advantages, RAGGED)[0].sum().backward()
+    clipped_surrogate(other, other.detach(), advantages, RAGGED, clip_low=0.1, clip_high=0.3)[0].sum().backward()
+    assert torch.allclose(one.grad, other.grad)
+    assert one.grad[RAGGED].tolist() == pytest.approx((-advantages[RAGGED]).tolist())
+
+
+def test_the_two_sides_of_the_clip_are_independent():
+    assert clip(CORNERS, SIGNS, clip_low=0.2, clip_high=0.4)[0].tolist()[0] == pytest.approx([-2.8, 3.0, -1.0, 1.6])
+    assert clip(CORNERS, SIGNS, clip_low=0.4, clip_high=0.2)[0].tolist()[0] == pytest.approx([-2.4, 3.0, -1.0, 1.2])
+    assert clip(CORNERS, SIGNS, clip_low=0.6, clip_high=0.6)[1].clipped_tokens.item() == 0.0
+
+
+def test_a_clip_that_never_holds_is_the_surrogate():
+    logprobs, old, advantages = (numbers(seed, 4, 5) for seed in range(3))
+    wide, _ = clipped_surrogate(logprobs, old, advantages, RAGGED, clip_low=1.0, clip_high=1e9)
+    assert torch.equal(wide, surrogate(logprobs, old, advantages, RAGGED)[0])
+
+
+def test_dual_clip_by_hand():
+    # ρ = 5: bad tokens lose 3·|Â| instead of 5·|Â|; good ones, and bad ones below 3, are not touched.
+    ratio = torch.tensor([[5.0, 5.0, 2.0, 0.5]], dtype=torch.float64)
+    advantages = torch.tensor([[-2.0, 2.0, -2.0, -2.0]], dtype=torch.float64)
+    logprobs = leaf(ratio.log())
+    losses, stats = clipped_surrogate(logprobs, 0 * ratio, advantages, ALL, clip_low=0.2, clip_high=0.2, dual_clip=3.0)
+    losses.sum().backward()
+    assert losses.tolist()[0] == pytest.approx([6.0, -2.4, 4.0, 1.6])
+    assert logprobs.grad.tolist()[0] == pytest.approx([0.0, 0.0, 4.0, 0.0])
+    assert stats.clipped_tokens.item() == 3.0
+
+
+def test_no_dual_clip_is_the_default_bit_for_bit():
+    logprobs, old, advantages = (numbers(seed, 4, 5) for seed in range(3))
+    advantages[0, 0] = 0.0
+    plain = clipped_surrogate(logprobs, old, advantages, RAGGED, clip_low=0.2, clip_high=0.2)[0]
+    out_of_reach = clipped_surrogate(logprobs, old, advantages, RAGGED, clip_low=0.2, clip_high=0.2, dual_clip=1e30)[0]
+    assert torch.equal(plain, out_of_reach)
+    assert plain.isfinite().all()
+
+
+def test_dual_clip_bounds_the_loss_of_an_overflowing_ratio():
+    losses, _ = clip(torch.tensor([[1e38]]), torch.tensor([[-1.0]]), ONE, clip_low=0.2, clip_high=0.2, dual_clip=3.0)
+    assert losses.item() == 3.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"clip_low": -0.1, "clip_high": 0.2}, "clip_range"),
+        ({"clip_low": 0.2, "clip_high": -0.1}, "clip_range"),
+        ({"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 1.0}, "dual_clip"),
+        ({"clip_low": 0.2, "clip_high": 0.2, "dual_clip": math.nan}, "dual_clip"),
+    ],
+)
+def test_impossible_ranges_are_refused(wrong, name):
+    with pytest.raises(ValueError, match=name):
+        clip(CORNERS, SIGNS, **wrong)
+
+
+def test_trust_region_by_hand():
+    logprobs = torch.tensor([[math.log(2), -math.log(2), 0.0, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, True, False]])
+    losses = trust_region_losses(logprobs, torch.zeros_like(logprobs), mask)
+    assert losses.tolist()[0] == pytest.approx([1 - math.log(2), math.log(2) - 0.5, 0.0, 0.0])
+
+
+def test_trust_region_is_kl_of_old_to_new_in_value_and_gradient_away_from_old_too():
+    sampled, exact, by_logits = leaf(NEW.log()), leaf(NEW.log()), leaf(NEW.log())
+    expected = (OLD * (OLD.log() - torch.log_softmax(exact, dim=0))).sum()
+    logp = torch.log_softmax(sampled, dim=0).unsqueeze(0)
+    found = (OLD * trust_region_losses(logp, OLD.log().unsqueeze(0), ALL)[0]).sum()
+    from_logits = full(OLD.log(), by_logits)
+    for value in (expected, found, from_logits):
+        value.backward()
+    assert found.item() == pytest.approx(expected.item())
+    assert from_logits.item() == pytest.approx(expected.item())
+    assert exact.grad.abs().max().item() > 0.1
+    assert sampled.grad.tolist() == pytest.approx(exact.grad.tolist())
+    assert by_logits.grad.tolist() == pytest.approx(exact.grad.tolist())
+
+
+def test_importance_ratio_by_hand_and_with_its_gradient():
+    logprobs = leaf(torch.tensor([[math.log(2), -1.0, 1e30]], dtype=torch.float64))
+    old = leaf(torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64))
+    mask = torch.tensor([[True, True, False]])
+    ratio = importance_ratio(logprobs, old, mask)
+    ratio.sum().backward()
+    assert ratio.tolist()[0] == pytest.approx([2.0, 1.0, 0.0])
+    assert logprobs.grad.tolist()[0] == pytest.approx([2.0, 1.0, 0.0])
+    assert old.grad is None
+
+
+def test_ratio_mean_of_merged_stats():
+    def stats(ratio):
+        return clip(torch.tensor([[ratio]]), torch.ones(1, 1), ONE, clip_low=0.2, clip_high=0.2)[1]
+
+    assert (stats(4.0) + stats(1.0)).ratio_mean == pytest.approx(2.5)
+    assert PolicyStats.zero().ratio_mean == 0.0
+    assert not stats(2.0).ratio_sum.requires_grad
