@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import __version__
-from plaudit.runs.console import say
+from plaudit.runs.console import discard_closed, say, warn
 from plaudit.runs.errors import StopRequested, UserError
 
 STAGE_HELP = {
@@ -83,7 +83,34 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
     report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
     report.set_defaults(call=_report)
+    _add_inspect(commands)
     return parser
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser("inspect", help="a PPO run's rollouts token by token, coloured, with every number")
+    inspect.add_argument("run", help="run folder, or a pipeline's")
+    inspect.add_argument("--stage", default="", help="of a pipeline in which several stages kept rollouts")
+    inspect.add_argument("--iteration", type=_count, default=0, help="default: the last one kept")
+    pick = inspect.add_mutually_exclusive_group()
+    pick.add_argument("--row", type=_count, default=0, help="this line of the iteration's file")
+    for name, what in (("best", "the highest score"), ("worst", "the lowest score"), ("longest", "most tokens")):
+        pick.add_argument(
+            f"--{name}", dest="pick", action="store_const", const=name, default="", help=f"row with {what}"
+        )
+    inspect.add_argument("--search", default="", help="rows whose prompt or response has this text")
+    inspect.add_argument("--prompt-id", default="", help="rows of this prompt; the id's beginning will do")
+    column = "numbers that colour the response: advantage, reward, kl, value, logprob … (default: %(default)s)"
+    inspect.add_argument("--column", default="advantage", help=column)
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.add_argument("--no-color", action="store_true", help="no colours; so does NO_COLOR=1, and a pipe")
+    inspect.set_defaults(call=_inspect)
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def _add_stage(commands: Any, name: str, stage: str) -> None:
@@ -220,6 +247,24 @@ def _report(known: argparse.Namespace) -> int:
 
     folders = [Path(run) for run in known.runs]
     print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
+    return 0
+
+
+def _inspect(known: argparse.Namespace) -> int:
+    from plaudit.report.inspect import Wanted, find, to_json, to_text
+
+    names = ("iteration", "stage", "row", "pick", "search", "prompt_id", "column")
+    found = find(Path(known.run), Wanted(**{name: getattr(known, name) for name in names}))
+    for problem in found.problems:
+        warn(problem)
+    plain = known.no_color or bool(os.environ.get("NO_COLOR"))
+    text = to_json(found) if known.json else to_text(found, plain=plain)
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        discard_closed(sys.stdout)
     return 0
 
 

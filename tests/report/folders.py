@@ -153,6 +153,35 @@ def rollout_rows(count: int = 40, *, mean: float = 0.0, seed: int = 0) -> list[d
     ]
 
 
+def token_row(text: str, *, score: float | None, beta: float = 0.1, hostile: str = "", **more: Any) -> dict[str, Any]:
+    """A rollout with numbers by token: one letter a token, then the end token. KL is ½ on each, V falls."""
+    pieces = [*text, *([hostile] if hostile else []), "</s>"]
+    n = len(pieces)
+    kls, end = [0.5] * n, 0.0 if score is None else score
+    rewards = [-beta * kl for kl in kls]
+    rewards[-1] += end
+    tokens: dict[str, list[Any]] = {"text": pieces, "id": list(range(3, 3 + n))}
+    tokens |= {"logprob": [-0.5 - i for i in range(n)], "ref_logprob": [-1.0 - i for i in range(n)], "kl": kls}
+    tokens |= {"entropy": [1.5] * n, "value": [1.0 / (1 + i) for i in range(n)], "reward": rewards}
+    tokens |= {"advantage": [(-1.0) ** i * i / n for i in range(n)], "return": [sum(rewards[i:]) for i in range(n)]}
+    if score is None:
+        tokens |= {name: [None] * n for name in ("reward", "advantage", "return")}
+    row = {
+        "prompt": f"Spell {text}",
+        "prompt_id": f"{len(text):016x}",
+        "response": text + hostile,
+        "score": score,
+        "parts": {"judge": score},
+        "kl": sum(kls),
+        "reward": None if score is None else sum(rewards),
+        "kl_coef": beta,
+        "length": n,
+        "finish_reason": "eos",
+        "tokens": tokens,
+    }
+    return {**row, **more}
+
+
 def sample_rows(count: int = 120, *, seed: int = 0) -> list[dict[str, Any]]:
     noise = random.Random(seed)
     rows = []

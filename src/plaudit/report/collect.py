@@ -15,6 +15,7 @@ from typing import Any
 
 from plaudit.report import terms
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
+from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.runs.errors import UserError
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
@@ -47,35 +48,6 @@ class Series:
     def last(self) -> float | None:
         """The newest value that is a number."""
         return next((value for value in reversed(self.values) if value is not None), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One response of one prompt, by one policy. A number is None where the file doesn't give it."""
-
-    text: str
-    score: float | None = None
-    true_score: float | None = None
-    kl: float | None = None
-    """Sum of the log-ratio to the reference over the response, nats."""
-    length: int | None = None
-    """Tokens."""
-    finish_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    prompt: str
-    prompt_id: str
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Iteration:
-    """The rollouts of one iteration."""
-
-    number: int
-    rollouts: tuple[Rollout, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +118,8 @@ class RunData:
     series: Mapping[str, Series]
     first: Iteration | None
     """The oldest kept rollouts that can be read."""
+    middle: Iteration | None
+    """Those half-way between the other two."""
     last: Iteration | None
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
@@ -289,7 +263,7 @@ def _collect_run(folder: Path) -> RunData:
     summary = read_mapping(folder / "summary.json", problems)
     lines = read_json_lines(folder / "metrics.jsonl", problems)
     series = _series(lines)
-    first, last = _first_and_last(folder / "rollouts", problems)
+    first, middle, last = first_middle_last(folder, problems)
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
     last_step = max((item.steps[-1] for item in series.values() if item.steps), default=None)
     seconds = max((found for line in lines if (found := finite(line.get("time"))) is not None), default=None)
@@ -307,6 +281,7 @@ def _collect_run(folder: Path) -> RunData:
         summary=summary,
         series=series,
         first=first,
+        middle=middle,
         last=last,
         samples=samples,
         table=_table(summary),
@@ -368,61 +343,22 @@ def _not_finite_problems(series: Mapping[str, Series]) -> list[str]:
     ]
 
 
-def _first_and_last(folder: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None]:
-    """The outermost rollout files with at least one readable line; those between are not opened."""
-    files = sorted(path for path in folder.glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
-    first_path, first = _first_readable(files, problems)
-    _, last = _first_readable([path for path in reversed(files) if path != first_path], problems)
-    return first, last
-
-
-def _first_readable(paths: Iterable[Path], problems: list[str]) -> tuple[Path | None, Iteration | None]:
-    for path in paths:
-        rows = read_json_lines(path, problems)
-        if rows:
-            return path, Iteration(number=int(path.name.split(".")[0]), rollouts=tuple(_rollout(row) for row in rows))
-    return None, None
-
-
-def _rollout(row: Mapping[str, Any]) -> Rollout:
-    length = finite(row.get("length"))
-    answer = Answer(
-        text=_words(row.get("response")),
-        score=finite(row.get("score")),
-        true_score=finite(row.get("true_score")),
-        kl=finite(row.get("kl")),
-        length=None if length is None else int(length),
-        finish_reason=_words(row.get("finish_reason")),
-    )
-    return Rollout(prompt=_words(row.get("prompt")), prompt_id=_words(row.get("prompt_id")), answer=answer)
-
-
 def _sample(row: Mapping[str, Any]) -> Sample:
     before, after = _side(row, "before"), _side(row, "after")
-    return Sample(prompt=_words(row.get("prompt")), before=before, after=after, policy=_words(row.get("policy")))
+    return Sample(prompt=words(row.get("prompt")), before=before, after=after, policy=words(row.get("policy")))
 
 
 def _side(row: Mapping[str, Any], side: str) -> Answer:
     kl = row.get(f"kl_{side}", row.get("kl") if side == "after" else None)
     length = finite(row.get(f"length_{side}"))
     return Answer(
-        text=_words(row.get(side)),
+        text=words(row.get(side)),
         score=finite(row.get(f"score_{side}")),
         true_score=finite(row.get(f"true_{side}")),
         kl=finite(kl),
         length=None if length is None else int(length),
-        finish_reason=_words(row.get(f"finish_reason_{side}", row.get(f"finish_{side}"))),
+        finish_reason=words(row.get(f"finish_reason_{side}", row.get(f"finish_{side}"))),
     )
-
-
-def _words(value: Any) -> str:
-    """Text; messages with roles are written one under the other."""
-    if isinstance(value, list):
-        return "\n".join(
-            f"{_words(item.get('role'))}: {_words(item.get('content'))}" if isinstance(item, dict) else _words(item)
-            for item in value
-        )
-    return clean_text(value)
 
 
 def _table(summary: Mapping[str, Any]) -> tuple[StageRow, ...]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from plaudit.report import panels, terms
-from plaudit.report.collect import Answer, RunData, Series
+from plaudit.report.collect import RunData, Series
+from plaudit.report.rollouts import Answer
 
 MAX_POINTS = 2000
 """Per trace."""

@@ -83,7 +83,20 @@ def read_mapping(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def read_json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The objects of a .jsonl or .jsonl.gz file, in order. Other lines are left out and told, by number."""
-    rows: list[dict[str, Any]] = []
+    # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.
+    return [
+        clean(row) if b"\\" in raw or b"\x7f" in raw or not raw.isascii() else row
+        for raw, row in _objects(path, problems)
+    ]
+
+
+def read_rows_as_written(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """As `read_json_lines`, with the texts as they are: for machines, never for a page or a terminal."""
+    return [row for _, row in _objects(path, problems)]
+
+
+def _objects(path: Path, problems: list[str]) -> list[tuple[bytes, dict[str, Any]]]:
+    rows: list[tuple[bytes, dict[str, Any]]] = []
     bad: list[str] = []
     for line_number, raw in enumerate(_lines(path, bad), start=1):
         if not raw.strip():
@@ -95,9 +108,7 @@ def read_json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
             bad.append(f"line {line_number} is {'half-written' if half else 'not JSON'}; left out")
             continue
         if isinstance(value, dict):
-            # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.
-            suspect = b"\\" in raw or b"\x7f" in raw or not raw.isascii()
-            rows.append(clean(value) if suspect else value)
+            rows.append((raw, value))
         else:
             bad.append(f"line {line_number} is not an object; left out")
     problems.extend(f"{path.name}: {text}" for text in bad[:MAX_PROBLEMS_PER_FILE])

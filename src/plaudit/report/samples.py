@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plaudit.report.collect import Answer, Iteration, Rollout, RunData, Sample
+from plaudit.report.collect import RunData, Sample
+from plaudit.report.rollouts import Answer, Iteration, Rollout
 
 SHOWN = 5
 SHOWN_OF_EACH_RUN = 3

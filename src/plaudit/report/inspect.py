@@ -1,0 +1,380 @@
+"""Rollouts in the terminal, token by token (`plaudit inspect`). Reads files only, so that it answers at once.
+
+What models wrote is shown and never obeyed: control characters, escape sequences and letters that turn the direction of
+writing appear as their codes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from plaudit.report import shades
+from plaudit.report.collect import PipelineData, RunData, collect, stage_name
+from plaudit.report.reading import clean, read_rows_as_written
+from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
+from plaudit.runs.errors import UserError
+
+PICKS = ("best", "worst", "longest")
+PIPED_WIDTH = 100
+"""Columns where there is no terminal to ask."""
+SNIPPET = 34
+"""Characters of a text in the list."""
+# Beyond what `clean_text` takes: characters that move, hide or turn round what stands beside them.
+_TRICKS = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the user asked for. Empty text, and 0 where numbers count from 1, stand for no choice."""
+
+    iteration: int = 0
+    """0: the last."""
+    stage: str = ""
+    """Of a pipeline: `ppo` or `04-ppo`."""
+    row: int = 0
+    """The line of the file, from 1."""
+    pick: str = ""
+    """best, worst or longest."""
+    search: str = ""
+    """Only rows whose prompt or response has this text, whatever the case."""
+    prompt_id: str = ""
+    """Only rows of this prompt; the beginning of the id is enough."""
+    column: str = shades.DEFAULT_COLUMN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a rollout file."""
+
+    row: int
+    """From 1."""
+    raw: Mapping[str, Any]
+    """As written."""
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    run: RunData
+    iteration: int
+    iterations: tuple[int, ...]
+    """All that the run kept."""
+    every: tuple[Line, ...]
+    """The whole iteration."""
+    lines: tuple[Line, ...]
+    """Those that were asked for; a single one is shown token by token."""
+    column: str
+    problems: tuple[str, ...]
+
+    @property
+    def one(self) -> Line | None:
+        return self.lines[0] if len(self.lines) == 1 else None
+
+
+def find(folder: Path, wanted: Wanted) -> Found:
+    """Read the iteration and choose. Raises UserError: no run, no rollouts, no such iteration, row or column."""
+    run = _run_with_rollouts(folder, wanted.stage)
+    files = iteration_files(run.folder)
+    number = wanted.iteration or max(files)
+    if number not in files:
+        raise UserError(f"{run.folder} has no rollouts of iteration {number}; there are {_ranges(list(files))}")
+    problems: list[str] = []
+    raw = read_rows_as_written(files[number], problems)
+    every = tuple(Line(row=i, raw=row, rollout=rollout_of(clean(row))) for i, row in enumerate(raw, start=1))
+    if not every:
+        raise UserError(f"{files[number]} holds no rollout" + "".join(f"; {problem}" for problem in problems))
+    lines = _choose(every, wanted, files[number])
+    if len(lines) == 1:
+        _check_column(lines[0], wanted.column, files[number])
+    return Found(
+        run=run,
+        iteration=number,
+        iterations=tuple(files),
+        every=every,
+        lines=lines,
+        column=wanted.column,
+        problems=tuple(problems),
+    )
+
+
+def to_json(found: Found) -> str:
+    """The rows that were asked for, as the file has them, each with its iteration and row; a list but for one row.
+    Plain ASCII: nothing in it can steer a terminal."""
+    rows = [{"iteration": found.iteration, "row": line.row, **line.raw} for line in found.lines]
+    if not found.one:
+        rows = [{name: value for name, value in row.items() if name != "tokens"} for row in rows]
+    return json.dumps(rows[0] if found.one else rows, indent=None if found.one else 1) + "\n"
+
+
+def to_text(found: Found, *, plain: bool) -> str:
+    """What is printed. Colours only where standard output is a terminal (or FORCE_COLOR says so) and not `plain`."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+    console = Console(
+        color_system=None if plain else "auto", width=width, markup=False, emoji=False, highlight=False, no_color=plain
+    )
+    with console.capture() as captured:
+        show(found, console)
+    return captured.get()
+
+
+def show(found: Found, console: Console) -> None:
+    """One row token by token, or the list."""
+    console.print(_head(found))
+    if found.one:
+        _show_row(found, found.one, console)
+    else:
+        _show_list(found, console)
+
+
+# ---------------------------------------------------------------------------------------------------------- choosing
+
+
+def _run_with_rollouts(folder: Path, stage: str) -> RunData:
+    collected = collect(folder)
+    if isinstance(collected, RunData):
+        if stage:
+            raise UserError(f"--stage: {folder} is a run, not a pipeline; leave it out")
+        runs = [collected]
+    else:
+        runs = [run for run in collected.stages if not stage or stage in (run.folder.name, stage_name(run.folder.name))]
+        if not runs:
+            names = ", ".join(run.folder.name for run in collected.stages)
+            raise UserError(f"{folder} has no stage {stage!r}; there are {names}")
+    kept = [run for run in runs if iteration_files(run.folder)]
+    if len(kept) > 1:
+        told = ", ".join(stage_name(run.folder.name) for run in kept)
+        raise UserError(f"{folder} has several stages with rollouts: {told}. Name one: --stage {told.split(',')[0]}")
+    if not kept:
+        raise UserError(_what_instead(folder, runs, isinstance(collected, PipelineData)))
+    return kept[0]
+
+
+def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
+    if pipeline:
+        told = "; ".join(f"{run.folder.name} ({run.status.value})" for run in runs)
+        return f"{folder}: none of its stages has kept rollouts yet: {told}"
+    (run,) = runs
+    if run.stage == "ppo":
+        return f"{folder} has no rollouts yet: its first iteration will write rollouts/000001.jsonl.gz"
+    there = [text for text in (_counted(run, "samples.jsonl"), _counted(run, "rankings.jsonl")) if text]
+    if run.series:
+        there.append(f"metrics.jsonl up to step {run.last_step} (`plaudit report {folder}` draws them)")
+    there += [f"{name}/" for name in ("checkpoints", "model", "best") if (run.folder / name).is_dir()]
+    holds = f"There is {', '.join(there)}." if there else "It has left nothing else yet."
+    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only ppo does. {holds}"
+
+
+def _counted(run: RunData, name: str) -> str:
+    path = run.folder / name
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return f"{name} ({sum(1 for line in file if line.strip())} rows)"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1–4, 7, 9–12."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
+
+
+def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ...]:
+    lines = [line for line in every if _matches(line.rollout, wanted)]
+    if not lines:
+        asked = " and ".join(
+            f"{name} {text!r}"
+            for name, text in (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
+            if text
+        )
+        raise UserError(f"{path}: none of its {len(every)} rows has {asked}")
+    if wanted.row:
+        chosen = [line for line in lines if line.row == wanted.row]
+        if not chosen:
+            raise UserError(f"{path} has no row {wanted.row} here; there are {_ranges([line.row for line in lines])}")
+        return tuple(chosen)
+    if wanted.pick == "longest":
+        return (max(lines, key=lambda line: line.rollout.answer.length or 0),)
+    if wanted.pick:
+        scored = [line for line in lines if line.rollout.answer.score is not None]
+        if not scored:
+            raise UserError(f"{path}: none of these rows has a score, so there is no {wanted.pick}; take --row")
+        take = max if wanted.pick == "best" else min
+        return (take(scored, key=lambda line: line.rollout.answer.score or 0.0),)
+    return tuple(lines)
+
+
+def _matches(rollout: Rollout, wanted: Wanted) -> bool:
+    text = f"{rollout.prompt}\n{rollout.answer.text}".casefold()
+    return wanted.search.casefold() in text and rollout.prompt_id.startswith(wanted.prompt_id)
+
+
+def _check_column(line: Line, column: str, path: Path) -> None:
+    tokens = line.rollout.tokens
+    if tokens is None:
+        raise UserError(
+            f"{path} has no numbers by token: it was written before plaudit kept them. The list of its rows (without "
+            "--row, --best and the like) and --json still work; rollouts of new iterations have them."
+        )
+    if column not in tokens.columns:
+        raise UserError(f"--column: there is no {column!r} in {path}; there are {', '.join(tokens.columns)}")
+
+
+# ----------------------------------------------------------------------------------------------------------- showing
+
+
+def visible(text: str, line_break: str = "↵\n") -> str:
+    """Text that a terminal can't take for commands. `clean_text` has already drawn control characters as pictures."""
+    coded = _TRICKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return coded.replace("\t", "⇥").replace("\n", line_break)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits with a sign where negative; – for None."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:.3g}".replace("-", "−", 1)
+
+
+def _head(found: Found) -> Text:
+    run, count = found.run, len(found.every)
+    of = f"of {_ranges(found.iterations)}"
+    return Text(f"{visible(run.name, ' ')} · iteration {found.iteration} ({of}) · {count} rollouts kept", style="bold")
+
+
+def _show_list(found: Found, console: Console) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("row", "score", "KL", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("end", "prompt", "response"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for line in found.lines:
+        answer = line.rollout.answer
+        numbers = (str(line.row), *map(number, (answer.score, answer.kl, answer.length)))
+        texts = map(_snippet, (answer.finish_reason, line.rollout.prompt, answer.text))
+        table.add_row(*map(Text, (*numbers, *texts)))
+    console.print(table)
+    hint = (
+        "One of them token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
+    )
+    console.print(Text(hint, style="dim"))
+
+
+def _snippet(text: str) -> str:
+    short = visible(text, "↵")
+    return short if len(short) <= SNIPPET else f"{short[: SNIPPET - 1]}…"
+
+
+def _show_row(found: Found, line: Line, console: Console) -> None:
+    rollout, answer = line.rollout, line.rollout.answer
+    assert rollout.tokens is not None  # `find` has seen to it
+    end = shades.scale_end([each.rollout for each in found.every], found.column)
+    of = f"row {line.row} of {len(found.every)} · prompt {visible(rollout.prompt_id, ' ')}"
+    length = f"{number(answer.length)} token{'' if answer.length == 1 else 's'}"
+    console.print(Text(f"{of} · {length} · ended by {visible(answer.finish_reason, ' ')}"))
+    console.print(Text("\nprompt", style="bold"))
+    console.print(Text(visible(rollout.prompt, "\n")))
+    console.print(Text.assemble(("\nresponse", "bold"), f", coloured by {found.column}"))
+    console.print(_coloured(rollout, found.column, end))
+    console.print(_legend(found.column, end, coloured=console.color_system is not None))
+    console.print()
+    for text in _sums(rollout):
+        console.print(Text(text))
+    if rollout.tokens.texts:
+        console.print(_table(rollout, found.column, end, wide=console.width >= 100))
+
+
+def _coloured(rollout: Rollout, column: str, end: float) -> Text:
+    tokens = rollout.tokens
+    if tokens is None or not tokens.texts:
+        return Text("(the response is empty)", style="dim")
+    text = Text()
+    for piece, value in zip(tokens.texts, tokens.columns[column], strict=True):
+        text.append(visible(piece), style=_style(value, end, column))
+    return text
+
+
+def _style(value: float | None, end: float, column: str) -> str:
+    shade = shades.shade(shades.level(value, end, column), column)
+    return f"{shade[0]} on {shade[1]}" if shade else ""
+
+
+def _legend(column: str, end: float, *, coloured: bool) -> Text:
+    text = Text()
+    steps = shades.legend(column, end)
+    if coloured and end > 0:
+        for step, value in steps:
+            shade = shades.shade(step, column)
+            text.append(f" {number(value)} ", style=f"{shade[0]} on {shade[1]}" if shade else "")
+        text.append(" and beyond\n")
+    elif end <= 0:
+        text.append(f"{column} is 0 everywhere in this iteration\n")
+    told = shades.meaning(column)
+    text.append(f"{column}: {told}" if told else column, style="dim")
+    return text
+
+
+def _sums(rollout: Rollout) -> list[str]:
+    answer = rollout.answer
+    if answer.score is None:
+        return ["score     – (the judge abstained, or the file has none)", f"Σ KL      {number(answer.kl)} nats"]
+    parts = "  ".join(f"{visible(name, ' ')} {number(value)}" for name, value in rollout.parts.items())
+    lines = [f"score     {number(answer.score)}" + (f"   ({parts})" if parts else "")]
+    lines.append(f"Σ KL      {number(answer.kl)} nats")
+    if rollout.reward is not None:
+        lines.append(f"Σ reward  {number(rollout.reward)}{_check(rollout)}")
+    return lines
+
+
+def _check(rollout: Rollout) -> str:
+    """Is Σ_t r_t = score − β Σ_t KL_t? It is wherever rewards are the score and the KL's price alone (N4.6)."""
+    score, kl, beta, reward = rollout.answer.score, rollout.answer.kl, rollout.kl_coef, rollout.reward
+    if score is None or kl is None or beta is None or reward is None:
+        return ""
+    told = f"score − β Σ KL = {number(score)} − {beta:g} × {number(kl)} = {number(score - beta * kl)}"
+    off = reward - (score - beta * kl)
+    if abs(off) <= 1e-4 * max(1.0, abs(score), abs(beta * kl)):
+        return f"   = {told}  ✓"
+    return f"   ≠ {told}: {number(off)} more, from shaping (clips, penalties, whitening, another KL estimate)"
+
+
+def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
+    """`wide` adds the ids."""
+    tokens = rollout.tokens
+    assert tokens is not None
+    names = shades.columns_of([rollout])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=16)
+    ids = bool(wide and tokens.ids)
+    for name in (*(["id"] if ids else []), *map(shades.heading, names)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, piece in enumerate(tokens.texts):
+        cells = [Text(str(index + 1)), Text(_spelled(piece))]
+        cells += [Text(str(tokens.ids[index]))] if ids else []
+        for name in names:
+            value = tokens.columns[name][index]
+            cells.append(Text(number(value), style=_style(value, end, column) if name == column else ""))
+        table.add_row(*cells)
+    return table
+
+
+def _spelled(piece: str) -> str:
+    """A token in a table: its spaces can be seen; … where it is a part of a character that comes later."""
+    return visible(piece, "↵").replace(" ", "␣") or "…"

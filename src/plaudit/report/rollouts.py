@@ -1,0 +1,139 @@
+"""The rollout files of a run: what the policy wrote in an iteration, with numbers by token where the file has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plaudit.report.reading import clean_text, finite, read_json_lines
+
+TEXT, ID = "text", "id"
+"""The columns of a token table that are not numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One response of one prompt, by one policy. A number is None where the file doesn't give it."""
+
+    text: str
+    score: float | None = None
+    true_score: float | None = None
+    kl: float | None = None
+    """Sum of the log-ratio to the reference over the response, nats."""
+    length: int | None = None
+    """Tokens."""
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A response token by token: `columns[name][t]` is a number of token t, None where there is none."""
+
+    texts: tuple[str, ...]
+    ids: tuple[int, ...]
+    columns: Mapping[str, tuple[float | None, ...]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    prompt: str
+    prompt_id: str
+    answer: Answer
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    """The components of the score."""
+    reward: float | None = None
+    """Σ_t r_t, what PPO optimises; None where the judge abstained."""
+    kl_coef: float | None = None
+    """β: what the KL costs in the rewards."""
+    tokens: Tokens | None = None
+    """None in files that keep no numbers by token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """The rollouts of one iteration."""
+
+    number: int
+    rollouts: tuple[Rollout, ...]
+
+
+def iteration_files(run: Path) -> dict[int, Path]:
+    """Number of the iteration -> its file, in order."""
+    found = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
+    return {int(path.name.split(".")[0]): path for path in sorted(found)}
+
+
+def first_middle_last(run: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None, Iteration | None]:
+    """The outermost rollout files with at least one readable line, and the one in their middle; None where it is
+    missing. The others are not opened."""
+    files = iteration_files(run)
+    numbers = list(files)
+    first = _first_readable(numbers, files, problems)
+    later = [n for n in reversed(numbers) if first is None or n != first.number]
+    last = _first_readable(later, files, problems)
+    between = [n for n in numbers if first and last and first.number < n < last.number]
+    middle = _first_readable(between[len(between) // 2 :][:1], files, problems)
+    return first, middle, last
+
+
+def _first_readable(numbers: Iterable[int], files: Mapping[int, Path], problems: list[str]) -> Iteration | None:
+    for number in numbers:
+        rows = read_json_lines(files[number], problems)
+        if rows:
+            return Iteration(number=number, rollouts=tuple(rollout_of(row) for row in rows))
+    return None
+
+
+def rollout_of(row: Mapping[str, Any]) -> Rollout:
+    """A line of a rollout file as a record; what is missing or of another type is left out."""
+    length = finite(row.get("length"))
+    answer = Answer(
+        text=words(row.get("response")),
+        score=finite(row.get("score")),
+        true_score=finite(row.get("true_score")),
+        kl=finite(row.get("kl")),
+        length=None if length is None else int(length),
+        finish_reason=words(row.get("finish_reason")),
+    )
+    parts = row.get("parts")
+    return Rollout(
+        prompt=words(row.get("prompt")),
+        prompt_id=words(row.get("prompt_id")),
+        answer=answer,
+        parts={words(name): finite(value) for name, value in parts.items()} if isinstance(parts, dict) else {},
+        reward=finite(row.get("reward")),
+        kl_coef=finite(row.get("kl_coef")),
+        tokens=_tokens(row.get("tokens")),
+    )
+
+
+def _tokens(table: Any) -> Tokens | None:
+    """Columns of equal length; a column that isn't one is left out."""
+    if not isinstance(table, dict) or not isinstance(texts := table.get(TEXT), list):
+        return None
+    ids = table.get(ID)
+    known = isinstance(ids, list) and len(ids) == len(texts)
+    return Tokens(
+        texts=tuple(map(words, texts)),
+        ids=tuple(int(finite(i) or 0) for i in ids) if known else (),
+        columns={
+            words(name): tuple(finite(value) for value in values)
+            for name, values in table.items()
+            if name not in (TEXT, ID) and isinstance(values, list) and len(values) == len(texts)
+        },
+    )
+
+
+def words(value: Any) -> str:
+    """Text; messages with roles are written one under the other."""
+    if isinstance(value, list):
+        return "\n".join(
+            f"{words(item.get('role'))}: {words(item.get('content'))}" if isinstance(item, dict) else words(item)
+            for item in value
+        )
+    return clean_text(value)
