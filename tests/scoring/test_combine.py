@@ -8,7 +8,8 @@ import torch
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.runs.errors import UserError
-from plaudit.scoring.combine import WeightedMix, mix_of
+from plaudit.runs.metrics import metric_of
+from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer
 from plaudit.scoring.protocol import check_scores, scores_of, split_flat
 
@@ -140,3 +141,42 @@ def test_scores_round_trip_through_their_helpers():
     scores = scores_of("x", [1.0, None, 3.0])
     assert check_scores("x", scores, 3) is scores
     assert [part.tolist() for part in split_flat(scores.scores, GROUPS)] == [[1.0, 0.0], [3.0]]
+
+
+def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():
+    def broken(completions):
+        return [math.nan if text == "b" else 1.0 for text in completions]
+
+    failing = FunctionScorer(function=broken, name="x", on_error="abstain")
+    inner = WeightedMix(parts=((fixed("x", None, None, 1.0), 1.0), (fixed("y", 1.0, 1.0, 1.0), 1.0)), name="inner")
+    mix = WeightedMix(parts=((failing, 1.0), (fixed("x", 1.0, None, 1.0), 1.0), (inner, 1.0)))
+    assert set(tallies(mix)) == {"x", "x_2", "inner/x", "inner/y"}
+    mix.score(GROUPS)
+    expected = {
+        "ppo/part_failed/x_over_responses": 1 / 3,
+        "ppo/part_abstained/x_over_responses": 0.0,
+        "ppo/part_failed/x_2_over_responses": 0.0,
+        "ppo/part_abstained/x_2_over_responses": 1 / 3,
+        "ppo/part_failed/inner/x_over_responses": 0.0,
+        "ppo/part_abstained/inner/x_over_responses": 2 / 3,
+        "ppo/part_failed/inner/y_over_responses": 0.0,
+        "ppo/part_abstained/inner/y_over_responses": 0.0,
+    }
+    assert part_metrics(mix) == pytest.approx(expected)
+    assert set(part_metrics(mix).values()) == {0.0}  # nothing new
+    failing.score(GROUPS[:1])
+    assert part_metrics(failing)["ppo/part_failed/x_over_responses"] == 0.5
+    assert failing.tally.counts["not_finite"] == 2
+    for key in expected:
+        assert metric_of(key).unit == "fraction"
+
+
+def test_a_learned_judge_counts_nothing():
+    class Learned:
+        name = "learned"
+
+        def score(self, groups):
+            return scores_of("learned", [1.0] * 3)
+
+    assert part_metrics(Learned()) == {}
+    assert set(tallies(WeightedMix(parts=((Learned(), 1.0), (fixed("x", 1.0, 1.0, 1.0), 1.0))))) == {"x"}

@@ -43,7 +43,7 @@ def exploding(completions, **columns):
 def judge(folder: Path, name: str = "letters") -> FunctionConfig:
     path = folder / "judge.py"
     path.write_text(JUDGE, encoding="utf-8")
-    return FunctionConfig(function=f"{path}:{name}")
+    return FunctionConfig(function=f"{path}:{name}", isolate=False)  # tests look into the module
 
 
 def config(folder: Path, function: str = "letters", *, spread: float = 0.3, **options) -> PPOConfig:

@@ -116,6 +116,10 @@ METRICS: dict[str, Metric] = {
 
 FAMILIES: dict[tuple[str, str], Metric] = {
     ("ppo/part/", "_over_responses"): _metric("score", "", "one named part of the score, before its weight"),
+    ("ppo/part_failed/", "_over_responses"): _metric(
+        "fraction", "down", "answers on which this part raised, hung, died or was not finite (N3.14)"
+    ),
+    ("ppo/part_abstained/", "_over_responses"): _metric("fraction", "", "answers of which this part had no opinion"),
     ("reward/aspect/", "_accuracy_over_pairs"): _metric("fraction", "up", "accuracy of one aspect of the scores"),
     ("reward/aspect/", "_loss_over_labels"): _metric("score^2", "down", "squared error on one aspect (N3.7)"),
 }

@@ -24,9 +24,9 @@ from typing import Any, Literal
 
 from rapidfuzz.distance import Levenshtein
 
+from plaudit.scoring.calls import RewardFunction
 from plaudit.scoring.words import UNSPACED, Unit, distinct_share, units
 
-RewardFunction = Callable[..., Any]
 Completion = str | Sequence[Mapping[str, Any]]
 Step = Literal["nfc", "case", "whitespace"]
 
@@ -39,6 +39,12 @@ def uses(*columns: str) -> Callable[[RewardFunction], RewardFunction]:
         return function
 
     return mark
+
+
+def may_hang(function: RewardFunction) -> RewardFunction:
+    """Say that some texts may keep a function for ever: it gets a process of its own, which has a time limit."""
+    function.may_hang = True  # type: ignore[attr-defined]
+    return function
 
 
 def text_of(completion: Completion) -> str:
@@ -222,6 +228,7 @@ def keywords(
     return [value(text_of(completion)) for completion in completions]
 
 
+@may_hang
 @uses()
 def regex(
     completions: Sequence[Completion],

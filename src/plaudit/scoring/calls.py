@@ -1,6 +1,6 @@
 """How a reward function is called: what it takes, and waiting for it where it is `async`.
 
-`call` is the one place where somebody else's code runs; a worker process of its own would stand here.
+`call` is the one place where somebody else's code runs: in the worker process of `isolate.py`, or in this one.
 """
 
 import asyncio
@@ -9,10 +9,10 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from plaudit.scoring.builtin import RewardFunction
+RewardFunction = Callable[..., Any]
 
 OURS = frozenset({"prompts", "completions", "completion_ids"})
 """Arguments that we make; no option may bear these names."""
@@ -48,8 +48,13 @@ def takes_any(function: RewardFunction) -> bool:
 
 
 def declared_columns(function: RewardFunction) -> tuple[str, ...] | None:
-    """What the function says it reads (`builtin.uses`); None where it says nothing."""
+    """What the function says it reads (`texts.uses`); None where it says nothing."""
     return getattr(function, "data_columns", None)
+
+
+def can_hang(function: RewardFunction) -> bool:
+    """Whether a built-in function says that some texts may keep it for ever (`texts.may_hang`)."""
+    return getattr(function, "may_hang", False)
 
 
 def accepted(function: RewardFunction, names: Iterable[str]) -> set[str]:

@@ -10,8 +10,9 @@ import torch
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.runs.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
+from plaudit.scoring.tally import Tally, rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +82,28 @@ class WeightedMix:
 def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:
     """The configured reward functions as one scorer, everything that can be checked beforehand checked."""
     return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))
+
+
+def tallies(scorer: Scorer) -> dict[str, Tally]:
+    """What the reward functions in a scorer have counted, by the name of the part; learned judges count nothing."""
+    if isinstance(scorer, FunctionScorer):
+        return {scorer.name: scorer.tally}
+    if not isinstance(scorer, WeightedMix):
+        return {}
+    found: dict[str, Tally] = {}
+    for name, (part, _) in zip(scorer.part_names, scorer.parts, strict=True):
+        inner = tallies(part)
+        found |= (
+            {name: inner[part.name]} if list(inner) == [part.name] else {f"{name}/{k}": t for k, t in inner.items()}
+        )
+    return found
+
+
+def part_metrics(scorer: Scorer) -> dict[str, float]:
+    """PPO's metrics of what became of the rows since the last call: shares on which a part failed, or abstained."""
+    metrics: dict[str, float] = {}
+    for name, tally in tallies(scorer).items():
+        failed, abstained = rates(tally.take())
+        metrics[f"ppo/part_failed/{name}_over_responses"] = failed
+        metrics[f"ppo/part_abstained/{name}_over_responses"] = abstained
+    return metrics

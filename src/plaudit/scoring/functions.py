@@ -16,7 +16,7 @@ What the function returns is checked and never broadcast. What it is given are c
 
 import copy
 import math
-from collections import Counter
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -24,11 +24,23 @@ from typing import Any, Literal, get_args
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
 from plaudit.runs.errors import UserError
-from plaudit.scoring.builtin import BUILTIN, RewardFunction
-from plaudit.scoring.calls import OURS, accepted, call, declared_columns, named_parameters, takes_any
+from plaudit.scoring.builtin import BUILTIN
+from plaudit.scoring.calls import (
+    OURS,
+    RewardFunction,
+    accepted,
+    call,
+    can_hang,
+    declared_columns,
+    named_parameters,
+    takes_any,
+)
+from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
 from plaudit.scoring.loading import function_name, load_function, near
 from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
-from plaudit.scoring.rows import Failure, Row, described, read_result, rows_of
+from plaudit.scoring.results import described
+from plaudit.scoring.rows import Failure, Row, read_result, rows_of
+from plaudit.scoring.tally import Tally
 
 __all__ = [
     "FunctionConfig",
@@ -45,7 +57,9 @@ OnError = Literal["error", "abstain", "value"]
 
 LEFT_OUT = frozenset({"prompt", "completion", "completion_ids"})
 """Data columns that are not passed on, as in TRL: their contents come as `prompts` and `completions`."""
-EXAMPLES_KEPT = 5
+TIMEOUT = 120.0
+"""Seconds: long for a rule, enough for a batch of requests to a model."""
+GIGABYTE = 2**30
 
 
 def _check_policy(name: str, on_error: str, error_value: float | None) -> None:
@@ -74,36 +88,46 @@ class FunctionConfig:
     name: str = ""
     """Name in metrics and messages; empty: the function's own."""
     on_error: OnError = "error"
-    """Where the function raises, or returns NaN or infinity: stop, leave the row out, or give it `error_value`."""
+    """Where the function raises, hangs, dies, or returns NaN or infinity: stop, leave the row out, or `error_value`."""
     error_value: float | None = None
     """Score units for such rows; only with `on_error: value`."""
+    isolate: bool | None = None
+    """Call it in a process of its own; null: your own functions, and those built in that can hang."""
+    timeout: float = TIMEOUT
+    """Seconds for one call (a batch of answers), then its process is killed and `on_error` decides."""
+    memory_gb: float = 0.0
+    """Address space of its process, 2^30 bytes; 0: no limit. Linux only; torch reserves far more than it uses."""
 
     def __post_init__(self) -> None:
         _check_policy(self.name or self.function, self.on_error, self.error_value)
+        for option, value in (("timeout", self.timeout), ("memory_gb", self.memory_gb)):
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):
+                raise UserError(f"reward function {self.function!r}: `{option}` must be a positive number, not {value}")
+            if value != type(self).__dataclass_fields__[option].default and not self.is_isolated:
+                raise UserError(
+                    f"reward function {self.function!r}: `{option}` goes with `isolate: true` and only with it"
+                )
+        if self.memory_gb and sys.platform != "linux":
+            raise UserError(f"reward function {self.function!r}: `memory_gb` works on Linux only")
 
-
-@dataclass(slots=True)
-class Tally:
-    """What has gone by so far, for metrics and the final report."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """`rows` seen, `abstained` (None), `raised`, `not_finite`."""
-    examples: list[str] = field(default_factory=list)
-    """The first few failures that `on_error` let pass, in words."""
-
-    def failed(self, kind: str, message: str) -> None:
-        self.counts[kind] += 1
-        if len(self.examples) < EXAMPLES_KEPT:
-            self.examples.append(message)
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the function gets a process of its own."""
+        if self.isolate is not None:
+            return self.isolate
+        if self.function in BUILTIN:
+            return can_hang(BUILTIN[self.function])
+        return not self.function.startswith("plaudit.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionScorer:
     """A reward function as a `Scorer`.
 
-    `on_error` decides about rows on which the function raises (or calls sys.exit) or returns NaN or infinity. To find
-    them, a batch that raised is called again row by row: with `abstain` and `value` a function must therefore judge
-    each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a missing column)
+    `on_error` decides about rows on which the function raises (or calls sys.exit) or returns NaN or infinity; and where
+    it has a process of its own, also about those on which it hangs or ends that process. To find them, a batch that
+    failed is called again row by row (B rows that all hang cost B timeouts): with `abstain` and `value` a function must
+    therefore judge each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a missing column)
     is the function's or the data's mistake on every row, and always stops with a UserError.
     """
 
@@ -148,14 +172,17 @@ class FunctionScorer:
         arguments = self._arguments(rows)
         try:
             result = call(self.function, arguments)
+        except IsolationError:
+            raise
         except (Exception, SystemExit) as error:
             return self._one_by_one(rows, error)
         return read_result(result, self.name, rows)
 
     def _one_by_one(self, rows: list[Row], error: BaseException) -> list[float | Failure | None]:
-        """The batch raised `error`: which rows are to blame?"""
+        """The batch failed with `error`: which rows are to blame?"""
+        failure = _failure(error)
         if len(rows) == 1:
-            return [Failure(kind="raised", reason=f"raised {described(error)}", cause=error)]
+            return [failure]
         outcomes: list[float | Failure | None] = []
         for row in rows:
             outcomes += self._outcomes([row])
@@ -163,7 +190,7 @@ class FunctionScorer:
                 self._settle(row, outcomes[-1])  # raises: the rest need not be called
         if self.on_error == "error":
             raise UserError(
-                f"reward function {self.name!r} raised {described(error)} on {len(rows)} rows together, "
+                f"reward function {self.name!r} {failure.reason} on {len(rows)} rows together, "
                 f"though on none of them alone"
             ) from error
         return outcomes
@@ -218,30 +245,41 @@ class FunctionScorer:
                     )
 
 
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, CallFailed):
+        return Failure(kind=error.kind, reason=error.reason, cause=error)
+    return Failure(kind="raised", reason=f"raised {described(error)}", cause=error)
+
+
 def function_scorer(config: FunctionConfig) -> FunctionScorer:
     """Load the function and check its options before anything is scored. UserError names function and option."""
+    memory = round(config.memory_gb * GIGABYTE)
     scorer = FunctionScorer(
-        function=load_function(config.function),
+        function=(
+            isolated(config.function, timeout=config.timeout, memory=memory)
+            if config.is_isolated
+            else load_function(config.function)
+        ),
         name=config.name or function_name(config.function),
         args=config.args,
         on_error=config.on_error,
         error_value=config.error_value,
     )
-    check_options(scorer, builtin=config.function in BUILTIN)
+    check_options(scorer, BUILTIN.get(config.function))
     return scorer
 
 
-def check_options(scorer: FunctionScorer, *, builtin: bool) -> None:
-    """UserError for an option that the function does not have; for built-in ones also for a wrong or missing option."""
+def check_options(scorer: FunctionScorer, builtin: RewardFunction | None = None) -> None:
+    """UserError for an option that the function does not have; of a built-in one also for a wrong or missing one."""
     columns = declared_columns(scorer.function) or ()
     options = [name for name in named_parameters(scorer.function) if name not in OURS and name not in columns]
-    free = takes_any(scorer.function) and not builtin
+    free = takes_any(scorer.function) and builtin is None
     for option in scorer.args:
         if option in OURS or option in columns or (option not in options and not free):
             raise UserError(f"reward function {scorer.name!r} has no option {option!r}{near(option, options)}")
-    if not builtin:
+    if builtin is None:
         return
     try:  # the built-in functions check their options whatever the batch: ask with an empty one
-        scorer.function(completions=[], **{column: [] for column in columns}, **scorer.args)
+        builtin(completions=[], **{column: [] for column in columns}, **scorer.args)
     except (TypeError, ValueError) as error:
         raise UserError(f"reward function {scorer.name!r}: {error}") from error

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 from plaudit.runs.errors import UserError
-from plaudit.scoring.builtin import BUILTIN, RewardFunction
+from plaudit.scoring.builtin import BUILTIN
+from plaudit.scoring.calls import RewardFunction
 
 
 def load_function(spec: str) -> RewardFunction:

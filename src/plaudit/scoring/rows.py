@@ -1,18 +1,14 @@
 """The rows of one call to a reward function, and what it may answer for each."""
 
-import math
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from plaudit.records.text import Form, Group, Prompt
 from plaudit.runs.errors import UserError
+from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of
 
-FLOAT32_MAX = torch.finfo(torch.float32).max
+FailureKind = Literal["raised", "timed_out", "died", "not_finite"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +38,7 @@ class Row:
 class Failure:
     """Stands where a row's number should be."""
 
-    kind: Literal["raised", "not_finite"]
+    kind: FailureKind
     reason: str
     cause: BaseException | None = None
 
@@ -63,50 +59,22 @@ def rows_of(groups: Sequence[Group]) -> list[Row]:
 def read_result(result: Any, name: str, rows: Sequence[Row]) -> list[float | Failure | None]:
     """What a call returned, one entry a row. UserError for anything but a flat list of numbers and None, as long."""
     refuse = f"reward function {name!r} must return one number (or None) for each of the {len(rows)} completions"
-    if isinstance(result, torch.Tensor) and result.device.type != "cpu":
-        raise UserError(f"{refuse}, not a tensor on {result.device}: return `.tolist()`")
-    if isinstance(result, (list, tuple)):
-        entries = list(result)
-    elif hasattr(result, "ndim") and hasattr(result, "tolist"):
-        if result.ndim != 1:
-            raise UserError(f"{refuse}, not an array of shape {tuple(result.shape)}")
-        entries = result.tolist()
-    else:
-        raise UserError(f"{refuse}, not {_typed(result)}")
+    entries = entries_of(result)
+    if isinstance(entries, Unusable):
+        raise UserError(f"{refuse}, not {entries.what}")
     if len(entries) != len(rows):
         raise UserError(f"{refuse}; it returned {len(entries)}")
-    return [_entry(value, name, row) for value, row in zip(entries, rows, strict=True)]
+    return [_outcome(entry, name, row) for entry, row in zip(entries, rows, strict=True)]
 
 
-def _entry(value: Any, name: str, row: Row) -> float | Failure | None:
-    if value is None:
-        return None
-    number = value
-    if isinstance(value, torch.Tensor) and value.device.type != "cpu":
-        raise UserError(f"reward function {name!r}: {row}: returned a tensor on {value.device}: return `.item()`")
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and value.ndim == 0:
-        number = value.item()
-    if not isinstance(number, (bool, int, float)):
-        raise UserError(f"reward function {name!r}: {row}: returned {_typed(value)} where a number belongs")
-    # abs first: an int too large for a float would raise in isfinite, and 1e300 would become infinity in float32.
-    if not abs(number) <= FLOAT32_MAX or not math.isfinite(number):
-        what = repr(number) if isinstance(number, float) else f"an integer of {number.bit_length()} bits"
-        return Failure(kind="not_finite", reason=f"returned {what}, which is no finite float32 number")
-    return float(number)
-
-
-def _typed(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:59] + '…'}"
+def _outcome(entry: Entry, name: str, row: Row) -> float | Failure | None:
+    if isinstance(entry, NoNumber):
+        raise UserError(f"reward function {name!r}: {row}: returned {entry.what} where a number belongs")
+    if isinstance(entry, NotFinite):
+        return Failure(kind="not_finite", reason=f"returned {entry.what}, which is no finite float32 number")
+    return entry
 
 
 def shortened(text: str, limit: int = 60) -> str:
     """The text's beginning in quotes, on one line."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
-
-
-def described(error: BaseException) -> str:
-    """`ValueError: why (file.py:12 in reward)`: the exception and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"

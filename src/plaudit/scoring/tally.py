@@ -1,0 +1,42 @@
+"""What became of the rows that reward functions were asked about: counted, for metrics and the final report."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import get_args
+
+from plaudit.runs.console import warn
+from plaudit.scoring.rows import FailureKind
+
+EXAMPLES_KEPT = 5
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has gone by so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """`rows` seen, `abstained` (None), and a kind of failure each: `raised`, `timed_out`, `died`, `not_finite`."""
+    examples: list[str] = field(default_factory=list)
+    """The first few failures that `on_error` let pass, in words."""
+    told: Counter[str] = field(default_factory=Counter)
+    """The counts when `take` last asked."""
+
+    def failed(self, kind: FailureKind, message: str) -> None:
+        """Count one; say the first of its kind aloud."""
+        if not self.counts[kind]:
+            warn(f"{message}; such rows are counted from now on")
+        self.counts[kind] += 1
+        if len(self.examples) < EXAMPLES_KEPT:
+            self.examples.append(message)
+
+    def take(self) -> Counter[str]:
+        """What has been counted since the last call."""
+        new = self.counts - self.told
+        self.told = Counter(self.counts)
+        return new
+
+
+def rates(counts: Counter[str]) -> tuple[float, float]:
+    """Shares of the rows that failed and that the function abstained on; 0 where no row was seen."""
+    rows = max(counts["rows"], 1)
+    return sum(counts[kind] for kind in get_args(FailureKind)) / rows, counts["abstained"] / rows
