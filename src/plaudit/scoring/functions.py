@@ -127,8 +127,8 @@ class FunctionScorer:
     `on_error` decides about rows on which the function raises (or calls sys.exit) or returns NaN or infinity; and where
     it has a process of its own, also about those on which it hangs or ends that process. To find them, a batch that
     failed is called again row by row (B rows that all hang cost B timeouts): with `abstain` and `value` a function must
-    therefore judge each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a missing column)
-    is the function's or the data's mistake on every row, and always stops with a UserError.
+    therefore judge each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a
+    missing column) is the function's or the data's mistake on every row, and always stops with a UserError.
     """
 
     function: RewardFunction
