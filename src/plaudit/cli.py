@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plaudit import __version__
-from plaudit.runs.console import discard_closed, say, warn
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.runs.console import discard_closed, mute, muted, say, warn
+from plaudit.runs.errors import FirstFailed, StopRequested, UserError
+
+if TYPE_CHECKING:
+    from plaudit.engines.parallel import Ranks
 
 STAGE_HELP = {
     "sft": "supervised fine-tuning: learn to write as the demonstrations do",
@@ -37,13 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return known.call(known) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say_error(error)
         return 2
     except StopRequested as stop:
-        print(f"stopped; go on with `plaudit resume {_run_folder(known)}`", file=sys.stderr)
+        if not muted():
+            print(f"stopped; go on with `plaudit resume {_run_folder(known)}`", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def _say_error(error: UserError) -> None:
+    """Of several ranks each says its own error, and none what the first said already."""
+    if not muted():
+        print(f"error: {error}", file=sys.stderr)
+    elif not isinstance(error, FirstFailed):
+        print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,10 +173,31 @@ def _run_new(stage: str, function: Callable, config: Any, folder: Path, sinks: S
         if sinks:
             raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
         plan(config, folder)
-    with Run.create(folder, stage, config) as run:
+    ranks = _ranks()
+    _check_ranks(stage, ranks)
+    with Run.create(folder, stage, config, ranks=ranks) as run:
         run.attach(sinks)
         function(config, run)
     return _show(folder)
+
+
+PARALLEL = ("sft", "reward", "ppo")
+"""Stages that several processes can share (docs/parallel.md)."""
+
+
+def _ranks() -> "Ranks":
+    """The processes that torchrun started, of which only the first talks; or this one alone."""
+    from plaudit.engines.parallel import start
+
+    ranks = start()
+    if not ranks.is_first:
+        mute()
+    return ranks
+
+
+def _check_ranks(stage: str, ranks: "Ranks") -> None:
+    if not ranks.is_alone and stage not in PARALLEL:
+        raise UserError(f"{stage} is the work of one process; torchrun is for {', '.join(PARALLEL)}")
 
 
 def _demo(known: argparse.Namespace) -> int:
@@ -194,8 +227,10 @@ def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int
     from plaudit.runs.config import config_changes, load_config, to_plain
     from plaudit.runs.folder import Run
 
-    with Run.open(folder, change=change) as run:
+    ranks = _ranks()
+    with Run.open(folder, change=change, ranks=ranks) as run:
         stage = run.stage
+        _check_ranks(stage, ranks)
         if stage not in (stages := _stages()):
             raise UserError(f"{folder}: provenance.json says that this is a run of {stage!r}, which is no command")
         config_class, function = stages[stage]
@@ -270,6 +305,8 @@ def _inspect(known: argparse.Namespace) -> int:
 
 def _show(folder: Path) -> int:
     """The table of a finished run, and where its report is."""
+    if muted():
+        return 0
     from plaudit.report.html import write
     from plaudit.report.table import print_table
 

@@ -1,12 +1,13 @@
 """The in-process engine: decodes with the live parameters, so there are no weights to send."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from plaudit.engines.parallel import ALONE, Ranks
 from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
 from plaudit.engines.randomness import bases, uniforms
 from plaudit.models.trunk import Trunk, evaluating, final_logits
@@ -38,6 +39,9 @@ class _Written:
     logprobs: list[list[float]] = field(default_factory=list)
     finish: list[FinishReason] = field(default_factory=list)
 
+    def rows(self) -> Iterator[tuple[list[int], list[float], FinishReason]]:
+        return zip(self.ids, self.logprobs, self.finish, strict=True)
+
 
 class TorchEngine:
     """Batched decoding with a key-value cache; finished rows leave the batch.
@@ -45,12 +49,20 @@ class TorchEngine:
     Args:
         trunk: the policy, whose parameters are read as they are now.
         end_ids: every id that ends a response (all EOS ids of the generation config and the user's own).
-        check_stop: called once a token; may raise to interrupt a long generation.
+        check_stop: called once a token; may raise to interrupt a long generation. Not called where there are several
+            ranks: the others would wait for this one.
+        ranks: who writes with this process; each continues its share of the prompts, all are told all of it.
     """
 
-    def __init__(self, trunk: Trunk, end_ids: Sequence[int], check_stop: Callable[[], None] = lambda: None):
-        self.trunk = trunk
-        self.check_stop = check_stop
+    def __init__(
+        self,
+        trunk: Trunk,
+        end_ids: Sequence[int],
+        check_stop: Callable[[], None] = lambda: None,
+        ranks: Ranks = ALONE,
+    ):
+        self.trunk, self.ranks = trunk, ranks
+        self.check_stop = ranks.alone(check_stop)
         self.end_ids = torch.empty(0, dtype=torch.long, device=trunk.device)
         self._check_cache()
         self.end_ids = torch.tensor(list(end_ids), dtype=torch.long, device=trunk.device)
@@ -71,16 +83,16 @@ class TorchEngine:
         Tokens are drawn by inverting the cumulative distribution at a uniform that depends on (seed, key, position).
         `greedy` takes the likeliest token instead. Prompts are decoded in batches of similar length.
         """
-        results: list[Generation | None] = [None] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        written: dict[int, tuple] = {}
+        order = sorted(self.ranks.share(map(len, prompts)), key=lambda i: len(prompts[i]))
         base = bases(keys, seed)
         for begin in range(0, len(order), sampling.batch_size):
             part = order[begin : begin + sampling.batch_size]
             with evaluating(self.trunk.hf):
-                written = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
-            for i, ids, logprobs, finish in zip(part, written.ids, written.logprobs, written.finish, strict=True):
-                results[i] = Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=finish)
-        return results
+                these = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
+            written |= dict(zip(part, these.rows(), strict=True))
+        everything = self.ranks.gather_rows(written)
+        return [_generation(*everything[i]) for i in range(len(prompts))]
 
     @torch.no_grad()
     def _check_cache(self) -> None:
@@ -174,6 +186,10 @@ class TorchEngine:
             else:
                 continue
             live.done[slot] = True
+
+
+def _generation(ids: Sequence[int], logprobs: Sequence[float], finish: str) -> Generation:
+    return Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=FinishReason(finish))
 
 
 def _draw(logits: Tensor, temperature: float, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from plaudit.engines.device import Machine
 from plaudit.formulas.intervals import mean_interval
 from plaudit.models.trunk import Trunk
-from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import Pair
 
 
@@ -45,12 +45,13 @@ class Perplexity:
 
 @torch.no_grad()
 def perplexity(trunk: Trunk, rows: Sequence[Pair], place: Machine, *, budget: int = 16384) -> Perplexity:
-    """Score encoded rows at temperature 1; `budget` is the tokens of one forward."""
+    """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward."""
     nll = [0.0] * len(rows)
-    for cut in by_token_budget((len(p) + len(r) for p, r in rows), budget):
+    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), budget):
         batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
         with place.autocast():
             logprobs = trunk(batch, {"logprobs"})["logprobs"]
         for i, value in zip(cut, (-logprobs.sum(1)).tolist(), strict=True):
             nll[i] = value
-    return Perplexity(nll=tuple(nll), num_tokens=sum(len(r) for _, r in rows))
+    nll = place.ranks.totals(*nll)  # each row is one rank's
+    return Perplexity(nll=nll, num_tokens=sum(len(r) for _, r in rows))

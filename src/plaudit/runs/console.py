@@ -6,10 +6,23 @@ import contextlib
 import os
 import sys
 
+_muted = False
+
+
+def mute() -> None:
+    """Say nothing any more, not even warnings: another process of the same run says it all."""
+    global _muted
+    _muted = True
+
+
+def muted() -> bool:
+    """Whether another process speaks for this one."""
+    return _muted
+
 
 def quiet() -> bool:
     """True when PLAUDIT_QUIET is set to something other than 0: no progress, no notices; warnings still come."""
-    return os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
+    return _muted or os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
 
 
 def say(message: str) -> None:
@@ -20,7 +33,8 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """One warning on stderr, quiet or not."""
-    _print(f"warning: {message}")
+    if not _muted:
+        _print(f"warning: {message}")
 
 
 def _print(message: str) -> None:

@@ -14,6 +14,14 @@ class SaveFailed(UserError):
     """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
 
 
+class RankLost(UserError):
+    """Another process of this run ended, or doesn't answer any more."""
+
+
+class FirstFailed(UserError):
+    """What the first of a run's processes said when it failed, as the others hear of it."""
+
+
 class StopRequested(BaseException):
     """SIGINT or SIGTERM asked for an orderly end. Not an `Exception`: no `except Exception` may swallow it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from plaudit.runs import checkpoints
 from plaudit.runs.config import dump_yaml, read_plain
 from plaudit.runs.console import warn
-from plaudit.runs.errors import SaveFailed, UserError
+from plaudit.runs.errors import SaveFailed, StopRequested, UserError
 from plaudit.runs.files import (
     atomic_write,
     finite,
@@ -31,6 +32,7 @@ from plaudit.runs.files import (
 from plaudit.runs.lock import FolderLock
 from plaudit.runs.metrics_log import MetricsLog
 from plaudit.runs.provenance import provenance
+from plaudit.runs.ranks import Alone, Ranks
 from plaudit.runs.signals import StopSignals
 from plaudit.runs.sinks import Sink, open_sink
 
@@ -48,66 +50,66 @@ class Run:
         run.finish({...})
     """
 
-    def __init__(self, folder: Path, *, keep: int, lock: FolderLock, change: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep: int, lock: FolderLock | None, ranks: Ranks, change: bool = False) -> None:
         self.folder = folder
         self.change = change
+        self.ranks = ranks
         self._is_new = False
         self._keep = keep
         self._lock = lock
         self._warned_rollouts = False
         self._sinks: list[Sink] = []
-        for name in ("", "checkpoints", "rollouts"):
-            remove_leftovers(folder / name)
-        checkpoints.remove_superseded(folder / "checkpoints")
-        self._metrics = MetricsLog(folder)
+        self._metrics = None if lock is None else MetricsLog(folder)
         self.signals = StopSignals()
 
     # ---- opening and closing
 
     @classmethod
     def create(
-        cls, folder: Path | str, stage: str, config: Any, *, data: Mapping[str, str] | None = None, keep: int = 2
+        cls,
+        folder: Path | str,
+        stage: str,
+        config: Any,
+        *,
+        data: Mapping[str, str] | None = None,
+        keep: int = 2,
+        ranks: Ranks | None = None,
     ) -> Run:
         """A new run. `config` is a config dataclass or a plain dict, `data` maps files to fingerprints.
 
-        `keep` is the number of checkpoints that stay. UserError when the folder can't be written to, is in use, or
-        already holds a run.
+        `keep` is the number of checkpoints that stay. Of several `ranks` the first writes, the others follow. UserError
+        when the folder can't be written to, is in use, or already holds a run.
         """
         if keep < 1:
             raise UserError(f"keep is {keep}; at least one checkpoint must stay")
-        folder = Path(folder)
-        make_folder(folder)
-        lock = FolderLock(folder)
-        try:
-            if Run.exists(folder):
-                advice = f"continue it with `plaudit resume {folder}` or choose another folder"
-                raise UserError(f"{folder} already holds a run; {advice}")
-            write_json(folder / PROVENANCE, provenance(stage, data))
-            text = yaml.safe_dump(dict(config), sort_keys=False) if isinstance(config, Mapping) else dump_yaml(config)
-            atomic_write(folder / CONFIG, text)  # last: from here on the folder is a run
-            run = cls(folder, keep=keep, lock=lock)
-            run._is_new = True
-            return run
-        except BaseException:
-            lock.release()
-            raise
+        folder, ranks = Path(folder), ranks or Alone()
+        lock = ranks.first(lambda: _begin(folder, stage, config, data))
+        run = cls._locked(folder, keep=keep, lock=lock, ranks=ranks)
+        run._is_new = lock is not None
+        return run
 
     @classmethod
-    def open(cls, folder: Path | str, *, keep: int = 2, change: bool = False) -> Run:
+    def open(cls, folder: Path | str, *, keep: int = 2, change: bool = False, ranks: Ranks | None = None) -> Run:
         """An existing run, to go on with it. UserError when there is none, or when another process has it.
 
         `change`: the user allows that it goes on with other data than it began with.
         """
-        folder = Path(folder)
-        if not Run.exists(folder):
-            raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
-        make_folder(folder)
-        lock = FolderLock(folder)
+        folder, ranks = Path(folder), ranks or Alone()
+        return cls._locked(folder, keep=keep, lock=ranks.first(lambda: _go_on(folder)), ranks=ranks, change=change)
+
+    @classmethod
+    def _locked(cls, folder: Path, *, lock: FolderLock | None, **options: Any) -> Run:
         try:
-            return cls(folder, keep=keep, lock=lock, change=change)
+            return cls(folder, lock=lock, **options)
         except BaseException:
-            lock.release()
+            if lock is not None:
+                lock.release()
             raise
+
+    @property
+    def following(self) -> bool:
+        """Whether another rank writes this run's files; what this one is told to write, it doesn't."""
+        return self._lock is None
 
     @staticmethod
     def exists(folder: Path | str) -> bool:
@@ -116,14 +118,26 @@ class Run:
 
     def close(self) -> None:
         """Close the log and give the folder free. Harmless when repeated."""
-        self._metrics.close()
-        self._lock.release()
+        if not self.following:
+            self._metrics.close()
+            self._lock.release()
 
     def __enter__(self) -> Run:
         self.signals.__enter__()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        try:
+            # Nobody leaves before the first has written: the launcher would take it for a failure and end the others.
+            if isinstance(error, StopRequested):
+                with contextlib.suppress(UserError):
+                    self.ranks.wait()
+            elif error is None:
+                self.ranks.wait()
+        finally:
+            self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
         self.signals.__exit__()
         if isinstance(error, UserError) and self._is_new and self._is_untouched():
             for name in (CONFIG, PROVENANCE):  # the same command can be given again once the mistake is put right
@@ -144,6 +158,8 @@ class Run:
 
     def replace_config(self, config: Any) -> None:
         """Write config.yaml anew, for a run that is extended: it is finished no more."""
+        if self.following:
+            return
         (self.folder / SUMMARY).unlink(missing_ok=True)
         atomic_write(self.folder / CONFIG, dump_yaml(config))
 
@@ -159,13 +175,18 @@ class Run:
 
     def add_provenance(self, facts: Mapping[str, Any]) -> None:
         """Add facts that became known later (data fingerprints, device names)."""
-        write_json(self.folder / PROVENANCE, {**self.provenance, **facts})
+        if not self.following:
+            write_json(self.folder / PROVENANCE, {**self.provenance, **facts})
 
     def check_data(self, fingerprints: Mapping[str, str]) -> None:
         """Write down what the run reads (file → sha256). Where it goes on from a checkpoint, that must be the same.
 
         UserError naming the files that changed, unless the run was opened with `change`.
         """
+        self.ranks.check_same("the data", dict(fingerprints))
+        self.ranks.first(lambda: self._check_data(fingerprints))
+
+    def _check_data(self, fingerprints: Mapping[str, str]) -> None:
         known = self.provenance.get("data", {})
         changed = [path for path, fingerprint in fingerprints.items() if known.get(path, fingerprint) != fingerprint]
         if changed and not self.change and checkpoints.checkpoint_folders(self.folder / "checkpoints"):
@@ -190,17 +211,21 @@ class Run:
         return self.signals.requested != 0
 
     def check_stop(self) -> None:
-        """Raise StopRequested if a stop was asked for."""
-        self.signals.check()
+        """Raise StopRequested if a stop was asked for: of any rank, and then in all of them at once."""
+        if signum := self.ranks.largest(self.signals.requested):
+            raise StopRequested(signum)
 
     # ---- metrics and rollouts
 
     def attach(self, sinks: Sequence[str]) -> None:
         """Send metrics also to these sinks: tensorboard, wandb, trackio."""
-        self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
+        if not self.following:
+            self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, in the file when this returns. ValueError for an undeclared key."""
+        if self.following:
+            return
         for key, value in self._metrics.write(step, values).items():
             for sink in self._sinks:
                 sink(key, value, step)
@@ -208,15 +233,18 @@ class Run:
     @property
     def metrics_lines(self) -> int:
         """Lines in metrics.jsonl; store it with a checkpoint, give it to truncate_metrics on resume."""
-        return self._metrics.line_count
+        return 0 if self.following else self._metrics.line_count
 
     def truncate_metrics(self, line_count: int) -> None:
         """Forget the lines after the first `line_count`, atomically."""
-        self._metrics.truncate(line_count)
+        if not self.following:
+            self._metrics.truncate(line_count)
 
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
         """rollouts/000012.jsonl.gz, whole or not at all. When the disk refuses, one warning, and training goes on."""
         path = self.folder / "rollouts" / f"{step:06d}.jsonl.gz"
+        if self.following:
+            return path
         lines = [json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         raw = "".join(lines).encode("utf-8", "backslashreplace")
         try:
@@ -237,6 +265,10 @@ class Run:
         `names` are further pointers to move there (`best`); what a pointer names is never purged. SaveFailed when the
         disk refuses: the earlier checkpoints are then untouched, and nothing was purged.
         """
+        if self.following:
+            with _nowhere() as temp:
+                yield temp
+            return
         root = self.folder / "checkpoints"
         target = root / f"{step:06d}"
         newest = next(iter(checkpoints.checkpoint_folders(root)), None)
@@ -275,12 +307,14 @@ class Run:
     @contextlib.contextmanager
     def save_model(self, name: str = "model") -> Iterator[Path]:
         """Yield a folder to write a model into; on leaving it becomes model/ (or best/), whole or not at all."""
-        with checkpoints.folder_transaction(self.folder / safe_name(name), {}) as temp:
+        to_disk = checkpoints.folder_transaction(self.folder / safe_name(name), {})
+        with _nowhere() if self.following else to_disk as temp:
             yield temp
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json: the run is finished."""
-        write_json(self.folder / SUMMARY, summary)
+        if not self.following:
+            write_json(self.folder / SUMMARY, summary)
 
     @property
     def finished(self) -> bool:
@@ -291,6 +325,51 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """summary.json; empty while the run is not finished."""
         return _read_json(self.folder / SUMMARY) if self.finished else {}
+
+
+def _begin(folder: Path, stage: str, config: Any, data: Mapping[str, str] | None) -> FolderLock:
+    """Make the folder and the files that every run has."""
+    make_folder(folder)
+    lock = FolderLock(folder)
+    try:
+        if Run.exists(folder):
+            advice = f"continue it with `plaudit resume {folder}` or choose another folder"
+            raise UserError(f"{folder} already holds a run; {advice}")
+        write_json(folder / PROVENANCE, provenance(stage, data))
+        text = yaml.safe_dump(dict(config), sort_keys=False) if isinstance(config, Mapping) else dump_yaml(config)
+        atomic_write(folder / CONFIG, text)  # last: from here on the folder is a run
+        _tidy(folder)
+        return lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _go_on(folder: Path) -> FolderLock:
+    """Lock a folder that holds a run, and clear away what a killed process left in it."""
+    if not Run.exists(folder):
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    make_folder(folder)
+    lock = FolderLock(folder)
+    try:
+        _tidy(folder)
+        return lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _tidy(folder: Path) -> None:
+    for name in ("", "checkpoints", "rollouts"):
+        remove_leftovers(folder / name)
+    checkpoints.remove_superseded(folder / "checkpoints")
+
+
+@contextlib.contextmanager
+def _nowhere() -> Iterator[Path]:
+    """A folder that is gone afterwards, for a rank that need not write."""
+    with tempfile.TemporaryDirectory() as temp:
+        yield Path(temp)
 
 
 def _set_aside(path: Path) -> None:

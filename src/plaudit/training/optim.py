@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from plaudit.engines.parallel import ALONE, Ranks
 from plaudit.formulas.schedules import learning_rate
 from plaudit.runs.errors import UserError
 
@@ -60,8 +61,11 @@ class StepStats:
     learning_rate: float
 
 
-def step(optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int) -> StepStats:
-    """Clip, step, forget the gradients. The rate is a function of the step alone: a resume needs no scheduler.
+def step(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int, ranks: Ranks = ALONE
+) -> StepStats:
+    """Add up the ranks' gradients, clip, step, forget them. The rate is a function of the step alone: a resume needs no
+    scheduler.
 
     Raises: UserError where the gradient is NaN or infinite; weights and moments are then what they were.
     """
@@ -75,6 +79,7 @@ def step(optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, to
     for group in optimizer.param_groups:
         group["lr"] = rate
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    ranks.sum_gradients(parameters)
     limit = config.max_grad_norm or float("inf")
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
     if not math.isfinite(norm):

@@ -17,7 +17,7 @@ from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
-from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers, encode_texts
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
@@ -123,7 +123,7 @@ def sft(config: SFTConfig, run: Run) -> None:
             chosen = [data.train[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
                 loss = backward(trunk, chosen, config.microbatch_tokens, place)
-                stats = optim.step(optimizer, config.optim, step=step, total_steps=total)
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, ranks=place.ranks)
             step += 1
             metrics = {
                 "sft/loss_over_tokens": loss,
@@ -146,16 +146,18 @@ def sft(config: SFTConfig, run: Run) -> None:
 
 
 def backward(trunk: Trunk, rows: Sequence[Pair], microbatch_tokens: int, place: Machine) -> float:
-    """Accumulate the gradient of the minibatch's token-mean negative log-likelihood; returns it (nats per token)."""
+    """Accumulate this rank's part of the gradient of the minibatch's token-mean negative log-likelihood, which is
+    returned whole (nats per token). `optim.step` adds the parts up."""
     num_tokens = sum(len(response) for _, response in rows)
     total = 0.0
-    for cut in by_token_budget((len(p) + len(r) for p, r in rows), microbatch_tokens):
+    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), microbatch_tokens):
         batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
         with place.autocast():
             logprobs = trunk(batch, {"logprobs"})["logprobs"]
         loss = -logprobs.sum() / max(num_tokens, 1)
         loss.backward()
         total += float(loss.detach())
+    (total,) = place.ranks.totals(total)
     return total
 
 
@@ -211,6 +213,8 @@ def _held_out_metrics(measured: Perplexity) -> dict[str, float]:
 
 
 def _export(run: Run, loaded: Loaded, name: str) -> None:
+    if run.following:
+        return
     with run.save_model(name) as folder:
         export(folder, loaded, {"kind": "policy", "stage": "sft"})
 

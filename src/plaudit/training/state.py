@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from plaudit.data.clean import overlap
 from plaudit.data.sources import DataConfig, load
 from plaudit.data.splits import split
+from plaudit.engines.parallel import fingerprint
 from plaudit.models.checkpoint import load_training_state, save_training_state
 from plaudit.records.text import Kind, Row
 from plaudit.runs.console import say, warn
@@ -63,8 +64,12 @@ def save(
 ) -> None:
     """Commit a checkpoint: weights, optimiser, `state` (cursor and counters, JSON), and what else there is in tensors.
 
-    The number of metric lines is kept too, so that a resumed run's log continues where its weights do.
+    The number of metric lines is kept too, so that a resumed run's log continues where its weights do. The state is the
+    same on all ranks, which is checked: the first writes it, and a run may go on with another number of them.
     """
+    run.ranks.check_same("the weights", fingerprint(module.parameters()))
+    if run.following:
+        return
     with run.checkpoint(step) as folder:
         save_training_state(folder, module, optimizer)
         if tensors:
@@ -81,6 +86,7 @@ def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tu
     folder = run.latest()
     if folder is None:
         run.truncate_metrics(0)
+        run.ranks.check_same("the initial weights", fingerprint(module.parameters()))
         return {}, {}
     try:
         load_training_state(folder, module, optimizer)

@@ -1,0 +1,49 @@
+"""What a run folder asks of the processes that share it: `plaudit.engines.parallel.Ranks`, or nobody else at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Ranks(Protocol):
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the run's files."""
+        ...
+
+    def first(self, work: Callable[[], T]) -> T | None:
+        """Do `work` on the first rank while the others wait; None on them. Its UserError is raised on all."""
+        ...
+
+    def largest(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        ...
+
+    def check_same(self, what: str, value: Any) -> None:
+        """UserError where `value` isn't the same on all ranks."""
+        ...
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        ...
+
+
+class Alone:
+    """One process."""
+
+    is_first = True
+
+    def first(self, work: Callable[[], T]) -> T | None:
+        return work()
+
+    def largest(self, number: int) -> int:
+        return number
+
+    def check_same(self, what: str, value: Any) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
