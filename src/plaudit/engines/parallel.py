@@ -260,13 +260,16 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RankLost(
-            f"another rank of this run ended or doesn't answer ({_short(error)}); its own message, if it could give "
-            f"one, says why. Go on from the last checkpoint. {TIMEOUT} says how many seconds to wait for a slow one."
+            f"another rank of this run ended or doesn't answer ({_short(error)}); its own message, if there is one, "
+            "says why. `plaudit resume` goes on from the last checkpoint. Where a rank was only slow, "
+            f"{TIMEOUT}=7200 in the environment waits that many seconds for it."
         ) from error
 
 
 def _short(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+    """The message without the file of the library that it comes from, nor what that advises."""
+    said = str(error).partition("\n")[0].partition(". ")[0]
+    return (said.partition("] ")[2] or said)[:160]
 
 
 def _leave() -> None:

@@ -1,0 +1,181 @@
+"""The stages on one rank and on several, in a process that imports torch once and forks.
+
+python ranks_worker.py FOLDER prints a line of JSON for each thing that was done.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from plaudit.cli import main
+from plaudit.engines.device import Machine
+from plaudit.engines.parallel import TIMEOUT, Ranks
+from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.trunk import Trunk
+from plaudit.pipeline import STAGES
+from plaudit.runs.config import dump_yaml
+from plaudit.runs.errors import StopRequested
+from plaudit.runs.folder import Run
+from plaudit.training import sft
+from tests.engines.ranks_worker import codes, start, together
+from tests.faults.stages import CONFIGS
+from tests.training.test_invariance import CUTS, ROWS
+from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
+
+RANKED = ("sft",)
+
+
+def tell(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+# ------------------------------------------------------------------------------------------------- gradients
+
+
+def compare(ranks: Ranks, module: torch.nn.Module, backward: Callable[[Machine], Any], what: str) -> dict[str, Any]:
+    """The gradient on these ranks beside a single process's: how far it is off, and this rank's part of it alone."""
+    module.zero_grad()
+    alone_said = backward(CPU)
+    alone = gradients(module)
+    module.zero_grad()
+    said = backward(Machine(torch.device("cpu"), "fp32", ranks))
+    part = gradients(module)
+    ranks.sum_gradients(module.parameters())
+    off = relative_difference(gradients(module), alone)
+    share = relative_difference({**{n: torch.zeros_like(g) for n, g in alone.items()}, **part}, alone)
+    return {"what": what, "off": off, "part_off": share, "said": said, "alone_said": alone_said}
+
+
+def sft_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+    trunk = Trunk(load_causal(ModelConfig(path=str(folder)), language(str(folder)), seed=0).hf)
+    found = []
+    for layout in ("packed", "padded"):
+        trunk.layout = layout
+        for budget in CUTS:
+            for name, rows in (("", ROWS), (" backwards", ROWS[::-1]), (" one row", ROWS[2:3])):
+                what = f"sft {layout} {budget}{name}"
+                found.append(
+                    compare(ranks, trunk, lambda place, r=rows, b=budget: sft.backward(trunk, r, b, place), what)
+                )
+    return found
+
+
+def all_gradients(folder: Path) -> None:
+    model = Path(model_folder(folder / "m", spread=0.4))
+    for world in (2, 3):
+        seen = together(world, lambda ranks: [*sft_gradients(ranks, model)], folder / f"gradients-{world}")
+        tell(done="gradients", world=world, seen=seen)
+
+
+# ------------------------------------------------------------------------------------------------- whole runs
+
+
+class Stopper:
+    """Stands in for `signals.requested` on one rank: a signal comes before the n-th look."""
+
+    def __init__(self, n: int):
+        self.left = n
+
+    def __call__(self, _: object) -> int:
+        self.left -= 1
+        return signal.SIGTERM if self.left <= 0 else 0
+
+
+def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0) -> str:
+    """Begin a run or go on with it; with `stop_at`, the last rank alone gets a signal before that look."""
+    opened = Run.open(folder, ranks=ranks) if Run.exists(folder) else None
+    with opened or Run.create(folder, stage, config, ranks=ranks) as run:
+        if stop_at and ranks.rank == ranks.world - 1:
+            type(run.signals).requested = property(Stopper(stop_at))
+        try:
+            STAGES[stage][1](config, run)
+        except StopRequested:
+            return "stopped"
+    return "done"
+
+
+def runs(stage: str, folder: Path) -> None:
+    """One rank; two; two stopped and gone on with on one; one stopped and gone on with on two."""
+    folder.mkdir()
+    config = CONFIGS[stage](folder)
+    stop_at = {"sft": 4, "reward": 5, "ppo": 7}[stage]
+    plan = {
+        "one": [(1, 0)],
+        "two": [(2, 0)],
+        "two-then-one": [(2, stop_at), (1, 0)],
+        "one-then-two": [(1, stop_at), (2, 0)],
+    }
+    for name, sessions in plan.items():
+        said = []
+        for number, (world, stop) in enumerate(sessions):
+            place = folder / name
+            said.append(
+                together(
+                    world,
+                    lambda ranks, p=place, s=stop: train(stage, config, p, ranks, s),
+                    folder / f"{name}-{number}",
+                )
+            )
+        tell(done="run", stage=stage, name=name, said=said)
+
+
+# ------------------------------------------------------------------------------------------------- faults
+
+
+def command(stage: str, folder: Path) -> None:
+    """The command line on two ranks, from beginning to end."""
+    config = folder / "short.yaml"
+    config.write_text(dump_yaml(CONFIGS[stage](folder)), encoding="utf-8")
+
+    def call(*words: str, into: str) -> None:
+        pids = start(2, lambda _: sys.exit(main(words)), folder / into)
+        said = [(folder / into / f"rank-{rank}.txt") for rank in range(2)]
+        tell(done="command", name=into, codes=codes(pids), said=[p.read_text(encoding="utf-8") for p in said])
+
+    call(stage, str(config), "--out", str(folder / "run"), into="new")
+    call(stage, str(config), "--out", str(folder / "run"), into="again")
+    call("resume", str(folder / "run"), into="finished")
+    call("resume", str(folder / "run"), "--epochs", "3", into="extended")
+    config.write_text("{prompts: p, model: {path: m}, labeller: [{kind: model, path: r}]}", encoding="utf-8")
+    call("collect", str(config), into="collect")
+
+
+def struck(stage: str, folder: Path, name: str, signum: int) -> None:
+    """A long run of two ranks, one of which is struck."""
+    config = folder / f"{name}.yaml"
+    config.write_text(dump_yaml(CONFIGS[stage](folder, epochs=5000)), encoding="utf-8")
+    words = [stage, str(config), "--out", str(folder / name)]
+    pids = start(2, lambda _: sys.exit(main(words)), folder / f"{name}-said", {TIMEOUT: "3"})
+    log = folder / name / "metrics.jsonl"
+    while not (log.is_file() and log.stat().st_size > 0):
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(pids[1], signum)
+    began = time.monotonic()
+    first = codes(pids[:1], patience=20)
+    if signum == signal.SIGSTOP:
+        os.kill(pids[1], signal.SIGKILL)
+    said = (folder / f"{name}-said" / "rank-0.txt").read_text(encoding="utf-8")
+    tell(done="struck", name=name, codes=first + codes(pids[1:]), seconds=time.monotonic() - began, said=said)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    where = Path(sys.argv[1])
+    all_gradients(where)
+    for stage in RANKED:
+        runs(stage, where / stage)
+    faults = where / "faults"
+    faults.mkdir()
+    command("sft", faults)
+    for name, signum in (("killed", signal.SIGKILL), ("hung", signal.SIGSTOP), ("told", signal.SIGTERM)):
+        struck("sft", faults, name, signum)

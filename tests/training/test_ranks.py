@@ -1,0 +1,128 @@
+"""Several processes train as one does: the same gradients, metrics and answers; they stop together and none hangs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plaudit.runs.checkpoints import latest_checkpoint, step_of
+from tests.training.ranks_worker import RANKED
+from tests.training.tiny import metrics, weights
+
+CLOSE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
+    """Everything that the worker did, once for all tests."""
+    folder = tmp_path_factory.mktemp("ranks")
+    worker = Path(__file__).with_name("ranks_worker.py")
+    answer = subprocess.run(
+        [sys.executable, str(worker), str(folder)], capture_output=True, text=True, timeout=280, env=dict(os.environ)
+    )
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    return folder, [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def facts(worked, done: str) -> list[dict[str, Any]]:
+    return [fact for fact in worked[1] if fact["done"] == done]
+
+
+def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked):
+    """However the rows are ordered, cut and laid out; and each rank had only a part of it."""
+    worlds = facts(worked, "gradients")
+    assert [fact["world"] for fact in worlds] == [2, 3]
+    for fact in worlds:
+        for case in zip(*fact["seen"], strict=True):
+            for seen in case:
+                assert seen["off"] < CLOSE, seen["what"]
+                assert seen["said"] == pytest.approx(seen["alone_said"], rel=CLOSE), seen["what"]
+                assert seen["said"] == case[0]["said"]
+            if "one row" in seen["what"]:
+                assert sorted(seen["part_off"] for seen in case) == [0.0] + [1.0] * (fact["world"] - 1)
+            else:
+                assert min(seen["part_off"] for seen in case) > 0.1, seen["what"]
+
+
+@pytest.mark.parametrize("stage", RANKED)
+def test_a_run_is_the_same_on_every_number_of_ranks(worked, stage):
+    """Also where it was begun on two and went on on one, or the other way round."""
+    folder = worked[0] / stage
+    said = {fact["name"]: fact["said"] for fact in facts(worked, "run") if fact["stage"] == stage}
+    assert said == {
+        "one": [["done"]],
+        "two": [["done"] * 2],
+        "two-then-one": [["stopped"] * 2, ["done"]],
+        "one-then-two": [["stopped"], ["done"] * 2],
+    }
+    for name in ("two", "two-then-one", "one-then-two"):
+        assert_alike(folder / "one", folder / name)
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    lines, others = metrics(one), metrics(other)
+    assert len(lines) == len(others) > 2
+    for line, its in zip(lines, others, strict=True):
+        assert its == pytest.approx(line, rel=CLOSE, abs=1e-6)
+    for made in ("model", "best"):
+        assert (one / made).is_dir() == (other / made).is_dir()
+        ours, theirs = weights(one / made), weights(other / made)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5) for name in ours)
+    summaries = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in (one, other)]
+    expected = flat(summaries[0])
+    assert expected
+    assert flat(summaries[1]) == {
+        name: pytest.approx(value, rel=CLOSE) if isinstance(value, float) else value for name, value in expected.items()
+    }
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested values by their path."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in items for k, v in flat(item, f"{name}/{key}").items()}
+    return {name: value}
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+
+
+def test_the_command_line_speaks_once(worked):
+    new, again, finished, extended, collect = facts(worked, "command")
+    for call in (new, finished, extended):
+        assert call["codes"] == [0, 0]
+        assert "report: " in call["said"][0]
+        assert call["said"][1] == ""
+    assert ", 2 ranks" in new["said"][0]
+    assert len(metrics(worked[0] / "faults" / "run")) == 10
+    assert again["codes"] == [2, 2]
+    assert "already holds a run" in again["said"][0]
+    assert again["said"][1] == ""
+    assert collect["codes"] == [2, 2]
+    assert "collect is the work of one process; torchrun is for sft, reward, ppo" in collect["said"][0]
+
+
+def test_a_rank_that_dies_or_hangs_ends_the_others(worked):
+    struck = {fact["name"]: fact for fact in facts(worked, "struck")}
+    for name in ("killed", "hung"):
+        assert struck[name]["codes"] == [2, -signal.SIGKILL]
+        assert struck[name]["seconds"] < 10
+        assert "another rank of this run ended or doesn't answer (" in struck[name]["said"]
+    assert "resume" in struck["killed"]["said"]
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(worked):
+    (told,) = (fact for fact in facts(worked, "struck") if fact["name"] == "told")
+    assert told["codes"] == [128 + signal.SIGTERM] * 2
+    run = worked[0] / "faults" / "told"
+    assert f"plaudit resume {run}" in told["said"]
+    saved = latest_checkpoint(run)
+    assert saved is not None
+    assert step_of(saved) == metrics(run)[-1]["step"]
