@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def everything(ranks: Ranks) -> dict[str, Any]:
     stats = type(zero)(**{n: torch.tensor(10.0**me) for n in type(zero).__dataclass_fields__})
     added = ranks.add(stats)
     seen["add"] = {name: float(getattr(added, name)) for name in ("num_tokens", "ratio_max", "loss_sum")}
+    seen["counts"] = ranks.add_counts(Counter({"a": -0.5 - me} if me else {}))
     seen["gather"] = ranks.gather({"é" * me: [me, 0.1 + me, NAN]})
     seen["gather_rows"] = sorted(ranks.gather_rows({me: "a" * me, 10 - me: None}).items())
     mine = {} if me == 2 else {"x": torch.tensor([[1.0 + me]]), "n": torch.tensor([me], dtype=torch.int64)}

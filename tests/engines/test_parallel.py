@@ -166,6 +166,7 @@ def test_sums_are_sums_and_no_means(three):
     assert same(three, "sum") == [9.0, 60.0]
     assert same(three, "totals") == [pytest.approx(0.3), 2.0**60 + 2]  # in float32 the 2 would be lost
     assert same(three, "add") == {"num_tokens": 111.0, "loss_sum": 111.0, "ratio_max": 100.0}
+    assert same(three, "counts") == {"a": -4.0}
 
 
 def test_a_row_comes_through_bit_for_bit(three):

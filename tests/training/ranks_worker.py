@@ -20,18 +20,21 @@ from plaudit.cli import main
 from plaudit.engines.device import Machine
 from plaudit.engines.parallel import TIMEOUT, Ranks
 from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import STAGES
 from plaudit.runs.config import dump_yaml
 from plaudit.runs.errors import StopRequested
 from plaudit.runs.folder import Run
 from plaudit.training import sft
+from plaudit.training.reward.objective import Pace
+from plaudit.training.reward.rankings import KWise, Pairwise
 from tests.engines.ranks_worker import codes, start, together
 from tests.faults.stages import CONFIGS
-from tests.training.test_invariance import CUTS, ROWS
+from tests.training.test_invariance import CUTS, RANKINGS, ROWS
 from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
 
-RANKED = ("sft",)
+RANKED = ("sft", "reward")
 
 
 def tell(**facts: Any) -> None:
@@ -69,10 +72,28 @@ def sft_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def reward_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+    model = scalar.load(ModelConfig(path=str(folder)), language(str(folder)), seed=1)
+    found = []
+    for objective in (KWise(), Pairwise()):
+        for budget in (10**6, 24, 1):
+            for name, rows in (("", RANKINGS), (" backwards", RANKINGS[::-1]), (" one row", RANKINGS[:1])):
+
+                def backward(place: Machine, o=objective, b=budget, r=rows) -> dict[str, float]:
+                    return o.backward(model, r, Pace(place=place, budget=b))
+
+                found.append(compare(ranks, model, backward, f"reward {objective.kind} {budget}{name}"))
+    return found
+
+
 def all_gradients(folder: Path) -> None:
     model = Path(model_folder(folder / "m", spread=0.4))
     for world in (2, 3):
-        seen = together(world, lambda ranks: [*sft_gradients(ranks, model)], folder / f"gradients-{world}")
+        seen = together(
+            world,
+            lambda ranks: [*sft_gradients(ranks, model), *reward_gradients(ranks, model)],
+            folder / f"gradients-{world}",
+        )
         tell(done="gradients", world=world, seen=seen)
 
 

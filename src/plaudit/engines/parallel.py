@@ -12,6 +12,7 @@ import functools
 import json
 import operator
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -93,6 +94,15 @@ class Ranks:
     def totals(self, *numbers: float) -> tuple[float, ...]:
         """Σ over ranks of each number, in double precision."""
         return numbers if self.is_alone else tuple(self.sum(torch.tensor(numbers, dtype=torch.float64)).tolist())
+
+    def add_counts(self, counts: Counter[str]) -> Counter[str]:
+        """Σ over ranks of each named number, in double precision; a name that a rank doesn't know counts 0 there."""
+        if self.is_alone:
+            return counts
+        total: Counter[str] = Counter()
+        for part in self.gather(counts):
+            total.update(part)
+        return total
 
     def add(self, stats: T) -> T:
         """The ranks' records of statistics as one, by their own `+` (sums add, maxima do whatever they do).

@@ -12,6 +12,7 @@ from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.scoring.protocol import Scorer, check_columns
+from plaudit.scoring.shares import FirstRankScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,10 @@ def build_scorer(configs: Sequence[RewardConfig], place: Machine) -> Scorer:
 
 
 def _scorer(config: RewardConfig, place: Machine) -> Scorer:
-    return function_scorer(config) if config.kind == "function" else load_reward_model(config, place)
+    if config.kind == "model":
+        return load_reward_model(config, place)
+    scorer = function_scorer(config)
+    return scorer if place.ranks.is_alone else FirstRankScorer(scorer, place.ranks)
 
 
 def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:

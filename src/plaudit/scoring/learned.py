@@ -7,6 +7,7 @@ from plaudit.engines.device import Machine
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
+from plaudit.scoring.shares import score_shares
 
 
 class RewardModelScorer:
@@ -17,6 +18,9 @@ class RewardModelScorer:
 
     def score(self, groups: Sequence[Group]) -> Scores:
         """Flat [B] over all groups' responses, in order; the model's own parts beside its score."""
-        with self.machine.autocast():
-            said = self.model.score(groups, self.budget)
+        said = score_shares(self._judge, groups, self.machine.ranks)
         return replace(said, parts={self.name: said.scores, **said.parts})
+
+    def _judge(self, groups: Sequence[Group]) -> Scores:
+        with self.machine.autocast():
+            return self.model.score(groups, self.budget)

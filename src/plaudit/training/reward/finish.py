@@ -9,6 +9,7 @@ from plaudit.models.reward.normalisation import Normalisation, centring, standar
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Demonstration, Group
 from plaudit.runs.errors import UserError
+from plaudit.scoring.learned import RewardModelScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,8 @@ def normalisation(
 
     UserError where the scores don't vary.
     """
-    with place.autocast():
-        raw = model.score([Group(prompt=row.prompt, responses=(row.response,)) for row in rows], budget).scores
+    answers = [Group(prompt=row.prompt, responses=(row.response,)) for row in rows]
+    raw = RewardModelScorer(model, place, budget=budget).score(answers).scores
     if how.kind == "centre":
         return centring(raw, clip=how.clip)
     try:

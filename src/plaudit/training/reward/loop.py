@@ -56,7 +56,7 @@ def reward(config: RewardConfig, run: Run) -> None:
             chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
                 metrics = objective.backward(model, chosen, pace)
-                stats = optim.step(optimizer, config.optim, step=step, total_steps=total)
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, ranks=pace.place.ranks)
             step += 1
             progress.update(step, _headline(metrics))
             metrics |= {

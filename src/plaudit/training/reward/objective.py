@@ -12,7 +12,6 @@ from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Kind, Prompt
 from plaudit.runs.console import say
-from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers
 
 
@@ -70,18 +69,19 @@ def accumulate(
     count: float,
     pace: Pace,
 ) -> Counter[str]:
-    """Back-propagate Σ loss / count, micro-batch by micro-batch; the sums that `loss` counted, `loss` among them.
+    """Back-propagate Σ loss / count over this rank's share, micro-batch by micro-batch (`optim.step` adds the ranks'
+    gradients up). Returns the sums over all ranks that `loss` counted, `loss` among them.
 
     Args: `loss` gives for some examples the sum of their losses and other sums; `count` is the whole minibatch's
     denominator (0: nothing counts, and there is no gradient).
     """
     sums: Counter[str] = Counter()
-    for cut in by_token_budget((example.num_tokens for example in examples), pace.budget):
+    for cut in pace.place.ranks.cuts((example.num_tokens for example in examples), pace.budget):
         with pace.place.autocast():
             total, counted = loss([examples[i] for i in cut])
         (total / max(count, 1)).backward()
         sums.update({"loss": float(total.detach()), **counted})
-    return sums
+    return pace.place.ranks.add_counts(sums)
 
 
 def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[Pair | None]:
