@@ -1,0 +1,88 @@
+"""What a model that reads two answers at once says of them: its loss, and scores for K answers out of pairs (N3.10).
+
+A pair logit is the log-odds that the answer shown first is the better one. Models have a position bias: logits of the
+two orders are told apart everywhere, and averaged.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from plaudit.formulas.masks import at_least_float32
+
+Compare = Callable[[Int[Tensor, " B"], Int[Tensor, " B"]], Float[Tensor, " B"]]
+"""(number of the answer shown first, of the second), one of each a prompt -> pair logits."""
+
+
+def pair_bce(
+    pair_logits: Float[Tensor, " M"], outcomes: Float[Tensor, " M"]
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """(Σ −y log σ(z) − (1 − y) log σ(−z), M); y = 1: the first is better, 0: the second, ½: a tie   (N3.10).
+
+    A tie is a label like others: its loss is least, log 2, at z = 0. Nats.
+    """
+    logits, outcomes = at_least_float32(pair_logits), outcomes.detach()
+    losses = -outcomes * logsigmoid(logits) - (1.0 - outcomes) * logsigmoid(-logits)
+    return losses.sum(), torch.ones_like(outcomes, dtype=torch.bool).sum()
+
+
+def both_orders_bce(
+    pair_logits: Float[Tensor, " M"], swapped_logits: Float[Tensor, " M"], outcomes: Float[Tensor, " M"]
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """(Σ of the mean of `pair_bce` over both orders, M); y is seen from `pair_logits`, the swap has 1 − y   (N3.10)."""
+    loss_sum, num_pairs = pair_bce(pair_logits, outcomes)
+    return 0.5 * (loss_sum + pair_bce(swapped_logits, 1.0 - outcomes)[0]), num_pairs
+
+
+def unbiased_logit(
+    pair_logits: Float[Tensor, "*dims"], swapped_logits: Float[Tensor, "*dims"]
+) -> Float[Tensor, "*dims"]:
+    """(z_ab − z_ba) / 2: log-odds of a against b in which whatever both orders gain by position cancels   (N3.10).
+
+    Its mean over reference answers b is the score of a lone answer a.
+    """
+    return 0.5 * (at_least_float32(pair_logits) - at_least_float32(swapped_logits))
+
+
+def matrix_scores(logit_matrix: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
+    """score_i = mean over j ≠ i of (M_ij − M_ji) / 2; M_ij has i shown first. Log-odds; they sum to 0   (N3.10).
+
+    The diagonal is not read. One answer: 0.
+    """
+    against = unbiased_logit(logit_matrix, logit_matrix.T)
+    return _off_diagonal(against).sum(dim=1) / max(logit_matrix.shape[0] - 1, 1)
+
+
+def matrix_wins(logit_matrix: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
+    """How many of its 2(K − 1) comparisons, both orders, each answer wins; a logit of 0 is half a win   (N3.10).
+
+    A perfect order of three gives (4, 2, 0). The diagonal is not read. Without gradient.
+    """
+    first_wins = 0.5 * (at_least_float32(logit_matrix.detach()).sign() + 1.0)
+    return _off_diagonal(first_wins).sum(dim=1) + _off_diagonal(1.0 - first_wins).sum(dim=0)
+
+
+def one_pass_best(num_answers: Int[Tensor, " B"], compare: Compare) -> Int[Tensor, " B"]:
+    """The best answer of each prompt by one bubble pass: K − 1 comparisons instead of K(K − 1)/2, both orders (N3.10).
+
+    Answer 0 is champion; 1, 2, … challenge it in turn, and replace it where `unbiased_logit` is for them; a draw keeps
+    the champion. It is the best of the full matrix wherever one answer beats all others. `compare` is called twice a
+    turn with a number for every prompt: prompts of fewer answers repeat their last one, and nothing comes of it.
+    Raises ValueError for a prompt without answers.
+    """
+    if (num_answers < 1).any():
+        raise ValueError("one_pass_best: a prompt has no answers")
+    champion = torch.zeros_like(num_answers)
+    for turn in range(1, int(num_answers.max()) if num_answers.numel() else 0):
+        challenger = (num_answers - 1).clamp(max=turn)
+        won = unbiased_logit(compare(challenger, champion), compare(champion, challenger)) > 0.0
+        champion = torch.where(won & (turn < num_answers), challenger, champion)
+    return champion
+
+
+def _off_diagonal(matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
+    """The matrix with zeros on the diagonal, whatever stands there."""
+    return matrix.masked_fill(torch.eye(matrix.shape[0], dtype=torch.bool, device=matrix.device), 0.0)

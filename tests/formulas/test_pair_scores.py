@@ -1,0 +1,137 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from plaudit.formulas.pair_scores import (
+    both_orders_bce,
+    matrix_scores,
+    matrix_wins,
+    one_pass_best,
+    pair_bce,
+    unbiased_logit,
+)
+from tests.formulas.cases import leaf, numbers
+
+LOG3 = math.log(3)
+
+
+def test_bce_by_hand():
+    # P(first) = ¾: it won, it lost, a tie.
+    logits = leaf(torch.tensor([LOG3, LOG3, LOG3], dtype=torch.float64))
+    loss, count = pair_bce(logits, torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 0.5 * (math.log(4 / 3) + math.log(4)))
+    assert count.item() == 3
+    assert logits.grad.tolist() == pytest.approx([-0.25, 0.75, 0.25])  # σ(z) − y
+
+
+def test_a_tie_is_best_met_by_indifference():
+    logits = leaf(torch.zeros(1))
+    loss, _ = pair_bce(logits, torch.tensor([0.5]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2))
+    assert logits.grad.item() == 0.0
+
+
+def test_bce_at_great_logits_is_finite():
+    logits = leaf(torch.tensor([1e4, 1e4, -1e4, -1e4]))
+    loss, _ = pair_bce(logits, torch.tensor([1.0, 0.0, 0.0, 0.5]))
+    loss.backward()
+    assert loss.item() == 1.5e4
+    assert logits.grad.tolist() == [0.0, 1.0, 0.0, -0.5]
+
+
+def test_bce_in_half_precision_is_computed_in_float32():
+    loss, _ = pair_bce(torch.tensor([-99.5, 0.0078125], dtype=torch.bfloat16), torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx(99.5 + 0.69706106, abs=2e-5)
+
+
+def test_both_orders_are_averaged_and_the_swap_has_the_other_label():
+    logits, swapped = torch.tensor([LOG3, 0.0], dtype=torch.float64), torch.tensor([-LOG3, LOG3], dtype=torch.float64)
+    loss, count = both_orders_bce(logits, swapped, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    # First pair right in both orders; second undecided in one and right in the other.
+    assert loss.item() == pytest.approx(math.log(4 / 3) + 0.5 * (math.log(2) + math.log(4 / 3)))
+    assert count.item() == 2
+
+
+def test_no_pair_is_zero():
+    empty = leaf(torch.ones(0))
+    for loss, count in (pair_bce(empty, torch.ones(0)), both_orders_bce(empty, empty, torch.ones(0))):
+        loss.backward()
+        assert (loss.item(), count.item()) == (0.0, 0)
+
+
+def test_a_position_bias_cancels():
+    strengths = torch.tensor([1.0, 3.0, -2.0])
+    logits = strengths.unsqueeze(1) - strengths.unsqueeze(0)
+    assert torch.allclose(matrix_scores(logits + 7.0), matrix_scores(logits))
+    assert unbiased_logit(logits + 7.0, logits.T + 7.0)[0, 1].item() == -2.0
+
+
+def test_matrix_scores_by_hand():
+    nan = math.nan
+    logits = torch.tensor([[nan, 1.0, 2.0], [3.0, nan, 5.0], [0.0, -1.0, nan]])
+    # Against 1 (1 − 3)/2, against 2 (2 − 0)/2; then 1, 3; then −1, −3: each divided by 2 opponents.
+    assert matrix_scores(logits).tolist() == [0.0, 2.0, -2.0]
+    assert matrix_scores(torch.tensor([[nan]])).tolist() == [0.0]
+
+
+def test_matrix_scores_are_the_strengths_about_their_mean():
+    strengths = numbers(0, 5)
+    scores = matrix_scores(strengths.unsqueeze(1) - strengths.unsqueeze(0))
+    assert torch.allclose(scores, (strengths - strengths.mean()) * 5 / 4)
+
+
+def test_a_perfect_order_of_three_wins_four_two_and_no_comparisons():
+    strengths = torch.tensor([3.0, 2.0, 1.0])
+    logits = strengths.unsqueeze(1) - strengths.unsqueeze(0)
+    assert matrix_wins(logits.fill_diagonal_(math.nan)).tolist() == [4.0, 2.0, 0.0]
+
+
+def test_a_model_that_always_prefers_the_first_gives_everyone_the_same():
+    assert matrix_wins(torch.ones(4, 4)).tolist() == [3.0] * 4
+    assert matrix_wins(torch.zeros(2, 2)).tolist() == [1.0, 1.0]  # draws are half wins
+
+
+def asked(matrices, calls=None):
+    """`compare` that reads logits off each prompt's matrix."""
+
+    def compare(first, second):
+        if calls is not None:
+            calls.append((first.tolist(), second.tolist()))
+        return torch.stack([m[i, j] for m, i, j in zip(matrices, first, second, strict=True)])
+
+    return compare
+
+
+@pytest.mark.parametrize("bias", [0.0, 5.0, -5.0])
+def test_one_pass_finds_the_best_of_every_order_whatever_the_position_bias(bias):
+    for order in itertools.permutations([0.0, 1.0, 2.0, 3.0]):
+        strengths = torch.tensor(order)
+        logits = strengths.unsqueeze(1) - strengths.unsqueeze(0) + bias
+        assert one_pass_best(torch.tensor([4]), asked([logits])).tolist() == [order.index(3.0)]
+
+
+def test_one_pass_takes_prompts_of_any_size_together():
+    sizes, matrices, best = [1, 3, 2, 4], [], []
+    for seed, size in enumerate(sizes):
+        strengths = numbers(seed, size)
+        matrices.append(strengths.unsqueeze(1) - strengths.unsqueeze(0) + 0.5)
+        best.append(int(strengths.argmax()))
+    calls = []
+    assert one_pass_best(torch.tensor(sizes), asked(matrices, calls)).tolist() == best
+    assert len(calls) == 2 * 3  # both orders of the longest prompt's three turns
+    for first, second in calls:
+        assert all(max(i, j) < size for i, j, size in zip(first, second, sizes, strict=True))
+
+
+def test_a_draw_keeps_the_champion():
+    assert one_pass_best(torch.tensor([3]), asked([torch.full((3, 3), 2.0)])).tolist() == [0]
+
+
+def test_prompts_without_answers_are_refused_and_no_prompts_are_fine():
+    with pytest.raises(ValueError, match="no answers"):
+        one_pass_best(torch.tensor([2, 0]), asked([]))
+    assert one_pass_best(torch.ones(0, dtype=torch.long), asked([])).shape == (0,)
