@@ -123,6 +123,12 @@ def test_an_answer_that_ends_in_the_pad_token_is_as_long_as_its_mask(form):
     assert count == 1
 
 
+def test_that_an_answer_has_ended_is_a_difference():
+    """The longer answer goes on with the very id that pads the shorter one; note counts from there."""
+    loss, *_ = by_hand([7, PAD, 9], [7], "note")
+    assert loss == pytest.approx((softplus(0.25 - 1.0) + softplus(0.25 - 2.0)) / 2)
+
+
 answers = st.lists(st.integers(0, 2), max_size=5)
 pairs = st.lists(st.tuples(answers, answers), min_size=1, max_size=4)
 

@@ -70,7 +70,7 @@ def one_pass_best(num_answers: Int[Tensor, " B"], compare: Compare) -> Int[Tenso
 
     Answer 0 is champion; 1, 2, … challenge it in turn, and replace it where `unbiased_logit` is for them; a draw keeps
     the champion. It is the best of the full matrix wherever one answer beats all others. `compare` is called twice a
-    turn with a number for every prompt: prompts of fewer answers repeat their last one, and nothing comes of it.
+    turn with a number for every prompt: prompts of fewer answers repeat their last turn, which changes nothing.
     Raises ValueError for a prompt without answers.
     """
     if (num_answers < 1).any():
@@ -79,7 +79,7 @@ def one_pass_best(num_answers: Int[Tensor, " B"], compare: Compare) -> Int[Tenso
     for turn in range(1, int(num_answers.max()) if num_answers.numel() else 0):
         challenger = (num_answers - 1).clamp(max=turn)
         won = unbiased_logit(compare(challenger, champion), compare(champion, challenger)) > 0.0
-        champion = torch.where(won & (turn < num_answers), challenger, champion)
+        champion = torch.where(won, challenger, champion)
     return champion
 
 
