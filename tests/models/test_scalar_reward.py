@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import Language, ModelConfig, TinyShape, load_causal, load_language
 from plaudit.models.reward import scalar
+from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded
 from plaudit.models.reward.scalar import ScalarRewardModel
@@ -149,7 +150,7 @@ def test_a_response_longer_than_the_context_is_cut_at_its_end(language, model):
 def test_a_saved_model_loads_again_with_equal_scores(language, model, tmp_path):
     model.save(tmp_path, {"data": "fingerprint"})
     config = ModelConfig(path=str(tmp_path))
-    again = scalar.load(config, load_language(config), seed=99)
+    again = load_reward_model(config)
     assert score(again, 0, 1, 2, 3) == score(model, 0, 1, 2, 3)
     facts = json.loads((tmp_path / "plaudit.json").read_text(encoding="utf-8"))
     assert (facts["kind"], facts["normalisation"]["bias"], facts["data"]) == ("scalar", 0.75, "fingerprint")
@@ -225,4 +226,4 @@ def test_a_damaged_bias_is_no_zero(language, model, tmp_path):
     model.save(tmp_path, {})
     (tmp_path / "plaudit.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="no JSON"):
-        scalar.load(ModelConfig(path=str(tmp_path)), language)
+        load_reward_model(ModelConfig(path=str(tmp_path)))

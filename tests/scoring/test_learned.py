@@ -113,13 +113,19 @@ def test_what_is_wrong_is_said_before_a_model_loads(folder, tmp_path):
         check_rewards([FunctionConfig(function="edit_similarity")], rows)
 
 
-def test_a_classifier_of_two_classes_is_refused(folder, tmp_path):
+def test_a_classifier_of_two_classes_scores_by_its_log_odds(folder, tmp_path):
+    """Whoever trained it: two labels without plaudit.json are reject and accept."""
     config = ModelConfig(path=folder)
     language = load_language(config)
-    load_classifier(TINY, language, seed=0, num_labels=2).hf.save_pretrained(tmp_path)
+    hf = spread_out(load_classifier(TINY, language, seed=0, num_labels=2).hf)
+    hf.save_pretrained(tmp_path)
     language.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"score\.weight is \[2, 16\], not \[1, 16\]"):
-        load_reward_model(RewardModelConfig(path=str(tmp_path)), CPU)
+    prompt, response = language.renderer.prompt_ids(GROUPS[2].prompt), language.renderer.response_ids("sat", end=True)
+    with torch.no_grad():
+        reject, accept = hf(input_ids=torch.tensor([[*prompt, *response]])).logits[0].tolist()
+    scored = load_reward_model(RewardModelConfig(path=str(tmp_path)), CPU).score(GROUPS[2:]).scores.tolist()
+    assert scored == pytest.approx([accept - reject], abs=1e-5)
+    assert abs(accept - reject) > 0.1
 
 
 def test_a_language_model_is_no_judge(tmp_path):

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
+from plaudit.evaluation.labelled_report import rating_report, verdict_report
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     ExpectedAccuracy,
@@ -14,7 +16,7 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
 )
 from plaudit.formulas.preference_losses import kwise
-from plaudit.records.text import Ranking
+from plaudit.records.text import Ranking, Rating, Verdict
 from plaudit.runs.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.protocol import Scorer
@@ -106,6 +108,25 @@ def floor_rows(name: str, floors: Mapping[str, Accuracy]) -> list[dict]:
         }
         for floor, found in floors.items()
     ]
+
+
+class Report(Protocol):
+    """What held-out rows say of a judge, whatever their labels are."""
+
+    def metrics(self) -> dict[str, float]: ...
+    def facts(self) -> dict[str, Any]: ...
+    def rows(self, name: str) -> list[dict]: ...
+
+
+def held_out_report(scorer: Scorer, rows: Sequence[Any], *, truth: TruthConfig | None = None) -> Report:
+    """The measure that the rows' labels ask for: rankings and comparisons, ratings, or verdicts."""
+    match rows[0]:
+        case Rating():
+            return rating_report(scorer, rows)
+        case Verdict():
+            return verdict_report(scorer, rows)
+        case _:
+            return reward_report(scorer, rows, truth=truth)
 
 
 def reward_report(scorer: Scorer, rows: Sequence[Ranking], *, truth: TruthConfig | None = None) -> RewardReport:

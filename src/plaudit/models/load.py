@@ -1,7 +1,7 @@
 """Models from a folder, a hub name, or `tiny` (trained from scratch, with its tokenizer)."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -212,6 +212,23 @@ def is_classifier(config: ModelConfig) -> bool:
     """Whether the folder's config names a sequence classifier, which is what a saved reward model is."""
     names = getattr(_config(config), "architectures", None) or []
     return any(name.endswith("ForSequenceClassification") for name in names)
+
+
+def number_of_labels(config: ModelConfig) -> int:
+    """How many numbers a classifier's head gives."""
+    return int(_config(config).num_labels)
+
+
+def name_labels(hf_config, names: Sequence[str]) -> None:
+    """Call a classifier's numbers by their names, so that whoever loads it elsewhere knows them."""
+    hf_config.id2label = dict(enumerate(names))
+    hf_config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def label_names(config: ModelConfig) -> tuple[str, ...]:
+    """What they are called, `LABEL_0` and so on where nobody said."""
+    names = _config(config).id2label
+    return tuple(str(names[i]) for i in sorted(names))
 
 
 def _from_scratch(cls: type, shape: TinyShape, language: Language, seed: int, **more) -> nn.Module:

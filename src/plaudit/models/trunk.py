@@ -18,7 +18,7 @@ from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
 
-WANTS = frozenset({"logprobs", "entropy", "values", "scores"})
+WANTS = frozenset({"logprobs", "entropy", "values", "scores", "last_hidden", "prompt_hidden"})
 LOGIT_BUDGET = 2**25
 """At most so many logits are alive at once; more are computed in chunks and recomputed in the backward pass."""
 
@@ -81,6 +81,10 @@ class Trunk(nn.Module):
             out["values"] = _unflatten(_in_fp32(self.value_head, at), flat, batch)
         if "scores" in want:
             out["scores"] = _in_fp32(self.score_head, hidden.index_select(0, batch.last_index))
+        if "last_hidden" in want:
+            out["last_hidden"] = hidden.index_select(0, batch.last_index)
+        if "prompt_hidden" in want:
+            out["prompt_hidden"] = hidden.index_select(0, batch.prompt_index)
         return out
 
     def _check(self, want: Collection[str]) -> None:
@@ -88,7 +92,7 @@ class Trunk(nn.Module):
             raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
         output = self.inner.get_output_embeddings()
         heads = {"values": self.value_head, "scores": self.score_head, "logprobs": output, "entropy": output}
-        if missing := [name for name in sorted(want) if heads[name] is None]:
+        if missing := [name for name in sorted(want) if name in heads and heads[name] is None]:
             raise ValueError(f"{missing} wanted of a trunk without that head")
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:

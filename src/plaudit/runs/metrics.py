@@ -37,11 +37,14 @@ _SFT = {
 _REWARD = {
     "reward/loss_over_rows": _metric("", "down", "training loss of the objective, over what it counts: prompts, pairs"),
     "reward/accuracy_over_pairs": _metric("fraction", "up", "training pairs ranked as people did; ties count half"),
+    "reward/accuracy_over_rows": _metric("fraction", "up", "training answers on the right side of accept and reject"),
     "reward/margin_over_pairs": _metric("score", "up", "score of the preferred answer minus the other's"),
     "reward/score_over_responses": _metric("score", "", "mean score of the training batch"),
     "reward/score_std_over_responses": _metric("score", "", "spread of the scores of the training batch"),
     "reward/held_out_loss_over_prompts": _metric("nats", "down", "the same loss on held-out prompts"),
     "reward/held_out_accuracy_over_pairs": _metric("fraction", "up", "held-out pairs ranked as people did"),
+    "reward/held_out_accuracy_over_rows": _metric("fraction", "up", "held-out answers on the right side of 0"),
+    "reward/held_out_auc": _metric("fraction", "up", "held-out pairs of an accepted and a rejected answer told apart"),
     "reward/held_out_margin_over_pairs": _metric("score", "up", "the same margin on held-out pairs"),
     "reward/rows_over_seconds": _metric("rows/s", "up", "training speed"),
     "reward/tokens_over_seconds": _metric("tokens/s", "up", "training speed"),
@@ -120,6 +123,7 @@ FAMILIES: dict[tuple[str, str], Metric] = {
         "fraction", "down", "answers on which this part raised, hung, died or was not finite (N3.14)"
     ),
     ("ppo/part_abstained/", "_over_responses"): _metric("fraction", "", "answers of which this part had no opinion"),
+    ("reward/aspect/", "_spearman_over_labels"): _metric("", "up", "rank correlation with held-out ratings (N3.7)"),
     ("reward/aspect/", "_accuracy_over_pairs"): _metric("fraction", "up", "accuracy of one aspect of the scores"),
     ("reward/aspect/", "_loss_over_labels"): _metric("score^2", "down", "squared error on one aspect (N3.7)"),
 }

@@ -39,6 +39,8 @@ class TokenBatch:
     """Where in the packed line the output stands that predicts response token j: one before the token itself."""
     last_index: Int[Tensor, " B"]
     """Where each row's last token stands."""
+    prompt_index: Int[Tensor, " B"]
+    """Where its prompt's last token stands."""
     segments: tuple[tuple[int, int], ...]
     """(length, stem) of each packed segment: a row, a shared prompt, or an answer that branches off it; −1: no stem."""
 
@@ -66,7 +68,7 @@ class TokenBatch:
         return sum(self.response_lengths)
 
     def to(self, device: torch.device | str) -> "TokenBatch":
-        names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index", "last_index")
+        names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index", "last_index", "prompt_index")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def unshared(self) -> "TokenBatch":
@@ -144,6 +146,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
         response_mask=mask,
         predict_index=torch.where(mask, predict, 0),
         last_index=torch.where(count > 0, begin + count - 1, before),
+        prompt_index=before,
         segments=tuple(segments),
     )
 

@@ -39,15 +39,21 @@ def load_split(
     fraction: float,
     seed: int,
     *kinds: Kind,
+    measured: Sequence[Kind] = (),
 ) -> tuple[list[tuple[Row, ...]], list[Row]]:
-    """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt."""
+    """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt.
+
+    `kinds` are those that are trained on; held-out files may be of the `measured` kinds instead (one for all files).
+    """
     rows = load_data(run, sources, *kinds)
     if held_out:
-        measured = [row for read in load_data(run, held_out, *kinds) for row in read]
-        shared = overlap([row for read in rows for row in read], measured)
+        aside = [row for read in load_data(run, held_out, *(measured or kinds)) for row in read]
+        if len({type(row) for row in aside}) > 1:
+            raise UserError("held_out: the files hold labels of different kinds; measure them one after the other")
+        shared = overlap([row for read in rows for row in read], aside)
         if shared.prompts:
             warn(f"held_out: {shared.prompts} of its prompts are also trained on, e.g. {shared.examples[0]}")
-        return rows, measured
+        return rows, aside
     if not fraction:
         return rows, []
     parts = [split(read, fraction, seed) for read in rows]

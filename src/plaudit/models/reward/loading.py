@@ -1,10 +1,13 @@
 """A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says."""
 
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.load import ModelConfig, check_model_path, is_classifier, load_language
-from plaudit.models.reward import scalar
+from plaudit.models.load import Language, ModelConfig, check_model_path, is_classifier, load_language, number_of_labels
+from plaudit.models.reward import aspects, gated, scalar, two_class
+from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.runs.errors import UserError
+
+KINDS = (scalar.KIND, two_class.KIND, aspects.KIND, gated.KIND)
 
 
 def check_reward_folder(path: str, option: str) -> None:
@@ -15,26 +18,39 @@ def check_reward_folder(path: str, option: str) -> None:
     check_model_path(path, option=option)
     if path == "tiny" or (not read_facts(path).get("kind") and not is_classifier(ModelConfig(path=path))):
         raise UserError(f"{option}: {path!r} is no reward model but a language model without a trained reward head")
-    if (kind := kind_of(path)) == "policy":
-        raise UserError(f"{option}: {path!r} is no reward model but a policy")
-    elif kind not in KINDS:
-        raise UserError(f"{option}: {path!r} is a reward model of the kind {kind!r}; this plaudit knows {KINDS}")
-
-
-KINDS = ("scalar",)
+    kind = kind_of(path)
+    if kind == "policy":
+        raise UserError(f"{option}: {path!r} is no reward model but a language model, without a trained reward head")
+    if kind not in KINDS:
+        raise UserError(f"{option}: {path!r} is a reward model of kind {kind!r}; this plaudit knows {', '.join(KINDS)}")
 
 
 def kind_of(path: str) -> str:
-    """`scalar` and its siblings, one file each beside this one."""
-    return str(read_facts(path).get("kind") or scalar.KIND)
+    """`scalar` or one of its siblings, a file each beside this one; of a classifier that plaudit did not write, what
+    its number of labels says."""
+    if kind := read_facts(path).get("kind"):
+        return str(kind)
+    labels = number_of_labels(ModelConfig(path=path))
+    return scalar.KIND if labels == 1 else two_class.KIND if labels == 2 else aspects.KIND
 
 
 def load_reward_model(config: ModelConfig) -> RewardModel:
-    """The model in its folder, on the CPU, ready to score. UserError for a kind that this plaudit doesn't know."""
+    """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_folder(config.path, "path")
-    language = load_language(config)
+    model = _load(config, load_language(config))
+    model.normalisation = of_facts(read_facts(config.path), config.path)
+    return model
+
+
+def _load(config: ModelConfig, language: Language) -> RewardModel:
     match kind_of(config.path):
         case scalar.KIND:
             return scalar.load(config, language)
+        case two_class.KIND:
+            return two_class.load(config, language)
+        case aspects.KIND:
+            return aspects.load(config, language)
+        case gated.KIND:
+            return gated.load(config, language)
         case kind:
             raise UserError(f"{config.path}: a reward model of kind {kind!r}, which this plaudit doesn't know")

@@ -4,6 +4,7 @@ Answers to one prompt share it where the architecture can: P + Σ R tokens inste
 """
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,15 @@ SharedRows = tuple[Ids, Sequence[Ids]]
 """A prompt's ids and those of its answers."""
 
 
+@runtime_checkable
+class ReadsRows(Protocol):
+    """What `read_all` needs of a reader."""
+
+    @property
+    def width(self) -> int: ...
+    def __call__(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]: ...
+
+
 class Reader(nn.Module):
     """A decoder with a linear head of n numbers at the last token (N3.1, N3.5–N3.7)."""
 
@@ -32,14 +42,27 @@ class Reader(nn.Module):
         return self.loaded.language
 
     @property
+    def config(self):
+        """The transformers model's own config."""
+        return self.trunk.config
+
+    @property
     def width(self) -> int:
         """n, the numbers that an answer gets."""
-        return self.loaded.hf.config.num_labels
+        return self.config.num_labels
 
     def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
         """Raw numbers of all groups' answers, in order, in fp32."""
         batch = pack_shared(groups).to(self.trunk.device)
         return self.trunk(batch, {"scores"})["scores"].reshape(batch.num_rows, -1)
+
+    def with_hidden(
+        self, groups: Sequence[SharedRows]
+    ) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B H"], Float[Tensor, "B H"]]:
+        """The numbers, and the last hidden states that they are read from: at each answer's end, at its prompt's."""
+        batch = pack_shared(groups).to(self.trunk.device)
+        out = self.trunk(batch, {"scores", "last_hidden", "prompt_hidden"})
+        return out["scores"].reshape(batch.num_rows, -1), out["last_hidden"].float(), out["prompt_hidden"].float()
 
 
 def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> Reader:
@@ -60,7 +83,7 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
 
 
 @torch.no_grad()
-def read_all(reader: Reader, rows: Sequence[Pair], budget: int) -> Float[Tensor, "B n"]:
+def read_all(reader: ReadsRows, rows: Sequence[Pair], budget: int) -> Float[Tensor, "B n"]:
     """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens."""
     if not rows:
         return torch.zeros(0, reader.width)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, ModelConfig
-from plaudit.models.reward.normalisation import Normalisation, of_facts
+from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -21,10 +21,10 @@ KIND = "scalar"
 class ScalarRewardModel(nn.Module):
     """r(x, y), the reader's one number; its unit is what the training loss made it."""
 
-    def __init__(self, reader: Reader, normalisation: Normalisation | None = None):
+    def __init__(self, reader: Reader):
         super().__init__()
         self.reader = reader
-        self.normalisation = normalisation or Normalisation()
+        self.normalisation = Normalisation()
 
     @property
     def language(self) -> Language:
@@ -45,6 +45,5 @@ class ScalarRewardModel(nn.Module):
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> ScalarRewardModel:
-    """A saved reward model, or a new one on the backbone that `config` names."""
-    facts = read_facts(config.path) if config.path != "tiny" else {}
-    return ScalarRewardModel(load_reader(config, language, seed=seed), of_facts(facts, config.path))
+    """A saved reward model, or a new one on the backbone that `config` names; its scores raw."""
+    return ScalarRewardModel(load_reader(config, language, seed=seed))

@@ -8,10 +8,24 @@ from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.models.load import ModelConfig
 from plaudit.tokens.encode import TooLong
 from plaudit.training.optim import OptimConfig
+from plaudit.training.reward.aspects import AspectRegression, AspectRidge
 from plaudit.training.reward.finish import Centre, Standardise
-from plaudit.training.reward.rankings import KWise, Pairwise
+from plaudit.training.reward.gate import GateTraining
+from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
 
-AnyObjective = KWise | Pairwise
+AnyObjective = (
+    KWise
+    | Pairwise
+    | BestOfK
+    | PlackettLuce
+    | TwoClass
+    | RatingRegression
+    | AspectRegression
+    | AspectRidge
+    | GateTraining
+)
+"""Every kind of reward model, by what it learns from and its loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

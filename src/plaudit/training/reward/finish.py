@@ -33,10 +33,8 @@ class Standardise:
 def normalisation(
     model: RewardModel, rows: Sequence[Demonstration], how: Centre | Standardise, place: Machine, budget: int
 ) -> Normalisation:
-    """What brings the reference answers' scores where `how` wants them; the model's own is still the identity.
-
-    UserError where the scores don't vary.
-    """
+    """What brings the reference answers' raw scores where `how` wants them. UserError where they don't vary."""
+    model.normalisation = Normalisation()
     answers = [Group(prompt=row.prompt, responses=(row.response,)) for row in rows]
     raw = RewardModelScorer(model, place, budget=budget).score(answers).scores
     if how.kind == "centre":

@@ -6,9 +6,9 @@ from typing import Any
 from plaudit.engines.device import machine
 from plaudit.engines.randomness import derive_seed
 from plaudit.evaluation.floors import floor_accuracies
-from plaudit.evaluation.reward_report import RewardReport, floor_rows, reward_report
-from plaudit.models.reward.normalisation import Normalisation
+from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
 from plaudit.models.reward.protocol import RewardModel
+from plaudit.records.text import Ranking
 from plaudit.runs.console import say
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
@@ -16,7 +16,7 @@ from plaudit.scoring.learned import RewardModelScorer
 from plaudit.training import optim, order, state
 from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.finish import normalisation
-from plaudit.training.reward.objective import Pace
+from plaudit.training.reward.objective import Pace, Prepared, Solved
 from plaudit.training.reward.rows import RewardData, read
 
 
@@ -29,7 +29,18 @@ def reward(config: RewardConfig, run: Run) -> None:
     objective, pace = config.objective, Pace(place=machine(config.device), budget=config.microbatch_tokens)
     model = objective.model(config.model, data.language, data.rows, seed=derive_seed(config.seed, "init"))
     model.to(pace.place.device)
-    model.normalisation = Normalisation()
+    if isinstance(objective, Prepared):
+        objective.prepare(model, data.examples, pace)
+    if isinstance(objective, Solved):
+        run.log(1, objective.solve(model, data.examples, pace))
+    else:
+        _descend(config, run, model, data, pace)
+    _finish(run, model, data, config, pace)
+
+
+def _descend(config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace) -> None:
+    """Gradient steps on minibatches, epoch after epoch."""
+    objective = config.objective
     optimizer = optim.adamw(model.parameters(), config.optim)
     weights = [d.weight for d in config.data]
     per_epoch = order.steps_per_epoch(data.sizes, weights, config.minibatch_size)
@@ -69,7 +80,10 @@ def reward(config: RewardConfig, run: Run) -> None:
             run.log(step, metrics)
             if step % config.save_every == 0 or step == total:
                 save()
-    _finish(run, model, data, config, pace)
+
+
+def _ranked(rows: Sequence[Any]) -> bool:
+    return isinstance(rows[0], Ranking)
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
@@ -77,8 +91,8 @@ def _headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 
-def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> RewardReport:
-    return reward_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
+def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> Report:
+    return held_out_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
 
 
 def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
@@ -92,7 +106,7 @@ def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig
         report = _report(model, data.held_out, config, pace)
         name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
         rows = report.rows(name)
-        if config.floors:
+        if config.floors and _ranked(data.rows) and _ranked(data.held_out):
             rows += floor_rows(name, floor_accuracies(data.rows, data.held_out))
         facts |= report.facts()
     run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -51,15 +51,42 @@ class Objective(Protocol):
     learns_from: ClassVar[Kind]
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
-        """The model of this kind in the folder, or a new one on its backbone; `rows` are the training rows."""
+        """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
+        it learns; `rows` are the training rows."""
         ...
 
-    def examples(self, rows: Sequence[Any], language: Language, limits: Limits) -> list[Example]:
-        """Rows as ids, less those that teach nothing (counted and said). UserError names a row that won't do."""
+    def examples(self, sources: Sequence[Sequence[Any]], language: Language, limits: Limits) -> list[list[Example]]:
+        """Each source's rows as ids, less those that teach nothing (counted and said). UserError names a row that
+        won't do."""
         ...
 
     def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
         """Accumulate the minibatch's gradient; its metrics, keys of runs/metrics.py."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """An objective that asks something of `model.path`."""
+
+    def check(self, config: ModelConfig) -> None:
+        """UserError, before any model loads."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """An objective that measures something of the model before the first step; a resumed run does it again."""
+
+    def prepare(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> None: ...
+
+
+@runtime_checkable
+class Solved(Protocol):
+    """An objective whose model has a closed form: no optimiser steps."""
+
+    def solve(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
+        """Set the model's weights; metrics."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A scalar from rankings and comparisons: all pairs of a prompt, or all pairs of the data (N3.1–N3.3)."""
+"""A scalar from rankings and comparisons: by pairs, by the best answer, by the whole order (N3.1–N3.4)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import scalar
@@ -56,8 +57,8 @@ class KWise:
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
         return scalar.load(config, language, seed=seed)
 
-    def examples(self, rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
-        return without_margins("kwise", ranked_examples(rows, language, limits))
+    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
+        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per prompt, nats; accuracy and margin r_w − r_l over the minibatch's pairs."""
@@ -78,8 +79,8 @@ class Pairwise:
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
         return scalar.load(config, language, seed=seed)
 
-    def examples(self, rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
-        return ranked_examples(rows, language, limits)
+    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
+        return [ranked_examples(rows, language, limits) for rows in sources]
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per pair, nats; accuracy and margin as above."""
@@ -90,6 +91,65 @@ class Pairwise:
             return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
 
         return learn_ranks(model, examples, loss, sum(e.num_pairs for e in examples), pace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestOfK:
+    """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
+
+    kind: Literal["best_of_k"] = "best_of_k"
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+        return scalar.load(config, language, seed=seed)
+
+    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
+        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+        """Loss per prompt, nats: log K at equal scores; accuracy and margin over all pairs as above."""
+
+        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
+            return best_of_k(scores, ranks == 1, owner)[0]
+
+        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlackettLuce:
+    """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
+
+    kind: Literal["plackett_luce"] = "plackett_luce"
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+        return scalar.load(config, language, seed=seed)
+
+    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
+        return [
+            without_margins(self.kind, ranked_examples(rows_with_few_ties(rows), language, limits)) for rows in sources
+        ]
+
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+        """Loss per prompt, nats: log K! at equal scores of an untied ranking; accuracy and margin as above."""
+
+        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
+            return plackett_luce(scores, ranks, owner)[0]
+
+        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+
+
+def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
+    """The same rows; UserError for one with more tied answers above others than an exact probability is made of."""
+    for row in rows:
+        last = max(row.ranks)
+        for rank in set(row.ranks) - {last}:
+            if (tied := row.ranks.count(rank)) > MAX_TIED:
+                raise UserError(
+                    f"{row.where}: {tied} answers share place {rank}; plackett_luce takes at most {MAX_TIED}. "
+                    "`objective: kwise` takes any number"
+                )
+    return rows
 
 
 RankLoss = Callable[

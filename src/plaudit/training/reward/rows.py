@@ -14,7 +14,10 @@ from plaudit.scoring.functions import FunctionConfig, check_columns, function_sc
 from plaudit.tokens.encode import Answer, encode_answers
 from plaudit.training import state
 from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.objective import Example, Limits
+from plaudit.training.reward.objective import Checked, Example, Limits
+
+MEASURED = (Kind.RANKING, Kind.RATING, Kind.VERDICT)
+"""Held-out files may be labelled otherwise than the training data: ratings can teach what rankings measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,16 @@ class RewardData:
 
 def read(config: RewardConfig, run: Run) -> RewardData:
     """Read, split and encode, before any model loads."""
+    if isinstance(config.objective, Checked):
+        config.objective.check(config.model)
     sources, held_out = state.load_split(
-        run, config.data, config.held_out, config.held_out_fraction, config.seed, config.objective.learns_from
+        run,
+        config.data,
+        config.held_out,
+        config.held_out_fraction,
+        config.seed,
+        config.objective.learns_from,
+        measured=MEASURED,
     )
     if config.truth is not None:
         check_columns(function_scorer(FunctionConfig(function=config.truth.function)), held_out)
@@ -43,7 +54,7 @@ def read(config: RewardConfig, run: Run) -> RewardData:
     reference = tuple(row for rows in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in rows)
     language = load_language(config.model, [text for rows in sources for row in rows for text in texts(row)])
     limits = Limits(max_length=_max_length(config, language), too_long=config.too_long)
-    examples = [config.objective.examples(rows, language, limits) for rows in sources]
+    examples = config.objective.examples(sources, language, limits)
     _say_cut(held_out, language)
     if not any(examples):
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")

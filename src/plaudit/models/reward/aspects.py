@@ -1,0 +1,97 @@
+"""One number for each aspect of an answer, such as helpfulness and clarity (N3.7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.load import Language, ModelConfig, label_names, name_labels
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group
+from plaudit.runs.errors import UserError
+
+KIND = "aspects"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aspect:
+    """How one number of the head is read: as deviations from the mean rating."""
+
+    name: str
+    mean: float = 0.0
+    """Of its ratings, in their own unit."""
+    std: float = 1.0
+    """Of its ratings; the head predicts (rating − mean) / std."""
+    offset: float = 0.0
+    """Added to what the head says: transformers' decoders have no bias there, and a ridge fit needs one."""
+    weight: float = 1.0
+    """In the score, per standard deviation."""
+
+
+class AspectsRewardModel(nn.Module):
+    """r(x, y) = Σ_a weight_a · z_a(x, y), z_a the standardised rating that the head predicts for aspect a."""
+
+    def __init__(self, reader: Reader, aspects: Sequence[Aspect]):
+        super().__init__()
+        self.reader = reader
+        self.aspects = tuple(aspects)
+        self.normalisation = Normalisation()
+
+    @property
+    def language(self) -> Language:
+        return self.reader.language
+
+    def table(self, column: str) -> Float[Tensor, " A"]:
+        """One property of every aspect."""
+        return torch.tensor([getattr(aspect, column) for aspect in self.aspects], device=self.reader.trunk.device)
+
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B A"]:
+        """Standardised ratings of all groups' answers, in order."""
+        return self.reader(groups) + self.table("offset")
+
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Normalised weighted sums, flat [B]; parts `aspect/NAME` hold the predicted ratings in their own units."""
+        standardised = read_all(self.reader, encoded(self.language, groups), budget) + self.table("offset").cpu()
+        scores = self.normalisation.apply(standardised @ self.table("weight").cpu())
+        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts=self.ratings(standardised))
+
+    def ratings(self, standardised: Float[Tensor, "B A"]) -> dict[str, Float[Tensor, " B"]]:
+        """`aspect/NAME` → the rating in its own unit."""
+        return {f"aspect/{a.name}": standardised[:, i] * a.std + a.mean for i, a in enumerate(self.aspects)}
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """A transformers sequence classifier whose labels are the aspects, and `plaudit.json` with their scales."""
+        own = {"kind": KIND, "aspects": [asdict(a) for a in self.aspects]}
+        export(folder, self.reader.loaded, {**own, "normalisation": self.normalisation.facts(), **facts})
+
+
+def new(config: ModelConfig, language: Language, aspects: Sequence[Aspect], *, seed: int) -> AspectsRewardModel:
+    """A model of these aspects on the backbone that `config` names."""
+    reader = load_reader(config, language, seed=seed, width=len(aspects))
+    name_labels(reader.config, [aspect.name for aspect in aspects])
+    return AspectsRewardModel(reader, aspects)
+
+
+def load(config: ModelConfig, language: Language) -> AspectsRewardModel:
+    """A saved one; a classifier that plaudit did not write has its labels as aspects, all of the same weight."""
+    aspects = saved_aspects(config)
+    return AspectsRewardModel(load_reader(config, language, seed=0, width=len(aspects)), aspects)
+
+
+def saved_aspects(config: ModelConfig) -> tuple[Aspect, ...]:
+    """The aspects of the folder that `config` names."""
+    facts = read_facts(config.path)
+    if "aspects" not in facts:
+        names = label_names(config)
+        return tuple(Aspect(name=name, weight=1.0 / len(names)) for name in names)
+    try:
+        return tuple(Aspect(**aspect) for aspect in facts["aspects"])
+    except TypeError as error:
+        raise UserError(f"{config.path}: `aspects` in plaudit.json is damaged: {error}") from error

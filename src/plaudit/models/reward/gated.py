@@ -1,0 +1,168 @@
+"""Aspects mixed by a gate that reads the prompt (N3.7; ArmoRM, Wang et al. 2024).
+
+    z_a    the aspects' standardised ratings, by a frozen backbone
+    z'_a = z_a − λ_a z_verbosity                  what is left of an aspect once length is taken out of it
+    g    = s · softmax(MLP(h_prompt) / τ)         how much each aspect counts for this prompt
+    r    = Σ_a g_a z'_a
+
+Differs from the authors' code, which trains and validates the gate on z and scores by z': here the corrected ratings
+are used everywhere. No dropout in the gate: two forwards must agree.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.load import Language, ModelConfig, seeded
+from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, load_reader, saved_aspects
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import SharedRows, encoded, read_all
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group
+from plaudit.runs.errors import UserError
+
+KIND = "gated"
+GATE = "gate.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateShape:
+    """The gate's network and its output."""
+
+    hidden_size: int = 128
+    """Width of its layers (ArmoRM: 1024)."""
+    layers: int = 3
+    """Hidden layers, with ReLU."""
+    temperature: float = 10.0
+    """τ: the higher, the more even the mix."""
+    scale: float = 1.0
+    """s, what the gate's weights sum to."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size < 1 or self.layers < 0 or self.temperature <= 0 or self.scale <= 0:
+            raise ValueError("gate: hidden_size must be at least 1, layers 0, temperature and scale above 0")
+
+
+class GatedRewardModel(nn.Module):
+    """The aspects' ratings, and a gate beside them. Only the gate is trained."""
+
+    def __init__(self, aspects: AspectsRewardModel, shape: GateShape, *, seed: int = 0):
+        super().__init__()
+        self.aspects = aspects.requires_grad_(False)
+        self.shape = shape
+        self.gate = _network(aspects.reader.config.get_text_config().hidden_size, shape, len(aspects.aspects), seed)
+        self.register_buffer("penalties", torch.zeros(len(aspects.aspects)))
+        self.verbosity = -1
+        self.normalisation = Normalisation()
+
+    @property
+    def language(self) -> Language:
+        return self.aspects.language
+
+    @property
+    def reader(self):
+        return self.aspects.reader
+
+    def correct(self, verbosity: int, penalties: Float[Tensor, " A"]) -> None:
+        """Take `penalties` times the rating of aspect number `verbosity` out of every aspect."""
+        self.verbosity = verbosity
+        self.penalties.copy_(penalties)
+
+    def corrected(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """z' of z; the same where nothing is corrected."""
+        if self.verbosity < 0:
+            return standardised
+        return standardised - self.penalties * standardised[:, self.verbosity : self.verbosity + 1]
+
+    def mix(self, prompt_hidden: Float[Tensor, "B H"]) -> Float[Tensor, "B A"]:
+        """g: weights above 0 that sum to the shape's scale."""
+        return self.shape.scale * torch.softmax(self.gate(prompt_hidden) / self.shape.temperature, dim=1)
+
+    def read(self, groups: Sequence[SharedRows]) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A"]]:
+        """(z, g) of all groups' answers, in order; gradient flows into the gate only."""
+        with torch.no_grad():
+            numbers, _, prompt_hidden = self.reader.with_hidden(groups)
+        with torch.autocast(prompt_hidden.device.type, enabled=False):
+            return numbers.float() + self.aspects.table("offset"), self.mix(prompt_hidden.float())
+
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, " B"]:
+        """Raw scores of all groups' answers, in order."""
+        standardised, weights = self.read(groups)
+        return (weights * self.corrected(standardised)).sum(dim=1)
+
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Normalised scores, flat [B]; parts `aspect/NAME` are ratings in their own units, `gate/NAME` the weights."""
+        both = read_all(_Both(self), encoded(self.language, groups), budget)
+        standardised, weights = both.chunk(2, dim=1)
+        scores = (weights * self._corrected_on_cpu(standardised)).sum(dim=1)
+        mixed = {f"gate/{a.name}": weights[:, i] for i, a in enumerate(self.aspects.aspects)}
+        return Scores(
+            scores=self.normalisation.apply(scores),
+            valid=torch.ones(len(scores), dtype=torch.bool),
+            parts={**self.aspects.ratings(standardised), **mixed},
+        )
+
+    def _corrected_on_cpu(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        return self.corrected(standardised.to(self.penalties.device)).cpu()
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """The aspects as a transformers sequence classifier; the gate in a file of its own, facts in plaudit.json."""
+        own = {
+            "kind": KIND,
+            "aspects": [asdict(a) for a in self.aspects.aspects],
+            "gate": asdict(self.shape),
+            "verbosity": self.verbosity,
+            "normalisation": self.normalisation.facts(),
+        }
+        export(folder, self.reader.loaded, {**own, **facts})
+        tensors = {"penalties": self.penalties, **{f"gate.{n}": p for n, p in self.gate.state_dict().items()}}
+        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / GATE)
+
+
+class _Both(nn.Module):
+    """z and g side by side, as a reader of 2A numbers."""
+
+    def __init__(self, model: GatedRewardModel):
+        super().__init__()
+        self.model, self.width = model, 2 * len(model.aspects.aspects)
+
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
+        return torch.cat(self.model.read(groups), dim=1)
+
+
+def _network(inputs: int, shape: GateShape, outputs: int, seed: int) -> nn.Sequential:
+    with seeded(seed):
+        widths = [inputs] + [shape.hidden_size] * shape.layers
+        hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*hidden, nn.Linear(widths[-1], outputs))
+
+
+def new(config: ModelConfig, language: Language, shape: GateShape, *, seed: int) -> GatedRewardModel:
+    """A new gate over the aspects model in the folder that `config` names."""
+    return GatedRewardModel(_aspects(config, language), shape, seed=seed)
+
+
+def load(config: ModelConfig, language: Language) -> GatedRewardModel:
+    """A saved one. UserError for a damaged gate."""
+    facts = read_facts(config.path)
+    try:
+        model = GatedRewardModel(_aspects(config, language), GateShape(**facts["gate"]))
+        tensors = load_file(Path(config.path) / GATE)
+        model.correct(int(facts["verbosity"]), tensors.pop("penalties"))
+        model.gate.load_state_dict({name.removeprefix("gate."): t for name, t in tensors.items()})
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise UserError(f"{config.path}: the gate is damaged or missing: {error}") from error
+    return model
+
+
+def _aspects(config: ModelConfig, language: Language) -> AspectsRewardModel:
+    aspects: tuple[Aspect, ...] = saved_aspects(config)
+    return AspectsRewardModel(load_reader(config, language, seed=0, width=len(aspects)), aspects)

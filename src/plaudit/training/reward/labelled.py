@@ -1,0 +1,162 @@
+"""One answer and its label: accepted or not (N3.5), or a rating (N3.6)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from plaudit.formulas.pointwise_losses import (
+    log_odds,
+    rating_scales,
+    rmse,
+    rmse_weight,
+    squared_error,
+    standardise,
+    two_class,
+)
+from plaudit.formulas.statistics import RunningMoments
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import scalar
+from plaudit.models.reward import two_class as two_class_model
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import sharing
+from plaudit.models.reward.scalar import ScalarRewardModel
+from plaudit.models.reward.two_class import TwoClassRewardModel
+from plaudit.records.text import Kind, Rating, Verdict
+from plaudit.runs.errors import UserError
+from plaudit.tokens.encode import Pair
+from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+
+STD_FLOOR = 1e-6
+"""Label units; ratings that vary less are all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """An encoded answer and what was said of it: 1 or 0, or a standardised rating."""
+
+    answer: Pair
+    label: float
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.answer[0]) + len(self.answer[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoClass:
+    """Accept or reject, by cross-entropy; the score is the log-odds of accept (N3.5)."""
+
+    kind: Literal["two_class"] = "two_class"
+    learns_from: ClassVar[Kind] = Kind.VERDICT
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Verdict], *, seed: int):
+        return two_class_model.load(config, language, seed=seed)
+
+    def examples(
+        self, sources: Sequence[Sequence[Verdict]], language: Language, limits: Limits
+    ) -> list[list[Labelled]]:
+        labels = [[float(row.label) for row in rows] for rows in sources]
+        if len({label for part in labels for label in part}) < 2:
+            raise UserError("data: every row has the same label, so there is nothing to tell apart")
+        return [labelled(rows, part, language, limits) for rows, part in zip(sources, labels, strict=True)]
+
+    def backward(self, model: TwoClassRewardModel, examples: Sequence[Labelled], pace: Pace) -> dict[str, float]:
+        """Loss per answer, nats; the share of answers on the right side of 0."""
+
+        def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
+            logits = model(sharing([row.answer for row in part])).float()
+            accepted = torch.tensor([row.label > 0.5 for row in part], device=logits.device)
+            right = (log_odds(logits.detach()) > 0) == accepted
+            return two_class(logits, accepted)[0], {"right": float(right.sum())}
+
+        sums = accumulate(of_part, examples, len(examples), pace)
+        return {
+            "reward/loss_over_rows": sums["loss"] / len(examples),
+            "reward/accuracy_over_rows": sums["right"] / len(examples),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatingRegression:
+    """A scalar that predicts the rating of an answer (N3.6). Labels are standardised while it learns; its scores are
+    in the labels' own unit again, or in deviations where each labeller has a scale of their own."""
+
+    kind: Literal["rating"] = "rating"
+    loss: Literal["mse", "rmse"] = "mse"
+    """Mean squared error, or its root over the minibatch."""
+    aspect: str = "score"
+    """Which of a row's ratings."""
+    per_labeller: bool = False
+    """Standardise each labeller's ratings by their own mean and deviation: scales differ between people (N2.3)."""
+    learns_from: ClassVar[Kind] = Kind.RATING
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int):
+        model = scalar.load(config, language, seed=seed)
+        if not self.per_labeller:
+            (scale,) = self._scales(rows)
+            # score = raw · σ + μ
+            std = max(scale.std, STD_FLOOR)
+            model.normalisation = Normalisation(bias=-scale.mean / std, gain=std)
+        return model
+
+    def examples(self, sources: Sequence[Sequence[Rating]], language: Language, limits: Limits) -> list[list[Labelled]]:
+        every = [row for rows in sources for row in rows]
+        scales = self._scales(every)
+        if not any(scale.std > STD_FLOOR for scale in scales):
+            raise UserError(f"data: the ratings of {self.aspect!r} are all the same")
+        numbers, labellers = self._numbers(every), self._labellers(every)
+        labels = iter(standardise(numbers, labellers, scales, std_floor=STD_FLOOR).tolist())
+        return [labelled(rows, [next(labels) for _ in rows], language, limits) for rows in sources]
+
+    def _numbers(self, rows: Sequence[Rating]) -> Tensor:
+        for row in rows:
+            if self.aspect not in row.scores:
+                raise UserError(
+                    f"{row.where}: no rating of {self.aspect!r}, only of {', '.join(row.scores)}; choose by "
+                    "`objective.aspect`, or learn all by `objective: aspects`"
+                )
+        return torch.tensor([row.scores[self.aspect] for row in rows], dtype=torch.float64)
+
+    def _labellers(self, rows: Sequence[Rating]) -> Tensor:
+        if not self.per_labeller:
+            return torch.zeros(len(rows), dtype=torch.long)
+        names = sorted({row.labeller for row in rows})
+        if names == [""]:
+            raise UserError("objective.per_labeller: no row says who rated it (column `labeller`)")
+        return torch.tensor([names.index(row.labeller) for row in rows])
+
+    def _scales(self, rows: Sequence[Rating]) -> tuple[RunningMoments, ...]:
+        return rating_scales(self._numbers(rows), self._labellers(rows))
+
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Labelled], pace: Pace) -> dict[str, float]:
+        """Squared error, or its root, per answer, in standardised units."""
+
+        def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
+            scores = model(sharing([row.answer for row in part])).float()
+            return squared_error(scores, scores.new_tensor([row.label for row in part]))[0], {}
+
+        n = len(examples)
+        sums = accumulate(of_part, examples, n, pace)
+        total = torch.tensor(sums["loss"], dtype=torch.float64)
+        if self.loss == "mse":
+            return {"reward/loss_over_rows": sums["loss"] / n}
+        # ∇RMSE is ∇MSE times one number, known once the whole minibatch has been read.
+        scale_gradients(model, float(rmse_weight(total, n)) * n)
+        return {"reward/loss_over_rows": float(rmse(total, n))}
+
+
+def scale_gradients(model: torch.nn.Module, factor: float) -> None:
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
+
+
+def labelled(
+    rows: Sequence[Rating | Verdict], labels: Sequence[float], language: Language, limits: Limits
+) -> list[Labelled]:
+    """Encoded answers with their labels; those that were too long are left out."""
+    encoded = encode_rows([(row.prompt, row.response, row.where) for row in rows], language, limits)
+    return [Labelled(answer=pair, label=label) for pair, label in zip(encoded, labels, strict=True) if pair is not None]
