@@ -26,5 +26,6 @@ def trained(module: str, old: str, new: str, test: str, why: str) -> Mutation:
     return Mutation(f"src/plaudit/{module}.py", old, new, f"tests/{test}", why)
 
 
-def ppo(old: str, new: str, test: str, why: str) -> Mutation:
-    return trained("training/ppo", old, new, f"training/{test}", why)
+def ppo(part: str, old: str, new: str, test: str, why: str) -> Mutation:
+    """`part` names the file of training/ppo, `test` the place under tests/training."""
+    return trained(f"training/ppo/{part}", old, new, f"training/{test}", why)

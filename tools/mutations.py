@@ -1,7 +1,7 @@
 """The one-line mistakes that people make in RLHF code, and the test file that must notice each (`make mutants`)."""
 
-from tools import mutations_formulas, mutations_preferences
-from tools.mutation import Mutation, ppo, trained
+from tools import mutations_formulas, mutations_ppo, mutations_preferences
+from tools.mutation import Mutation, trained
 
 __all__ = ["MUTATIONS", "Mutation"]
 
@@ -37,93 +37,7 @@ MUTATIONS = (
         "training/test_ppo.py::test_mistakes_are_found_before_a_model_loads",
         "prompts that leave no room for an answer: positions overflow in mid-run",
     ),
-    # ppo
-    ppo(
-        "mask = rollout.response_mask & scores.valid.unsqueeze(1)",
-        "mask = rollout.response_mask",
-        "test_ppo.py::test_rewards_returns_and_advantages_by_hand",
-        "a row whose judge abstained is trained on with a score of 0",
-    ),
-    ppo(
-        "old_logprobs - ref_logprobs, mask, kl_coef",
-        "ref_logprobs - old_logprobs, mask, kl_coef",
-        "test_ppo.py::test_rewards_sum_to_the_score_less_the_price_of_the_kl",
-        "policy and reference exchanged in the reward",
-    ),
-    trained(
-        "training/ppo",
-        "mask, kl_coef=config.kl.coef)",
-        "mask, kl_coef=-config.kl.coef)",
-        "learning/test_bandit.py::test_a_bandit_is_solved",
-        "the KL as a bonus: nothing but a known optimum is needed to see it",
-    ),
-    ppo(
-        "moments(advantages, mask), std_floor=1e-4)",
-        "moments(advantages, mask), std_floor=1e-4)\n        returns = advantages + old_values",
-        "test_ppo.py::test_whitening_changes_advantages_and_nothing_else",
-        "returns from whitened advantages: the critic learns noise",
-    ),
-    ppo(
-        "lambda batch: actor(batch, want, config.sampling.temperature)",
-        "lambda batch: actor(batch, want)",
-        "test_ppo.py::test_the_first_minibatch_has_ratio_one_and_no_kl",
-        "old log-probs without the temperature",
-    ),
-    ppo(
-        "reference.logprobs(batch, config.sampling.temperature)",
-        "reference.logprobs(batch, 1.0)",
-        "test_ppo.py::test_the_first_minibatch_has_ratio_one_and_no_kl",
-        "the reference without the temperature: a KL before the first step",
-    ),
-    ppo(
-        'out = actor(batch, {"logprobs", "values"}, config.sampling.temperature)',
-        'out = actor(batch, {"logprobs", "values"})',
-        "test_ppo.py::test_the_first_minibatch_has_ratio_one_and_no_kl",
-        "new log-probs without the temperature",
-    ),
-    ppo(
-        "policy_loss + config.value_coef * value_loss",
-        "policy_loss + value_loss",
-        "test_invariance.py::test_the_critics_weight_scales_its_gradient_alone",
-        "the critic's weight forgotten",
-    ),
-    ppo(
-        "clip_range=config.clip_range,\n            num_tokens=num_tokens,",
-        "clip_range=config.clip_range,\n            num_tokens=batch.num_targets,",
-        "test_invariance.py::test_ppos_gradient_is_the_textbooks_however_it_is_cut",
-        "a mean of micro-batches' means (transformers' gradient accumulation until 2024)",
-    ),
-    ppo(
-        "chosen, width = [rows[i] for i in cut],",
-        "chosen, width = list(cut),",
-        "test_invariance.py::test_the_order_of_rows_does_not_matter",
-        "advantages of other rows",
-    ),
-    ppo(
-        '"minibatches", iteration, epoch)',
-        '"minibatches", iteration)',
-        "test_ppo.py::test_every_epoch_sees_every_row_once_in_a_new_order",
-        "minibatches that are never shuffled anew",
-    ),
-    ppo(
-        "sample_indices=[epoch * g + i for",
-        "sample_indices=[i for",
-        "test_ppo.py::test_a_prompt_is_answered_g_times_by_different_samples",
-        "the second pass over the prompts with the luck of the first",
-    ),
-    ppo(
-        '"ppo/kl_ref_over_responses": float(kl[valid].sum() / n)',
-        '"ppo/kl_ref_over_responses": float(kl.mean() / mask.shape[1])',
-        "test_ppo.py::test_the_metrics_are_means_of_the_rollouts",
-        "KL per token under the name of KL per response",
-    ),
-    trained(
-        "training/ppo",
-        "optimizer, facts, _tensors(experience))",
-        "optimizer, facts, {})",
-        "faults/test_resume.py::test_a_stop_in_mid_iteration_keeps_the_experience",
-        "a resumed iteration that goes on with rollouts of another policy",
-    ),
+    *mutations_ppo.MUTATIONS,
     # sft, reward, optim, order, state, collect
     trained(
         "training/sft",
@@ -155,8 +69,8 @@ MUTATIONS = (
     ),
     trained(
         "training/optim",
-        "if not math.isfinite(norm):",
-        "if math.isnan(norm):",
+        "taken = math.isfinite(norm) and math.isfinite(loss)",
+        "taken = not math.isnan(norm) and math.isfinite(loss)",
         "training/test_optim.py",
         "an infinite gradient is stepped on",
     ),

@@ -37,6 +37,11 @@ def exploding(completions, **columns):
     """From its third call on, numbers whose square is beyond float32."""
     calls.append(1)
     return [1e30 if len(calls) > 2 else 1.0] * len(completions)
+
+
+def stumbling(completions, **columns):
+    calls.append(1)
+    return [1e30 if len(calls) == 2 else 1.0] * len(completions)
 '''
 
 

@@ -19,8 +19,8 @@ from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training import ppo, sft
-from plaudit.training.ppo import PPOConfig
+from plaudit.training import sft
+from plaudit.training.ppo import PPOConfig, update
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
 from tests.training.scripted import config
@@ -88,7 +88,7 @@ def actor_of(chosen: PPOConfig, critic: Critic = SHARED) -> ActorCritic:
 
 def gradient(actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows=range(8), budget: int = 10**6):
     actor.zero_grad()
-    stats = ppo.backward(actor, experience, list(rows), replace(chosen, microbatch_tokens=budget), CPU)
+    stats = update.backward(actor, experience, list(rows), replace(chosen, microbatch_tokens=budget), CPU)
     return gradients(actor), stats
 
 

@@ -96,7 +96,7 @@ def test_a_parameter_without_gradient_stays():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("limit", [0.0, 1.0])
-def test_a_gradient_that_is_no_number_changes_nothing_and_names_the_step(bad, limit):
+def test_a_gradient_that_is_no_number_changes_nothing(bad, limit):
     p, other = parameter(1.0, 2.0, grad=(0.5, 0.5)), parameter(3.0, grad=(1.0,))
     config = OptimConfig(learning_rate=0.1, max_grad_norm=limit)
     optimizer = optim.adamw([p, other], config)
@@ -104,10 +104,33 @@ def test_a_gradient_that_is_no_number_changes_nothing_and_names_the_step(bad, li
     weights = [p.detach().clone(), other.detach().clone()]
     moments = {key: value.clone() for key, value in optimizer.state[other].items()}
     p.grad, other.grad = torch.tensor([0.1, bad]), torch.ones(1)
-    with pytest.raises(UserError, match=r"step 7 of 10: the gradient's norm is (nan|inf)"):
-        optim.step(optimizer, config, step=6, total_steps=10)
+    stats = optim.step(optimizer, config, step=6, total_steps=10)
+    assert not stats.taken and not math.isfinite(stats.grad_norm)
+    assert p.grad is None and other.grad is None
     assert torch.equal(p, weights[0]) and torch.equal(other, weights[1])
     assert all(torch.equal(optimizer.state[other][key], value) for key, value in moments.items())
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_changes_nothing_though_its_gradient_is_one(loss):
+    p = parameter(1.0, grad=(1.0,))
+    stats = optim.step(optim.adamw([p], OptimConfig()), OptimConfig(), step=0, total_steps=1, loss=loss)
+    assert (stats.taken, p.item()) == (False, 1.0)
+
+
+def test_steps_that_are_not_taken_are_counted_and_too_many_in_a_row_are_an_error():
+    config, told = OptimConfig(max_skipped=3), {"grad_norm": math.nan, "total_steps": 9}
+    counts = optim.Skipped()
+    for step, taken in enumerate([True, False, False, True, False, False]):
+        counts = counts.after(taken, config, step=step, **told)
+    assert counts == optim.Skipped(total=4, in_a_row=2)
+    with pytest.raises(UserError, match=r"step 7 of 9: .* \(norm nan\) .* 3 time\(s\) in a row"):
+        counts.after(False, config, step=6, **told)
+
+
+def test_no_patience_at_all_is_refused():
+    with pytest.raises(ValueError, match="max_skipped"):
+        OptimConfig(max_skipped=0)
 
 
 @pytest.mark.parametrize("wrong", [{"learning_rate": -1.0}, {"warmup_fraction": 1.5}, {"warmup_fraction": -0.1}])

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from plaudit.data.sources import DataConfig
 from plaudit.engines.protocol import SamplingConfig
@@ -12,16 +14,19 @@ from plaudit.models.adapters import LastLayers, LoRA
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import SeparateCritic, SharedCritic
 from plaudit.models.trunk import Trunk
-from plaudit.records.tensors import Rollout, Scores
+from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.loading import load_function
-from plaudit.training import ppo as module
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, make_experience, ppo
+from plaudit.training.ppo import FixedKL, PPOConfig, ppo, setup
+from plaudit.training.ppo.experience import Judged, Opinions, estimate, shape
+from plaudit.training.ppo.metrics import describe, summarise
+from plaudit.training.ppo.progress import from_state, to_state
+from plaudit.training.ppo.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
 
@@ -117,7 +122,14 @@ VALUES = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [5.0, 5.0, 5.
 
 def experience_of(tmp_path, rollout: Rollout, scores: Scores, **options):
     chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=0.5, **options)
-    return make_experience(rollout, scores, OLD, VALUES, REF, chosen)
+    return made(rollout, scores, chosen)
+
+
+def made(rollout: Rollout, scores: Scores, chosen: PPOConfig, old=OLD, ref=REF, values=VALUES) -> Experience:
+    """Paragraphs 3 and 4 on numbers that no model said."""
+    said = Opinions(old_logprobs=old, old_values=values, entropy=torch.zeros_like(old), ref_logprobs=ref)
+    judged = Judged(rollout=rollout, scores=scores, opinions=said)
+    return estimate(judged, shape(judged, chosen, kl_coef=chosen.kl.coef), chosen)
 
 
 def test_rewards_returns_and_advantages_by_hand(tmp_path):
@@ -126,7 +138,7 @@ def test_rewards_returns_and_advantages_by_hand(tmp_path):
     Row 0: log-ratios ½, −1; rewards −0.05, 0.1 + 2; δ = −0.55, 1.6; Â = −0.55 + ½ · 1.6 = 0.25, 1.6.
     Row 1: log-ratios 0, 0.2, 0.3; rewards 0, −0.02, −0.03 − 1; δ = 0, 0.98, −2.03; Â = −0.0175, −0.035, −2.03.
     """
-    experience = experience_of(tmp_path, *scripted(), whiten_advantages=False)
+    experience = experience_of(tmp_path, *scripted(), whitening=None)
     assert experience.rewards[0].tolist() == pytest.approx([-0.05, 2.1, 0, 0])
     assert experience.rewards[1].tolist() == pytest.approx([0, -0.02, -1.03, 0], abs=1e-6)
     assert experience.advantages[0].tolist() == pytest.approx([0.25, 1.6, 0, 0], abs=1e-6)
@@ -151,7 +163,7 @@ def test_rewards_sum_to_the_score_less_the_price_of_the_kl(tmp_path):
 
 def test_whitening_changes_advantages_and_nothing_else(tmp_path):
     """Mean −0.0465 and standard deviation 1.160528 over the five kept tokens."""
-    raw = experience_of(tmp_path, *scripted(), whiten_advantages=False)
+    raw = experience_of(tmp_path, *scripted(), whitening=None)
     white = experience_of(tmp_path, *scripted())
     kept = white.response_mask
     assert white.advantages[kept].tolist() == pytest.approx(
@@ -172,7 +184,7 @@ def test_what_an_abstained_row_holds_reaches_nothing(tmp_path):
     old, ref, values = OLD.clone(), REF.clone(), VALUES.clone()
     for tensor in (old, ref, values):
         tensor[2] = math.nan
-    dirty = make_experience(rollout, Scores(scores=poisoned, valid=scores.valid, parts={}), old, values, ref, chosen)
+    dirty = made(rollout, Scores(scores=poisoned, valid=scores.valid, parts={}), chosen, old, ref, values)
     for name in ("scores", "rewards", "advantages", "returns"):
         assert torch.equal(getattr(dirty, name), getattr(clean, name)), name
 
@@ -268,43 +280,47 @@ def test_an_iteration_without_any_score_changes_nothing(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_explained_variance_and_value_metrics_of_a_scripted_update():
+def test_explained_variance_of_a_scripted_rollout(tmp_path):
     """R̂ = 1, 3, 5 and V = 1, 2, 3: Var(R̂) = 8/3, errors 0, 1, 2 of variance 2/3, so ¾ is explained."""
     rollout, scores = scripted((True, False, False))
-    mask = torch.tensor([[True, True, True, False]] + [[False] * 4] * 2)
-    nothing = torch.zeros(3, 4)
-    experience = module.Experience(
-        prompt_ids=rollout.prompt_ids,
-        prompt_mask=rollout.prompt_mask,
-        response_ids=rollout.response_ids,
-        response_mask=mask,
-        old_logprobs=nothing,
-        ref_logprobs=nothing,
-        old_values=torch.tensor([[1.0, 2.0, 3.0, 9.0]] * 3),
-        scores=scores.scores,
-        rewards=nothing,
-        advantages=nothing,
-        returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3),
-    )
+    rollout = replace(rollout, response_mask=torch.tensor([[True, True, True, False]] + [[True] * 4] * 2))
+    values = torch.tensor([[1.0, 2.0, 3.0, 9.0]] * 3)
+    base = made(rollout, scores, config(tmp_path), values=values)
+    experience = replace(base, returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3))
+    said = Opinions(old_logprobs=OLD, old_values=values, entropy=OLD, ref_logprobs=REF)
+    judged = Judged(rollout=rollout, scores=scores, opinions=said)
+    assert describe(judged, experience, kl_coef=0.1)["ppo/explained_variance"] == pytest.approx(0.75)
+
+
+def test_the_metrics_of_scripted_updates_are_weighed_by_tokens():
     update = {
+        "outcome": "taken",
         "policy_loss_sum": 3.0,
         "clipped_tokens": 1.0,
         "approx_kl_old_sum": 0.5,
         "value_loss_sum": 6.0,
         "value_clipped_tokens": 2.0,
     }
-    first = {**update, "num_tokens": 3.0, "ratio_max": 1.5, "grad_norm": 1.0, "learning_rate": 0.2}
-    second = {**update, "num_tokens": 7.0, "ratio_max": 1.2, "grad_norm": 2.0, "learning_rate": 0.1}
-    told = module._summarise([first, second], experience)
-    assert told["ppo/explained_variance"] == pytest.approx(0.75)
-    assert told["ppo/policy_loss_over_tokens"] == pytest.approx(0.6)
-    assert told["ppo/clip_fraction_over_tokens"] == pytest.approx(0.2)
-    assert told["ppo/approx_kl_old_over_tokens"] == pytest.approx(0.1)
-    assert told["ppo/value_loss_over_tokens"] == pytest.approx(1.2)
-    assert told["ppo/value_clip_fraction_over_tokens"] == pytest.approx(0.4)
+    first = {"num_tokens": 3.0, "ratio_max": 1.5, "grad_norm": 1.0, "learning_rate": 0.2, "ptx_tokens": 4}
+    second = {"num_tokens": 5.0, "ratio_max": 1.2, "grad_norm": 2.0, "learning_rate": 0.1, "ptx_tokens": 6}
+    left_out = {"num_tokens": 2.0, "ratio_max": 1.1, "grad_norm": 0.0, "learning_rate": 0.0, "ptx_tokens": 0}
+    updates = [
+        UpdateStats(**{**update, **first, "ptx_loss_sum": 8.0}),
+        UpdateStats(**{**update, **second, "ptx_loss_sum": 7.0}),
+        UpdateStats(**{**update, **left_out, "ptx_loss_sum": 0.0, "outcome": "left_trust_region"}),
+    ]
+    told = summarise(updates)
+    assert told["ppo/policy_loss_over_tokens"] == pytest.approx(0.9)
+    assert told["ppo/clip_fraction_over_tokens"] == pytest.approx(0.3)
+    assert told["ppo/approx_kl_old_over_tokens"] == pytest.approx(0.15)
+    assert told["ppo/value_loss_over_tokens"] == pytest.approx(1.8)
+    assert told["ppo/value_clip_fraction_over_tokens"] == pytest.approx(0.6)
+    assert told["ppo/ptx_loss_over_tokens"] == pytest.approx(1.5)
     assert told["ppo/ratio_max"] == 1.5
     assert told["ppo/grad_norm"] == 1.5
     assert told["ppo/learning_rate"] == 0.1
+    assert told["ppo/minibatches"] == 2
+    assert "ppo/ptx_loss_over_tokens" not in summarise([replace(updates[2])])
 
 
 # ------------------------------------------------------------------------------------------------ the loop and its rows
@@ -312,12 +328,8 @@ def test_explained_variance_and_value_metrics_of_a_scripted_update():
 
 def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
     chosen = config(tmp_path, prompts_per_iteration=24, epochs=3, minibatches=4)
-    experience = make_experience(*scripted(), OLD, VALUES, REF, chosen)
-    several = module.Experience(
-        **{name: torch.cat([getattr(experience, name)] * 8) for name in module.Experience.__dataclass_fields__}
-    )
     epochs = [
-        [module._minibatch_rows(several, chosen, iteration, 4 * epoch + index) for index in range(4)]
+        [minibatch_rows(24, chosen, iteration, 4 * epoch + index) for index in range(4)]
         for iteration in range(2)
         for epoch in range(3)
     ]
@@ -350,13 +362,13 @@ def test_repeated_prompts_count_once(tmp_path, capsys):
 
 def test_the_reference_stays_and_the_policy_moves(tmp_path, monkeypatch):
     made = []
-    honest = module.Reference
+    honest = setup.Reference
 
     def remembered(policy):
         made.append(honest(policy))
         return made[0]
 
-    monkeypatch.setattr(module, "Reference", remembered)
+    monkeypatch.setattr(setup, "Reference", remembered)
     run(tmp_path, config(tmp_path, iterations=3))
     start, end = weights(tmp_path / "sft"), weights(tmp_path / "run" / "model")
     kept = {name.removeprefix("hf."): p for name, p in made[0].trunk.named_parameters()}
@@ -383,17 +395,35 @@ def test_an_enormous_price_of_kl_holds_the_policy(tmp_path):
     assert abs(held["ppo/kl_ref_over_responses"]) < 0.3 < 2.0 < free["ppo/kl_ref_over_responses"]
 
 
-def test_a_loss_that_overflows_stops_before_it_is_taken_or_saved(tmp_path):
-    """The judge's third call says 1e30: the critic's squared error is infinite."""
-    chosen = config(tmp_path, "exploding", iterations=5, save_every=4, whiten_advantages=False)
-    with pytest.raises(UserError, match=r"optimiser step 9 of 20: the gradient's norm is (inf|nan)"):
+def test_a_loss_that_overflows_is_not_taken_and_three_in_a_row_end_the_run(tmp_path):
+    """From its third call on the judge says 1e30: the critic's squared error is infinite."""
+    chosen = config(tmp_path, "exploding", iterations=5, save_every=4, whitening=None)
+    with pytest.raises(UserError, match=r"optimiser step 11 of 20: .*norm (inf|nan).* 3 time\(s\) in a row"):
         run(tmp_path, chosen)
     assert len(metrics(tmp_path / "run")) == 2
     with Run.open(tmp_path / "run") as again:
         assert again.latest().name == "000008"
         assert not again.finished
     state = json.loads((tmp_path / "run" / "checkpoints" / "000008" / "state.json").read_text(encoding="utf-8"))
-    assert state == {"step": 8, "steps_per_iteration": 4, "metrics_lines": 2}
+    assert state["cursor"]["iteration"] == 2 and "pending" not in state and state["metrics_lines"] == 2
+    kept = sorted((tmp_path / "run" / "skipped").iterdir())
+    assert [folder.name for folder in kept] == ["000008", "000009", "000010"]
+    facts = json.loads((kept[1] / "batch.json").read_text(encoding="utf-8"))
+    assert facts["iteration"] == 2 and facts["update"] == 1 and len(facts["rows"]) == 4
+    batch = load_file(kept[1] / "batch.safetensors")
+    assert len(batch["scores"]) == 4 and batch["scores"].eq(1e30).all()
+
+
+def test_one_bad_iteration_is_left_out_and_counted(tmp_path):
+    """The judge's second call says 1e30: its updates are not taken, then training goes on."""
+    steady = OptimConfig(learning_rate=1e-2, eps=1e-5, schedule="constant", max_skipped=5)
+    chosen = config(tmp_path, "stumbling", iterations=3, whitening=None, optim=steady)
+    lines = metrics(run(tmp_path, chosen))
+    assert [line["ppo/skipped_updates"] for line in lines] == [0, 4, 4]
+    assert [line["ppo/minibatches"] for line in lines] == [4, 0, 4]
+    after, still = rollouts(tmp_path / "run", 2), rollouts(tmp_path / "run", 3)
+    assert after[0]["tokens"]["logprob"] != still[0]["tokens"]["logprob"] or after[0]["prompt"] != still[0]["prompt"]
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run" / "model").values())
 
 
 # --------------------------------------------------------------------------------------------------------- mistakes
@@ -404,8 +434,8 @@ def no_model(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("a model was loaded before the input was checked")
 
-    for place in (module, Trunk):
-        monkeypatch.setattr(place, "load_causal" if place is module else "__init__", loaded)
+    monkeypatch.setattr(setup, "load_causal", loaded)
+    monkeypatch.setattr(Trunk, "__init__", loaded)
     monkeypatch.setattr("plaudit.models.reward.scalar.load", loaded)
 
 
@@ -432,8 +462,6 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, no_model, options, me
         ({"iterations": 0, "save_every": 0}, "iterations, save_every must be at least 1"),
         ({"gamma": 1.5}, "gamma and gae_lambda"),
         ({"gae_lambda": -0.1}, "gamma and gae_lambda"),
-        ({"clip_range": -0.1}, "must not be negative"),
-        ({"kl": FixedKL(coef=-1.0)}, "must not be negative"),
         ({"rewards": ()}, "at least one"),
     ],
 )
@@ -464,7 +492,8 @@ def test_judges_are_summed_by_their_weights(tmp_path):
 
 def test_a_resumed_run_keeps_its_schedule(tmp_path):
     """The step counts iterations: with other epochs it would point into another one."""
-    module._check_schedule({}, config(tmp_path))
-    module._check_schedule({"steps_per_iteration": config(tmp_path).steps_per_iteration}, config(tmp_path))
-    with pytest.raises(UserError, match="keeps epochs × minibatches = 99"):
-        module._check_schedule({"steps_per_iteration": 99}, config(tmp_path))
+    cursor, _ = from_state({}, {}, config(tmp_path))
+    facts, tensors = to_state(cursor, None, config(tmp_path))
+    assert from_state(facts, tensors, config(tmp_path)) == (cursor, None)
+    with pytest.raises(UserError, match="keeps epochs × minibatches = 4, not 6"):
+        from_state(facts, tensors, config(tmp_path, epochs=3))

@@ -19,6 +19,9 @@ from transformers.pytorch_utils import Conv1D
 
 from plaudit.runs.errors import UserError
 
+POLICY, CRITIC = "default", "critic"
+"""peft's names of the policy's adapter and of the critic's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Full:
@@ -123,7 +126,59 @@ def merge(hf_model: nn.Module) -> nn.Module:
     """
     if not isinstance(hf_model, PeftModel):
         return hf_model
-    return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True)
+    return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True, adapter_names=[POLICY])
+
+
+def add_critic(hf_model: nn.Module, *, seed: int) -> None:
+    """A second adapter of the same shape beside the policy's, on the same frozen base; `critic_on` lets it answer.
+
+    Raises: TypeError when the model has no adapters.
+    """
+    if not isinstance(hf_model, PeftModel):
+        raise TypeError("only a model with LoRA adapters can carry the critic's")
+    trained = _trained(hf_model)
+    with _quiet(hf_model):
+        hf_model.add_adapter(CRITIC, copy.deepcopy(hf_model.peft_config[POLICY]))
+    _draw(hf_model, seed, CRITIC)
+    _restore(trained)
+    for parameter in critic_parameters(hf_model):
+        parameter.requires_grad_(True)
+
+
+def critic_parameters(hf_model: nn.Module) -> list[nn.Parameter]:
+    """The critic's own adapter; nothing where there is none."""
+    return [p for name, p in hf_model.named_parameters() if CRITIC in name.split(".")]
+
+
+def answering(hf_model: nn.Module) -> str:
+    """Which adapter answers now; `policy` too where there is none."""
+    layer = next((m for m in hf_model.modules() if isinstance(m, LoraLayer)), None)
+    return CRITIC if layer is not None and CRITIC in layer.active_adapters else POLICY
+
+
+@contextlib.contextmanager
+def critic_on(hf_model: nn.Module) -> Iterator[None]:
+    """Inside the block the critic's adapter answers; what is trained stays trained (peft would freeze the other)."""
+    layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
+    before = [layer.active_adapters for layer in layers]
+    trained = _trained(hf_model)
+    try:
+        for layer in layers:
+            layer.set_adapter(CRITIC)
+        yield
+    finally:
+        for layer, names in zip(layers, before, strict=True):
+            layer.set_adapter(names)
+        _restore(trained)
+
+
+def _trained(hf_model: nn.Module) -> list[tuple[nn.Parameter, bool]]:
+    return [(p, p.requires_grad) for p in hf_model.parameters()]
+
+
+def _restore(trained: Sequence[tuple[nn.Parameter, bool]]) -> None:
+    for parameter, flag in trained:
+        parameter.requires_grad_(flag)
 
 
 @contextlib.contextmanager
@@ -134,8 +189,12 @@ def base_off(hf_model: nn.Module) -> Iterator[nn.Module]:
     """
     if not isinstance(hf_model, PeftModel):
         raise TypeError("only a model with LoRA adapters can answer as its own base")
-    with hf_model.disable_adapter():
-        yield hf_model
+    trained = _trained(hf_model)
+    try:
+        with hf_model.disable_adapter():
+            yield hf_model
+    finally:
+        _restore(trained)  # peft, switching on again, would train the active adapter alone
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
@@ -203,16 +262,23 @@ def _with_adapters(hf_model: nn.Module, config: LoRA, seed: int) -> PeftModel:
         # GPT-2 keeps its matrices transposed; peft wants to be told.
         fan_in_fan_out=all(isinstance(hf_model.get_submodule(name), Conv1D) for name in names),
     )
+    with _quiet(hf_model):
+        model = get_peft_model(hf_model, lora)
+    _draw(model, seed, POLICY)
+    _train_classifier(hf_model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet(hf_model: nn.Module) -> Iterator[None]:
+    """peft draws from the global generators, whose state is put back, and warns of what is right."""
     devices = sorted({p.device.index for p in hf_model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         # A model with both kinds of matrices: peft sets each layer right and says so.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         # peft asks transformers by an old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        model = get_peft_model(hf_model, lora)
-    _draw(model, seed)
-    _train_classifier(hf_model)
-    return model
+        yield
 
 
 def _targets(hf_model: nn.Module, wanted: Literal["all-linear"] | Sequence[str]) -> list[str]:
@@ -255,14 +321,16 @@ def _refuse_tied(hf_model: nn.Module, chosen: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def _draw(model: PeftModel, seed: int) -> None:
+def _draw(model: PeftModel, seed: int, adapter: str) -> None:
     """A uniform in ±1/√(inputs), B zero (embeddings: A zero, B normal), as the paper's code and peft draw them."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if not isinstance(module, LoraLayer):
             continue
-        for matrix in module.lora_A.values():
+        if adapter in module.lora_A:
+            matrix = module.lora_A[adapter]
             bound = matrix.in_features**-0.5
             matrix.weight.copy_((torch.rand(matrix.weight.shape, generator=generator) * 2 - 1) * bound)
-        for matrix in module.lora_embedding_B.values():
+        if adapter in module.lora_embedding_B:
+            matrix = module.lora_embedding_B[adapter]
             matrix.copy_(torch.randn(matrix.shape, generator=generator))

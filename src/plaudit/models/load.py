@@ -292,13 +292,22 @@ def _finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -
 
 
 def checkpoint_activations(hf: nn.Module) -> None:
-    """Recompute the blocks' activations in the backward pass, by the attention that the forward pass had."""
+    """Recompute the blocks' activations in the backward pass, by the attention and adapter of the forward pass."""
 
     def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
         now = hf.config.get_text_config()._attn_implementation
-        return contextlib.nullcontext(), attention_implementation(hf, now)
+        return contextlib.nullcontext(), _as_before(hf, now, adapters.answering(hf))
 
     # transformers renamed the method within 5.x, and warns at the old name.
     enable = getattr(hf, "activation_checkpointing_enable", hf.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "context_fn": contexts})
     hf.train()
+
+
+@contextlib.contextmanager
+def _as_before(hf: nn.Module, attention: str, adapter: str) -> Iterator[None]:
+    with (
+        attention_implementation(hf, attention),
+        adapters.critic_on(hf) if adapter == adapters.CRITIC else contextlib.nullcontext(),
+    ):
+        yield

@@ -1,24 +1,31 @@
 """The policy and its critic (N1.3, N4.8)."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plaudit.models import adapters
 from plaudit.models.load import Loaded, ModelConfig, load_backbone
-from plaudit.models.trunk import Trunk
+from plaudit.models.trunk import OtherPolicy, Trunk
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
 
+Head = Literal["linear", "mlp"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedCritic:
-    """A head on the policy's trunk: one forward for both (N4.8)."""
+    """A head on the policy's trunk, its adapter included: one forward for both (N4.8; Ziegler et al. 2019)."""
 
     kind: Literal["shared"] = "shared"
+    head: Head = "linear"
+    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +34,31 @@ class SeparateCritic:
 
     kind: Literal["separate"] = "separate"
     init: str = "policy"
-    """`policy`: a copy of the policy's trunk; else a folder with the same tokenizer, such as the reward model's."""
+    """`policy`: a copy of the policy's trunk; else a folder with the same tokenizer, such as the reward model's
+    (InstructGPT)."""
+    head: Head = "linear"
+    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
 
 
-Critic = SharedCritic | SeparateCritic
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterCritic:
+    """Its own adapter on the policy's frozen base (only with `model.train: lora`): two passes, no second model, and
+    nothing of the value loss reaches the policy."""
+
+    kind: Literal["adapter"] = "adapter"
+    head: Head = "linear"
+    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
+
+
+Critic = SharedCritic | SeparateCritic | AdapterCritic
 
 
 class ActorCritic(nn.Module):
-    """Policy and critic behind one call, so that the loop need not know whether they share a trunk."""
+    """Policy and critic behind one call, so that the loop need not know whether they share a trunk.
+
+    `critic` None: the policy's trunk has the value head. Where both trunks stand around the same model, the critic
+    answers through its own adapter.
+    """
 
     def __init__(self, policy: Trunk, critic: Trunk | None):
         super().__init__()
@@ -42,33 +66,64 @@ class ActorCritic(nn.Module):
         self.critic = critic
 
     def forward(
-        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0
+        self,
+        batch: TokenBatch,
+        want: Collection[str],
+        temperature: float = 1.0,
+        other: OtherPolicy | None = None,
     ) -> dict[str, Float[Tensor, "B R"]]:
         """As `Trunk.forward`; `values` come from the critic, wherever it lives."""
         if self.critic is None:
-            return self.policy(batch, want, temperature)
-        out = self.policy(batch, set(want) - {"values"}, temperature) if set(want) != {"values"} else {}
-        return out | (self.critic(batch, {"values"}) if "values" in want else {})
+            return self.policy(batch, want, temperature, other)
+        out = self.policy(batch, set(want) - {"values"}, temperature, other) if set(want) != {"values"} else {}
+        if "values" not in want:
+            return out
+        shares_base = self.critic.hf is self.policy.hf
+        with adapters.critic_on(self.critic.hf) if shares_base else contextlib.nullcontext():
+            return out | self.critic(batch, {"values"})
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """What is trained and is not the critic's alone: a shared trunk is the policy's, the value head is not."""
+        head = (self.critic or self.policy).value_head
+        own = [*head.parameters(), *adapters.critic_parameters(self.policy.hf)]
+        if self.critic is not None and self.critic.hf is not self.policy.hf:
+            own += self.critic.hf.parameters()
+        critics = {id(p) for p in own}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in critics]
 
 
-def value_head(trunk_config) -> nn.Linear:
-    """One linear layer, zero at first: V ≡ 0 before training (Ziegler et al. 2019)."""
-    head = nn.utils.skip_init(nn.Linear, trunk_config.get_text_config().hidden_size, 1)  # draws nothing
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head
+def value_head(trunk_config, head: Head = "linear", *, seed: int = 0) -> nn.Module:
+    """A head of one number, zero at first: V ≡ 0 before training (Ziegler et al. 2019)."""
+    width = trunk_config.get_text_config().hidden_size
+    last = nn.utils.skip_init(nn.Linear, width, 1)  # draws nothing
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    if head == "linear":
+        return last
+    first = nn.utils.skip_init(nn.Linear, width, width)
+    drawn = torch.rand(first.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    first.weight.data.copy_(drawn * width**-0.5)
+    nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.Tanh(), last)
 
 
 def actor_critic(loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int) -> ActorCritic:
     """Give the loaded policy its critic; `model` is the policy's own config.
 
-    Raises: UserError for a critic that reads other tokens than the policy writes.
+    Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
+    has none.
     """
     if critic.kind == "shared":
-        return ActorCritic(Trunk(loaded.hf, value_head=value_head(loaded.hf.config)), None)
+        return ActorCritic(Trunk(loaded.hf, value_head=value_head(loaded.hf.config, critic.head, seed=seed)), None)
+    if critic.kind == "adapter":
+        if model.train.kind != "lora":
+            raise UserError("critic: kind adapter needs `model.train: lora`; else use shared or separate")
+        adapters.add_critic(loaded.hf, seed=seed)
+        head = value_head(loaded.hf.config, critic.head, seed=seed)
+        return ActorCritic(Trunk(loaded.hf), Trunk(loaded.hf, value_head=head))
     if critic.init != "policy":
         if load_tokenizer(critic.init).get_vocab() != loaded.language.tokenizer.get_vocab():
             raise UserError(f"critic.init: {critic.init!r} has another tokenizer than the policy")
         model = replace(model, path=critic.init)
     own = load_backbone(model, loaded.language, seed=seed)
-    return ActorCritic(Trunk(loaded.hf), Trunk(own.hf, value_head=value_head(own.hf.config)))
+    return ActorCritic(Trunk(loaded.hf), Trunk(own.hf, value_head=value_head(own.hf.config, critic.head, seed=seed)))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.models import adapters
-from plaudit.models.trunk import Trunk
+from plaudit.models.trunk import OtherPolicy, Trunk
 from plaudit.tokens.batches import TokenBatch
 
 
@@ -29,6 +29,21 @@ class Reference:
     @torch.no_grad()
     def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:
         """log π_ref of the response tokens [B R], nats, at the sampling temperature."""
-        off = adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()
-        with off:
+        with self._answering():
             return self.trunk(batch, {"logprobs"}, temperature)["logprobs"]
+
+    @torch.no_grad()
+    def distribution(self, batch: TokenBatch) -> OtherPolicy:
+        """π_ref over the whole vocabulary, for the exact KL (N4.6): one pass now, its logits in chunks later."""
+        if self.trunk.layout == "padded" and batch.is_shared:
+            batch = batch.unshared()
+        with self._answering():
+            return OtherPolicy(self.trunk.hidden(batch), self._logits)
+
+    @torch.no_grad()
+    def _logits(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
+        with self._answering():
+            return self.trunk.logits(hidden)
+
+    def _answering(self) -> contextlib.AbstractContextManager:
+        return adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()

@@ -4,7 +4,8 @@
 `TokenBatch` and names what it wants; what comes back has the field's shapes, [B R] or [B], zero outside the mask.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -12,15 +13,27 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
+from plaudit.formulas import kl
 from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
 
-WANTS = frozenset({"logprobs", "entropy", "values", "scores", "last_hidden", "prompt_hidden"})
+WANTS = frozenset({"logprobs", "entropy", "kl_full", "values", "scores", "last_hidden", "prompt_hidden"})
+OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})
 LOGIT_BUDGET = 2**25
 """At most so many logits are alive at once; more are computed in chunks and recomputed in the backward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPolicy:
+    """Another model's next-token distributions over the same batch, whose logits are made when they are wanted."""
+
+    hidden: Float[Tensor, "T H"]
+    """Its last hidden state of every packed token."""
+    logits: Callable[[Float[Tensor, "M H"]], Float[Tensor, "M V"]]
+    """Its output matrix and what follows it."""
 
 
 class Trunk(nn.Module):
@@ -49,34 +62,41 @@ class Trunk(nn.Module):
         return next(self.hf.parameters()).device
 
     def forward(
-        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0
+        self,
+        batch: TokenBatch,
+        want: Collection[str],
+        temperature: float = 1.0,
+        other: OtherPolicy | None = None,
     ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"] | Float[Tensor, "B n"]]:
         """Run the trunk once.
 
         Args:
             batch: B packed rows.
             want: any of `logprobs` [B R] (nats, log-softmax of logits ÷ temperature at the response's tokens),
-                `entropy` [B R] (nats, at the same temperature), `values` [B R] (score units, V before token j is
-                chosen), `scores` [B] (the score head at each row's last token).
+                `entropy` [B R] (nats, at the same temperature), `kl_full` [B R] (nats, KL(π ‖ other) of the whole
+                distribution that token j is drawn from, at the same temperature), `values` [B R] (score units, V
+                before token j is chosen), `scores` [B] (the score head at each row's last token).
             temperature: of the log-probs; PPO uses the sampling temperature everywhere, SFT and perplexity 1.
+            other: what `kl_full` compares with, asked of the same batch.
         Raises: ValueError for an unknown want or a missing head.
         """
         self._check(want)
+        if ("kl_full" in want) != (other is not None):
+            raise ValueError("`kl_full` and `other` go together")
         if self.layout == "padded" and batch.is_shared:
             batch = batch.unshared()
         hidden = self.hidden(batch)
         out: dict[str, Tensor] = {}
         flat = batch.response_mask.reshape(-1).nonzero().squeeze(1)
         at = None
-        if not {"logprobs", "entropy", "values"}.isdisjoint(want):
-            at = hidden.index_select(0, batch.predict_index.reshape(-1).index_select(0, flat))
-        if not {"logprobs", "entropy"}.isdisjoint(want):
+        if not (OF_LOGITS | {"values"}).isdisjoint(want):
+            where = batch.predict_index.reshape(-1).index_select(0, flat)
+            at = hidden.index_select(0, where)
+        if not OF_LOGITS.isdisjoint(want):
             targets = batch.response_ids.reshape(-1).index_select(0, flat)
-            logprobs, entropy = self._token_logprobs(at, targets, temperature, with_entropy="entropy" in want)
-            if "logprobs" in want:
-                out["logprobs"] = _unflatten(logprobs, flat, batch)
-            if "entropy" in want:
-                out["entropy"] = _unflatten(entropy, flat, batch)
+            beside = None if other is None else OtherPolicy(other.hidden.index_select(0, where), other.logits)
+            for name, kept in self._of_logits(at, targets, temperature, OF_LOGITS & set(want), beside).items():
+                out[name] = _unflatten(kept, flat, batch)
         if "values" in want:
             out["values"] = _unflatten(_in_fp32(self.value_head, at), flat, batch)
         if "scores" in want:
@@ -91,7 +111,7 @@ class Trunk(nn.Module):
         if unknown := set(want) - WANTS:
             raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
         output = self.inner.get_output_embeddings()
-        heads = {"values": self.value_head, "scores": self.score_head, "logprobs": output, "entropy": output}
+        heads = {"values": self.value_head, "scores": self.score_head} | dict.fromkeys(OF_LOGITS, output)
         if missing := [name for name in sorted(want) if name in heads and heads[name] is None]:
             raise ValueError(f"{missing} wanted of a trunk without that head")
 
@@ -118,25 +138,39 @@ class Trunk(nn.Module):
         hidden = self.inner.base_model(input_ids=ids, attention_mask=keep.long(), use_cache=False).last_hidden_state
         return hidden[keep]
 
-    def _token_logprobs(
-        self, hidden: Float[Tensor, "M H"], targets: Int[Tensor, " M"], temperature: float, *, with_entropy: bool
-    ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-        """Log-softmax over the vocabulary on the response positions only, chunk by chunk where it is large."""
-        head = self.inner.get_output_embeddings()
+    def logits(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
+        """The next-token logits of some hidden states, in fp32."""
+        return final_logits(self.config, self.inner.get_output_embeddings()(hidden)).float()
 
-        def chunk(h: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-            logits = final_logits(self.config, head(h)).float()
-            entropy = formulas.entropy(logits, temperature) if with_entropy else logits.new_zeros(len(ids))
-            return formulas.token_logprobs(logits, ids, temperature), entropy
+    def _of_logits(
+        self,
+        hidden: Float[Tensor, "M H"],
+        targets: Int[Tensor, " M"],
+        temperature: float,
+        want: Collection[str],
+        other: OtherPolicy | None,
+    ) -> dict[str, Float[Tensor, " M"]]:
+        """What needs the whole vocabulary, on the response positions only, chunk by chunk where it is large."""
+        names = sorted(want)
+        beside = hidden.new_zeros(len(hidden), 0) if other is None else other.hidden
 
-        rows = max(1, LOGIT_BUDGET // self.config.get_text_config().vocab_size)
+        def chunk(h: Tensor, ids: Tensor, other_h: Tensor) -> tuple[Tensor, ...]:
+            logits = self.logits(h)
+            made: dict[str, Callable[[], Tensor]] = {
+                "logprobs": lambda: formulas.token_logprobs(logits, ids, temperature),
+                "entropy": lambda: formulas.entropy(logits, temperature),
+                "kl_full": lambda: kl.full(logits, other.logits(other_h), temperature),
+            }
+            return tuple(made[name]() for name in names)
+
+        rows = max(1, LOGIT_BUDGET // (self.config.get_text_config().vocab_size * (1 if other is None else 2)))
         if len(targets) <= rows:
-            return chunk(hidden, targets)
+            return dict(zip(names, chunk(hidden, targets, beside), strict=True))
         parts = [
-            checkpoint(chunk, h, ids, use_reentrant=False) if torch.is_grad_enabled() else chunk(h, ids)
-            for h, ids in zip(hidden.split(rows), targets.split(rows), strict=True)
+            checkpoint(chunk, *cut, use_reentrant=False) if torch.is_grad_enabled() else chunk(*cut)
+            for cut in zip(hidden.split(rows), targets.split(rows), beside.split(rows), strict=True)
         ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
 def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:

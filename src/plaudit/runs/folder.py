@@ -311,6 +311,14 @@ class Run:
         with _nowhere() if self.following else to_disk as temp:
             yield temp
 
+    @contextlib.contextmanager
+    def keep_batch(self, step: int) -> Iterator[Path]:
+        """Yield a folder for the batch of an optimiser step that could not be taken: skipped/000012, whole or not at
+        all."""
+        to_disk = checkpoints.folder_transaction(self.folder / "skipped" / f"{step:06d}", {"step": step})
+        with _nowhere() if self.following else to_disk as temp:
+            yield temp
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json: the run is finished."""
         if not self.following:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -31,12 +31,16 @@ class OptimConfig:
     """Adam's ε, added after bias correction; PPO's own default is 1e-5 (Huang et al. 2022, detail 3)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 turns it off."""
+    max_skipped: int = 3
+    """A step whose loss or gradient is NaN or infinite is not taken; so many in a row end the run."""
 
     def __post_init__(self) -> None:
         if self.learning_rate < 0 or not 0 <= self.warmup_fraction <= 1:
             raise ValueError("learning_rate must not be negative, warmup_fraction must lie in [0, 1]")
         if self.max_grad_norm < 0 or self.weight_decay < 0:
             raise ValueError("max_grad_norm (0: off) and weight_decay must not be negative")
+        if self.max_skipped < 1:
+            raise ValueError("max_skipped must be at least 1: the first step in a row that can't be taken ends the run")
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
@@ -58,16 +62,47 @@ def adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.opti
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStats:
     grad_norm: float
+    """Before clipping."""
     learning_rate: float
+    taken: bool
+    """False: loss or gradient was NaN or infinite; weights and moments are what they were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Steps that were not taken: part of what a resumed run must remember."""
+
+    total: int = 0
+    in_a_row: int = 0
+
+    def after(self, taken: bool, config: OptimConfig, *, grad_norm: float, step: int, total_steps: int) -> "Skipped":
+        """The count after one more step. Raises: UserError after `max_skipped` in a row."""
+        if taken:
+            return replace(self, in_a_row=0)
+        counted = Skipped(total=self.total + 1, in_a_row=self.in_a_row + 1)
+        if counted.in_a_row >= config.max_skipped:
+            raise UserError(
+                f"optimiser step {step + 1} of {total_steps}: loss or gradient (norm {grad_norm}) is no "
+                f"finite number, {counted.in_a_row} time(s) in a row. These steps were not taken, the last checkpoint "
+                "is as it was, and the batches lie in the run folder under skipped/. A lower optim.learning_rate may "
+                "help, or device.precision fp32."
+            )
+        return counted
 
 
 def step(
-    optimizer: torch.optim.Optimizer, config: OptimConfig, *, step: int, total_steps: int, ranks: Ranks = ALONE
+    optimizer: torch.optim.Optimizer,
+    config: OptimConfig,
+    *,
+    step: int,
+    total_steps: int,
+    loss: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> StepStats:
     """Add up the ranks' gradients, clip, step, forget them. The rate is a function of the step alone: a resume needs no
     scheduler.
 
-    Raises: UserError where the gradient is NaN or infinite; weights and moments are then what they were.
+    Nothing is taken where `loss` or the gradient's norm is NaN or infinite.
     """
     rate = learning_rate(
         step,
@@ -82,11 +117,8 @@ def step(
     ranks.sum_gradients(parameters)
     limit = config.max_grad_norm or float("inf")
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    if not math.isfinite(norm):
-        raise UserError(
-            f"optimiser step {step + 1} of {total_steps}: the gradient's norm is {norm}. The step was not taken, the "
-            "last checkpoint is as it was. A lower optim.learning_rate may help, or device.precision fp32."
-        )
-    optimizer.step()
+    taken = math.isfinite(norm) and math.isfinite(loss)
+    if taken:
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepStats(grad_norm=norm, learning_rate=rate)
+    return StepStats(grad_norm=norm, learning_rate=rate, taken=taken)

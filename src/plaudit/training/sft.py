@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plaudit.data.sources import DataConfig
@@ -104,10 +104,13 @@ def sft(config: SFTConfig, run: Run) -> None:
 
     resumed, _ = state.restore(run, trunk, optimizer)
     step, best, first = resumed.get("step", 0), resumed.get("best", 1e30), resumed.get("first")
+    skipped = optim.Skipped(**resumed.get("skipped", {}))
     evaluate_every = config.evaluate_every or max(1, total // 10)
 
     def save() -> None:
-        state.save(run, step, trunk, optimizer, {"step": step, "best": best, "first": first})
+        state.save(
+            run, step, trunk, optimizer, {"step": step, "best": best, "first": first, "skipped": asdict(skipped)}
+        )
 
     with state.saved_on_stop(save), Progress("sft", total, start=step) as progress:
         if first is None and data.held_out:
@@ -123,12 +126,17 @@ def sft(config: SFTConfig, run: Run) -> None:
             chosen = [data.train[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
                 loss = backward(trunk, chosen, config.microbatch_tokens, place)
-                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, ranks=place.ranks)
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=place.ranks)
+            if not stats.taken:
+                state.keep_batch(run, step, state.pairs_of(chosen), {"loss": str(loss)})
+            norm = stats.grad_norm
+            skipped = skipped.after(stats.taken, config.optim, grad_norm=norm, step=step, total_steps=total)
             step += 1
             metrics = {
                 "sft/loss_over_tokens": loss,
                 "sft/grad_norm": stats.grad_norm,
                 "sft/learning_rate": stats.learning_rate,
+                "sft/skipped_updates": skipped.total,
                 "sft/tokens_over_seconds": sum(len(p) + len(r) for p, r in chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):

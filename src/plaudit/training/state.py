@@ -19,6 +19,8 @@ from plaudit.records.text import Kind, Row
 from plaudit.runs.console import say, warn
 from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
+from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.tokens.encode import Pair
 
 STATE_JSON = "state.json"
 
@@ -102,6 +104,21 @@ def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tu
     run.truncate_metrics(state.pop("metrics_lines"))
     extra = Path(folder) / "extra.safetensors"
     return state, load_file(extra) if extra.is_file() else {}
+
+
+def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write down the batch of a step that could not be taken, to be looked at: batch.json and batch.safetensors."""
+    with run.keep_batch(step) as folder:
+        if tensors:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "batch.safetensors")
+        (folder / "batch.json").write_text(json.dumps(dict(facts), ensure_ascii=False), encoding="utf-8")
+    warn(f"optimiser step {step + 1} was not taken: NaN or infinity. Its batch lies in {run.folder}/skipped/{step:06d}")
+
+
+def pairs_of(rows: Sequence[Pair]) -> dict[str, Tensor]:
+    """Prompts and answers as tensors, for `keep_batch`."""
+    (prompts, prompt_mask), (responses, mask) = pad_left([p for p, _ in rows]), pad_right([r for _, r in rows])
+    return {"prompt_ids": prompts, "prompt_mask": prompt_mask, "response_ids": responses, "response_mask": mask}
 
 
 @contextlib.contextmanager

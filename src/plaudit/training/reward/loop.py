@@ -1,6 +1,7 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from plaudit.engines.device import machine
@@ -51,11 +52,11 @@ def _descend(config: RewardConfig, run: Run, model: RewardModel, data: RewardDat
     )
 
     resumed, _ = state.restore(run, model, optimizer)
-    step = resumed.get("step", 0)
+    step, skipped = resumed.get("step", 0), optim.Skipped(**resumed.get("skipped", {}))
     evaluate_every = config.evaluate_every or max(1, total // 5)
 
     def save() -> None:
-        state.save(run, step, model, optimizer, {"step": step})
+        state.save(run, step, model, optimizer, {"step": step, "skipped": asdict(skipped)})
 
     with state.saved_on_stop(save), Progress("reward", total, start=step) as progress:
         rows: list[int] = []
@@ -67,12 +68,19 @@ def _descend(config: RewardConfig, run: Run, model: RewardModel, data: RewardDat
             chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
                 metrics = objective.backward(model, chosen, pace)
-                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, ranks=pace.place.ranks)
+                loss = metrics.get("reward/loss_over_rows", 0.0)
+                ranks = pace.place.ranks
+                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=ranks)
+            if not stats.taken:
+                state.keep_batch(run, step, {}, {"loss": str(loss), "rows": [str(example) for example in chosen]})
+            norm = stats.grad_norm
+            skipped = skipped.after(stats.taken, config.optim, grad_norm=norm, step=step, total_steps=total)
             step += 1
             progress.update(step, _headline(metrics))
             metrics |= {
                 "reward/grad_norm": stats.grad_norm,
                 "reward/learning_rate": stats.learning_rate,
+                "reward/skipped_updates": skipped.total,
                 "reward/rows_over_seconds": len(chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):

@@ -1,0 +1,90 @@
+"""PPO-ptx: pre-training text beside the rollouts (N4.12; Ouyang et al. 2022)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plaudit.engines.device import Machine
+from plaudit.engines.randomness import derive_seed
+from plaudit.models.load import Language
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.encode import Answer, Pair, encode_answers, encode_texts
+from plaudit.training import order, state
+from plaudit.training.ppo.config import Ptx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """An endless stream of encoded rows, whose place is a function of the optimiser step alone."""
+
+    rows: tuple[Pair, ...] = ()
+    coef: float = 0.0
+    per_step: int = 0
+    seed: int = 0
+
+    def at(self, step: int) -> list[Pair]:
+        """The rows of optimiser step `step`, the same after a resume; shuffled passes follow one another."""
+        chosen = order.endless(len(self.rows), step * self.per_step, self.per_step, self.seed)
+        return [self.rows[row] for row, _ in chosen]
+
+
+def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
+    """Read and encode the text. `coef: 0` reads nothing. Raises: UserError where no row is left."""
+    if config is None or not config.coef:
+        return Texts()
+    limit = config.max_length or language.context
+    if limit > language.context:
+        raise UserError(f"ptx.max_length: {limit} exceeds the model's context of {language.context}")
+    if limit < 2:
+        raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
+    sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
+    encoded = [_encode(rows, language, limit) for rows in sources]
+    weights = [source.weight for source in config.data]
+    mixed = order.weighted([len(rows) for rows in encoded], weights, seed, 0)
+    end_to_end = [pair for rows in encoded for pair in rows]
+    if not mixed:
+        raise UserError(f"ptx.data: no row to learn from in {', '.join(d.path for d in config.data)}")
+    return Texts(
+        rows=tuple(end_to_end[i] for i in mixed),
+        coef=config.coef,
+        per_step=config.rows,
+        seed=derive_seed(seed, "ptx"),
+    )
+
+
+def _encode(rows: Sequence[Demonstration | Text], language: Language, limit: int) -> list[Pair]:
+    answers = [
+        Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
+    ]
+    texts = [r.text for r in rows if isinstance(r, Text)]
+    encoded = encode_answers(answers, language.renderer, max_length=limit, too_long="truncate")
+    return encoded.kept + encode_texts(texts, language.renderer, max_length=limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLoss:
+    """Sums over the text's tokens, without the coefficient."""
+
+    num_tokens: int = 0
+    loss_sum: float = 0.0
+    """Nats."""
+
+
+def backward(policy: Trunk, rows: Sequence[Pair], coef: float, microbatch_tokens: int, place: Machine) -> TextLoss:
+    """Add the gradient of −coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts the rows' target tokens.
+
+    At temperature 1: text is not sampled.
+    """
+    num_tokens = sum(len(targets) for _, targets in rows)
+    total = 0.0
+    for cut in by_token_budget((len(p) + len(r) for p, r in rows), microbatch_tokens):
+        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
+        with place.autocast():
+            logprobs = policy(batch, {"logprobs"})["logprobs"]
+        loss_sum = -logprobs.sum()
+        (coef * loss_sum / max(num_tokens, 1)).backward()
+        total += float(loss_sum.detach())
+    return TextLoss(num_tokens=num_tokens, loss_sum=total)

@@ -1,0 +1,78 @@
+"""Everything that PPO works with, made and checked before the first iteration."""
+
+from dataclasses import dataclass
+
+import torch
+
+from plaudit.engines.device import Machine, machine
+from plaudit.engines.protocol import Engine
+from plaudit.engines.randomness import derive_seed
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.models.load import Language, Loaded, check_model_path, load_causal, load_language
+from plaudit.models.policy import ActorCritic, actor_critic
+from plaudit.models.reference import Reference
+from plaudit.records.text import Kind, PromptRow
+from plaudit.rollouts.sampler import check_prompts
+from plaudit.runs.console import say
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.protocol import Scorer
+from plaudit.training import optim, state
+from plaudit.training.ppo import ptx
+from plaudit.training.ppo.config import PPOConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Who takes part."""
+
+    prompts: list[PromptRow]
+    language: Language
+    place: Machine
+    loaded: Loaded
+    actor: ActorCritic
+    """Policy and critic, which are trained."""
+    reference: Reference
+    scorer: Scorer
+    engine: Engine
+    optimizer: torch.optim.Optimizer
+    text: ptx.Texts
+    """Pre-training text; empty where none is learned."""
+
+
+def set_up(config: PPOConfig, run: Run) -> Setup:
+    """Read data, load models. Everything that can be wrong with the input is found before a model loads."""
+    prompts = _prompts(config, run)
+    check_rewards(config.rewards, prompts)
+    if config.critic.kind == "separate" and config.critic.init != "policy":
+        check_model_path(config.critic.init, option="critic.init")
+    language = load_language(config.model)
+    check_prompts(prompts, language, config.sampling.max_new_tokens)
+    text = ptx.load(config.ptx, run, language, config.seed)
+
+    place = machine(config.device)
+    loaded = load_causal(config.model, language, seed=derive_seed(config.seed, "init"))
+    actor = actor_critic(loaded, config.critic, config.model, seed=derive_seed(config.seed, "critic")).to(place.device)
+    say(f"ppo: {len(prompts)} prompts, {config.iterations} iterations on {place}, {actor.policy.layout} rows")
+    return Setup(
+        prompts=prompts,
+        language=language,
+        place=place,
+        loaded=loaded,
+        actor=actor,
+        reference=Reference(actor.policy),
+        scorer=build_scorer(config.rewards, place),
+        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop),
+        optimizer=optim.adamw(actor.parameters(), config.optim),
+        text=text,
+    )
+
+
+def _prompts(config: PPOConfig, run: Run) -> list[PromptRow]:
+    every = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+    first: dict[str, PromptRow] = {}
+    for row in every:
+        first.setdefault(row.prompt.id, row)
+    if len(first) < len(every):
+        say(f"{len(every) - len(first)} repeated prompts left out; the first of each stays")
+    return list(first.values())
