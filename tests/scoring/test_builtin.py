@@ -221,13 +221,17 @@ def test_every_builtin_takes_the_ecosystems_call():
         "keywords": {"required": ["a"]},
         "regex": {"pattern": "a"},
         "format": {"tags": ["a"]},
+        "length_penalty": {"limit": 3},
+        "word_list": {"words": ["a"]},
+        "script": {"script": "Latin"},
+        "language": {"language": "de"},
     }
     for name, function in BUILTIN.items():
         values = function(
             prompts=["p", "q"],
             completions=["a", "b"],
             completion_ids=[[1], [2]],
-            solution=["a", "a"],
+            solution=["1", "1"],
             other=[1, 2],
             **options.get(name, {}),
         )
