@@ -22,6 +22,8 @@ ALLOWED = {
     "datasets": {"data"},
     "pyarrow": {"data"},
     "rapidfuzz": {"scoring"},
+    "math_verify": {"scoring"},
+    "py3langid": {"scoring"},
     "numpy": {"scoring", "evaluation", "engines", "report"},
     "plotly": {"report"},
     "jinja2": {"report", "tokens"},
