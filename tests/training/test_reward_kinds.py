@@ -8,9 +8,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from plaudit.data.sources import DataConfig
-from plaudit.models.load import ModelConfig
+from plaudit.models.load import ModelConfig, load_causal, load_language
 from plaudit.models.reward import aspects as aspect_models
 from plaudit.models.reward import scalar
+from plaudit.models.reward import shared_trunk as shared_trunk_models
 from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.gated import GateShape
@@ -24,8 +25,9 @@ from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated
 from plaudit.training.reward.gate import GateTraining, penalties
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
 from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import BestOfK, PlackettLuce
+from plaudit.training.reward.rankings import BestOfK, PlackettLuce, Ranked
 from plaudit.training.reward.rows import shuffled
+from plaudit.training.reward.shared_trunk import SharedTrunk
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
 
 WORTH = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.0, "e": -0.5, "f": -1.0, "g": -2.0, "h": 0.0}
@@ -250,6 +252,43 @@ def test_without_any_rating_there_is_no_gradient(tmp_path):
     )
     assert told == {"reward/loss_over_rows": 0.0}
     assert all(grad.abs().max() == 0 for grad in gradients(model).values())
+
+
+def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
+    row = Ranked(answers=(ROWS[0], ROWS[1]), ranks=(2, 1), margin=0.0)
+    hf, head = model.loaded.hf, model.trunk.score_head
+    scores = [
+        head(hf.model(input_ids=torch.tensor([[*p, *a]])).last_hidden_state[0, -1]).squeeze() for p, a in row.answers
+    ]
+    ranking = torch.log1p(torch.exp(scores[0] - scores[1]))
+    prompt, answer = row.answers[1]  # the best one
+    logits = hf(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+    nll = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
+    (ranking + 0.5 * nll).backward()
+    textbook = gradients(model)
+    for budget in CUTS:
+        model.zero_grad()
+        told = SharedTrunk(lm_coef=0.5).backward(model, [row], Pace(place=CPU, budget=budget))
+        assert told["reward/loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
+        assert told["reward/lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
+        assert relative_difference(gradients(model), textbook) < 1e-5
+
+
+def test_a_shared_trunk_is_a_language_model_and_a_judge(tmp_path):
+    """What its folder says as a policy is what it learned; its head alone can be read for a trunk that is there."""
+    done = run(tmp_path, rankings(200), SharedTrunk())
+    assert correlation(done / "model") > 0.9
+    first, *_, last = metrics(done)
+    assert last["reward/lm_loss_over_tokens"] < first["reward/lm_loss_over_tokens"]
+    config = ModelConfig(path=str(done / "model"))
+    loaded = load_causal(config, load_language(config), seed=0)
+    head = shared_trunk_models.load_head(config.path, loaded)
+    ids = [*loaded.language.renderer.prompt_ids(Prompt.of_text("abcdef")), 3, 4, 1]
+    with torch.no_grad():
+        raw = head(loaded.hf.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]).item()
+    assert scores_of(done / "model", ["ab"]).scores.tolist() == pytest.approx([raw], abs=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- aspects

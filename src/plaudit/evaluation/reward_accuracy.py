@@ -82,7 +82,7 @@ def reward_accuracy(scorer: Scorer, rankings: Sequence[Ranking | Comparison], *,
 
     The prompt's id decides which pairs belong together, so one prompt that stands in several rows is one prompt.
     """
-    rows = [_ranking(row) for row in rankings]
+    rows = [as_ranking(row) for row in rankings]
     if not rows:
         raise UserError("no rankings to measure the accuracy on")
     subsets = [str(row.columns.get(subset_column, "")) for row in rows] if subset_column else []
@@ -168,7 +168,8 @@ def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
 
 
-def _ranking(row: Ranking | Comparison) -> Ranking:
+def as_ranking(row: Ranking | Comparison) -> Ranking:
+    """A comparison is a ranking of two."""
     if isinstance(row, Ranking):
         return row
     return Ranking(prompt=row.prompt, responses=(row.chosen, row.rejected), ranks=(1, 2), where=row.where)

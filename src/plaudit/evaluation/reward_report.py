@@ -10,6 +10,7 @@ from plaudit.evaluation.labelled_report import rating_report, verdict_report
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     ExpectedAccuracy,
+    as_ranking,
     expected_accuracy_of_rankings,
     group_of,
     pair_accuracy,
@@ -126,7 +127,7 @@ def held_out_report(scorer: Scorer, rows: Sequence[Any], *, truth: TruthConfig |
         case Verdict():
             return verdict_report(scorer, rows)
         case _:
-            return reward_report(scorer, rows, truth=truth)
+            return reward_report(scorer, [as_ranking(row) for row in rows], truth=truth)
 
 
 def reward_report(scorer: Scorer, rows: Sequence[Ranking], *, truth: TruthConfig | None = None) -> RewardReport:

@@ -20,8 +20,9 @@ from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
 
-WANTS = frozenset({"logprobs", "entropy", "kl_full", "values", "scores", "last_hidden", "prompt_hidden"})
 OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})
+OF_SCORES = frozenset({"scores", "token_scores"})
+WANTS = OF_LOGITS | OF_SCORES | {"values", "last_hidden", "prompt_hidden"}
 LOGIT_BUDGET = 2**25
 """At most so many logits are alive at once; more are computed in chunks and recomputed in the backward pass."""
 
@@ -99,8 +100,18 @@ class Trunk(nn.Module):
                 out[name] = _unflatten(kept, flat, batch)
         if "values" in want:
             out["values"] = _unflatten(_in_fp32(self.value_head, at), flat, batch)
+        return out | self._read_off(hidden, batch, flat, want)
+
+    def _read_off(
+        self, hidden: Float[Tensor, "T H"], batch: TokenBatch, flat: Int[Tensor, " M"], want: Collection[str]
+    ) -> dict[str, Tensor]:
+        """What stands at the tokens themselves: scores and hidden states."""
+        out: dict[str, Tensor] = {}
         if "scores" in want:
             out["scores"] = _in_fp32(self.score_head, hidden.index_select(0, batch.last_index))
+        if "token_scores" in want:
+            own = hidden.index_select(0, batch.response_index.reshape(-1).index_select(0, flat))
+            out["token_scores"] = _unflatten(_in_fp32(self.score_head, own), flat, batch)
         if "last_hidden" in want:
             out["last_hidden"] = hidden.index_select(0, batch.last_index)
         if "prompt_hidden" in want:
@@ -111,7 +122,8 @@ class Trunk(nn.Module):
         if unknown := set(want) - WANTS:
             raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
         output = self.inner.get_output_embeddings()
-        heads = {"values": self.value_head, "scores": self.score_head} | dict.fromkeys(OF_LOGITS, output)
+        heads = dict.fromkeys(OF_LOGITS, output) | dict.fromkeys(OF_SCORES, self.score_head)
+        heads["values"] = self.value_head
         if missing := [name for name in sorted(want) if name in heads and heads[name] is None]:
             raise ValueError(f"{missing} wanted of a trunk without that head")
 

@@ -1,6 +1,7 @@
 """Prompts in, rollouts out (N4.1): prompts → tokens → the engine's continuations → one record."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -78,6 +79,15 @@ def groups(rollout: Rollout) -> list[Group]:
         for row, text, ids, mask in zip(
             rollout.rows, rollout.responses, rollout.response_ids, rollout.response_mask, strict=True
         )
+    ]
+
+
+def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
+    """The same, and where each token ends in the text: for judges that say it token by token (N3.8)."""
+    ends = language.renderer.response_ends
+    return [
+        replace(group, token_ends=(tuple(ends(group.response_ids[0], group.responses[0], row.prompt.form)),))
+        for row, group in zip(rollout.rows, groups(rollout), strict=True)
     ]
 
 

@@ -38,6 +38,7 @@ _REWARD = {
     "reward/loss_over_rows": _metric("", "down", "training loss of the objective, over what it counts: prompts, pairs"),
     "reward/accuracy_over_pairs": _metric("fraction", "up", "training pairs ranked as people did; ties count half"),
     "reward/accuracy_over_rows": _metric("fraction", "up", "training answers on the right side of accept and reject"),
+    "reward/lm_loss_over_tokens": _metric("nats/token", "down", "loss of the best answers as language (N3.13)"),
     "reward/margin_over_pairs": _metric("score", "up", "score of the preferred answer minus the other's"),
     "reward/score_over_responses": _metric("score", "", "mean score of the training batch"),
     "reward/score_std_over_responses": _metric("score", "", "spread of the scores of the training batch"),

@@ -37,6 +37,8 @@ class TokenBatch:
     response_mask: Bool[Tensor, "B R"]
     predict_index: Int[Tensor, "B R"]
     """Where in the packed line the output stands that predicts response token j: one before the token itself."""
+    response_index: Int[Tensor, "B R"]
+    """Where response token j itself stands; 0 outside the mask."""
     last_index: Int[Tensor, " B"]
     """Where each row's last token stands."""
     prompt_index: Int[Tensor, " B"]
@@ -68,7 +70,8 @@ class TokenBatch:
         return sum(self.response_lengths)
 
     def to(self, device: torch.device | str) -> "TokenBatch":
-        names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index", "last_index", "prompt_index")
+        names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index")
+        names += ("response_index", "last_index", "prompt_index")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def unshared(self) -> "TokenBatch":
@@ -145,6 +148,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
         response_ids=torch.where(mask, ids[target], 0),
         response_mask=mask,
         predict_index=torch.where(mask, predict, 0),
+        response_index=torch.where(mask, target, 0),
         last_index=torch.where(count > 0, begin + count - 1, before),
         prompt_index=before,
         segments=tuple(segments),

@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.records.text import Form, Message, Prompt
@@ -156,6 +157,14 @@ class Renderer:
         """What each id of an answer wrote, control tokens (the end token among them) as they are spelled."""
         read = decode if self._style(form).opens_text else decode_continuing
         return text_pieces(lambda part: read(self.tokenizer, part, keep_specials=True), ids)
+
+    def response_ends(self, ids: Sequence[int], text: str, form: Form = Form.TEXT) -> list[int]:
+        """How many characters of `text`, which is what `ids` say, stand once each id is written; control tokens write
+        none, and the template's own spaces in front are not in the text."""
+        controls = set(self.tokenizer.all_special_ids)
+        sizes = [0 if i in controls else len(p) for i, p in zip(ids, self.response_pieces(ids, form), strict=True)]
+        lead = len(self._style(form).lead)
+        return [min(max(end - lead, 0), len(text)) for end in accumulate(sizes)]
 
     def text_ids(self, text: str) -> list[int]:
         """A document: BOS if the tokenizer uses one, the text, the end token if there is one."""

@@ -2,12 +2,12 @@
 
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, ModelConfig, check_model_path, is_classifier, load_language, number_of_labels
-from plaudit.models.reward import aspects, gated, scalar, two_class
+from plaudit.models.reward import aspects, gated, scalar, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.runs.errors import UserError
 
-KINDS = (scalar.KIND, two_class.KIND, aspects.KIND, gated.KIND)
+KINDS = (scalar.KIND, two_class.KIND, aspects.KIND, gated.KIND, token_level.KIND, shared_trunk.KIND)
 
 
 def check_reward_folder(path: str, option: str) -> None:
@@ -52,5 +52,9 @@ def _load(config: ModelConfig, language: Language) -> RewardModel:
             return aspects.load(config, language)
         case gated.KIND:
             return gated.load(config, language)
+        case token_level.KIND:
+            return token_level.load(config, language)
+        case shared_trunk.KIND:
+            return shared_trunk.load(config, language)
         case kind:
             raise UserError(f"{config.path}: a reward model of kind {kind!r}, which this plaudit doesn't know")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plaudit.models.load import Language, Loaded, ModelConfig, load_classifier
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
-from plaudit.tokens.batches import Ids, by_token_budget, pack_shared
+from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared
 from plaudit.tokens.encode import Pair, fit
 
 SharedRows = tuple[Ids, Sequence[Ids]]
@@ -55,6 +55,11 @@ class Reader(nn.Module):
         """Raw numbers of all groups' answers, in order, in fp32."""
         batch = pack_shared(groups).to(self.trunk.device)
         return self.trunk(batch, {"scores"})["scores"].reshape(batch.num_rows, -1)
+
+    def at_tokens(self, groups: Sequence[SharedRows]) -> tuple[Float[Tensor, "B R"], TokenBatch]:
+        """The one number at every token of every answer, and the batch that says which tokens they are."""
+        batch = pack_shared(groups).to(self.trunk.device)
+        return self.trunk(batch, {"token_scores"})["token_scores"], batch
 
     def with_hidden(
         self, groups: Sequence[SharedRows]

@@ -13,6 +13,8 @@ from plaudit.training.reward.finish import Centre, Standardise
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
+from plaudit.training.reward.shared_trunk import SharedTrunk
+from plaudit.training.reward.token_level import TokenLevel
 
 AnyObjective = (
     KWise
@@ -24,6 +26,8 @@ AnyObjective = (
     | AspectRegression
     | AspectRidge
     | GateTraining
+    | TokenLevel
+    | SharedTrunk
 )
 """Every kind of reward model, by what it learns from and its loss."""
 

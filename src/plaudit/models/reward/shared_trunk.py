@@ -1,0 +1,95 @@
+"""A reward head on a language model's own trunk: policy, critic and reward can then share one forward (N3.13).
+
+The folder is the policy's start and its judge at once: transformers loads it as a causal language model, the head
+stands in a file beside it. In PPO it is read off the reference's pass or the policy's, which run anyway
+(docs/reward-models.md); as an ordinary reward model it is a copy of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plaudit.models.checkpoint import export
+from plaudit.models.load import Language, Loaded, ModelConfig, load_causal
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import SharedRows, encoded, read_all
+from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group
+from plaudit.runs.errors import UserError
+from plaudit.tokens.batches import pack_shared
+
+KIND = "shared_trunk"
+HEAD = "score_head.safetensors"
+
+
+class SharedTrunkRewardModel(nn.Module):
+    """r(x, y) = a linear head on the language model's hidden state at the last token of y."""
+
+    width = 1
+
+    def __init__(self, loaded: Loaded, head: nn.Linear):
+        super().__init__()
+        self.loaded = loaded
+        self.trunk = Trunk(loaded.hf, score_head=head)
+        self.normalisation = Normalisation()
+
+    @property
+    def language(self) -> Language:
+        return self.loaded.language
+
+    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
+        """Raw scores of all groups' answers, in order, [B 1]."""
+        return self.trunk(pack_shared(groups).to(self.trunk.device), {"scores"})["scores"].unsqueeze(1)
+
+    def with_likelihood(self, groups: Sequence[SharedRows]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B R"]]:
+        """Raw scores, and log π of the answers' tokens at temperature 1 (0 outside them), by one forward."""
+        out = self.trunk(pack_shared(groups).to(self.trunk.device), {"scores", "logprobs"})
+        return out["scores"], out["logprobs"]
+
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Normalised scores, flat [B]."""
+        scores = self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))
+        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """A transformers causal language model, the head beside it, and `plaudit.json`."""
+        export(folder, self.loaded, {"kind": KIND, "normalisation": self.normalisation.facts(), **facts})
+        head = self.trunk.score_head.state_dict()
+        save_file({name: t.detach().cpu().contiguous() for name, t in head.items()}, folder / HEAD)
+
+
+def new(config: ModelConfig, language: Language, *, seed: int) -> SharedTrunkRewardModel:
+    """The language model that `config` names with a new head, drawn from N(0, 1/(d+1)) (Stiennon et al. 2020)."""
+    loaded = load_causal(config, language, seed=seed)
+    head = _linear(loaded)
+    drawn = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
+    head.weight.data.copy_(drawn / (head.in_features + 1) ** 0.5)
+    head.bias.data.zero_()
+    return SharedTrunkRewardModel(loaded, head)
+
+
+def load(config: ModelConfig, language: Language) -> SharedTrunkRewardModel:
+    """A saved one."""
+    loaded = load_causal(config, language, seed=0)
+    return SharedTrunkRewardModel(loaded, load_head(config.path, loaded))
+
+
+def load_head(path: str, loaded: Loaded) -> nn.Linear:
+    """The saved head alone, for a trunk that is there already. UserError for a missing or damaged one."""
+    head = _linear(loaded)
+    try:
+        head.load_state_dict(load_file(Path(path) / HEAD))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: the reward head {HEAD} is missing or damaged: {error}") from error
+    return head
+
+
+def _linear(loaded: Loaded) -> nn.Linear:
+    config = loaded.hf.config.get_text_config()
+    return nn.utils.skip_init(nn.Linear, config.hidden_size, 1)  # draws nothing

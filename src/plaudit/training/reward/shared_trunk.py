@@ -1,0 +1,69 @@
+"""A reward head on a language model that stays one: ranking loss and likelihood from one forward (N3.13)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from plaudit.formulas.masks import masked_sum
+from plaudit.formulas.preference_losses import kwise, ranked_pairs
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import shared_trunk as models
+from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
+from plaudit.records.text import Kind, Ranking
+from plaudit.training.reward.objective import Limits, Pace, accumulate
+from plaudit.training.reward.rankings import Ranked, ranked_examples, without_margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedTrunk:
+    """The K-wise loss on a head beside the language model's own, plus `lm_coef` times the token-mean NLL of each
+    prompt's best answers, so that what comes out can still be the policy's start (N3.13)."""
+
+    kind: Literal["shared_trunk"] = "shared_trunk"
+    lm_coef: float = 1.0
+    """Weight of the likelihood, per nat and token; 0 lets the language model go."""
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def __post_init__(self) -> None:
+        if self.lm_coef < 0:
+            raise ValueError("objective.lm_coef must not be negative")
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+        return models.new(config, language, seed=seed)
+
+    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
+        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+
+    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+        """Ranking loss per prompt and NLL per token of the best answers, nats; accuracy and margin over pairs."""
+        prompts = max(sum(row.num_pairs > 0 for row in examples), 1)
+        tokens = max(sum(_best_tokens(row) for row in examples), 1)
+        pairs = max(sum(row.num_pairs for row in examples), 1)
+
+        def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
+            scores, logprobs = model.with_likelihood([group for row in part for group in row.groups])
+            ranks = torch.tensor([rank for row in part for rank in row.ranks], device=scores.device)
+            owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=scores.device)
+            ranking = kwise(scores, ranks, owner)[0] / prompts
+            best = (ranks == 1).unsqueeze(1).expand_as(logprobs)
+            nll = -masked_sum(logprobs, best) / tokens
+            better, worse = ranked_pairs(ranks, owner)
+            margin = (scores[better] - scores[worse]).detach()
+            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
+            sums = {"ranking": float(ranking.detach()), "nll": float(nll.detach())}
+            return ranking + self.lm_coef * nll, {**sums, "margin": float(margin.sum()), "wins": float(wins)}
+
+        sums = accumulate(of_part, examples, 1, pace)
+        return {
+            "reward/loss_over_rows": sums["ranking"],
+            "reward/lm_loss_over_tokens": sums["nll"],
+            "reward/accuracy_over_pairs": sums["wins"] / pairs,
+            "reward/margin_over_pairs": sums["margin"] / pairs,
+        }
+
+
+def _best_tokens(row: Ranked) -> int:
+    return sum(len(answer) for (_, answer), rank in zip(row.answers, row.ranks, strict=True) if rank == 1)

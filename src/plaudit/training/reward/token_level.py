@@ -1,0 +1,80 @@
+"""A value at every token, from comparisons: the preferred answer's must be higher where the two differ (N3.8)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from plaudit.formulas.masks import last_index
+from plaudit.formulas.token_preference import token_pairwise
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import token_level as models
+from plaudit.models.reward.reader import sharing
+from plaudit.models.reward.token_level import TokenLevelRewardModel
+from plaudit.records.text import Comparison, Kind
+from plaudit.runs.errors import UserError
+from plaudit.tokens.encode import Pair
+from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One prompt's preferred and other answer, encoded."""
+
+    chosen: Pair
+    rejected: Pair
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(ids) for ids in (*self.chosen, *self.rejected))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLevel:
+    """−log σ of the difference of values from the first differing token on, mean over tokens (N3.8)."""
+
+    kind: Literal["token_level"] = "token_level"
+    form: Literal["strict", "note"] = "strict"
+    """strict: to the shorter answer's last token; note: to the longer one's, the shorter one's last value held."""
+    learns_from: ClassVar[Kind] = Kind.COMPARISON
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int):
+        return models.load(config, language, seed=seed)
+
+    def examples(
+        self, sources: Sequence[Sequence[Comparison]], language: Language, limits: Limits
+    ) -> list[list[Compared]]:
+        return [_compared(rows, language, limits) for rows in sources]
+
+    def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], pace: Pace) -> dict[str, float]:
+        """Loss per pair, nats; accuracy and margin of the scores, which are the last tokens' values."""
+
+        def of_part(part: Sequence[Compared]) -> tuple[Tensor, Mapping[str, float]]:
+            values, batch = model(sharing([answer for row in part for answer in (row.chosen, row.rejected)]))
+            values, ids, mask = values.float(), batch.response_ids, batch.response_mask
+            loss, _ = token_pairwise(
+                values[0::2], values[1::2], ids[0::2], ids[1::2], mask[0::2], mask[1::2], form=self.form
+            )
+            scores = values.detach().gather(1, last_index(mask).clamp(min=0).unsqueeze(1)).squeeze(1)
+            margin = scores[0::2] - scores[1::2]
+            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
+            return loss, {"margin": float(margin.sum()), "wins": float(wins)}
+
+        n = len(examples)
+        sums = accumulate(of_part, examples, n, pace)
+        return {
+            "reward/loss_over_rows": sums["loss"] / n,
+            "reward/accuracy_over_pairs": sums["wins"] / n,
+            "reward/margin_over_pairs": sums["margin"] / n,
+        }
+
+
+def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:
+    for row in rows:
+        if row.margin:
+            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
+    texts = [(row.prompt, text, row.where) for row in rows for text in (row.chosen, row.rejected)]
+    encoded = encode_rows(texts, language, limits)
+    both = zip(encoded[0::2], encoded[1::2], strict=True)
+    return [Compared(chosen=c, rejected=r) for c, r in both if c is not None and r is not None]
