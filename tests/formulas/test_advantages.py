@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.formulas.advantages import gae, mean_and_variance, moments, scale, whiten
+from plaudit.formulas.advantages import decoupled_gae, gae, mean_and_variance, moments, scale, whiten
 from tests.formulas.cases import RAGGED, masks, numbers, wider
 
 unit = st.floats(0.0, 1.0)
@@ -96,6 +96,71 @@ def test_gae_of_no_columns():
         torch.zeros(2, 0), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool), gamma=1.0, gae_lambda=0.95
     )
     assert advantages.shape == returns.shape == (2, 0)
+
+
+CUT_REWARDS, CUT_VALUES = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.5, 1.0, 2.0]])
+THREE = torch.ones(1, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("final", "gae_lambda", "advantages", "returns"),
+    [
+        (None, 0.0, [1.0, 2.0, 2.0], [1.5, 3.0, 4.0]),
+        (None, 1.0, [2.5, 3.0, 2.0], [3.0, 4.0, 4.0]),
+        (8.0, 0.0, [1.0, 2.0, 6.0], [1.5, 3.0, 8.0]),  # δ_2 = 4 + ½·8 − 2
+        (8.0, 1.0, [3.5, 5.0, 6.0], [4.0, 6.0, 8.0]),  # R̂_0 = 1 + ½·2 + ¼·4 + ⅛·8
+        (8.0, 0.5, [1.875, 3.5, 6.0], [2.375, 4.5, 8.0]),
+    ],
+)
+def test_an_episode_that_was_cut_bootstraps_by_hand(final, gae_lambda, advantages, returns):
+    final_values = None if final is None else torch.tensor([final])
+    found = gae(CUT_REWARDS, CUT_VALUES, THREE, gamma=0.5, gae_lambda=gae_lambda, final_values=final_values)
+    assert found[0].tolist() == [advantages]
+    assert found[1].tolist() == [returns]
+
+
+@given(gamma=unit, gae_lambda=unit)
+def test_each_row_has_its_own_end(gamma, gae_lambda):
+    """Bootstrapping is γ V_T on the last *kept* reward: rows that end (0) are as without, empty rows stay 0."""
+    rewards, values = numbers(0, 4, 5), numbers(1, 4, 5)
+    final_values = torch.tensor([2.0, 0.0, torch.nan, -3.0]).double()
+    found = gae(rewards, values, RAGGED, gamma=gamma, gae_lambda=gae_lambda, final_values=final_values)
+    paid = rewards.clone()
+    paid[0, 2] += gamma * 2.0
+    paid[3, 4] -= gamma * 3.0
+    expected = gae(paid, values, RAGGED, gamma=gamma, gae_lambda=gae_lambda)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_no_final_value_is_that_of_zero_bit_for_bit():
+    rewards, values = numbers(0, 4, 5), numbers(1, 4, 5)
+    plain = gae(rewards, values, RAGGED, gamma=0.9, gae_lambda=0.8)
+    zero = gae(rewards, values, RAGGED, gamma=0.9, gae_lambda=0.8, final_values=torch.zeros(4))
+    assert all(torch.equal(one, other) for one, other in zip(plain, zero, strict=True))
+
+
+def test_decoupled_by_hand():
+    advantages, returns = decoupled_gae(CUT_REWARDS, CUT_VALUES, THREE, gamma=0.5, policy_lambda=0.0, critic_lambda=1.0)
+    assert advantages.tolist() == [[1.0, 2.0, 2.0]]
+    assert returns.tolist() == [[3.0, 4.0, 4.0]]
+    cut = decoupled_gae(
+        CUT_REWARDS,
+        CUT_VALUES,
+        THREE,
+        gamma=0.5,
+        policy_lambda=1.0,
+        critic_lambda=0.0,
+        final_values=torch.tensor([8.0]),
+    )
+    assert [x.tolist() for x in cut] == [[[3.5, 5.0, 6.0]], [[1.5, 3.0, 8.0]]]
+
+
+def test_equal_lambdas_are_not_decoupled():
+    rewards, values = numbers(0, 4, 5), numbers(1, 4, 5)
+    one = gae(rewards, values, RAGGED, gamma=0.9, gae_lambda=0.8)
+    two = decoupled_gae(rewards, values, RAGGED, gamma=0.9, policy_lambda=0.8, critic_lambda=0.8)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 def test_moments_by_hand():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from plaudit.formulas.logprobs import entropy, token_logprobs
+from plaudit.formulas.logprobs import entropy, entropy_losses, nll_losses, token_logprobs
 from tests.formulas.cases import leaf, numbers
 
 ODDS = torch.tensor([[1.0, 4.0, 9.0], [16.0, 4.0, 4.0]], dtype=torch.float64)
@@ -91,3 +91,28 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         token_logprobs(LOGITS, torch.tensor([0, 0]), temperature=temperature)
     with pytest.raises(ValueError, match="temperature must be positive"):
         entropy(LOGITS, temperature=temperature)
+
+
+def test_the_entropy_bonus_as_a_loss_makes_the_policy_less_certain():
+    logits = leaf(torch.tensor([[[2.0, 0.0], [0.0, 0.0]], [[torch.nan, 0.0], [0.0, 0.0]]]))
+    mask = torch.tensor([[True, True], [False, False]])
+    losses = entropy_losses(entropy(logits), mask)
+    losses[0].sum().backward()
+    p = 1 / (1 + math.exp(-2.0))
+    assert losses[0].tolist() == pytest.approx([p * math.log(p) + (1 - p) * math.log(1 - p), -math.log(2)])
+    assert losses[1].tolist() == [0.0, 0.0]
+    assert logits.grad[0, 0, 0].item() > 0.0  # descent lowers the likelier token's logit
+    assert logits.grad[0, 1].tolist() == pytest.approx([0.0, 0.0])
+
+
+def test_nll_by_hand():
+    logprobs = leaf(torch.tensor([[-1.0, -2.5, torch.nan]]))
+    losses = nll_losses(logprobs, torch.tensor([[True, True, False]]))
+    losses.sum().backward()
+    assert losses.tolist() == [[1.0, 2.5, 0.0]]
+    assert logprobs.grad.tolist() == [[-1.0, -1.0, 0.0]]
+
+
+@pytest.mark.parametrize("losses_of", [entropy_losses, nll_losses])
+def test_half_precision_tokens_are_raised(losses_of):
+    assert losses_of(torch.ones(1, 1, dtype=torch.bfloat16), torch.tensor([[True]])).dtype == torch.float32

@@ -2,7 +2,15 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from plaudit.formulas.masks import at_least_float32, last_index, masked_mean, masked_sum, over_tokens, select
+from plaudit.formulas.masks import (
+    at_least_float32,
+    last_index,
+    masked_mean,
+    masked_sum,
+    over_tokens,
+    select,
+    weighted_sum,
+)
 from tests.formulas.cases import leaf
 
 X = torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
@@ -74,3 +82,10 @@ def test_shapes_and_dtypes_are_checked_in_tests():
         masked_sum(X, MASK.float())
     with pytest.raises(TypeCheckError):
         masked_sum(X, MASK[:, :2])
+
+
+def test_weighted_sum_by_hand():
+    x, weights = torch.tensor([[1.0, 2.0], [torch.nan, 5.0]]), torch.tensor([[0.5, 2.0], [1.0, torch.inf]])
+    mask = torch.tensor([[True, True], [False, False]])
+    assert weighted_sum(x, weights, mask).item() == 4.5
+    assert weighted_sum(x, weights, torch.zeros_like(mask)).item() == 0.0

@@ -3,11 +3,20 @@
 import pytest
 import torch
 
-from plaudit.formulas.advantages import gae, moments, scale, whiten
-from plaudit.formulas.masks import masked_mean, masked_sum, select
-from plaudit.formulas.policy_losses import clipped_policy_loss
-from plaudit.formulas.rewards import token_rewards
-from plaudit.formulas.value_losses import clipped_value_loss
+from plaudit.formulas.advantages import decoupled_gae, gae, moments, scale, whiten
+from plaudit.formulas.kl import abs_k1, k1, k2, k3, kept_log_ratio
+from plaudit.formulas.logprobs import entropy_losses, nll_losses
+from plaudit.formulas.masks import masked_mean, masked_sum, select, weighted_sum
+from plaudit.formulas.policy_losses import (
+    clipped_policy_loss,
+    clipped_surrogate,
+    importance_ratio,
+    policy_gradient,
+    surrogate,
+    trust_region_losses,
+)
+from plaudit.formulas.rewards import dense_token_rewards, token_rewards
+from plaudit.formulas.value_losses import clipped_value_loss, value_losses
 from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
 
 # Moments of the clean numbers; a function that whitens by its own input's moments is in `whiten_by_own_moments`.
@@ -28,6 +37,24 @@ def unclipped_value_loss(values, old_values, returns, mask):
     return clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.0, num_tokens=7)[:1]
 
 
+def objective(function, **options):
+    def outputs(logprobs, old_logprobs, advantages, mask):
+        losses, stats = function(logprobs, old_logprobs, advantages, mask, **options)
+        sums = [getattr(stats, name) for name in stats.__dataclass_fields__]
+        return losses, *sums
+
+    return outputs
+
+
+def kl_losses(logprobs, ref_logprobs, mask):
+    return tuple(k(kept_log_ratio(logprobs, ref_logprobs, mask)) for k in (k1, k2, k3, abs_k1))
+
+
+def decoupled(rewards, values, mask):
+    ends = torch.tensor([1.0, 0.0, 2.0, 3.0]).double()
+    return decoupled_gae(rewards, values, mask, gamma=0.9, policy_lambda=0.8, critic_lambda=1.0, final_values=ends)
+
+
 FORMULAS = {
     "select_exp": (1, lambda x, mask: (select(x, mask).exp(),)),
     "masked_sum": (1, lambda x, mask: (masked_sum(x, mask),)),
@@ -37,6 +64,18 @@ FORMULAS = {
     "whiten_by_own_moments": (1, lambda x, mask: (whiten(x, mask, moments(x, mask), std_floor=1e-3),)),
     "scale": (1, lambda x, mask: (scale(x, mask, moments(x, mask), std_floor=1e-3),)),
     "gae": (2, lambda rewards, values, mask: gae(rewards, values, mask, gamma=0.9, gae_lambda=0.8)),
+    "decoupled_gae": (2, decoupled),
+    "dense_token_rewards": (2, lambda scores, kl, mask: (dense_token_rewards(scores, kl, mask, kl_coef=0.5),)),
+    "weighted_sum": (2, lambda x, weights, mask: (weighted_sum(x, weights, mask),)),
+    "kl_losses": (2, kl_losses),
+    "trust_region_losses": (2, lambda *inputs: (trust_region_losses(*inputs),)),
+    "importance_ratio": (2, lambda *inputs: (importance_ratio(*inputs),)),
+    "entropy_losses": (1, lambda *inputs: (entropy_losses(*inputs),)),
+    "nll_losses": (1, lambda *inputs: (nll_losses(*inputs),)),
+    "policy_gradient": (3, objective(policy_gradient)),
+    "surrogate": (3, objective(surrogate)),
+    "clipped_surrogate": (3, objective(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
+    "value_losses": (3, objective(value_losses, value_clip_range=0.2)),
     "policy_loss": (3, policy_loss),
     "value_loss": (3, value_loss),
     "unclipped_value_loss": (3, unclipped_value_loss),

@@ -3,7 +3,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.formulas.rewards import token_rewards
+from plaudit.formulas.rewards import (
+    clipped_scores,
+    dense_token_rewards,
+    length_penalty,
+    normalised_scores,
+    penalised_unfinished,
+    replaced_unfinished,
+    soft_overlong_penalty,
+    token_rewards,
+)
 from tests.formulas.cases import RAGGED, leaf, masks, numbers, poisoned, wider
 
 
@@ -51,3 +60,100 @@ def test_gradient_is_one_on_the_score_and_minus_beta_on_kept_log_ratios():
     token_rewards(scores, log_ratio, RAGGED, kl_coef=0.25).sum().backward()
     assert scores.grad.tolist() == [1.0, 1.0, 0.0, 1.0]
     assert torch.equal(log_ratio.grad, poisoned(torch.full((4, 5), -0.25), RAGGED, 0.0))
+
+
+def test_dense_by_hand():
+    token_scores = torch.tensor([[1.0, 2.0, 50.0], [-1.0, torch.nan, 3.0]])
+    ref_kl = torch.tensor([[2.0, -4.0, torch.nan], [1.0, 1.0, 1.0]])
+    mask = torch.tensor([[True, True, False], [True, False, True]])
+    assert dense_token_rewards(token_scores, ref_kl, mask, kl_coef=0.5).tolist() == [[0.0, 4.0, 0.0], [-1.5, 0.0, 2.5]]
+
+
+@given(mask=masks, kl_coef=st.floats(0.0, 2.0))
+def test_dense_rewards_sum_to_the_token_scores_less_beta_times_kl(mask, kl_coef):
+    token_scores, ref_kl = numbers(0, *mask.shape), numbers(1, *mask.shape)
+    rewards = dense_token_rewards(token_scores, ref_kl, mask, kl_coef=kl_coef)
+    expected = token_scores[mask].sum().item() - kl_coef * ref_kl[mask].sum().item()
+    assert rewards.sum().item() == pytest.approx(expected, abs=1e-12)
+    assert rewards[~mask].abs().sum().item() == 0.0
+
+
+def test_a_dense_judge_that_speaks_at_the_end_only_is_the_judge_of_responses():
+    scores, ref_kl = torch.tensor([3.0, 5.0]), numbers(1, 2, 3).float()
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    token_scores = torch.tensor([[0.0, 3.0, 9.0], [0.0, 0.0, 5.0]])
+    found = dense_token_rewards(token_scores, ref_kl, mask, kl_coef=0.3)
+    assert torch.allclose(found, token_rewards(scores, ref_kl, mask, kl_coef=0.3))
+
+
+def test_normalised_by_hand():
+    scores = torch.tensor([1.0, 5.0, 3.0])
+    assert normalised_scores(scores, mean=3.0, std=4.0, std_floor=0.1).tolist() == [-0.5, 0.5, 0.0]
+    assert normalised_scores(scores, mean=3.0, std=0.0, std_floor=0.5).tolist() == [-4.0, 4.0, 0.0]
+
+
+def test_clipped_scores_by_hand():
+    assert clipped_scores(torch.tensor([-9.0, -2.0, 0.5, 9.0]), score_limit=2.0).tolist() == [-2.0, -2.0, 0.5, 2.0]
+
+
+ENDED = torch.tensor([True, False, True, False])
+
+
+def test_unfinished_by_hand():
+    scores = torch.tensor([1.0, 2.0, -3.0, -4.0])
+    assert penalised_unfinished(scores, ENDED, penalty=0.5).tolist() == [1.0, 1.5, -3.0, -4.5]
+    assert replaced_unfinished(scores, ENDED, unfinished_score=-1.0).tolist() == [1.0, -1.0, -3.0, -1.0]
+
+
+def test_no_penalty_is_no_change_bit_for_bit():
+    scores = numbers(0, 4).float()
+    assert torch.equal(penalised_unfinished(scores, ENDED, penalty=0.0), scores)
+    lengths = torch.tensor([0, 5, 50, 500])
+    assert torch.equal(scores + length_penalty(lengths, free_tokens=3, penalty_per_token=0.0), scores)
+
+
+def test_a_judge_that_failed_on_an_unfinished_response_is_replaced():
+    assert replaced_unfinished(torch.tensor([torch.nan]), torch.tensor([False]), unfinished_score=-1.0).item() == -1.0
+
+
+def test_length_penalty_by_hand():
+    lengths = torch.tensor([0, 9, 10, 11, 14])
+    assert length_penalty(lengths, free_tokens=10, penalty_per_token=0.25).tolist() == [0.0, 0.0, 0.0, -0.25, -1.0]
+
+
+def test_soft_overlong_by_hand():
+    lengths = torch.tensor([0, 16, 17, 19, 20, 30])
+    found = soft_overlong_penalty(lengths, max_length=20, buffer=4)
+    assert found.tolist() == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "match"),
+    [
+        (normalised_scores, {"mean": 0.0, "std": 1.0, "std_floor": 0.0}, "std_floor"),
+        (clipped_scores, {"score_limit": 0.0}, "score_limit"),
+        (clipped_scores, {"score_limit": -1.0}, "score_limit"),
+    ],
+)
+def test_impossible_bounds_of_scores_are_refused(function, options, match):
+    with pytest.raises(ValueError, match=match):
+        function(torch.zeros(1), **options)
+
+
+def test_a_negative_penalty_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        penalised_unfinished(torch.zeros(4), ENDED, penalty=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (length_penalty, {"free_tokens": -1, "penalty_per_token": 1.0}),
+        (length_penalty, {"free_tokens": 1, "penalty_per_token": -1.0}),
+        (soft_overlong_penalty, {"max_length": 4, "buffer": 0}),
+        (soft_overlong_penalty, {"max_length": 4, "buffer": 5}),
+    ],
+)
+def test_impossible_lengths_are_refused(function, options):
+    with pytest.raises(ValueError, match=function.__name__):
+        function(torch.tensor([1]), **options)

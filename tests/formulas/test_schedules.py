@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.formulas.schedules import adapted_kl_coef, learning_rate
+from plaudit.formulas.schedules import adapted_kl_coef, adapted_trust_kl_coef, learning_rate
 
 
 def rates(shape, total, warmup):
@@ -66,3 +66,15 @@ def test_adapted_kl_coef_with_a_small_target_and_the_shortest_horizon():
 def test_adapted_kl_coef_refuses_no_target(target_kl, horizon):
     with pytest.raises(ValueError, match="adapted_kl_coef"):
         adapted_kl_coef(0.5, 1.0, target_kl=target_kl, horizon=horizon, num_episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"), [(3.01, 1.0), (3.0, 0.5), (2.0, 0.5), (1.34, 0.5), (1.33, 0.25), (0.0, 0.25)]
+)
+def test_adapted_trust_kl_coef_by_hand(kl, expected):
+    assert adapted_trust_kl_coef(0.5, kl, target_kl=2.0) == expected
+
+
+def test_adapted_trust_kl_coef_refuses_no_target():
+    with pytest.raises(ValueError, match="target_kl"):
+        adapted_trust_kl_coef(0.5, 1.0, target_kl=0.0)

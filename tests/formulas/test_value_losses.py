@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.formulas.advantages import moments
-from plaudit.formulas.value_losses import ValueStats, clipped_value_loss, explained_variance
+from plaudit.formulas.value_losses import ValueStats, clipped_value_loss, explained_variance, value_losses
 from tests.formulas.cases import RAGGED, leaf, masks, numbers, wider
 
 
@@ -28,6 +28,14 @@ def test_by_hand():
     assert (stats.num_tokens.item(), stats.clipped_tokens.item(), stats.clip_fraction) == (4.0, 2.0, 0.5)
     loss.backward()
     assert (4 * values.grad).flatten().tolist() == pytest.approx([0.0, 1.0, 0.0, -1.0, 0.0])
+
+
+def test_losses_per_token_by_hand():
+    values, returns = torch.tensor([[1.0, 1.0, 9.0]]), torch.tensor([[2.0, 0.0, 9.5]])
+    mask = torch.tensor([[True, True, False]])
+    losses, stats = value_losses(values, torch.zeros(1, 3), returns, mask, value_clip_range=0.5)
+    assert losses.tolist() == [[1.125, 0.5, 0.0]]
+    assert (stats.loss_sum.item(), stats.clipped_tokens.item()) == (1.625, 1.0)
 
 
 def test_means_of_a_single_token():

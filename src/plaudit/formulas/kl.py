@@ -109,20 +109,35 @@ def full_in_vocabulary_chunks(
 ) -> Float[Tensor, "*dims"]:
     """`full` of `chunk` vocabulary entries at a time, for a V too large for one float32 copy of the logits (N4.6).
 
-        KL = Σ_v π_v (z_v − o_v)/τ − (log Σ_v e^{z_v/τ} − log Σ_v e^{o_v/τ})
-
-    A first pass over the chunks takes the two log-sums, a second the sum over v; backward computes each chunk again.
+    A first pass over the chunks takes log Σ_v e^{z_v/τ} of both, a second Σ_v π_v (log π_v − log other_v); backward
+    computes each chunk again.
     Impossible tokens as in `full`. Raises ValueError for a temperature that is not positive, or a chunk below 1.
     """
     _check_chunk(chunk)
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     mine, other = logits.split(chunk, dim=-1), other_logits.split(chunk, dim=-1)
-    log_sum, other_log_sum = _log_sum(mine, temperature), _log_sum(other, temperature)
+    largest, other_largest = _largest(mine), _largest(other)
+    log_sum, other_log_sum = _log_sum(mine, largest, temperature), _log_sum(other, other_largest, temperature)
     total = torch.zeros_like(log_sum)
     for part, other_part in zip(mine, other, strict=True):
-        total = total + _recomputed(_full_part, part, other_part, log_sum, other_log_sum, temperature)
+        inputs = (part, largest, log_sum, other_part, other_largest, other_log_sum)
+        total = total + _recomputed(_full_part, *inputs, temperature)
     return total
+
+
+def _full_part(
+    logits: Tensor,
+    largest: Tensor,
+    log_sum: Tensor,
+    other_logits: Tensor,
+    other_largest: Tensor,
+    other_log_sum: Tensor,
+    temperature: float,
+) -> Tensor:
+    logp = _shifted(logits, largest, temperature) - log_sum.unsqueeze(-1)
+    other_logp = _shifted(other_logits, other_largest, temperature) - other_log_sum.unsqueeze(-1)
+    return _expected_difference(logp, other_logp)
 
 
 def _expected_difference(logp: Tensor, other_logp: Tensor) -> Tensor:
@@ -131,25 +146,21 @@ def _expected_difference(logp: Tensor, other_logp: Tensor) -> Tensor:
     return (logp.exp() * difference).sum(dim=-1)
 
 
-def _full_part(
-    logits: Tensor, other_logits: Tensor, log_sum: Tensor, other_log_sum: Tensor, temperature: float
-) -> Tensor:
-    logp = at_least_float32(logits) / temperature - log_sum.unsqueeze(-1)
-    other_logp = at_least_float32(other_logits) / temperature - other_log_sum.unsqueeze(-1)
-    return _expected_difference(logp, other_logp)
+def _largest(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([at_least_float32(part).detach().amax(dim=-1) for part in parts]).amax(dim=0)
 
 
-def _log_sum(parts: tuple[Tensor, ...], temperature: float) -> Tensor:
-    """log Σ_v e^{z_v/τ} over all parts, shifted by the largest logit: nothing overflows, logits of −inf add 0."""
-    largest = torch.stack([at_least_float32(part).detach().amax(dim=-1) for part in parts]).amax(dim=0)
-    total = torch.zeros_like(largest)
-    for part in parts:
-        total = total + _recomputed(_shifted_sum, part, largest, temperature)
-    return total.log() + largest / temperature
+def _log_sum(parts: tuple[Tensor, ...], largest: Tensor, temperature: float) -> Tensor:
+    """log Σ_v e^{(z_v − max z)/τ} over all parts: nothing overflows, and logits of −inf add 0."""
+    return sum(_recomputed(_sum_of_exp, part, largest, temperature) for part in parts).log()
 
 
-def _shifted_sum(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
-    return ((at_least_float32(logits) - largest.unsqueeze(-1)) / temperature).exp().sum(dim=-1)
+def _sum_of_exp(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
+    return _shifted(logits, largest, temperature).exp().sum(dim=-1)
+
+
+def _shifted(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
+    return (at_least_float32(logits) - largest.unsqueeze(-1)) / temperature
 
 
 def _recomputed(function, *inputs):
