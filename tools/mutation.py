@@ -18,8 +18,9 @@ class Mutation:
     """The mistake in words, and who made it where that is known."""
 
 
-def formula(module: str, old: str, new: str, why: str) -> Mutation:
-    return Mutation(f"{FORMULAS}{module}.py", old, new, f"{TESTS}test_{module}.py", why)
+def formula(module: str, old: str, new: str, why: str, test: str = "") -> Mutation:
+    """The test is the module's own where none is named."""
+    return Mutation(f"{FORMULAS}{module}.py", old, new, f"{TESTS}test_{test or module}.py", why)
 
 
 def trained(module: str, old: str, new: str, test: str, why: str) -> Mutation:

@@ -1,12 +1,13 @@
 """The one-line mistakes that people make in RLHF code, and the test file that must notice each (`make mutants`)."""
 
-from tools import mutations_formulas, mutations_ppo, mutations_preferences
+from tools import mutations_formulas, mutations_ppo, mutations_ppo_formulas, mutations_preferences
 from tools.mutation import Mutation, trained
 
 __all__ = ["MUTATIONS", "Mutation"]
 
 MUTATIONS = (
     *mutations_formulas.MUTATIONS,
+    *mutations_ppo_formulas.MUTATIONS,
     *mutations_preferences.MUTATIONS,
     # tokens, rollouts
     trained(
