@@ -75,3 +75,17 @@ def test_best_of_n_costs_what_enumeration_says():
     assert best_of_n_kl(16) == pytest.approx(1.8350887, abs=1e-6)
     with pytest.raises(ValueError, match="at least 1"):
         best_of_n_kl(0)
+
+
+def test_best_of_n_costs_less_where_scores_tie():
+    """Four equally likely answers, two scores: a tie is broken by chance, so nothing is known within a score."""
+    n, better = 3, 1 - 0.5**3  # at least one of three answers has the better score
+    kl = better * math.log(better / 0.5) + (1 - better) * math.log((1 - better) / 0.5)
+    assert 0.0 < kl < best_of_n_kl(n) - 0.1
+
+
+def test_best_of_n_is_a_bound_for_answers_that_can_be_listed():
+    """Ten answers of different scores: P(best is the k-th) = (k/10)^n − ((k−1)/10)^n; they may be drawn twice."""
+    for n in (2, 4, 16):
+        chances = [(k / 10) ** n - ((k - 1) / 10) ** n for k in range(1, 11)]
+        assert sum(p * math.log(10 * p) for p in chances) < best_of_n_kl(n)

@@ -99,6 +99,9 @@ def test_all_masked_is_zero_and_poison_stays_outside(way, poison):
     loss.backward()
     assert loss.item() == 0.0
     assert x.grad.abs().max().item() == 0.0
+    for count_of in (0, torch.tensor(0)):
+        assert token_mean_weights(nothing, num_tokens=count_of).tolist() == [[0.0] * 5] * 4
+        assert sequence_mean_weights(nothing, num_responses=count_of).tolist() == [[0.0] * 5] * 4
     weights = WAYS[way](RAGGED, RAGGED)
     clean, dirty = leaf(numbers(0, 4, 5)), leaf(poisoned(numbers(0, 4, 5), RAGGED, poison))
     losses = [weighted_sum(x, poisoned(weights, RAGGED, poison), RAGGED) for x in (clean, dirty)]

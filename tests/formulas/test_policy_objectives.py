@@ -169,3 +169,50 @@ def test_ratio_mean_of_merged_stats():
     assert (stats(4.0) + stats(1.0)).ratio_mean == pytest.approx(2.5)
     assert PolicyStats.zero().ratio_mean == 0.0
     assert not stats(2.0).ratio_sum.requires_grad
+
+
+def asymmetric(*tensors):
+    return clipped_surrogate(*tensors, clip_low=0.2, clip_high=0.3, dual_clip=3.0)
+
+
+OBJECTIVES = [policy_gradient, surrogate, asymmetric]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_gradient_flows_into_logprobs_only(objective):
+    tensors = [leaf(numbers(seed, 4, 5)) for seed in range(3)]
+    losses, stats = objective(*tensors, RAGGED)
+    losses.sum().backward()
+    assert tensors[0].grad.abs().max().item() > 0.0
+    assert tensors[1].grad is None
+    assert tensors[2].grad is None
+    assert not any(getattr(stats, field).requires_grad for field in PolicyStats.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_half_precision_log_probs_are_raised(objective):
+    logprobs, old = torch.tensor([[-1.0]], dtype=torch.bfloat16), torch.tensor([[-1.0078125]], dtype=torch.bfloat16)
+    losses, stats = objective(logprobs, old, torch.ones(1, 1), ONE)
+    assert losses.dtype == torch.float32
+    assert stats.ratio_mean == pytest.approx(math.exp(0.0078125), rel=1e-6)
+
+
+@pytest.mark.parametrize("log_ratio", [-1e30, 1e30, -torch.inf])
+def test_overflowing_ratios_are_finite(log_ratio):
+    logprobs, old = leaf(torch.tensor([[log_ratio]])), torch.zeros(1, 1)
+    losses, stats = surrogate(logprobs, old, torch.tensor([[-1.0]]), ONE)
+    penalty, ratio = trust_region_losses(logprobs, old, ONE), importance_ratio(logprobs, old, ONE)
+    (losses + penalty + ratio).sum().backward()
+    for number in (losses, penalty, ratio, logprobs.grad, stats.ratio_sum, stats.approx_kl_old_sum):
+        assert number.isfinite().all()
+    assert ratio.item() == pytest.approx(math.exp(math.copysign(20.0, log_ratio)), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_stats_of_parts_add_up(objective):
+    tensors = [numbers(seed, 4, 5) for seed in range(3)]
+    _, whole = objective(*tensors, RAGGED)
+    parts = [objective(*(x[rows] for x in tensors), RAGGED[rows])[1] for rows in (slice(0, 1), slice(1, None))]
+    merged = parts[0] + parts[1]
+    for field in PolicyStats.__dataclass_fields__:
+        assert getattr(merged, field).item() == pytest.approx(getattr(whole, field).item())
