@@ -87,8 +87,8 @@ def test_a_row_shows_every_number_of_every_token(run):
     lines = [line.split() for line in text.splitlines() if re.match(r"\s+\d ", line)]
     assert [line[1] for line in lines] == ["d", "o", "g", "</s>"]
     #                    id logprob  ref   KL  entropy value reward  adv  return
-    assert lines[1] == ["2", "o", "4", "−1.5", "−2", "0.5", "1.5", "0.5", "−0.05", "−0.25", "2.85"]
-    assert lines[3][-3:] == ["2.95", "−0.75", "2.95"]
+    assert lines[1] == ["2", "o", "4", *["−1.500", "−2.000", "0.500", "1.500", "0.500", "−0.050", "−0.250", "2.850"]]
+    assert lines[3][-3:] == ["2.950", "−0.750", "2.950"]
     assert "Spell dog" in text and "dog</s>" in text
     assert "score     3   (judge 3)" in text
     assert "Σ reward  2.8   = score − β Σ KL = 3 − 0.1 × 2 = 2.8  ✓" in text

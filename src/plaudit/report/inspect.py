@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +21,16 @@ from rich.text import Text
 
 from plaudit.report import shades
 from plaudit.report.collect import PipelineData, RunData, collect, stage_name
-from plaudit.report.reading import clean, read_rows_as_written
+from plaudit.report.reading import clean, read_rows_as_written, visible
 from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
+from plaudit.report.shades import decimal, number, spelled
 from plaudit.runs.errors import UserError
 
 PICKS = ("best", "worst", "longest")
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
-SNIPPET = 34
-"""Characters of a text in the list."""
-# Beyond what `clean_text` takes: characters that move, hide or turn round what stands beside them.
-_TRICKS = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]")
+NUMBERS_WIDTH = 36
+"""Columns of the list that its numbers take; its two texts share what is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +185,11 @@ def _counted(run: RunData, name: str) -> str:
 def _ranges(numbers: Sequence[int]) -> str:
     """1–4, 7, 9–12."""
     spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
+    for each in sorted(numbers):
+        if spans and each == spans[-1][1] + 1:
+            spans[-1][1] = each
         else:
-            spans.append([number, number])
+            spans.append([each, each])
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
 
 
@@ -239,19 +237,6 @@ def _check_column(line: Line, column: str, path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- showing
 
 
-def visible(text: str, line_break: str = "↵\n") -> str:
-    """Text that a terminal can't take for commands. `clean_text` has already drawn control characters as pictures."""
-    coded = _TRICKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return coded.replace("\t", "⇥").replace("\n", line_break)
-
-
-def number(value: float | None) -> str:
-    """Three significant digits with a sign where negative; – for None."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.3g}".replace("-", "−", 1)
-
-
 def _head(found: Found) -> Text:
     run, count = found.run, len(found.every)
     of = f"of {_ranges(found.iterations)}"
@@ -264,11 +249,12 @@ def _show_list(found: Found, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("end", "prompt", "response"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
+    width = max(12, (console.width - NUMBERS_WIDTH) // 2)
     for line in found.lines:
         answer = line.rollout.answer
         numbers = (str(line.row), *map(number, (answer.score, answer.kl, answer.length)))
-        texts = map(_snippet, (answer.finish_reason, line.rollout.prompt, answer.text))
-        table.add_row(*map(Text, (*numbers, *texts)))
+        texts = (_snippet(text, width) for text in (line.rollout.prompt, answer.text))
+        table.add_row(*map(Text, (*numbers, _snippet(answer.finish_reason, 8), *texts)))
     console.print(table)
     hint = (
         "One of them token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
@@ -276,9 +262,10 @@ def _show_list(found: Found, console: Console) -> None:
     console.print(Text(hint, style="dim"))
 
 
-def _snippet(text: str) -> str:
-    short = visible(text, "↵")
-    return short if len(short) <= SNIPPET else f"{short[: SNIPPET - 1]}…"
+def _snippet(text: str, width: int) -> str:
+    short = Text(visible(text, "↵"))
+    short.truncate(width, overflow="ellipsis")
+    return short.plain
 
 
 def _show_row(found: Found, line: Line, console: Console) -> None:
@@ -366,15 +353,10 @@ def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
     for name in (*(["id"] if ids else []), *map(shades.heading, names)):
         table.add_column(name, justify="right", no_wrap=True)
     for index, piece in enumerate(tokens.texts):
-        cells = [Text(str(index + 1)), Text(_spelled(piece))]
+        cells = [Text(str(index + 1)), Text(spelled(piece))]
         cells += [Text(str(tokens.ids[index]))] if ids else []
         for name in names:
             value = tokens.columns[name][index]
-            cells.append(Text(number(value), style=_style(value, end, column) if name == column else ""))
+            cells.append(Text(decimal(value), style=_style(value, end, column) if name == column else ""))
         table.add_row(*cells)
     return table
-
-
-def _spelled(piece: str) -> str:
-    """A token in a table: its spaces can be seen; … where it is a part of a character that comes later."""
-    return visible(piece, "↵").replace(" ", "␣") or "…"

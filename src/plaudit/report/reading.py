@@ -20,6 +20,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 _CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
+# Marks of direction, of width zero, of lines: they act on the text around them. Joiners (emoji, Persian) may stay.
+_TRICKS = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]")
+
 
 def clean_text(value: Any) -> str:
     """Any value as text that UTF-8 and HTML can carry: lone surrogates replaced, control characters made visible."""
@@ -27,6 +30,13 @@ def clean_text(value: Any) -> str:
         return ""
     text = value if isinstance(value, str) else str(value)
     return _SURROGATES.sub("\ufffd", text).translate(_CONTROLS)
+
+
+def visible(text: str, line_break: str = "↵\n") -> str:
+    """Clean text in which nothing moves, hides or turns round what stands beside it: neither terminals nor pages take
+    orders from it, and single tokens can be told apart."""
+    coded = _TRICKS.sub(lambda match: f"\\u{ord(match[0]):04x}", clean_text(text))
+    return coded.replace("\t", "⇥").replace("\n", line_break)
 
 
 def clean(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from plaudit.report.reading import visible
 from plaudit.report.rollouts import Rollout
 
 STEPS = 4
@@ -82,3 +83,22 @@ def legend(column: str, end: float) -> list[tuple[int, float]]:
     # log-probabilities are below zero: more colour, more surprising
     sign = -1.0 if column.endswith("logprob") else 1.0
     return [(step, sign * end * step / STEPS) for step in range(first, STEPS + 1)]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; – for None."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:.3g}".replace("-", "−", 1)
+
+
+def decimal(value: float | None) -> str:
+    """Three decimals, for columns that are read downwards; – for None."""
+    if value is None:
+        return "–"
+    return (f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}").replace("-", "−", 1)
+
+
+def spelled(piece: str) -> str:
+    """A token by itself, its spaces to be seen; … where it is a part of a character that comes later."""
+    return visible(piece, "↵").replace(" ", "␣") or "…"

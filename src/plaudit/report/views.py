@@ -14,6 +14,7 @@ from plaudit.report.figures import Figure
 from plaudit.report.reading import finite
 from plaudit.report.samples import Cards
 from plaudit.report.terms import Term
+from plaudit.report.token_cards import TokenRun, token_runs
 
 HEADLINE_VERSIONS = ("plaudit", "torch", "transformers")
 BAR_LEFT, BAR_RIGHT = 20.0, 300.0
@@ -125,6 +126,7 @@ class Page:
     """Lines and folded: Figure."""
     samples: tuple[Block, ...]
     """Lines: Cards, a block for each run."""
+    tokens: tuple[TokenRun, ...]
     numbers: tuple[Block, ...]
     """Lines: NumberLine."""
     summaries: tuple[Block, ...]
@@ -144,6 +146,7 @@ class Page:
         sections += [(block.id, block.title) for block in (*self.tables, *self.stage_lists, *self.groups)]
         for name, title, present in (
             ("samples", "Samples", self.samples),
+            ("tokens", "Token by token", self.tokens),
             ("numbers", "Every metric in numbers", self.numbers or self.summaries),
             ("config", "Configuration", self.configs),
             ("provenance", "Provenance", self.provenances),
@@ -176,6 +179,7 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
         groups=groups,
         samples=_samples(compared),
+        tokens=token_runs(runs),
         numbers=_blocks(everything, _number_lines),
         summaries=_blocks(everything, _summary_lines),
         differences=_differences(owns, runs),

@@ -60,6 +60,46 @@
     fold.addEventListener("toggle", () => places.filter((place) => fold.contains(place) && drawn.has(place)).forEach(draw));
   }
 
+  // Rollouts token by token: the colour's column, and one token's numbers for those who don't point with a mouse.
+  const choose = document.getElementById("token-column");
+  const texts = Array.from(document.querySelectorAll(".tokens"), (place) => (
+    { place, tokens: Array.from(place.querySelectorAll(".tok")), levels: JSON.parse(place.dataset.levels), at: -1 }));
+
+  function paint() {
+    for (const { tokens, levels } of texts) {
+      const marks = levels[choose.value] || "";
+      tokens.forEach((token, index) => {
+        const mark = marks[index] || "-";
+        token.className = mark === "-" ? "tok" : `tok k-${mark}`;
+      });
+    }
+    for (const legend of document.querySelectorAll(".legend")) { legend.hidden = legend.dataset.column !== choose.value; }
+  }
+
+  function tell(text, at) {
+    text.tokens.forEach((token, index) => token.classList.toggle("at", index === at));
+    text.at = at;
+    text.place.parentElement.querySelector(".told").textContent = text.tokens[at].title.replace(/\n/g, " · ");
+  }
+
+  if (choose) {
+    choose.closest("p").hidden = false;
+    choose.addEventListener("change", paint);
+    paint();
+    for (const text of texts) {
+      text.place.addEventListener("click", (event) => {
+        const at = text.tokens.indexOf(event.target.closest(".tok"));
+        if (at >= 0) { tell(text, at); }
+      });
+      text.place.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (step === undefined || !text.tokens.length) { return; }
+        event.preventDefault();
+        tell(text, Math.min(text.tokens.length - 1, Math.max(0, text.at + step)));
+      });
+    }
+  }
+
   // On wide screens the table of contents stands open beside the text.
   const contents = document.querySelector(".toc details");
   const wide = window.matchMedia("(min-width: 70rem)");

@@ -1,0 +1,130 @@
+"""The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plaudit.report import shades
+from plaudit.report.collect import RunData
+from plaudit.report.reading import visible
+from plaudit.report.rollouts import Iteration, Rollout, Tokens
+
+SHOWN_TOKENS = 300
+"""Of one response; the rest is counted."""
+RUNS_IN_FULL = 2
+"""Where more runs are in one report, only their last iterations are shown."""
+# One letter a level: the page's script turns it into a class, and style.css holds the colours of shades.py.
+MARKS = {-4: "a", -3: "b", -2: "c", -1: "d", 0: "-", 1: "e", 2: "f", 3: "g", 4: "h"}
+SIZE_MARKS = {0: "-", 1: "w", 2: "x", 3: "y", 4: "z"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSpan:
+    text: str
+    told: str
+    """Every number of the token, a line each."""
+    mark: str
+    """Its level in the column that is shown first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCard:
+    title: str
+    rollout: Rollout
+    spans: tuple[TokenSpan, ...]
+    more: int
+    """Tokens that are left out at the end."""
+    levels: str
+    """JSON: column -> a mark for each span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legend:
+    column: str
+    heading: str
+    meaning: str
+    steps: tuple[tuple[str, float], ...]
+    """(mark, value) from left to right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRun:
+    """One run's cards, on one colour scale."""
+
+    title: str
+    first_column: str
+    legends: tuple[Legend, ...]
+    cards: tuple[TokenCard, ...]
+
+
+def token_runs(runs: Sequence[RunData]) -> tuple[TokenRun, ...]:
+    """A block for each run whose rollouts have numbers by token."""
+    shown = [(run, kept) for run in runs if (kept := _with_tokens(run))]
+    in_full = len(shown) <= RUNS_IN_FULL
+    return tuple(_token_run(run.name, kept if in_full else kept[-1:]) for run, kept in shown)
+
+
+def _with_tokens(run: RunData) -> list[Iteration]:
+    kept = [each for each in (run.first, run.middle, run.last) if each is not None]
+    return [each for each in kept if any(r.tokens and r.tokens.columns for r in each.rollouts)]
+
+
+def _token_run(name: str, iterations: Sequence[Iteration]) -> TokenRun:
+    rollouts = [rollout for each in iterations for rollout in each.rollouts]
+    columns = shades.columns_of(rollouts)
+    ends = {column: shades.scale_end(rollouts, column) for column in columns}
+    first = shades.DEFAULT_COLUMN if shades.DEFAULT_COLUMN in columns else columns[0]
+    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _best_and_worst(each)]
+    return TokenRun(
+        title=name,
+        first_column=first,
+        legends=tuple(_legend(column, ends[column]) for column in columns),
+        cards=tuple(_card(f"Iteration {n}, {label}", rollout, ends, first) for n, label, rollout in picked),
+    )
+
+
+def _best_and_worst(iteration: Iteration) -> list[tuple[str, Rollout]]:
+    """By score, of the rows with tokens; the first row where none has a score."""
+    usable = [r for r in iteration.rollouts if r.tokens and r.tokens.columns]
+    scored = sorted((r for r in usable if r.answer.score is not None), key=lambda r: r.answer.score or 0.0)
+    if len(scored) < 2:
+        return [("only score" if scored else "without a score", (scored or usable)[0])]
+    return [("highest score", scored[-1]), ("lowest score", scored[0])]
+
+
+def _legend(column: str, end: float) -> Legend:
+    steps = shades.legend(column, end) if end > 0 else []
+    marks = SIZE_MARKS if column in shades.ONE_SIDED else MARKS
+    return Legend(
+        column=column,
+        heading=shades.heading(column),
+        meaning=shades.meaning(column),
+        steps=tuple((marks[step], value) for step, value in steps),
+    )
+
+
+def _card(title: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
+    tokens = rollout.tokens
+    assert tokens is not None  # only such rollouts are picked
+    count = min(len(tokens), SHOWN_TOKENS)
+    levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
+    spans = tuple(
+        TokenSpan(text=visible(tokens.texts[t]), told=_told(tokens, t), mark=levels[first][t]) for t in range(count)
+    )
+    return TokenCard(title=title, rollout=rollout, spans=spans, more=len(tokens) - count, levels=json.dumps(levels))
+
+
+def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:
+    marks = SIZE_MARKS if column in shades.ONE_SIDED else MARKS
+    values = tokens.columns.get(column, (None,) * count)
+    return "".join(marks[shades.level(value, end, column)] for value in values[:count])
+
+
+def _told(tokens: Tokens, index: int) -> str:
+    spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
+    lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
+    names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]
+    lines += [f"{shades.heading(name)}  {shades.number(tokens.columns[name][index])}" for name in dict.fromkeys(names)]
+    return "\n".join(lines)
