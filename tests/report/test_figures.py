@@ -212,3 +212,17 @@ def test_plotly_accepts_every_figure(tmp_path: Path) -> None:
     assert len(made) > 20
     for figure in made:
         graph_objects.Figure(figure.plot)  # raises ValueError for a property that plotly doesn't know
+
+
+def test_panels_are_there_only_for_what_was_logged(tmp_path: Path) -> None:
+    """Options that are off log nothing, and leave no empty axes."""
+    quiet = run_of(tmp_path / "quiet", "ppo", [{"step": 1, "ppo/kl_coef": 0.1}])
+    assert [figure.title for figure in figures.curves("ppo", [quiet])] == ["Weight of the KL"]
+    keys = ["ptx_loss_over_tokens", "kl_loss_over_tokens", "trust_kl_coef", "kl_sampler_over_tokens"]
+    loud = run_of(tmp_path / "loud", "ppo", [{"step": 1, **{f"ppo/{key}": 0.1 for key in keys}}])
+    assert [figure.title for figure in figures.curves("ppo", [loud])] == [
+        "KL in the loss",
+        "Loss on pre-training text",
+        "Weight of the trust region's KL",
+        "KL of sampler and trainer",
+    ]

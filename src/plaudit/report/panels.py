@@ -45,7 +45,7 @@ PANELS = (
         caption="Zero at the first iteration, then rising: the distance spent.",
     ),
     Panel(title="Loss", pattern=r"(held_out_)?loss_over_\w+", caption="Held-out above training: over-fitting."),
-    Panel(title="Accuracy", pattern=r"(held_out_)?accuracy_over_pairs"),
+    Panel(title="Accuracy", pattern=r"(held_out_)?(accuracy_over_(pairs|rows)|auc)"),
     Panel(title="Win rate", pattern=r"win_rate_over_prompts", caption="Ties count half."),
     Panel(title="Margin", pattern=r"(held_out_)?margin_over_pairs"),
     Panel(title="Perplexity", pattern=r"(held_out_)?perplexity"),
@@ -53,6 +53,7 @@ PANELS = (
     Panel(title="Length", pattern=r"length_over_responses", caption="A judge that likes length shows here first."),
     Panel(title="How responses end", pattern=r"(eos|abstained)_over_responses"),
     Panel(title="Parts of the score", pattern=r"part/.+_over_responses"),
+    Panel(title="Parts without an opinion", pattern=r"part_(failed|abstained)/.+_over_responses", folded=True),
     Panel(title="Entropy", pattern=r"entropy_over_tokens", caption="Near zero, the policy says one thing only."),
     Panel(title="Clip fraction", pattern=r"(value_)?clip_fraction_over_tokens"),
     Panel(title="Step away from the sampler", pattern=r"approx_kl_old_over_tokens", caption="How far a round moves."),
@@ -60,13 +61,19 @@ PANELS = (
     Panel(title="Values and returns", pattern=r"(value|return)_over_tokens"),
     Panel(title="Value loss", pattern=r"value_loss_over_tokens"),
     Panel(title="Policy loss", pattern=r"policy_loss_over_tokens"),
+    Panel(
+        title="KL in the loss", pattern=r"kl_loss_over_tokens", caption="Where the KL is a loss, not in the rewards."
+    ),
+    Panel(title="Loss as a language model", pattern=r"lm_loss_over_tokens", caption="Of the best answers, as text."),
     Panel(title="Loss on pre-training text", pattern=r"ptx_loss_over_tokens"),
     Panel(title="Accuracy by aspect", pattern=r"aspect/.+_accuracy_over_pairs"),
+    Panel(title="Rank correlation by aspect", pattern=r"aspect/.+_spearman_over_labels"),
     Panel(title="Loss by aspect", pattern=r"aspect/.+_loss_over_labels"),
     Panel(title="Spread of scores", pattern=r"score_std_over_responses", folded=True),
     Panel(title="KL-shaped reward", pattern=r"reward_over_responses", folded=True),
     Panel(title="KL per token", pattern=r"kl_ref_over_tokens", folded=True),
     Panel(title="Weight of the KL", pattern=r"kl_coef", folded=True),
+    Panel(title="Weight of the trust region's KL", pattern=r"trust_kl_coef", folded=True),
     Panel(title="Advantages", pattern=r"advantage(_over_tokens|_std)", folded=True),
     Panel(title="Largest ratio", pattern=r"ratio_max", folded=True),
     Panel(title="Optimiser steps", pattern=r"minibatches", folded=True),
@@ -78,6 +85,8 @@ PANELS = (
     Panel(title="Memory", pattern=r"peak_memory", folded=True),
     Panel(title="Passes over the data", pattern=r"epoch", folded=True),
     Panel(title="Sampler against trainer", pattern=r"sampler_logprob_gap_max", folded=True),
+    Panel(title="KL of sampler and trainer", pattern=r"kl_sampler_over_tokens", folded=True),
+    Panel(title="Tokens corrected for the sampler", pattern=r"sampler_corrected_over_tokens", folded=True),
 )
 
 
