@@ -29,7 +29,7 @@ from plaudit.runs.errors import UserError
 PICKS = ("best", "worst", "longest")
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
-NUMBERS_WIDTH = 36
+NUMBERS_WIDTH = 44
 """Columns of the list that its numbers take; its two texts share what is left."""
 
 
@@ -277,7 +277,8 @@ def _show_row(found: Found, line: Line, console: Console) -> None:
     console.print(Text(f"{of} · {length} · ended by {visible(answer.finish_reason, ' ')}"))
     console.print(Text("\nprompt", style="bold"))
     console.print(Text(visible(rollout.prompt, "\n")))
-    console.print(Text.assemble(("\nresponse", "bold"), f", coloured by {found.column}"))
+    by = "" if console.color_system is None else f", coloured by {found.column}"
+    console.print(Text.assemble(("\nresponse", "bold"), by))
     console.print(_coloured(rollout, found.column, end))
     console.print(_legend(found.column, end, coloured=console.color_system is not None))
     console.print()
