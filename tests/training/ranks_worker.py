@@ -125,13 +125,14 @@ def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0)
 
 
 def runs(stage: str, folder: Path) -> None:
-    """One rank; two; two stopped and gone on with on one; one stopped and gone on with on two."""
+    """One rank; two; and runs that were stopped on so many ranks and went on on so many."""
     folder.mkdir()
     config = CONFIGS[stage](folder)
     stop_at = {"sft": 4, "reward": 5, "ppo": 7}[stage]
     plan = {
         "one": [(1, 0)],
         "two": [(2, 0)],
+        "two-then-two": [(2, stop_at), (2, 0)],
         "two-then-one": [(2, stop_at), (1, 0)],
         "one-then-two": [(1, stop_at), (2, 0)],
     }

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
+from plaudit.runs.config import dump_yaml
+from tests.faults.stages import CONFIGS
 from tests.training.ranks_worker import RANKED
-from tests.training.tiny import metrics, weights
+from tests.training.tiny import metrics, same_weights, weights
 
 CLOSE = 1e-5
 
@@ -58,11 +60,14 @@ def test_a_run_is_the_same_on_every_number_of_ranks(worked, stage):
     assert said == {
         "one": [["done"]],
         "two": [["done"] * 2],
+        "two-then-two": [["stopped"] * 2, ["done"] * 2],
         "two-then-one": [["stopped"] * 2, ["done"]],
         "one-then-two": [["stopped"], ["done"] * 2],
     }
-    for name in ("two", "two-then-one", "one-then-two"):
+    for name in ("two", "two-then-two", "two-then-one", "one-then-two"):
         assert_alike(folder / "one", folder / name)
+    assert metrics(folder / "two-then-two") == metrics(folder / "two")
+    assert same_weights(folder / "two-then-two" / "model", folder / "two" / "model")
 
 
 def assert_alike(one: Path, other: Path) -> None:
@@ -81,6 +86,29 @@ def assert_alike(one: Path, other: Path) -> None:
     assert flat(summaries[1]) == {
         name: pytest.approx(value, rel=CLOSE) if isinstance(value, float) else value for name, value in expected.items()
     }
+
+
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)],
+)
+@pytest.mark.parametrize("stage", RANKED)
+def test_torchrun(tmp_path, stage, device):
+    """The launcher itself; on GPUs messages go by nccl."""
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_yaml(CONFIGS[stage](tmp_path)), encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    for ranks in ("1", "2"):
+        words = [*launcher, ranks, "-m", "plaudit", stage, str(config), "--out", str(tmp_path / ranks)]
+        answer = subprocess.run(
+            [*words, "--device.device", device], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.count("report: ") == 1
+    for line, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        assert other == pytest.approx(line, rel=1e-4, abs=1e-5)
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
