@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,54 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from plaudit.cli import main
+from plaudit.data.sources import DataConfig
 from plaudit.engines.device import Machine
 from plaudit.engines.parallel import TIMEOUT, Ranks
+from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.policy import SeparateCritic, SharedCritic
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import STAGES
 from plaudit.runs.config import dump_yaml
 from plaudit.runs.errors import StopRequested
 from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardModelConfig
 from plaudit.training import sft
+from plaudit.training.ppo import AdaptiveKL, Brakes, PPOConfig, Ptx, Whitening, ptx, update
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise
 from tests.engines.ranks_worker import codes, start, together
-from tests.faults.stages import CONFIGS
-from tests.training.test_invariance import CUTS, RANKINGS, ROWS
-from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
+from tests.faults.stages import CONFIGS, WORDS
+from tests.training.test_invariance import CUTS, RANKINGS, ROWS, actor_of, experience
+from tests.training.tiny import CPU, gradients, jsonl, language, model_folder, relative_difference
 
-RANKED = ("sft", "reward")
+RESUMED = {
+    "sft": ["two-then-one"],
+    "reward": ["one-then-two"],
+    "ppo": ["two-then-two"],
+    "ppo-all": ["two-then-one", "one-then-two"],
+}
+"""What is run beside one rank and two, of each stage."""
+
+
+def everything(folder: Path) -> PPOConfig:
+    """PPO with text beside it, a reward model beside a function, and statistics over minibatches and iterations."""
+    text = [{"text": word * 2} for word in WORDS]
+    (folder / "more").mkdir()
+    plain = CONFIGS["ppo"](
+        folder / "more",
+        critic=SharedCritic(),
+        kl=AdaptiveKL(coef=0.1, target=0.2, horizon=40),
+        whitening=Whitening(over="minibatch"),
+        ptx=Ptx(data=(DataConfig(path=jsonl(folder / "more" / "text.jsonl", text)),), coef=0.5, rows=3),
+        brakes=Brakes(max_approx_kl=0.5, max_mean_ratio=5.0),
+        samples_per_prompt=2,
+        prompts_per_iteration=5,
+        sampling=SamplingConfig(max_new_tokens=4, temperature=0.8, batch_size=3, stop=("ab",)),
+    )
+    judge = RewardModelConfig(path=str(folder.parent / "reward" / "one" / "model"), weight=0.5)
+    return replace(plain, rewards=(judge, *plain.rewards))
 
 
 def tell(**facts: Any) -> None:
@@ -86,12 +117,31 @@ def reward_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def ppo_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+    """A minibatch, and text beside it: two backward passes, one sum."""
+    model = ModelConfig(path=str(folder))
+    chosen = replace(CONFIGS["ppo"](folder), model=model, sampling=SamplingConfig(max_new_tokens=4, temperature=0.7))
+    found = []
+    for critic in (SharedCritic(), SeparateCritic()):
+        actor = actor_of(chosen, critic)
+        for rows in (range(8), [3, 0, 7, 1, 6, 2, 5, 4]):
+            for budget in CUTS:
+
+                def backward(place: Machine, a=actor, b=budget, r=rows) -> list[list[float]]:
+                    stats = update.backward(a, experience(), list(r), replace(chosen, microbatch_tokens=b), place)
+                    ptx.backward(a.policy, ROWS[:3], 0.5, b, place)
+                    return [[float(getattr(one, f.name)) for f in fields(one)] for one in stats]
+
+                found.append(compare(ranks, actor, backward, f"ppo {critic.kind} {budget} {list(rows)}"))
+    return found
+
+
 def all_gradients(folder: Path) -> None:
     model = Path(model_folder(folder / "m", spread=0.4))
     for world in (2, 3):
         seen = together(
             world,
-            lambda ranks: [*sft_gradients(ranks, model), *reward_gradients(ranks, model)],
+            lambda ranks: [*sft_gradients(ranks, model), *reward_gradients(ranks, model), *ppo_gradients(ranks, model)],
             folder / f"gradients-{world}",
         )
         tell(done="gradients", world=world, seen=seen)
@@ -127,15 +177,16 @@ def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0)
 def runs(stage: str, folder: Path) -> None:
     """One rank; two; and runs that were stopped on so many ranks and went on on so many."""
     folder.mkdir()
-    config = CONFIGS[stage](folder)
-    stop_at = {"sft": 4, "reward": 5, "ppo": 7}[stage]
-    plan = {
+    config = everything(folder) if stage == "ppo-all" else CONFIGS[stage](folder)
+    stop_at = {"sft": 4, "reward": 5, "ppo": 8, "ppo-all": 6}[stage]
+    ways = {
         "one": [(1, 0)],
         "two": [(2, 0)],
         "two-then-two": [(2, stop_at), (2, 0)],
         "two-then-one": [(2, stop_at), (1, 0)],
         "one-then-two": [(1, stop_at), (2, 0)],
     }
+    plan = {name: ways[name] for name in ("one", "two", *RESUMED[stage])}
     for name, sessions in plan.items():
         said = []
         for number, (world, stop) in enumerate(sessions):
@@ -143,7 +194,7 @@ def runs(stage: str, folder: Path) -> None:
             said.append(
                 together(
                     world,
-                    lambda ranks, p=place, s=stop: train(stage, config, p, ranks, s),
+                    lambda ranks, p=place, s=stop: train(stage.removesuffix("-all"), config, p, ranks, s),
                     folder / f"{name}-{number}",
                 )
             )
@@ -194,7 +245,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     where = Path(sys.argv[1])
     all_gradients(where)
-    for stage in RANKED:
+    for stage in RESUMED:
         runs(stage, where / stage)
     faults = where / "faults"
     faults.mkdir()

@@ -13,8 +13,9 @@ import torch
 
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.runs.config import dump_yaml
+from plaudit.runs.folder import read_rollouts
 from tests.faults.stages import CONFIGS
-from tests.training.ranks_worker import RANKED
+from tests.training.ranks_worker import RESUMED
 from tests.training.tiny import metrics, same_weights, weights
 
 CLOSE = 1e-5
@@ -44,7 +45,7 @@ def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked
         for case in zip(*fact["seen"], strict=True):
             for seen in case:
                 assert seen["off"] < CLOSE, seen["what"]
-                assert seen["said"] == pytest.approx(seen["alone_said"], rel=CLOSE, abs=1e-7), seen["what"]
+                assert flat(seen["said"]) == close(flat(seen["alone_said"])), seen["what"]
                 assert seen["said"] == case[0]["said"]
             if "one row" in seen["what"]:
                 assert sorted(seen["part_off"] for seen in case) == [0.0] + [1.0] * (fact["world"] - 1)
@@ -52,22 +53,20 @@ def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked
                 assert min(seen["part_off"] for seen in case) > 0.1, seen["what"]
 
 
-@pytest.mark.parametrize("stage", RANKED)
+@pytest.mark.parametrize("stage", RESUMED)
 def test_a_run_is_the_same_on_every_number_of_ranks(worked, stage):
     """Also where it was begun on two and went on on one, or the other way round."""
     folder = worked[0] / stage
     said = {fact["name"]: fact["said"] for fact in facts(worked, "run") if fact["stage"] == stage}
-    assert said == {
-        "one": [["done"]],
-        "two": [["done"] * 2],
-        "two-then-two": [["stopped"] * 2, ["done"] * 2],
-        "two-then-one": [["stopped"] * 2, ["done"]],
-        "one-then-two": [["stopped"], ["done"] * 2],
-    }
-    for name in ("two", "two-then-two", "two-then-one", "one-then-two"):
+    assert list(said) == ["one", "two", *RESUMED[stage]]
+    worlds = {"one": 1, "two": 2}
+    for name, sessions in said.items():
+        *before, last = [worlds[word] for word in name.split("-then-")]
+        assert sessions == [["stopped"] * world for world in before] + [["done"] * last]
         assert_alike(folder / "one", folder / name)
-    assert metrics(folder / "two-then-two") == metrics(folder / "two")
-    assert same_weights(folder / "two-then-two" / "model", folder / "two" / "model")
+    if "two-then-two" in said:  # the same number of ranks: bit for bit
+        assert metrics(folder / "two-then-two") == metrics(folder / "two")
+        assert same_weights(folder / "two-then-two" / "model", folder / "two" / "model")
 
 
 def assert_alike(one: Path, other: Path) -> None:
@@ -81,18 +80,20 @@ def assert_alike(one: Path, other: Path) -> None:
         assert ours.keys() == theirs.keys()
         assert all(torch.allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5) for name in ours)
     summaries = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in (one, other)]
-    expected = flat(summaries[0])
-    assert expected
-    assert flat(summaries[1]) == {
-        name: pytest.approx(value, rel=CLOSE) if isinstance(value, float) else value for name, value in expected.items()
-    }
+    assert flat(summaries[1]) == close(flat(summaries[0]))
+    written = [sorted((folder / "rollouts").glob("*")) for folder in (one, other)]
+    assert len(written[0]) == len(written[1])
+    for ours, theirs in zip(*written, strict=True):
+        rows, others = read_rollouts(ours), read_rollouts(theirs)
+        assert [row["response"] for row in rows] == [row["response"] for row in others]
+        assert flat(others) == close(flat(rows), rel=1e-3)  # four digits are written
 
 
 @pytest.mark.parametrize(
     "device",
     [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)],
 )
-@pytest.mark.parametrize("stage", RANKED)
+@pytest.mark.parametrize("stage", CONFIGS)
 def test_torchrun(tmp_path, stage, device):
     """The launcher itself; on GPUs messages go by nccl."""
     if device == "cuda" and torch.cuda.device_count() < 2:
@@ -109,6 +110,14 @@ def test_torchrun(tmp_path, stage, device):
         assert answer.stdout.count("report: ") == 1
     for line, other in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
         assert other == pytest.approx(line, rel=1e-4, abs=1e-5)
+
+
+def close(expected: dict[str, Any], rel: float = CLOSE) -> dict[str, Any]:
+    """Numbers nearly, all else exactly."""
+    return {
+        name: pytest.approx(value, rel=rel, abs=rel / 10) if isinstance(value, float) else value
+        for name, value in expected.items()
+    }
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:

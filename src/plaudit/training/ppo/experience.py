@@ -13,7 +13,7 @@ from plaudit.formulas.rewards import token_rewards
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import sample
-from plaudit.tokens.batches import TokenBatch, by_token_budget, pack, unpad
+from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import order
 from plaudit.training.ppo.config import PPOConfig
 from plaudit.training.ppo.setup import Setup
@@ -81,14 +81,14 @@ def _in_microbatches(
     responses = unpad(rollout.response_ids, rollout.response_mask)
     out: dict[str, Tensor] = {}
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    for cut in by_token_budget(lengths, config.microbatch_tokens):
+    for cut in place.ranks.cuts(lengths, config.microbatch_tokens):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
         with place.autocast():
             part = forward(batch)
         for name, values in part.items():
             whole = out.setdefault(name, torch.zeros(rollout.response_mask.shape))
             whole[cut, : values.shape[1]] = values.float().cpu()
-    return out
+    return place.ranks.gather_tensors(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Kind, Text
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import by_token_budget, pack
+from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import Answer, Pair, encode_answers, encode_texts
 from plaudit.training import order, state
 from plaudit.training.ppo.config import Ptx
@@ -80,11 +80,12 @@ def backward(policy: Trunk, rows: Sequence[Pair], coef: float, microbatch_tokens
     """
     num_tokens = sum(len(targets) for _, targets in rows)
     total = 0.0
-    for cut in by_token_budget((len(p) + len(r) for p, r in rows), microbatch_tokens):
+    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), microbatch_tokens):
         batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
         with place.autocast():
             logprobs = policy(batch, {"logprobs"})["logprobs"]
         loss_sum = -logprobs.sum()
         (coef * loss_sum / max(num_tokens, 1)).backward()
         total += float(loss_sum.detach())
+    (total,) = place.ranks.totals(total)
     return TextLoss(num_tokens=num_tokens, loss_sum=total)

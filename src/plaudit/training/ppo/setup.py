@@ -62,7 +62,7 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
         actor=actor,
         reference=Reference(actor.policy),
         scorer=build_scorer(config.rewards, place),
-        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop),
+        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=place.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
     )

@@ -16,7 +16,7 @@ from plaudit.formulas.value_losses import ValueStats, clipped_value_loss
 from plaudit.models.policy import ActorCritic
 from plaudit.records.tensors import Experience
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import by_token_budget, pack, unpad
+from plaudit.tokens.batches import pack, unpad
 from plaudit.training import optim, order, state
 from plaudit.training.ppo import ptx
 from plaudit.training.ppo.config import Brakes, PPOConfig
@@ -78,7 +78,10 @@ def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place,
                 setup.actor.policy, setup.text.at(at.step), setup.text.coef, config.microbatch_tokens, setup.place
             )
         loss = float(policy.loss_sum + value.loss_sum) + text.loss_sum
-        taken = optim.step(setup.optimizer, config.optim, step=at.step, total_steps=at.total_steps, loss=loss)
+        ranks = setup.place.ranks
+        taken = optim.step(
+            setup.optimizer, config.optim, step=at.step, total_steps=at.total_steps, loss=loss, ranks=ranks
+        )
         if not taken.taken:
             outcome = "not_finite"
             _keep_batch(run, experience, rows, at)
@@ -119,9 +122,10 @@ def _braked(policy: PolicyStats, brakes: Brakes) -> Outcome:
 def backward(
     actor: ActorCritic, experience: Experience, rows: Sequence[int], config: PPOConfig, place: Machine
 ) -> tuple[PolicyStats, ValueStats]:
-    """Accumulate the minibatch's gradient of L_CLIP + c1 L_V (N4.10, signs as losses).
+    """Accumulate this rank's part of the minibatch's gradient of L_CLIP + c1 L_V (N4.10, signs as losses).
 
-    Both are sums over kept tokens ÷ the whole minibatch's count, so micro-batches cannot change them.
+    Both are sums over kept tokens ÷ the whole minibatch's count, so neither micro-batches nor ranks can change them:
+    `optim.step` adds the parts up. The statistics are the whole minibatch's.
     """
     prompts = unpad(experience.prompt_ids[rows], experience.prompt_mask[rows])
     responses = unpad(experience.response_ids[rows], experience.response_mask[rows])
@@ -132,7 +136,7 @@ def backward(
     advantages = _advantages(experience, rows, config)
     policy_stats, value_stats = PolicyStats.zero(place.device), ValueStats.zero(place.device)
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    for cut in by_token_budget(lengths, config.microbatch_tokens):
+    for cut in place.ranks.cuts(lengths, config.microbatch_tokens):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
         chosen, width = [rows[i] for i in cut], batch.response_mask.shape[1]
 
@@ -159,7 +163,7 @@ def backward(
         )
         (policy_loss + config.value_coef * value_loss).backward()
         policy_stats, value_stats = policy_stats + policy, value_stats + value
-    return policy_stats, value_stats
+    return place.ranks.add(policy_stats), place.ranks.add(value_stats)
 
 
 def _advantages(experience: Experience, rows: Sequence[int], config: PPOConfig) -> Tensor:
