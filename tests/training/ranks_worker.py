@@ -3,12 +3,13 @@
 python ranks_worker.py FOLDER prints a line of JSON for each thing that was done.
 """
 
+import itertools
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,23 +90,24 @@ def compare(ranks: Ranks, module: torch.nn.Module, backward: Callable[[Machine],
     return {"what": what, "off": off, "part_off": share, "said": said, "alone_said": alone_said}
 
 
-def sft_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+Case = tuple[torch.nn.Module, Callable[[Machine], Any], str]
+
+
+def sft_cases(folder: Path) -> Iterator[Case]:
     trunk = Trunk(load_causal(ModelConfig(path=str(folder)), language(str(folder)), seed=0).hf)
-    found = []
     for layout in ("packed", "padded"):
-        trunk.layout = layout
         for budget in CUTS:
             for name, rows in (("", ROWS), (" backwards", ROWS[::-1]), (" one row", ROWS[2:3])):
-                what = f"sft {layout} {budget}{name}"
-                found.append(
-                    compare(ranks, trunk, lambda place, r=rows, b=budget: sft.backward(trunk, r, b, place), what)
-                )
-    return found
+
+                def backward(place: Machine, how=layout, b=budget, r=rows) -> float:
+                    trunk.layout = how
+                    return sft.backward(trunk, r, b, place)
+
+                yield trunk, backward, f"sft {layout} {budget}{name}"
 
 
-def reward_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+def reward_cases(folder: Path) -> Iterator[Case]:
     model = scalar.load(ModelConfig(path=str(folder)), language(str(folder)), seed=1)
-    found = []
     for objective in (KWise(), Pairwise()):
         for budget in (10**6, 24, 1):
             for name, rows in (("", RANKINGS), (" backwards", RANKINGS[::-1]), (" one row", RANKINGS[:1])):
@@ -113,15 +115,13 @@ def reward_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
                 def backward(place: Machine, o=objective, b=budget, r=rows) -> dict[str, float]:
                     return o.backward(model, r, Pace(place=place, budget=b))
 
-                found.append(compare(ranks, model, backward, f"reward {objective.kind} {budget}{name}"))
-    return found
+                yield model, backward, f"reward {objective.kind} {budget}{name}"
 
 
-def ppo_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+def ppo_cases(folder: Path) -> Iterator[Case]:
     """A minibatch, and text beside it: two backward passes, one sum."""
     model = ModelConfig(path=str(folder))
     chosen = replace(CONFIGS["ppo"](folder), model=model, sampling=SamplingConfig(max_new_tokens=4, temperature=0.7))
-    found = []
     for critic in (SharedCritic(), SeparateCritic()):
         actor = actor_of(chosen, critic)
         for rows in (range(8), [3, 0, 7, 1, 6, 2, 5, 4]):
@@ -132,19 +132,19 @@ def ppo_gradients(ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
                     ptx.backward(a.policy, ROWS[:3], 0.5, b, place)
                     return [[float(getattr(one, f.name)) for f in fields(one)] for one in stats]
 
-                found.append(compare(ranks, actor, backward, f"ppo {critic.kind} {budget} {list(rows)}"))
-    return found
+                yield actor, backward, f"ppo {critic.kind} {budget} {list(rows)}"
 
 
 def all_gradients(folder: Path) -> None:
+    """All cases on two ranks, some of them on three."""
     model = Path(model_folder(folder / "m", spread=0.4))
+
+    def work(ranks: Ranks) -> list[dict[str, Any]]:
+        cases = itertools.chain(sft_cases(model), reward_cases(model), ppo_cases(model))
+        return [compare(ranks, *case) for case in itertools.islice(cases, 0, None, 1 if ranks.world == 2 else 4)]
+
     for world in (2, 3):
-        seen = together(
-            world,
-            lambda ranks: [*sft_gradients(ranks, model), *reward_gradients(ranks, model), *ppo_gradients(ranks, model)],
-            folder / f"gradients-{world}",
-        )
-        tell(done="gradients", world=world, seen=seen)
+        tell(done="gradients", world=world, seen=together(world, work, folder / f"gradients-{world}"))
 
 
 # ------------------------------------------------------------------------------------------------- whole runs
