@@ -1,0 +1,79 @@
+"""One-line mistakes in what several processes share out and add up (`make mutants`)."""
+
+from tools.mutation import trained
+
+PARALLEL = "engines/test_parallel.py"
+RANKS = "training/test_ranks.py"
+
+MUTATIONS = (
+    trained(
+        "engines/parallel",
+        "            if rank == self.rank:",
+        "            if rank <= self.rank:",
+        PARALLEL,
+        "a row counted by two ranks",
+    ),
+    trained(
+        "engines/parallel",
+        "            loads[rank] += lengths[row]",
+        "            loads[rank] += 1",
+        PARALLEL,
+        "shares of equal row counts: a rank with the long rows holds up the others",
+    ),
+    trained(
+        "engines/parallel",
+        "            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))",
+        "            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads])) / self.world",
+        PARALLEL,
+        "gradients averaged over ranks, as DistributedDataParallel does: a mean of sums that were divided already",
+    ),
+    trained(
+        "engines/parallel",
+        "        for bucket in _buckets([p for p, count in zip(trained, holders, strict=True) if count]):",
+        "        for bucket in _buckets([p for p in trained if p.grad is not None]):",
+        PARALLEL,
+        "a rank without rows leaves the sum to the others: they wait for ever, or add up the wrong parameters",
+    ),
+    trained(
+        "engines/parallel",
+        "        return functools.reduce(operator.add, records)",
+        "        return stats",
+        PARALLEL,
+        "each rank's own statistics, by which they then stop at different times",
+    ),
+    trained(
+        "training/optim",
+        "    ranks.sum_gradients(parameters)",
+        "    ranks.wait()",
+        RANKS,
+        "every rank steps by its own gradient",
+    ),
+    trained(
+        "training/ppo/experience",
+        "    return place.ranks.gather_tensors(out)",
+        "    return out",
+        RANKS,
+        "log-probs and values of the other ranks' rows are 0",
+    ),
+    trained(
+        "training/reward/objective",
+        "    return pace.place.ranks.add_counts(sums)",
+        "    return sums",
+        RANKS,
+        "the first rank's share of the loss is logged as the whole",
+    ),
+    trained(
+        "training/sft",
+        "    num_tokens = sum(len(response) for _, response in rows)",
+        "    num_tokens = sum(len(rows[i][1]) for i in place.ranks.share(len(p) + len(r) for p, r in rows))",
+        RANKS,
+        "each rank divides by its own tokens: means of ragged parts, added up",
+    ),
+    trained(
+        "runs/folder",
+        "        if signum := self.ranks.largest(self.signals.requested):",
+        "        if signum := self.signals.requested:",
+        RANKS,
+        "a signal stops one rank, and the others wait for it",
+    ),
+)
