@@ -68,6 +68,13 @@ def test_trusted_responses_by_hand():
     assert trusted_responses(-OLD, -SAMPLER, MASK, low=0.91, high=2.0)[0].tolist()[0] == [False] * 4
 
 
+def test_a_responses_mean_ratio_is_over_its_own_tokens():
+    old, mask = torch.full((1, 10), 0.2), torch.arange(10).unsqueeze(0) < 2
+    ratio = math.exp(0.2)  # of both tokens, however wide the row
+    assert trusted_responses(old, torch.zeros(1, 10), mask, low=1.0, high=ratio - 0.01)[0].sum().item() == 0
+    assert trusted_responses(old, torch.zeros(1, 10), mask, low=1.0, high=ratio + 0.01)[0].sum().item() == 2
+
+
 def test_agreement_is_left_alone():
     logprobs = numbers(0, 4, 5)
     weights, stats = truncated_weights(logprobs, logprobs, RAGGED, cap=1.0)
