@@ -18,7 +18,7 @@ from plaudit.training import collect, ppo, reward, sft
 from tests.faults.stages import CONFIGS
 from tests.training.tiny import jsonl, metrics, model_folder
 
-COMMANDS = ["sft", "collect", "reward", "ppo", "pipeline", "eval policies"]
+COMMANDS = ["sft", "collect", "reward", "ppo", "pipeline", "eval policies", "eval reward"]
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +200,7 @@ def test_wrong_commands_end_with_2(capsys, arguments):
 def test_help_lists_every_option(capsys, command):
     from dataclasses import fields
 
-    stage = {"eval policies": "compare"}.get(command, command)
+    stage = {"eval policies": "compare", "eval reward": "reward_eval"}.get(command, command)
     config = {**pipeline_module.STAGES, "pipeline": (pipeline_module.PipelineConfig, None)}[stage][0]
     assert main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out

@@ -1,6 +1,6 @@
 """Mistakes in the losses and measures of reward models."""
 
-from tools.mutation import Mutation, formula
+from tools.mutation import Mutation, formula, trained
 
 MUTATIONS: tuple[Mutation, ...] = (
     # listwise_losses
@@ -194,5 +194,41 @@ MUTATIONS: tuple[Mutation, ...] = (
         "features.detach()[present].double(), labels",
         "features.detach().double(), labels",
         "absent rows are fitted",
+    ),
+    # what `eval reward` measures
+    trained(
+        "evaluation/reward_measures",
+        "better - worse, longer",
+        "worse - better, longer",
+        "evaluation/test_reward_measures.py",
+        "margins with the wrong sign",
+    ),
+    trained(
+        "evaluation/reward_measures",
+        "pair_bce(margins.abs(), right)",
+        "pair_bce(margins, right)",
+        "evaluation/test_reward_measures.py",
+        "the label in the probability: a judge that is wrong is calibrated",
+    ),
+    trained(
+        "evaluation/reward_measures",
+        "zip(straight, reversed(other), strict=True)",
+        "zip(straight, other, strict=True)",
+        "evaluation/test_reward_measures.py",
+        "scores of reversed answers compared without turning them back",
+    ),
+    trained(
+        "evaluation/reward_measures",
+        "(sign, _sign(sum(signs) - sign))",
+        "(sign, _sign(sum(signs)))",
+        "evaluation/test_reward_measures.py",
+        "a labeller measured against a majority that he is part of",
+    ),
+    trained(
+        "evaluation/reward_measures",
+        "number - math.fsum(numbers) / len(numbers)",
+        "number",
+        "evaluation/test_reward_measures.py",
+        "correlation with length between prompts for the one inside them",
     ),
 )

@@ -23,9 +23,10 @@ STAGE_HELP = {
     "reward": "train a reward model on rankings or comparisons",
     "ppo": "align a policy with reward models and functions",
     "compare": "compare policies on held-out prompts: win rates, KL, samples",
+    "reward_eval": "measure reward models and functions on labelled answers: accuracy, calibration, bias",
     "pipeline": "run several stages, one after the other",
 }
-EVAL = {"policies": "compare"}
+EVAL = {"policies": "compare", "reward": "reward_eval"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

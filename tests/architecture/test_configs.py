@@ -9,7 +9,9 @@ from plaudit.pipeline import STAGES, PipelineConfig, plan
 from plaudit.runs.config import load_config
 from tests.architecture.repo import PACKAGE, ROOT
 
-COMMANDS = {"demo": "pipeline", "pipeline": "pipeline", "eval policies": "compare"} | {name: name for name in STAGES}
+COMMANDS = {"demo": "pipeline", "pipeline": "pipeline", "eval policies": "compare", "eval reward": "reward_eval"} | {
+    name: name for name in STAGES
+}
 """What stands after `plaudit` in a launch line -> the stage whose config the file is."""
 LAUNCH = re.compile(rf"\bplaudit ({'|'.join(sorted(COMMANDS, key=len, reverse=True))})\b")
 

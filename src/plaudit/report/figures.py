@@ -74,7 +74,7 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
         return None
     keys = dict.fromkeys(key for _, *pair in pairs for key in pair)
     steps = [step for trace in traces for step in trace["customdata"]]
-    layout = _layout("√KL to the reference, √nats", "score units", legend=len(traces) > 1)
+    layout = bare_layout("√KL to the reference, √nats", "score units", legend=len(traces) > 1)
     layout["coloraxis"] = {
         "colorscale": BY_ITERATION,
         "cmin": min(steps),
@@ -176,7 +176,7 @@ def _panel_figure(stage: str, runs: Sequence[RunData], panel: panels.Panel, keys
             traces += _curve(series, label, colour, dash, width)
     named_traces = sum(trace.get("showlegend", True) for trace in traces)
     units = dict.fromkeys(terms.unit(key) for key in keys)
-    layout = _layout(_step_name(stage), ", ".join(unit for unit in units if unit), legend=named_traces > 1)
+    layout = bare_layout(_step_name(stage), ", ".join(unit for unit in units if unit), legend=named_traces > 1)
     layout["hovermode"] = "x unified"
     if set(units) == {"fraction"}:
         layout["yaxis"] |= {"tickformat": ".3~p", "hoverformat": ".3~p"}
@@ -215,7 +215,7 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
         "type": "scatter",
         "mode": "lines+markers" if known <= MARKERS_UP_TO else "lines",
         "x": xs,
-        "y": _rounded(ys),
+        "y": rounded(ys),
         "name": plain(label),
         "legendgroup": plain(label),
         "line": {"color": colour, "width": 2, "dash": dash},
@@ -224,7 +224,7 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
     if not width:
         return [raw]
     xs, ys = thin(series.steps, smooth(series.values, width))
-    mean = {**raw, "x": xs, "y": _rounded(ys), "hoverinfo": "skip"}
+    mean = {**raw, "x": xs, "y": rounded(ys), "hoverinfo": "skip"}
     faint = {**raw, "line": {"color": colour, "width": 1}, "opacity": 0.35, "showlegend": False}
     return [faint, mean]
 
@@ -300,8 +300,8 @@ def _frontier_trace(run: RunData, score_key: str, kl_key: str, run_index: int, *
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(points) <= 200 else "markers",
-        "x": _rounded(roots),
-        "y": _rounded(values),
+        "x": rounded(roots),
+        "y": rounded(values),
         "customdata": list(steps),
         "name": plain(f"{run.name} · {kind}" if named else kind),
         "showlegend": False,
@@ -372,7 +372,7 @@ def _histogram(title: str, key: str, sides: tuple[list[float], list[float]], lab
         traces.append(
             {
                 "type": "bar",
-                "x": _rounded(centres),
+                "x": rounded(centres),
                 "y": [count / len(scores) for count in counts],
                 "width": width,
                 "name": f"{label}: mean {math.fsum(score / len(scores) for score in scores):.3g}, n = {len(scores)}",
@@ -381,14 +381,14 @@ def _histogram(title: str, key: str, sides: tuple[list[float], list[float]], lab
                 "hovertemplate": f"{label}: %{{y:.1%}} of answers<extra></extra>",
             }
         )
-    layout = _layout(f"{key}, score units", "share of answers", legend=True)
+    layout = bare_layout(f"{key}, score units", "share of answers", legend=True)
     layout["yaxis"]["tickformat"] = ".0%"
     layout |= {"barmode": "overlay", "bargap": 0}
     alt = f"{title}: {' and '.join(trace['name'] for trace in traces)}."
     return Figure(title=title, caption="", keys=(key,), plot={"data": traces, "layout": layout}, alt=alt)
 
 
-def _layout(x_title: str, y_title: str, *, legend: bool) -> dict[str, Any]:
+def bare_layout(x_title: str, y_title: str, *, legend: bool) -> dict[str, Any]:
     axis = {"automargin": True, "zeroline": False, "title": {"standoff": 8, "font": {"size": 12}}}
     return {
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -412,6 +412,6 @@ def _step_name(stage: str) -> str:
     return "iteration" if stage == "ppo" else "step"
 
 
-def _rounded(values: Sequence[float | None]) -> list[float | None]:
+def rounded(values: Sequence[float | None]) -> list[float | None]:
     """Six significant digits: more can't be seen and would be half of the file."""
     return [None if value is None or not math.isfinite(value) else float(f"{value:.6g}") for value in values]

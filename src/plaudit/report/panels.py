@@ -14,6 +14,7 @@ STAGE_TITLES = {
     "ppo": "PPO",
     "collect": "Collecting preferences",
     "compare": "Comparison",
+    "reward_eval": "Judges measured",
     "eval": "Evaluation",
     "pipeline": "Pipeline",
 }

@@ -100,7 +100,120 @@ class Phrase:
     """The declared key whose curve goes towards this number, if there is one on the same scale."""
 
 
+# What `eval reward` writes.
+REWARD_EVAL = (
+    Phrase(
+        pattern="^pair accuracy where the better answer",
+        meaning="Pair accuracy over the pairs whose better answer (by the labels) is the longer, or the shorter one, "
+        "in code points. A judge without a length bias has the two alike; one that counts characters has 1 and 0.",
+        formula="share of those pairs with r(x, y_w) > r(x, y_l), plus half the share with equality",
+        better="up",
+    ),
+    Phrase(
+        pattern="^pair accuracy, expected under",
+        meaning="How often the judge would agree with a labeller, computed from the known probability of each label "
+        "instead of one drawn label. Ceiling: a judge who knows the true reward.",
+        formula="mean over pairs of P(label agrees with the judge's order); equal scores count ½",
+        better="up",
+    ),
+    Phrase(
+        pattern="^pair accuracy",
+        meaning="Share of the pairs that the judge orders as the labels do; equal scores count half, pairs that the "
+        "labels tie are left out. Ceiling, where rows carry several votes: a labeller against the other labellers.",
+        formula="share of pairs with r(x, y_w) > r(x, y_l), plus half the share with equality",
+        better="up",
+    ),
+    Phrase(
+        pattern="^floor on the same pairs",
+        meaning="Pair accuracy of a judge that knows no language, on the same pairs: the longer answer wins, or a bag "
+        "of words that was fitted to training pairs.",
+        formula="",
+        better="",
+    ),
+    Phrase(
+        pattern="^agreement: ",
+        meaning="How labellers agree on the same pairs. Two labellers: of those who both prefer an answer, how often "
+        "the same. One against others: with the majority of the others, own ties counting half.",
+        formula="",
+        better="",
+    ),
+    Phrase(
+        pattern="^correlation of score with length",
+        meaning="Pearson correlation of score and length in code points, each prompt's means taken out.",
+        formula="corr(r − r̄_x, |y| − mean |y|_x)",
+        better="",
+    ),
+    Phrase(
+        pattern="^first-listed answer wins",
+        meaning="Share of the pairs whose first-listed answer scores higher, equal scores counting half. Without a "
+        "position bias it is near the share in which the labels prefer it.",
+        formula="",
+        better="",
+    ),
+    Phrase(
+        pattern="^winner changes",
+        meaning="Share of the pairs whose winner is another one when the prompt's answers are listed in the opposite "
+        "order. 0 for a judge that scores each answer by itself.",
+        formula="",
+        better="down",
+    ),
+    Phrase(
+        pattern="^log loss of P",
+        meaning="What it costs to believe the judge's P(better) = σ(score difference). log 2 is what always "
+        "saying ½ gets.",
+        formula="mean of −log σ(r(x, y_w) − r(x, y_l))",
+        better="down",
+    ),
+    Phrase(
+        pattern="^Brier score of σ",
+        meaning="Mean squared error of σ(score) as the probability of acceptance. Floor: the base rate for everybody.",
+        formula="mean (σ(r) − label)²",
+        better="down",
+    ),
+    Phrase(
+        pattern="^Brier score",
+        meaning="Mean squared error of the judge's P(better) = σ(score difference). ¼ is what ½ everywhere gets.",
+        formula="mean (σ(r(x, y_w) − r(x, y_l)) − 1)²",
+        better="down",
+    ),
+    Phrase(
+        pattern="^expected calibration error",
+        meaning="How far the judge's confidence in its favourite is from how often it is right, in bins of equal "
+        "width.",
+        formula="Σ_b n_b/n |mean confidence − accuracy|",
+        better="down",
+    ),
+    Phrase(
+        pattern="correlation with the ratings",
+        meaning="How scores follow ratings over all answers, the mean of several labellers' where there are such. "
+        "Ceiling (Pearson): single ratings with the mean of the other labellers'.",
+        formula="",
+        better="up",
+    ),
+    Phrase(
+        pattern="^RMSE to the ratings",
+        meaning="Distance of scores from ratings, in the ratings' unit: of use where the judge learnt this very scale. "
+        "Floor: the ratings' mean for everybody.",
+        formula="√ mean (r − y)²",
+        better="down",
+    ),
+    Phrase(
+        pattern="^accuracy of `score > 0`",
+        meaning="Share of the answers that are accepted by the labels and score above 0, or are not and score below. "
+        "Floor: the more frequent label for everybody.",
+        formula="",
+        better="up",
+    ),
+    Phrase(
+        pattern="^area under the ROC curve",
+        meaning="Probability that an accepted answer scores above one that is not, whatever their prompts; ties half.",
+        formula="",
+        better="up",
+    ),
+)
+
 PHRASES = (
+    *REWARD_EVAL,
     Phrase(
         pattern="floor: longer wins",
         meaning="Share of the same held-out pairs in which the longer answer is the preferred one: what a judge "

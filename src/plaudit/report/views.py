@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.report import figures, panels, samples, terms
+from plaudit.report import figures, panels, reward_figures, samples, terms
 from plaudit.report.collect import PipelineData, RunData, StageRow, Status, flatten, stage_name
 from plaudit.report.figures import Figure
 from plaudit.report.reading import finite
@@ -412,6 +412,9 @@ def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tupl
     spread = figures.distributions(compared)
     if spread:
         groups.append(Block(title="Scores before and after", lines=tuple(spread)))
+    judges = reward_figures.measured([run for run in runs if "reward_eval" in run.summary])
+    if judges:
+        groups.append(Block(title=panels.stage_title("reward_eval"), lines=tuple(judges)))
     return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(groups))
 
 
@@ -449,7 +452,9 @@ def _number_lines(run: RunData) -> list[NumberLine]:
 
 
 def _summary_lines(run: RunData) -> list[tuple[str, str]]:
-    return list(flatten({key: value for key, value in run.summary.items() if key != "stages"}).items())
+    return list(
+        flatten({key: value for key, value in run.summary.items() if key not in ("stages", "reward_eval")}).items()
+    )
 
 
 def _provenance_lines(run: RunData) -> list[tuple[str, str]]:

@@ -1,0 +1,205 @@
+"""Reward models and reward functions side by side on labelled answers: `plaudit eval reward` (N3, N5).
+
+Everything that a judge can be measured by without training anything: accuracy with ties and intervals, calibration,
+margins, length and position bias, beside floors that know no language and the labellers' own agreement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from plaudit.data.formats import places
+from plaudit.data.sources import DataConfig, load
+from plaudit.engines.device import DeviceConfig, machine
+from plaudit.evaluation import reward_measures as measures
+from plaudit.evaluation import reward_table
+from plaudit.evaluation.floors import LongerWins, fit_bag_of_words
+from plaudit.evaluation.reward_accuracy import (
+    Accuracy,
+    expected_accuracy_of_rankings,
+    pair_accuracy,
+    reward_accuracy,
+    score_groups,
+)
+from plaudit.evaluation.reward_report import TruthConfig
+from plaudit.evaluation.reward_rows import LabelledRows, Ranked, Rated, rankings, read_labelled, reversed_group
+from plaudit.records.text import Kind, Ranking
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.loading import function_name
+from plaudit.scoring.protocol import Scorer, check_columns
+
+Scores = list[list[float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardEvalConfig:
+    """Measure judges (reward models, reward functions) on answers that people have labelled."""
+
+    data: tuple[DataConfig, ...]
+    """Rankings, comparisons, ratings or verdicts that nothing was trained on."""
+    models: tuple[RewardConfig, ...]
+    """Each is measured by itself; its `weight` multiplies its scores, which calibration and margins feel."""
+    subset_column: str = ""
+    """A column by whose values accuracy is split as well; empty: by file, where there are several."""
+    train: tuple[DataConfig, ...] = ()
+    """Comparisons or rankings to fit the bag-of-words floor to; empty: only "the longer answer wins" is a floor."""
+    truth: TruthConfig | None = None
+    """Where the true utility is known (a made world): accuracy in expectation, beside its ceiling."""
+    num_bins: int = 10
+    """Bins of the reliability diagram and of the calibration error, over confidences from 0.5 to 1."""
+    check_order: bool = False
+    """Judge every row again with its answers in the opposite order and count whose winner changes (twice the time)."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of the bootstrap intervals of correlations and areas under the curve."""
+
+    def __post_init__(self) -> None:
+        if not self.data or not self.models:
+            raise ValueError("data and models must name at least one each")
+        if self.num_bins < 1:
+            raise ValueError("num_bins must be at least 1")
+        names = [name_of(model) for model in self.models]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"models: two are called {twice[0]!r}; give them a `name` each")
+
+
+def name_of(judge: RewardConfig) -> str:
+    """As it stands in the table; a function without a name is called what it is called."""
+    return judge.name or function_name(judge.function)
+
+
+def reward_eval(config: RewardEvalConfig, run: Run) -> None:
+    """Score every labelled answer with every judge; write the table and a block `reward_eval` into summary.json."""
+    rows, training = _prepare(config, run)
+    place = machine(config.device)
+    found: dict[str, dict[str, Any]] = {}
+    for judge in config.models:
+        run.check_stop()
+        found[name_of(judge)] = {
+            "scale": "learned" if judge.kind == "model" else "none",
+            **measure(build_scorer((judge,), place), rows, config),
+        }
+        say(f"{name_of(judge)}: measured")
+    prompts = [row.group.prompt.id for row in rows.ranked]
+    agreement = measures.labellers_agreement([row.votes for row in rows.ranked], prompts) if rows.ranked else {}
+    block = {"judges": found, "floors": _floors(rows, training), "agreement": agreement}
+    run.finish({"stages": reward_table.rows(block), "reward_eval": block})
+
+
+def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ranking]]:
+    """Everything that can be wrong with the input is found here, before a model loads."""
+    rows = read_labelled(config.data, config.subset_column)
+    training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
+    run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
+    check_rewards(config.models, rows.prompt_rows(), option="models")
+    if not rows.ranked:
+        without = "the data has no rankings or comparisons"
+        for option, given in (
+            ("truth", config.truth is not None), ("train", bool(config.train)), ("check_order", config.check_order)
+        ):  # fmt: skip
+            if given:
+                raise UserError(f"{option}: {without}, so it has no effect")
+    if config.truth is not None:
+        truth = function_scorer(FunctionConfig(function=config.truth.function))
+        check_columns(truth, rows.prompt_rows())
+    return rows, [row for _, one in training for row in one.rows]
+
+
+def measure(scorer: Scorer, rows: LabelledRows, config: RewardEvalConfig) -> dict[str, Any]:
+    """One judge on everything: `pairs` of rankings, `ratings` by aspect, `verdicts`, as far as the data has them."""
+    found: dict[str, Any] = {}
+    if rows.ranked:
+        found["pairs"] = _measure_ranked(scorer, rows.ranked, config)
+    if rows.rated:
+        found["ratings"] = _measure_rated(scorer, rows.rated, config.seed)
+    if rows.judged:
+        scores = score_groups(scorer, [row.group for row in rows.judged])
+        kept = [(s[0], row) for s, row in zip(scores, rows.judged, strict=True) if s[0] is not None]
+        if not kept:
+            raise UserError(f"{scorer.name}: abstained on every verdict")
+        values, judged = zip(*kept, strict=True)
+        accepted = [row.accepted for row in judged]
+        prompts = [row.group.prompt.id for row in judged]
+        verdicts = measures.verdict_measures(values, accepted, prompts, config.seed)
+        found["verdicts"] = verdicts | {"abstained": len(rows.judged) - len(kept)}
+    return found
+
+
+def _measure_ranked(scorer: Scorer, rows: Sequence[Ranked], config: RewardEvalConfig) -> dict[str, Any]:
+    groups = [row.group for row in rows]
+    scores, ranks = score_groups(scorer, groups), [row.ranks for row in rows]
+    responses, prompts = [g.responses for g in groups], [g.prompt.id for g in groups]
+    subsets = [row.subset for row in rows]
+    pairs = measures.judged_pairs(scores, ranks, responses, prompts)
+    found: dict[str, Any] = {
+        "accuracy": asdict(pair_accuracy(scores, ranks, prompts=prompts, subsets=subsets if any(subsets) else [])),
+        "calibration": measures.calibration(pairs, config.num_bins),
+        "margins": measures.margins(pairs),
+        "length": measures.length_bias(pairs, scores, responses),
+        "position": measures.position_bias(pairs),
+    }
+    if config.check_order:
+        turned = score_groups(scorer, [reversed_group(group) for group in groups])
+        found["position"]["flips"] = measures.order_flips(scores, turned, prompts)
+    if config.truth is not None:
+        true = score_groups(function_scorer(FunctionConfig(function=config.truth.function)), groups)
+        found["expected"] = asdict(expected_accuracy_of_rankings(scores, true, noise_scale=config.truth.noise))
+    return found
+
+
+def _measure_rated(scorer: Scorer, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
+    """By aspect; several labellers' numbers of one answer count as their mean."""
+    scores = score_groups(scorer, [row.group for row in rows])
+    aspects = dict.fromkeys(aspect for row in rows for answer in row.ratings for aspect in answer)
+    return {aspect: _measure_aspect(aspect, scores, rows, seed) for aspect in aspects}
+
+
+def _measure_aspect(aspect: str, scores: Scores, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
+    values: Scores = []
+    ranks: list[tuple[int, ...]] = []
+    labels: list[list[float]] = []
+    for given, row in zip(scores, rows, strict=True):
+        rated = [
+            (score, sum(ratings[aspect]) / len(ratings[aspect]))
+            for score, ratings in zip(given, row.ratings, strict=True)
+            if aspect in ratings
+        ]
+        values.append([score for score, _ in rated])
+        labels.append([label for _, label in rated])
+        ranks.append(places([-label for _, label in rated]))
+    prompts = [row.group.prompt.id for row in rows]
+    flat = [
+        (score, label, prompt)
+        for given, known, prompt in zip(values, labels, prompts, strict=True)
+        for score, label in zip(given, known, strict=True)
+        if score is not None
+    ]
+    if not flat:
+        raise UserError(f"the judge abstained on every answer rated for {aspect!r}")
+    found = measures.rating_measures(*zip(*flat, strict=True), seed)
+    people = measures.labellers_correlation([r[aspect] for row in rows for r in row.ratings if aspect in r])
+    found |= {} if people is None else {"labellers": people}
+    try:
+        subsets = [row.subset for row in rows]
+        accuracy = pair_accuracy(values, ranks, prompts=prompts, subsets=subsets if any(subsets) else [])
+    except UserError:  # one answer a prompt: correlations are all there is
+        return found
+    return found | {"accuracy": asdict(accuracy)}
+
+
+def _floors(rows: LabelledRows, training: Sequence[Ranking]) -> dict[str, dict[str, Any]]:
+    """What knows no language, on the same pairs."""
+    if not rows.ranked:
+        return {}
+    floors: list[Scorer] = [LongerWins()]
+    if training:
+        floors.append(fit_bag_of_words(training))
+    held_out = rankings(rows)
+    measured: dict[str, Accuracy] = {floor.name: reward_accuracy(floor, held_out) for floor in floors}
+    return {name: asdict(accuracy) for name, accuracy in measured.items()}

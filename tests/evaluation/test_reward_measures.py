@@ -1,0 +1,173 @@
+"""Hand numbers for what a judge is measured by beside its accuracy."""
+
+import math
+
+import pytest
+import torch
+
+from plaudit.evaluation import reward_measures
+from plaudit.evaluation.reward_measures import (
+    Pair,
+    auc,
+    bootstrap,
+    calibration,
+    judged_pairs,
+    labellers_agreement,
+    labellers_correlation,
+    length_bias,
+    margins,
+    order_flips,
+    position_bias,
+    rating_measures,
+    verdict_measures,
+)
+from plaudit.formulas.correlation import concordance, pearson
+from tests.formulas.cases import numbers
+
+LOG3 = math.log(3)
+
+
+def pair(margin: float, *, longer: int = 1, better_first: bool = True, prompt: int = 0) -> Pair:
+    return Pair(prompt=prompt, margin=margin, longer=longer, better_first=better_first)
+
+
+def test_pairs_by_hand():
+    pairs = judged_pairs(
+        [[1.0, 3.0, None], [2.0, 2.0]], [[2, 1, 3], [1, 1]], [["abc", "a", "b"], ["x", "y"]], ["p", "q"]
+    )
+    # The second answer is better by 2, shorter by 2 and listed second; the abstained and the tied are left out.
+    assert pairs == [Pair(prompt="p", margin=2.0, longer=-2, better_first=False)]
+
+
+def test_calibration_by_hand():
+    # Confidence ¾ four times, right three times: calibrated. Then ½ (a draw) once.
+    pairs = [pair(LOG3), pair(LOG3), pair(LOG3), pair(-LOG3), pair(0.0)]
+    found = calibration(pairs, num_bins=5)
+    assert found["ece"] == pytest.approx(0.0)
+    assert found["brier"] == pytest.approx((3 / 16 + 9 / 16 + 0.0) / 5)
+    assert found["log_loss"] == pytest.approx((3 * math.log(4 / 3) + math.log(4) + math.log(2)) / 5)
+    assert [(one["pairs"], one["confidence"], one["accuracy"]) for one in found["bins"]] == [
+        (1, 0.5, 0.5),
+        (4, pytest.approx(0.75), 0.75),
+    ]
+
+
+def test_certain_and_wrong_is_not_infinite():
+    found = calibration([pair(-1e4), pair(1e4)], num_bins=10)
+    assert found["log_loss"] == pytest.approx(5e3)
+    assert found["ece"] == 0.5
+    assert found["bins"] == [{"pairs": 2, "confidence": 1.0, "accuracy": 0.5}]
+
+
+def test_margins_by_hand():
+    found = margins([pair(-1.0), pair(0.0), pair(1.0), pair(4.0)])
+    assert found["mean"] == 1.0
+    assert found["std"] == pytest.approx((4 + 1 + 0 + 9) ** 0.5 / 2)
+    assert found["quantiles"]["0.5"] == 0.5
+    counts = found["histogram"]["counts"]
+    assert (found["histogram"]["low"], found["histogram"]["width"], sum(counts)) == (-1.0, pytest.approx(5 / 30), 4)
+    assert [i for i, count in enumerate(counts) if count] == [0, 6, 12, 29]
+
+
+def test_margins_all_alike_have_a_histogram():
+    assert margins([pair(2.0), pair(2.0)])["histogram"] == {"low": 2.0, "width": 1.0, "counts": [2] + [0] * 29}
+
+
+def test_a_judge_that_counts_characters_is_right_where_the_better_is_longer_only():
+    responses = [["aaaa", "b"], ["c", "ddd"], ["e", "f"]]
+    scores = [[float(len(text)) for text in row] for row in responses]
+    pairs = judged_pairs(scores, [[1, 2], [1, 2], [1, 2]], responses, [0, 1, 2])
+    found = length_bias(pairs, scores, responses)
+    assert found["accuracy_better_is_longer"]["value"] == 1.0
+    assert found["accuracy_better_is_shorter"]["value"] == 0.0
+    assert (found["accuracy_better_is_longer"]["pairs"], found["accuracy_better_is_shorter"]["pairs"]) == (1, 1)
+    assert found["labels_prefer_longer"] == 0.5
+    assert found["judge_prefers_longer"] == 1.0
+    assert found["correlation_within_prompts"] == pytest.approx(1.0)
+
+
+def test_correlation_with_length_is_inside_prompts():
+    """Prompts with long answers score low as a whole, yet in each the longer answer scores higher."""
+    responses = [["a", "aa"], ["a" * 10, "a" * 12]]
+    found = length_bias([pair(1.0)], [[10.0, 10.5], [0.0, 1.0]], responses)
+    assert found["correlation_within_prompts"] == pytest.approx(1.0)
+    assert length_bias([pair(1.0)], [[None, 3.0]], [["a", "b"]])["correlation_within_prompts"] == 0.0
+
+
+def test_position_by_hand():
+    pairs = [pair(1.0), pair(-1.0, better_first=False), pair(2.0, better_first=False), pair(0.0)]
+    found = position_bias(pairs)
+    assert found["labels_prefer_first"] == 0.5
+    assert found["judge_prefers_first"]["value"] == (1 + 1 + 0 + 0.5) / 4
+
+
+def test_flips_by_hand():
+    # Reversed scores: (c, b, a). First row keeps all three orders; second turns round; third has a draw in one.
+    scores = [[3.0, 2.0, 1.0], [1.0, 0.0], [1.0, 1.0], [None, 2.0]]
+    turned = [[-1.0, 0.0, 1.0], [5.0, 1.0], [2.0, 1.0], [2.0, 0.0]]
+    found = order_flips(scores, turned, ["a", "b", "c", "d"])
+    assert (found["value"], found["pairs"]) == ((0 + 0 + 0 + 1 + 0.5) / 5, 5)
+
+
+def test_agreement_by_hand():
+    a, b, tie = (1, 2), (2, 1), (1, 1)
+    found = labellers_agreement([[a, a, b], [a, tie], [], [a]], ["p", "q", "r", "s"])
+    # Row one: aa alike, ab and ab not. Row two: nobody to agree with.
+    assert (found["two_labellers"]["value"], found["two_labellers"]["pairs"]) == (pytest.approx(1 / 3), 3)
+    # The first two have no majority against them (a and b cancel), the third disagrees with aa; in row two the tie
+    # against a counts half, and a has no majority to meet.
+    assert (found["one_against_others"]["value"], found["one_against_others"]["pairs"]) == (0.25, 2)
+    assert labellers_agreement([[a], []], ["p", "q"]) == {}
+
+
+def test_labellers_correlation_by_hand():
+    assert labellers_correlation([(1.0,), (2.0,)]) is None
+    assert labellers_correlation([(1.0, 1.0), (2.0, 2.0), (9.0,)]) == pytest.approx(1.0)
+    # (0 | 2), (2 | 0), (4 | 4), (4 | 4): deviations −2.5, −.5, 1.5, 1.5 against −.5, −2.5, 1.5, 1.5.
+    assert labellers_correlation([(0.0, 2.0), (4.0, 4.0)]) == pytest.approx((1.25 + 1.25 + 4.5) / 11)
+
+
+def test_ratings_by_hand():
+    found = rating_measures([1.0, 2.0, 3.0], [0.0, 1.0, 5.0], ["a", "b", "c"], seed=0)
+    assert found["pearson"]["value"] == pytest.approx(5 / 28**0.5)
+    assert found["spearman"]["value"] == pytest.approx(1.0)
+    assert found["rmse"] == pytest.approx((6 / 3) ** 0.5)
+    assert found["label_std"] == pytest.approx((14 / 3) ** 0.5)
+    # The best line is 2.5 x − 3: errors ½, −1, ½.
+    assert found["rmse_fitted"] == pytest.approx(0.5**0.5)
+
+
+def test_verdicts_by_hand():
+    found = verdict_measures([LOG3, -LOG3, 0.0, 1e4], [True, True, False, True], list("abcd"), seed=0)
+    assert found["accuracy"]["value"] == (1 + 0 + 0.5 + 1) / 4
+    assert found["brier"] == pytest.approx((1 / 16 + 9 / 16 + 1 / 4 + 0) / 4)
+    assert found["auc"]["value"] == pytest.approx(2 / 3)
+    assert found["accepted"] == 0.75
+    assert "auc" not in verdict_measures([1.0, 2.0], [True, True], list("ab"), seed=0)
+
+
+def test_the_area_is_the_share_of_pairs_in_order():
+    scores, accepted = numbers(0, 40).round(), (numbers(1, 40) > 0).double()
+    wins, pairs = concordance(scores, accepted)
+    assert auc(scores, accepted) == pytest.approx(wins / pairs)
+    assert auc(scores, torch.ones(40)) == 0.5
+
+
+def test_bootstrap_draws_prompts_and_comes_back_the_same():
+    x = numbers(0, 60)
+    y = x + numbers(1, 60)
+    alone = bootstrap(pearson, x, y, range(60), seed=3)
+    assert alone == bootstrap(pearson, x, y, range(60), seed=3)
+    assert alone != bootstrap(pearson, x, y, range(60), seed=4)
+    assert alone["low"] < pearson(x, y) < alone["high"]
+    # Every row ten times over says no more than once, where the ten are one prompt.
+    tenfold = bootstrap(pearson, x.repeat(10), y.repeat(10), list(range(60)) * 10, seed=3)
+    assert tenfold == pytest.approx(alone)
+    assert bootstrap(pearson, x[:2], y[:2], [0, 1], seed=0) == {"low": None, "high": None}
+
+
+def test_shares_of_one_prompt_are_one_cluster():
+    apart = reward_measures.share([1.0, 0.0] * 10, range(20))
+    together = reward_measures.share([1.0, 0.0] * 10, [i // 10 * (i % 2) for i in range(20)])
+    assert apart["value"] == together["value"] == 0.5
+    assert together["high"] - together["low"] > apart["high"] - apart["low"]
