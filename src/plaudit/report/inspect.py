@@ -16,6 +16,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -294,13 +295,14 @@ def _coloured(rollout: Rollout, column: str, end: float) -> Text:
         return Text("(the response is empty)", style="dim")
     text = Text()
     for piece, value in zip(tokens.texts, tokens.columns[column], strict=True):
-        text.append(visible(piece), style=_style(value, end, column))
+        text.append(visible(piece), style=_style(shades.level(value, end, column), column))
     return text
 
 
-def _style(value: float | None, end: float, column: str) -> str:
-    shade = shades.shade(shades.level(value, end, column), column)
-    return f"{shade[0]} on {shade[1]}" if shade else ""
+def _style(step: int, column: str) -> Style:
+    """Made anew each time: those that rich parses from text it keeps, with the codes of the first terminal they met."""
+    shade = shades.shade(step, column)
+    return Style(color=shade[0], bgcolor=shade[1]) if shade else Style()
 
 
 def _legend(column: str, end: float, *, coloured: bool) -> Text:
@@ -308,8 +310,7 @@ def _legend(column: str, end: float, *, coloured: bool) -> Text:
     steps = shades.legend(column, end)
     if coloured and end > 0:
         for step, value in steps:
-            shade = shades.shade(step, column)
-            text.append(f" {number(value)} ", style=f"{shade[0]} on {shade[1]}" if shade else "")
+            text.append(f" {number(value)} ", style=_style(step, column))
         text.append(" and beyond\n")
     elif end <= 0:
         text.append(f"{column} is 0 everywhere in this iteration\n")
@@ -358,6 +359,7 @@ def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
         cells += [Text(str(tokens.ids[index]))] if ids else []
         for name in names:
             value = tokens.columns[name][index]
-            cells.append(Text(decimal(value), style=_style(value, end, column) if name == column else ""))
+            step = shades.level(value, end, column) if name == column else 0
+            cells.append(Text(decimal(value), style=_style(step, column)))
         table.add_row(*cells)
     return table
