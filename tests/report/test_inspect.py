@@ -21,6 +21,15 @@ ROWS = [
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\x08\x7f\r\u202egnp.exe\u2028[red]x[/red]\u200b"
 
 
+@pytest.fixture(autouse=True)
+def one_terminal(monkeypatch):
+    """rich keeps a style's codes for the first kind of terminal that it met in a process."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def run(tmp_path):
     return write_run(tmp_path / "ppo", "ppo", rollouts={1: [token_row("x", score=0.0)], 2: ROWS, 5: ROWS[:2]})

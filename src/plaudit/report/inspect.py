@@ -300,7 +300,6 @@ def _coloured(rollout: Rollout, column: str, end: float) -> Text:
 
 
 def _style(step: int, column: str) -> Style:
-    """Made anew each time: those that rich parses from text it keeps, with the codes of the first terminal they met."""
     shade = shades.shade(step, column)
     return Style(color=shade[0], bgcolor=shade[1]) if shade else Style()
 
