@@ -10,7 +10,7 @@ import pytest
 from plaudit.report import terms, views
 from plaudit.report.collect import StageRow, Status, collect
 from plaudit.report.html import number, signed
-from tests.report.folders import EXPECTED_ACCURACY, PROGRESS, ppo_lines, write_pipeline, write_run
+from tests.report.folders import EXPECTED_ACCURACY, PROGRESS, ppo_lines, reward_lines, write_pipeline, write_run
 
 UP = StageRow(
     name="reward", metric="reward/accuracy_over_pairs", unit="", value=0.8, low=0.7, high=0.9, floor=0.5, ceiling=0.9
@@ -187,3 +187,23 @@ def test_formulas_belong_to_declared_metrics() -> None:
     assert [key for key in terms.FORMULAS if terms.declared(key) is None] == []
     assert [phrase.curve for phrase in terms.PHRASES if phrase.curve and terms.declared(phrase.curve) is None] == []
     assert (terms.better("sft/loss_over_tokens"), terms.unit("ppo/part/tone_over_responses")) == ("down", "score")
+
+
+def test_a_control_stands_apart(tmp_path: Path) -> None:
+    """A reward model of permuted rankings and PPO on it: not on the axes of the runs that should learn."""
+    folder = write_pipeline(tmp_path / "p")
+    spare = folder / "06-reward-control"
+    write_run(spare, "reward", config={"shuffle_labels": True, "model": {"path": "m"}}, lines=reward_lines())
+    config = {"model": {"path": f"{folder}/02-sft/model"}, "rewards": [{"kind": "model", "path": f"{spare}/model"}]}
+    write_run(folder / "07-ppo-control", "ppo", config=config, lines=ppo_lines(9))
+    judged = {"policies": {"control": f"{folder}/07-ppo-control/model"}}
+    write_run(folder / "08-compare", "compare", config=judged, lines=[{"step": 1, "eval/perplexity": 2.0}])
+    collected = collect(folder)
+    assert [s.name for s in collected.stages if s.control] == ["06-reward-control", "07-ppo-control"]
+    groups = {group.title: group for group in views.page([collected]).groups}
+    for title, count in (("PPO", 60), ("PPO, control", 9)):
+        (score,) = [figure for figure in groups[title].lines if figure.title == "Objective"]
+        assert {trace["x"][-1] for trace in score.plot["data"][:1]} == {count}
+        assert not any("control" in str(trace.get("name")) for trace in score.plot["data"])
+    assert "permuted labels" in groups["Reward model, control"].note
+    assert groups["PPO"].note == ""

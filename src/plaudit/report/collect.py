@@ -130,6 +130,8 @@ class RunData:
     """What couldn't be read, in sentences."""
     references: tuple[Reference, ...] = ()
     """From its own table; in a pipeline, from the whole pipeline's."""
+    control: bool = False
+    """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,8 @@ def collect(folder: Path) -> RunData | PipelineData:
         raise UserError(f"{folder} is not a folder. Give a run's folder, such as runs/<name>.")
     stages = _stage_folders(folder)
     if stages:
-        return _with_references(PipelineData(own=_collect_run(folder), stages=tuple(map(_collect_run, stages))))
+        runs = _with_controls(tuple(map(_collect_run, stages)))
+        return _with_references(PipelineData(own=_collect_run(folder), stages=runs))
     if not _looks_like_run(folder):
         _refuse_parent(folder)
     run = _collect_run(folder)
@@ -211,6 +214,17 @@ def _with_references(pipeline: PipelineData) -> PipelineData:
         for stage in pipeline.stages
     ]
     return dataclasses.replace(pipeline, stages=tuple(stages))
+
+
+def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
+    """Stages that train on a control's output are controls too; those that measure it are not."""
+    marked: list[RunData] = []
+    for stage in stages:
+        values = [value.split("/") for value in flatten(stage.config).values()]
+        heirs = [other for other in marked if other.control and any(other.name in parts for parts in values)]
+        trains = "model" in stage.config
+        marked.append(dataclasses.replace(stage, control=stage.control or (trains and bool(heirs))))
+    return tuple(marked)
 
 
 def _references_of(table: Iterable[StageRow]) -> tuple[Reference, ...]:
@@ -286,6 +300,7 @@ def _collect_run(folder: Path) -> RunData:
         samples=samples,
         table=_table(summary),
         world=read_mapping(folder / "world.json", problems),
+        control=config.get("shuffle_labels") is True,
         problems=(*problems, *_not_finite_problems(series)),
     )
 

@@ -19,6 +19,7 @@ from plaudit.report.token_cards import TokenRun, token_runs
 HEADLINE_VERSIONS = ("plaudit", "torch", "transformers")
 BAR_LEFT, BAR_RIGHT = 20.0, 300.0
 """Ends of a stage bar's track, in units of its drawing, which is 320 wide."""
+CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
 LABEL_ROOM = 110.0
 """References nearer to each other than this share one label."""
 
@@ -400,11 +401,14 @@ def _stage_line(run: RunData) -> StageLine:
 
 def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tuple[Block, ...]:
     groups = []
-    for stage in dict.fromkeys(run.stage for run in runs):
-        made = figures.curves(stage, [run for run in runs if run.stage == stage])
+    kinds = dict.fromkeys((run.control, run.stage) for run in runs)
+    for control, stage in sorted(kinds, key=lambda kind: kind[0]):
+        made = figures.curves(stage, [run for run in runs if (run.control, run.stage) == (control, stage)])
         shown, folded = [f for f in made if not f.folded], [f for f in made if f.folded]
+        title = panels.stage_title(stage) + (", control" if control else "")
         if made:
-            groups.append(Block(title=panels.stage_title(stage), lines=tuple(shown), folded=tuple(folded)))
+            note = CONTROL_NOTE if control else ""
+            groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded)))
     bought = figures.frontier(runs)
     if bought:
         note = "How much score each unit of distance from the reference bought."
