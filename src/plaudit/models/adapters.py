@@ -239,16 +239,21 @@ def _around(hf_model: nn.Module, stacks: Sequence[str]) -> tuple[list[nn.Paramet
     return before, after
 
 
+HEADS = ("score", "classifier", "classification_head", "pre_classifier", "pooler", "head")
+
+
 def _train_classifier(hf_model: nn.Module) -> None:
-    if (head := _classifier(hf_model)) is not None:
+    for head in _classifier(hf_model):
         head.requires_grad_(True)
 
 
-def _classifier(hf_model: nn.Module) -> nn.Module | None:
-    """The head of a sequence or token classifier; None for a language model."""
+def _classifier(hf_model: nn.Module) -> list[nn.Module]:
+    """What a sequence or token classifier has beyond the backbone, an encoder's pooler too; none of a language model."""
     if "Classification" not in type(hf_model).__name__:
-        return None
-    return getattr(hf_model, "score", None) or getattr(hf_model, "classifier", None)
+        return []
+    owners = (hf_model, getattr(hf_model, "base_model", hf_model))
+    found = [getattr(owner, name, None) for owner in owners for name in HEADS]
+    return [module for module in found if isinstance(module, nn.Module)]
 
 
 def _with_adapters(hf_model: nn.Module, config: LoRA, seed: int) -> PeftModel:
@@ -302,7 +307,7 @@ def _ends_in(name: str, ending: str) -> bool:
 
 
 def _head_names(hf_model: nn.Module) -> set[str]:
-    heads = [hf_model.get_output_embeddings(), _classifier(hf_model)]
+    heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
     inside = {id(module) for head in heads if head is not None for module in head.modules()}
     return {name for name, module in hf_model.named_modules() if id(module) in inside}
 

@@ -59,12 +59,12 @@ def segments(
     starts = [0, *accumulate(lengths)][:-1]
     restore, offset = torch.empty(sum(lengths), dtype=torch.long), 0
     buckets, branches = [], []
-    for group in _alike([i for i, stem in enumerate(stems) if stem < 0], lengths):
+    for group in alike([i for i, stem in enumerate(stems) if stem < 0], lengths):
         square, keep = _square(group, starts, lengths)
         buckets.append(square.to(device))
         restore[square[keep]] = offset + torch.arange(square.numel()).reshape(square.shape)[keep]
         offset += square.numel()
-    for group in _alike([i for i, stem in enumerate(stems) if stem >= 0 and lengths[i]], lengths):
+    for group in alike([i for i, stem in enumerate(stems) if stem >= 0 and lengths[i]], lengths):
         square, keep = _square(group, starts, lengths)
         stem, visible = _square([stems[i] for i in group], starts, lengths)
         width = square.shape[1]
@@ -77,7 +77,7 @@ def segments(
     return Segments(buckets=tuple(buckets), branches=tuple(branches), restore=restore.to(device))
 
 
-def _alike(indices: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+def alike(indices: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
     """Segments of similar length together, the longest first."""
     groups: list[list[int]] = []
     real = 0

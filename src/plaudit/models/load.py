@@ -19,12 +19,18 @@ from transformers import (
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+)
 from transformers.utils import logging as transformers_logging
 
 from plaudit.models import adapters
 from plaudit.models.adapters import Full, LastLayers, LoRA
 from plaudit.models.attention import attention_implementation
 from plaudit.runs.errors import UserError
+from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, train_tokenizer
 
@@ -68,6 +74,9 @@ class ModelConfig:
     """Jinja text, or a file with it, instead of the tokenizer's own; conversations need one. Saved with the model."""
     end_tokens: tuple[str, ...] = ()
     """Tokens that end a response, beside the model's own EOS ids."""
+    pooling: Literal["auto", "cls", "mean", "max"] = "auto"
+    """Of an encoder that judges: which states its head reads. auto: the architecture's own classifier; cls: the first
+    token's; mean, max: over all tokens. Decoders read their last token."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     trust_remote_code: bool = False
@@ -79,7 +88,7 @@ class Language:
     """What a model's text needs. It loads in moments, so that data can be checked before any weight is read."""
 
     tokenizer: PreTrainedTokenizerFast
-    renderer: Renderer
+    renderer: Renderer | PairRenderer
     end_ids: tuple[int, ...]
     context: int
     """The most tokens that a sequence may have."""
@@ -93,6 +102,26 @@ class Loaded:
     language: Language
 
 
+Architecture = Literal["decoder", "encoder", "encoder_decoder"]
+OFFSET_POSITIONS = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"}
+)
+"""Families that count positions from pad_token_id + 1 on: so many fewer tokens fit."""
+
+
+def architecture(config: ModelConfig) -> Architecture:
+    """Told from config.json, before any weight is read."""
+    if config.path == "tiny":
+        return "decoder"
+    hf = read_config(config)
+    if getattr(hf, "is_encoder_decoder", False):
+        return "encoder_decoder"
+    # T5's encoder alone has T5's model type, and no flag that tells.
+    halves = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys() & MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.keys()
+    reads_both_ways = hf.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES or hf.model_type in halves
+    return "encoder" if reads_both_ways and not getattr(hf, "is_decoder", False) else "decoder"
+
+
 def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
     """Tokenizer, template, end ids and context length; `texts` train the tokenizer of a `tiny` model.
 
@@ -104,19 +133,33 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
     else:
         check_model_path(config.path)
         tokenizer = load_tokenizer(config.path)
-        text_config = _config(config).get_text_config()
+        text_config = read_config(config).get_text_config()
         generation = _generation_config(config)
-        context = int(getattr(text_config, "max_position_embeddings", 0) or 10**9)
+        context = _context(config, tokenizer)
         if len(tokenizer) > text_config.vocab_size:
             raise UserError(
                 f"model.path: the tokenizer of {config.path!r} has {len(tokenizer)} tokens but the model only "
                 f"{text_config.vocab_size} embeddings"
             )
+    if architecture(config) != "decoder":
+        pairs = PairRenderer(tokenizer, config.template, _chat_template(config))
+        return Language(tokenizer=tokenizer, renderer=pairs, end_ids=pairs.end_ids, context=context)
     end_id = _first_end(tokenizer, config.end_tokens)
     renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
     ends = dict.fromkeys((*renderer.end_ids, *end_ids(tokenizer, generation, config.end_tokens)))
     return Language(tokenizer=tokenizer, renderer=renderer, end_ids=tuple(ends), context=context)
+
+
+def _context(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The most tokens of a sequence; of an encoder no more than its tokenizer says either (T5 counts no positions)."""
+    hf = read_config(config)
+    positions = int(getattr(hf.get_text_config(), "max_position_embeddings", 0) or 10**9)
+    if architecture(config) == "decoder":
+        return positions
+    if hf.model_type in OFFSET_POSITIONS:
+        positions -= hf.pad_token_id + 1
+    return min(positions, int(tokenizer.model_max_length))
 
 
 def _chat_template(config: ModelConfig) -> str | None:
@@ -140,6 +183,7 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
 
     Raises: UserError where the folder holds something else, or not all of its weights.
     """
+    _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)
     elif is_classifier(config):
@@ -147,29 +191,31 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
             f"model.path: {config.path!r} holds a reward model (a classifier), but a language model is needed"
         )
     else:
-        hf = _pretrained(AutoModelForCausalLM, config, seed)
-    return _finish(hf, language, config, seed)
+        hf = pretrained(AutoModelForCausalLM, config, seed)
+    return finish(hf, language, config, seed)
 
 
 def load_backbone(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
     """The blocks alone, without output matrix or score: of a language model's folder or a reward model's."""
+    _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed).model
     else:
-        hf = _pretrained(AutoModel, config, seed)
-    return _finish(hf, language, config, seed)
+        hf = pretrained(AutoModel, config, seed)
+    return finish(hf, language, config, seed)
 
 
 def load_classifier(config: ModelConfig, language: Language, *, seed: int, num_labels: int = 1) -> Loaded:
     """A sequence classifier: the backbone of a reward model. A causal model's folder gives the backbone alone;
-    the new head is drawn from N(0, 1/(d+1)) (Stiennon et al. 2020)."""
+    the new head is drawn from N(0, 1/(d+1)) (Stiennon et al. 2020). Encoders: `models/encoders.py`."""
+    _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForSequenceClassification, config.tiny, language, seed, num_labels=num_labels)
         fresh = True
     else:
         fresh = not is_classifier(config)
         auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
-        hf = _pretrained(auto, config, seed, new=new, num_labels=num_labels)
+        hf = pretrained(auto, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
         raise UserError(
             f"model.path: {type(hf).__name__} has no linear head `score`; give a decoder such as Llama or Qwen"
@@ -180,7 +226,15 @@ def load_classifier(config: ModelConfig, language: Language, *, seed: int, num_l
     # transformers reads the score at the last token that is not padding, so an end token must not count as padding.
     pad = language.tokenizer.pad_token_id
     hf.config.pad_token_id = None if pad in language.end_ids else pad
-    return _finish(hf, language, config, seed)
+    return finish(hf, language, config, seed)
+
+
+def _check_decoder(config: ModelConfig) -> None:
+    """UserError for a model that writes no text from left to right, or an option that only others have."""
+    if (kind := architecture(config)) != "decoder":
+        raise UserError(f"model.path: {config.path!r} holds an {kind.replace('_', '-')}, but a decoder is needed")
+    if config.pooling != "auto":
+        raise UserError(f"model.pooling: {config.pooling!r} is for encoders; a decoder is read at its last token")
 
 
 def check_model_path(path: str, option: str = "model.path") -> None:
@@ -194,10 +248,11 @@ def check_model_path(path: str, option: str = "model.path") -> None:
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format")
 
 
-def _config(config: ModelConfig):
+def read_config(config: ModelConfig):
+    """transformers' configuration of the model, before any weight is read. UserError where there is none."""
     try:
         return AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
-    except Exception as error:  # as in `_pretrained`
+    except Exception as error:  # as in `pretrained`
         raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
 
 
@@ -205,12 +260,12 @@ def _generation_config(config: ModelConfig) -> dict | None:
     try:
         return GenerationConfig.from_pretrained(config.path).to_dict()
     except OSError:
-        return {"eos_token_id": _config(config).get_text_config().eos_token_id}
+        return {"eos_token_id": read_config(config).get_text_config().eos_token_id}
 
 
 def is_classifier(config: ModelConfig) -> bool:
     """Whether the folder's config names a sequence classifier, which is what a saved reward model is."""
-    names = getattr(_config(config), "architectures", None) or []
+    names = getattr(read_config(config), "architectures", None) or []
     return any(name.endswith("ForSequenceClassification") for name in names)
 
 
@@ -259,9 +314,9 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more) -> nn.Module:
-    """All weights from the files, but those whose name begins by one of `new`: transformers would draw others at
-    random and say so in a log that nobody reads."""
+def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more) -> nn.Module:
+    """All weights from the files, but those of modules whose name begins by one of `new`: transformers would draw
+    others at random and say so in a log that nobody reads."""
     try:
         with seeded(seed):
             hf, found = auto.from_pretrained(
@@ -274,7 +329,8 @@ def _pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...]
             )
     except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
         raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
-    faults = [f"{name} is missing" for name in sorted(found["missing_keys"]) if not name.startswith(new)]
+    missing = [name for name in sorted(found["missing_keys"]) if not any(f".{part}" in f".{name}" for part in new)]
+    faults = [f"{name} is missing" for name in missing]
     faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in sorted(found["mismatched_keys"])]
     if faults:
         raise UserError(
@@ -284,7 +340,7 @@ def _pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...]
     return hf
 
 
-def _finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
+def finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
     hf = adapters.apply(hf, config.train, seed=seed)
     if config.activation_checkpointing:
         checkpoint_activations(hf.get_base_model() if hasattr(hf, "get_base_model") else hf)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from plaudit.records.text import Prompt
 from plaudit.runs.errors import UserError
+from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 
 TooLong = Literal["error", "drop", "truncate"]
@@ -34,11 +35,16 @@ class Encoded:
         return [row for row in self.rows if row is not None]
 
 
-def fit(prompt_ids: list[int], response_ids: list[int], max_length: int, bos: int | None = None) -> Pair:
+def fit(
+    prompt_ids: list[int], response_ids: list[int], max_length: int, bos: int | None = None, closing: int = 0
+) -> Pair:
     """Cut to `max_length` tokens: the prompt loses its beginning first (but its BOS), only then the response its end.
 
-    At least one prompt token stays, because something must predict the first response token.
+    At least one prompt token stays, because something must predict the first response token. The response's last
+    `closing` ids stay too: the separator by which an encoder's input ends.
     """
+    if len(response_ids) > max_length - 1 and closing:
+        response_ids = response_ids[: max_length - 1 - closing] + response_ids[-closing:]
     response_ids = response_ids[: max_length - 1]
     room = max_length - len(response_ids)
     if len(prompt_ids) > room and bos is not None and prompt_ids[0] == bos:
@@ -47,7 +53,7 @@ def fit(prompt_ids: list[int], response_ids: list[int], max_length: int, bos: in
 
 
 def encode_answers(
-    answers: Sequence[Answer], renderer: Renderer, *, max_length: int, too_long: TooLong, end: bool = True
+    answers: Sequence[Answer], renderer: Renderer | PairRenderer, *, max_length: int, too_long: TooLong, end: bool = True
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token.
 
@@ -63,7 +69,7 @@ def encode_answers(
         pair = (prompts[key], renderer.response_ids(answer.response, end=end, form=answer.prompt.form))
         if (length := len(pair[0]) + len(pair[1])) > max_length:
             long.append(f"{answer.where}: {length} tokens")
-            rows.append(fit(*pair, max_length, renderer.bos) if too_long == "truncate" else None)
+            rows.append(fit(*pair, max_length, renderer.bos, renderer.closing) if too_long == "truncate" else None)
         else:
             rows.append(pair)
     if long and too_long == "error":

@@ -97,6 +97,8 @@ class Renderer:
         self.end_id = tokenizer.eos_token_id if end_id is None else end_id
         self.controls = special_tokens(tokenizer)
         """Tokens that are letters when a user spells them."""
+        self.closing = 0
+        """So many ids at an answer's end stay where it is cut: none, because an answer that was cut hasn't ended."""
         self._plain = Answering(end_ids=() if self.end_id is None else (self.end_id,))
         self._turn = self._plain
         if self.template is not None:

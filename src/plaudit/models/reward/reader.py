@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plaudit.models.load import Language, Loaded, ModelConfig, load_classifier
+from plaudit.models.load import Language, Loaded, ModelConfig, architecture, load_classifier
+from plaudit.models.reward.reader_padded import PaddedReader, load_padded_reader
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
+from plaudit.runs.console import say
 from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared
 from plaudit.tokens.encode import Pair, fit
 
@@ -29,7 +31,7 @@ class ReadsRows(Protocol):
     def __call__(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]: ...
 
 
-class Reader(nn.Module):
+class PackedReader(nn.Module):
     """A decoder with a linear head of n numbers at the last token (N3.1, N3.5–N3.7)."""
 
     def __init__(self, loaded: Loaded):
@@ -45,6 +47,10 @@ class Reader(nn.Module):
     def config(self):
         """The transformers model's own config."""
         return self.trunk.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.device
 
     @property
     def width(self) -> int:
@@ -70,10 +76,26 @@ class Reader(nn.Module):
         return out["scores"].reshape(batch.num_rows, -1), out["last_hidden"].float(), out["prompt_hidden"].float()
 
 
+Reader = PackedReader | PaddedReader
+"""What kinds are made of: `loaded`, `language`, `config`, `device`, `width`, and groups of ids in, [B n] out."""
+
+
 def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> Reader:
     """The reader for the architecture that `config` names, with a head of `width` numbers (a new one where the folder
     holds no classifier)."""
-    return Reader(load_classifier(config, language, seed=seed, num_labels=width))
+    if architecture(config) != "decoder":
+        reader = load_padded_reader(config, language, seed=seed, width=width)
+        say(f"{type(reader.inner).__name__}: rows are padded and share no prompt")
+        return reader
+    return load_packed_reader(config, language, seed=seed, width=width)
+
+
+def load_packed_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> PackedReader:
+    """A decoder's reader, for kinds that look at more than one number an answer. UserError for other architectures."""
+    reader = PackedReader(load_classifier(config, language, seed=seed, num_labels=width))
+    if reader.trunk.layout == "padded":
+        say(f"{type(reader.trunk.inner).__name__} can't run packed rows: they are padded and share no prompt")
+    return reader
 
 
 def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
@@ -83,7 +105,7 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
         prompt = renderer.prompt_ids(group.prompt)
         for response in group.responses:
             ids = renderer.response_ids(response, end=True, form=group.prompt.form)
-            rows.append(fit(prompt, ids, language.context, renderer.bos))
+            rows.append(fit(prompt, ids, language.context, renderer.bos, renderer.closing))
     return rows
 
 
