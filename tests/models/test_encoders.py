@@ -1,6 +1,8 @@
 """Encoders as judges: transformers' own scores, the same in every batch, saved and loaded, trained as decoders are."""
 
 import dataclasses
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from plaudit.models.load import ModelConfig, architecture, load_backbone, load_c
 from plaudit.models.reward import scalar
 from plaudit.models.reward.loading import check_reward_folder, load_reward_model
 from plaudit.models.reward.reader import encoded, load_reader, read_all
-from plaudit.models.reward.reader_padded import PaddedReader
+from plaudit.models.reward.reader_padded import PaddedReader, padding_id
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Prompt
 from plaudit.runs.errors import UserError
@@ -49,17 +51,14 @@ def scores(model, groups=GROUPS, budget: int = 10_000) -> list[float]:
     return model.score(groups, budget).scores.tolist()
 
 
-def by_transformers(folder: str, side: str = "right") -> list[float]:
+def by_transformers(folder: str) -> list[float]:
     hf = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     words = AutoTokenizer.from_pretrained(folder)
     out = []
     with torch.no_grad():
         for prompt, response in TEXTS:
             own = words.backend_tokenizer.encode(prompt, response)
-            pad = [hf.config.pad_token_id] * (4 if side == "left" else 0)
-            ids = torch.tensor([[*pad, *own.ids]])
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            inputs["attention_mask"][0, : len(pad)] = 0
+            inputs = {"input_ids": torch.tensor([own.ids])}
             if getattr(hf.config, "type_vocab_size", 0) > 1:
                 inputs["token_type_ids"] = torch.tensor([own.type_ids])
             out.append(float(hf(**inputs).logits))
@@ -76,11 +75,6 @@ def test_the_score_is_that_of_transformers(folders, tmp_path, family):
     ours = scores(model)
     assert len({round(x, 4) for x in ours}) == 5
     assert by_transformers(str(tmp_path)) == pytest.approx(ours, abs=2e-5)
-
-
-def test_roberta_counts_positions_from_the_first_token_wherever_that_stands(folders, tmp_path):
-    load(folders["roberta"]).save(tmp_path, {})
-    assert by_transformers(str(tmp_path), side="left") == pytest.approx(scores(load(str(tmp_path), spread=0)), abs=2e-5)
 
 
 @pytest.mark.parametrize(("family", "pooling"), CASES)
@@ -120,23 +114,19 @@ def test_a_rendered_prompt_with_more_end_tokens_runs_beside_others(folders):
     assert scores(model, [GROUPS[0], odd, GROUPS[1]])[1] == pytest.approx(alone[0], abs=2e-5)
 
 
-@pytest.mark.parametrize("pad", ["", "</s>"])
-def test_no_padding_token_or_the_end_token_for_one(tmp_path, pad):
+def test_padding_may_be_the_end_token(folders):
     """T5's classifier looks for end tokens: one in the padding would be read instead of the answer's."""
-    path = zoo.save(tmp_path / "t5", "t5")
-    before = load(path)
-    config = ModelConfig(path=path)
-    language = load_language(config)
-    language.tokenizer.pad_token = pad or None
-    after = scalar.load(config, language, seed=1)
-    tiny.spread_out(after.reader.hf)
-    after.reader.hf.config.pad_token_id = language.tokenizer.eos_token_id if pad else None
-    rows = encoded(language, GROUPS)
-    after.reader.hf.config.decoder_start_token_id = 0
-    padding = pytest.MonkeyPatch()
-    with torch.no_grad(), padding.context():
-        assert read_all(after.reader, rows, 10_000).shape == (5, 1) if pad else True
-    assert scores(before) == scores(before)
+    model = load(folders["t5"])
+    rows = encoded(model.language, GROUPS)
+    with torch.no_grad():
+        before = model.reader._read(rows)
+        model.reader.hf.config.pad_token_id = model.reader.hf.config.eos_token_id
+        torch.testing.assert_close(model.reader._read(rows), before)
+
+
+def test_padding_is_never_an_end_token():
+    ids = [padding_id(SimpleNamespace(pad_token_id=pad, eos_token_id=end)) for pad, end in ((7, 2), (2, 2), (None, 0))]
+    assert ids == [7, 0, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------ pooling
@@ -197,7 +187,7 @@ def test_adapters_are_trained_merged_and_saved_with_the_head(folders, tmp_path, 
     head = "score" if pooling == "mean" else "classif"
     assert any(head in name and "lora" not in name for name in named)
     first = scores(model)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.3)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02)
     rows = [(prompt, [response]) for prompt, response in encoded(model.language, GROUPS)]
     for _ in range(2):
         (model(rows) - 1.0).square().sum().backward()
@@ -206,7 +196,8 @@ def test_adapters_are_trained_merged_and_saved_with_the_head(folders, tmp_path, 
     trained = scores(model)
     assert trained != pytest.approx(first, abs=1e-3)
     model.save(tmp_path, {})
-    assert scores(load_reward_model(ModelConfig(path=str(tmp_path)))) == pytest.approx(trained, abs=2e-5)
+    again = scores(load_reward_model(ModelConfig(path=str(tmp_path))))
+    assert again == pytest.approx(trained, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", zoo.ALL)
@@ -218,8 +209,9 @@ def test_the_last_blocks_and_the_head_alone_are_trained(folders, family):
     model(rows).sum().backward()
     moved = {name for name, grad in tiny.gradients(model).items() if grad.abs().sum() > 0}
     assert any("classif" in name for name in moved)
+    blocks = {found[1] for name in moved if (found := re.search(r"(?:encoder\.layer|layers|block)\.(\d)\.", name))}
+    assert blocks == {"1"}
     assert not any("embed" in name or "shared" in name for name in moved)
-    assert any(".1." in name for name in moved) and not any(".0." in name.replace("layer.0.", "") for name in moved if "block.0" in name or "layers.0" in name)
 
 
 @pytest.mark.parametrize(("family", "pooling"), CASES)

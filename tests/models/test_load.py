@@ -173,10 +173,10 @@ def test_a_classifier_of_several_labels_is_no_scalar_reward_model(folder, langua
         load_classifier(config_of(folder), language, seed=0)
 
 
-def test_a_classifier_that_reads_its_first_token_is_refused(folder, language):
+def test_an_encoder_is_refused_where_a_decoder_is_read(folder, language):
     shape = {"vocab_size": 280, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     BertForSequenceClassification(BertConfig(**shape, num_attention_heads=2)).save_pretrained(folder)
-    with pytest.raises(UserError, match="no linear head `score`"):
+    with pytest.raises(UserError, match="holds an encoder, but a decoder is needed"):
         load_classifier(config_of(folder), language, seed=0, num_labels=2)
 
 

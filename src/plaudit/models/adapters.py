@@ -248,7 +248,7 @@ def _train_classifier(hf_model: nn.Module) -> None:
 
 
 def _classifier(hf_model: nn.Module) -> list[nn.Module]:
-    """What a sequence or token classifier has beyond the backbone, an encoder's pooler too; none of a language model."""
+    """What a sequence or token classifier has beyond its backbone, an encoder's pooler too; [] for a language model."""
     if "Classification" not in type(hf_model).__name__:
         return []
     owners = (hf_model, getattr(hf_model, "base_model", hf_model))

@@ -1,8 +1,8 @@
 """Encoders and encoder-decoders that give n numbers an input: the architecture's own classifier, or a pooled head.
 
-What transformers' `AutoModelForSequenceClassification` can say is said by it, and such a folder loads there. A head over
-the mean or the maximum of all states it can't say: backbone and `head.safetensors` stand side by side, and the head's
-file says how it pools.
+What transformers' `AutoModelForSequenceClassification` can say is said by it, and such a folder loads there. A head
+over the mean or the maximum of all states it can't say: backbone and `head.safetensors` stand side by side, and the
+head's file says how it pools.
 """
 
 import inspect

@@ -53,7 +53,12 @@ def fit(
 
 
 def encode_answers(
-    answers: Sequence[Answer], renderer: Renderer | PairRenderer, *, max_length: int, too_long: TooLong, end: bool = True
+    answers: Sequence[Answer],
+    renderer: Renderer | PairRenderer,
+    *,
+    max_length: int,
+    too_long: TooLong,
+    end: bool = True,
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token.
 

@@ -125,7 +125,9 @@ def pair_frame(tokenizer: "PreTrainedTokenizerFast") -> Frame:
     begin_b = _find(ids, b, begin_a + len(a))
     between = ids[begin_a + len(a) : begin_b]
     if not between:
-        raise UserError("the tokenizer puts nothing between two texts, so an encoder can't tell prompt and answer apart")
+        raise UserError(
+            "the tokenizer puts nothing between two texts, so an encoder can't tell prompt and answer apart"
+        )
     first, second = types[begin_a], types[begin_b]
     return Frame(
         before=tuple(ids[:begin_a]),

@@ -107,5 +107,3 @@ def token_types(renderer: PairRenderer, rows: Sequence[Pair], known: int) -> Int
     """Which of the two texts each token belongs to; 0 in the padding."""
     types = [renderer.token_types(len(prompt), len(response)) for prompt, response in rows]
     return pad_right(types)[0].clamp(max=known - 1)
-
-

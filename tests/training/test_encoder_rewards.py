@@ -1,0 +1,106 @@
+"""Encoders learn to judge: by the ordinary objectives, on any of their heads, whatever the micro-batches."""
+
+import math
+
+import pytest
+import torch
+
+from plaudit.data.sources import DataConfig
+from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.reward import scalar
+from plaudit.records.text import Group, Prompt, Ranking
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardModelConfig, load_reward_model
+from plaudit.training.optim import OptimConfig
+from plaudit.training.reward import RewardConfig, reward
+from plaudit.training.reward.objective import Limits, Pace
+from plaudit.training.reward.rankings import KWise
+from tests.models import zoo
+from tests.models.tiny import spread_out
+from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_difference
+
+WORDS = ("red", "blue", "green", "old", "new", "big")
+WORTH = dict(zip(WORDS, (2.0, 1.2, 0.4, -0.4, -1.2, -2.0), strict=True))
+CASES = [("bert", "auto"), ("roberta", "auto"), ("deberta", "mean"), ("modernbert", "max"), ("t5", "auto")]
+
+
+def worth(text: str) -> float:
+    return sum(WORTH[word] for word in text.split())
+
+
+def rankings(count: int, *, answers: int = 2, seed: int = 0) -> list[dict]:
+    """Two words an answer; the better one has the greater worth."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def phrase() -> str:
+        return " ".join(WORDS[i] for i in torch.randint(len(WORDS), (2,), generator=generator).tolist())
+
+    rows: list[dict] = []
+    while len(rows) < count:
+        texts = list(dict.fromkeys(phrase() for _ in range(answers)))
+        if len({worth(text) for text in texts}) == answers:
+            ranks = [1 + sum(worth(other) > worth(text) for other in texts) for text in texts]
+            rows.append({"prompt": f"the {phrase()} house {len(rows)}", "responses": texts, "ranks": ranks})
+    return rows
+
+
+TEXTS = (*zoo.TEXTS, " ".join(WORDS), "the house 0 1 2 3 4 5 6 7 8 9", *WORDS)
+
+
+def train(tmp_path, folder: str, rows: list[dict], name: str = "run", **options):
+    chosen = {
+        "data": (DataConfig(path=jsonl(tmp_path / "data.jsonl", rows)),),
+        "held_out": (DataConfig(path=jsonl(tmp_path / "held.jsonl", rankings(60, seed=9))),),
+        "model": ModelConfig(path=folder),
+        "optim": OptimConfig(learning_rate=1e-2),
+        "minibatch_size": 16,
+        "epochs": 5,
+        "floors": False,
+        "evaluate_every": 1000,
+    }
+    config = RewardConfig(**chosen | options)
+    with Run.create(tmp_path / name, "reward", config) as run:
+        reward(config, run)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize(("family", "pooling"), CASES)
+def test_an_encoder_learns_the_words_worth(tmp_path, family, pooling):
+    folder = zoo.save(tmp_path / family, family, TEXTS)
+    done = train(tmp_path, folder, rankings(480), model=ModelConfig(path=folder, pooling=pooling))
+    assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.95
+    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    answers = ("red red", "blue", "green", "green", "", "big big", "?")
+    told = scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=answers)]).scores
+    assert torch.isfinite(told).all()
+    assert min(told[0], told[1]) > told[5] + 1.0
+    assert told[2] == pytest.approx(told[3].item(), abs=1e-5)
+
+
+def test_labels_that_say_both_teach_nothing(tmp_path):
+    """Every comparison stands there twice, once each way: the least loss is log 2, and held-out pairs stay even."""
+    folder = zoo.save(tmp_path / "bert", "bert", TEXTS)
+    rows = rankings(40)
+    rows += [row | {"ranks": row["ranks"][::-1]} for row in rows]
+    last = metrics(train(tmp_path, folder, rows, minibatch_size=80))[-1]
+    assert last["reward/loss_over_rows"] == pytest.approx(math.log(2), abs=0.01)
+    assert abs(last["reward/margin_over_pairs"]) < 0.05
+
+
+@pytest.mark.parametrize("family", zoo.ALL)
+def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
+    config = ModelConfig(path=zoo.save(tmp_path / family, family, TEXTS))
+    language = load_language(config)
+    rows = [
+        Ranking(prompt=Prompt.of_text(row["prompt"]), responses=tuple(row["responses"]), ranks=tuple(row["ranks"]))
+        for row in rankings(6, answers=3)
+    ]
+    examples = KWise().examples(rows, language, Limits(max_length=language.context, too_long="error"))
+    found = []
+    for budget in (10**6, 60, 1):
+        model = scalar.load(config, language, seed=1)
+        spread_out(model.reader.hf, spread=0.15)
+        KWise().backward(model, examples, Pace(place=CPU, budget=budget))
+        found.append(gradients(model))
+    assert relative_difference(found[1], found[0]) < 1e-5
+    assert relative_difference(found[2], found[0]) < 1e-5
