@@ -9,10 +9,13 @@ from plaudit.data.sources import DataConfig
 from plaudit.models.load import ModelConfig, load_language
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
+from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig, reward
+from plaudit.training.reward.aspects import AspectRegression, AspectRidge
+from plaudit.training.reward.labelled import TwoClass
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.rankings import KWise
 from tests.models import zoo
@@ -95,7 +98,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
         Ranking(prompt=Prompt.of_text(row["prompt"]), responses=tuple(row["responses"]), ranks=tuple(row["ranks"]))
         for row in rankings(6, answers=3)
     ]
-    examples = KWise().examples(rows, language, Limits(max_length=language.context, too_long="error"))
+    (examples,) = KWise().examples([rows], language, Limits(max_length=language.context, too_long="error"))
     found = []
     for budget in (10**6, 60, 1):
         model = scalar.load(config, language, seed=1)
@@ -104,3 +107,25 @@ def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5
+
+
+def test_other_kinds_work_on_encoders_too(tmp_path):
+    """Two classes and several aspects are heads of two and more numbers on the same reader."""
+    folder = zoo.save(tmp_path / "bert", "bert", TEXTS)
+    phrases = [(row["prompt"], row["responses"][0]) for row in rankings(160)]
+    verdicts = [{"prompt": p, "response": r, "label": worth(r) > 0} for p, r in phrases if worth(r)]
+    held = DataConfig(path=jsonl(tmp_path / "verdicts.jsonl", verdicts[:40]))
+    done = train(tmp_path, folder, verdicts[40:], "two", objective=TwoClass(), held_out=(held,))
+    good, bad = scores_of(done, ["red red", "big big"])
+    assert good > bad + 0.5
+    rated = [{"prompt": p, "response": r, "scores": {"worth": worth(r), "length": len(r)}} for p, r in phrases]
+    held = DataConfig(path=jsonl(tmp_path / "rated.jsonl", rated[:40]))
+    done = train(tmp_path, folder, rated[40:], "aspects", objective=AspectRegression(), held_out=(held,), epochs=2)
+    assert len(scores_of(done, ["red red", "big big"])) == 2
+    with pytest.raises(UserError, match="aspects_ridge needs a decoder"):
+        train(tmp_path, folder, rated, "ridge", objective=AspectRidge(), held_out=(held,))
+
+
+def scores_of(done, answers: list[str]) -> list[float]:
+    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    return scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=tuple(answers))]).scores.tolist()

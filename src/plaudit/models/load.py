@@ -271,7 +271,7 @@ def is_classifier(config: ModelConfig) -> bool:
 
 def number_of_labels(config: ModelConfig) -> int:
     """How many numbers a classifier's head gives."""
-    return int(_config(config).num_labels)
+    return int(read_config(config).num_labels)
 
 
 def name_labels(hf_config, names: Sequence[str]) -> None:
@@ -282,7 +282,7 @@ def name_labels(hf_config, names: Sequence[str]) -> None:
 
 def label_names(config: ModelConfig) -> tuple[str, ...]:
     """What they are called, `LABEL_0` and so on where nobody said."""
-    names = _config(config).id2label
+    names = read_config(config).id2label
     return tuple(str(names[i]) for i in sorted(names))
 
 

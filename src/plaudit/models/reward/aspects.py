@@ -50,7 +50,7 @@ class AspectsRewardModel(nn.Module):
 
     def table(self, column: str) -> Float[Tensor, " A"]:
         """One property of every aspect."""
-        return torch.tensor([getattr(aspect, column) for aspect in self.aspects], device=self.reader.trunk.device)
+        return torch.tensor([getattr(aspect, column) for aspect in self.aspects], device=self.reader.device)
 
     def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B A"]:
         """Standardised ratings of all groups' answers, in order."""

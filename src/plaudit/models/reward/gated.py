@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, ModelConfig, seeded
-from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, load_reader, saved_aspects
+from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import SharedRows, encoded, read_all
+from plaudit.models.reward.reader import SharedRows, encoded, load_packed_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.runs.errors import UserError
@@ -165,4 +165,4 @@ def load(config: ModelConfig, language: Language) -> GatedRewardModel:
 
 def _aspects(config: ModelConfig, language: Language) -> AspectsRewardModel:
     aspects: tuple[Aspect, ...] = saved_aspects(config)
-    return AspectsRewardModel(load_reader(config, language, seed=0, width=len(aspects)), aspects)
+    return AspectsRewardModel(load_packed_reader(config, language, seed=0, width=len(aspects)), aspects)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, sharing
+from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, sharing
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
 from plaudit.tokens.batches import TokenBatch, by_token_budget
@@ -24,7 +24,7 @@ KIND = "token_level"
 class TokenLevelRewardModel(nn.Module):
     """v_t(x, y_≤t) for each token of y; r(x, y) = v at the last real token."""
 
-    def __init__(self, reader: Reader):
+    def __init__(self, reader: PackedReader):
         super().__init__()
         self.reader = reader
         self.normalisation = Normalisation()
@@ -104,4 +104,4 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TokenLevelRewardModel:
     """A saved reward model, or a new one on the backbone that `config` names; its scores raw."""
-    return TokenLevelRewardModel(load_reader(config, language, seed=seed))
+    return TokenLevelRewardModel(load_packed_reader(config, language, seed=seed))

@@ -11,7 +11,7 @@ from torch import Tensor
 from plaudit.engines.randomness import permutation
 from plaudit.formulas.pointwise_losses import aspect_errors, rating_scales
 from plaudit.formulas.ridge import ridge
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language, ModelConfig, architecture
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.reader import SharedRows, sharing
@@ -88,6 +88,11 @@ class AspectRidge:
 
     def examples(self, sources: Sequence[Sequence[Rating]], language: Language, limits: Limits) -> list[list[Rated]]:
         return rated_examples(sources, self.weights, language, limits)
+
+    def check(self, config: ModelConfig) -> None:
+        """The head is solved on the states that it reads, which only decoders give. UserError for others."""
+        if (kind := architecture(config)) != "decoder":
+            raise UserError(f"model.path: aspects_ridge needs a decoder; {config.path!r} holds an {kind}")
 
     def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> dict[str, float]:
         raise NotImplementedError("aspects_ridge is solved, not descended")
