@@ -34,7 +34,13 @@ TEXTS = (
     "abcdefgh abc gh",
     "A B . POST: RESPONSE A: RESPONSE B: Which response is better? RESPONSE",
 )
-_SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+_SHAPE = {
+    "initializer_range": 0.1,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
 
 
 def tokenizer(family: str, texts: Iterable[str] = TEXTS) -> PreTrainedTokenizerFast:
