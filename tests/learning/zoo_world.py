@@ -1,0 +1,145 @@
+"""The tiny world in a size in which every kind of reward model can be trained in seconds: two animals, three phrasings,
+one token a word. Answers are the demonstrator's, labels are drawn from the known true reward."""
+
+import functools
+import json
+import random
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from plaudit.data import tinyworld
+from plaudit.data.sources import DataConfig
+from plaudit.engines.device import Machine
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Prompt, PromptRow
+from plaudit.rollouts.sampler import sample
+from plaudit.runs.folder import Run
+from plaudit.training.optim import OptimConfig
+from plaudit.training.sft import SFTConfig, sft
+
+HELD_OUT = 150
+"""Prompts that nothing is trained on."""
+ROWS = 4000
+"""Prompts with answers to learn from; the 330 training prompts come again with other answers."""
+ANSWERS = 6
+PIECES = re.compile(r"\w+|[^\w\s]")
+
+
+@functools.cache
+def prompts() -> tuple[str, ...]:
+    """480 prompts of the world in a fixed order; the first HELD_OUT are not for training."""
+    chosen = [p for p in tinyworld.all_prompts() if _is_here(p)]
+    random.Random(0).shuffle(chosen)
+    return tuple(chosen)
+
+
+def _is_here(prompt: str) -> bool:
+    case = tinyworld.read_prompt(prompt)
+    return case.animal in ("cat", "dog") and case.phrasing in (0, 1, 6)
+
+
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word or mark."""
+    words = {word for p in prompts() for text in (p, *tinyworld.answers(p)[::7]) for word in PIECES.findall(text)}
+    vocab = {token: i for i, token in enumerate(["<s>", "</s>", "<unk>", *sorted(words)])}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # no space before a full stop
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+
+
+def decoder(folder: Path, seed: int) -> str:
+    """A Llama of two layers and width 64, untrained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer()), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                num_attention_heads=4, max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=0,
+                eos_token_id=1, pad_token_id=2,
+            )
+        ).save_pretrained(folder)  # fmt: skip
+    tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def file(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> DataConfig:
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return DataConfig(path=str(path))
+
+
+def answered(count: int, seed: int, k: int, *, held_out: bool = False) -> list[tuple[str, list[str]]]:
+    """`count` prompts with k different answers of the demonstrator each."""
+    rng = random.Random(seed)
+    pool = prompts()[:HELD_OUT] if held_out else prompts()[HELD_OUT:]
+    drawn = []
+    for i in range(count):
+        prompt = pool[i % len(pool)]
+        answers = list(dict.fromkeys(tinyworld.demonstrate(prompt, rng) for _ in range(k)))
+        if len(answers) > 1:
+            drawn.append((prompt, answers))
+    return drawn
+
+
+def worth(prompt: str, answers: list[str]) -> list[float]:
+    return tinyworld.true_reward([prompt] * len(answers), answers)
+
+
+def rankings(count: int, seed: int, k: int = ANSWERS, *, held_out: bool = False) -> list[dict[str, Any]]:
+    """Plackett–Luce rankings by the labeller."""
+    rng = random.Random(seed + 1)
+    return [tinyworld.ranking_row(p, a, rng) for p, a in answered(count, seed, k, held_out=held_out)]
+
+
+def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    pool = prompts()[HELD_OUT:]
+    return [
+        {"prompt": p, "completion": tinyworld.demonstrate(p, rng)} for p in (pool * (count // len(pool) + 1))[:count]
+    ]
+
+
+def policy(folder: Path, seed: int = 0) -> str:
+    """A policy that writes about as the demonstrator does."""
+    config = SFTConfig(
+        data=(file(folder, "demonstrations", demonstrations(8000, seed)),),
+        held_out_fraction=0.0,
+        model=ModelConfig(path=decoder(folder / "base", seed)),
+        optim=OptimConfig(learning_rate=4e-3, warmup_fraction=0.05, schedule="cosine"),
+        minibatch_size=16,
+        epochs=2,
+        seed=seed,
+    )
+    with Run.create(folder / "sft", "sft", config) as run:
+        sft(config, run)
+    return str(folder / "sft" / "model")
+
+
+def true_rewards(path: str, seed: int = 7) -> torch.Tensor:
+    """True rewards of what the policy in the folder writes to the held-out prompts, [HELD_OUT]."""
+    config = ModelConfig(path=path)
+    language = load_language(config)
+    trunk = Trunk(load_causal(config, language, seed=0).hf)
+    rows = [PromptRow(prompt=Prompt.of_text(p)) for p in prompts()[:HELD_OUT]]
+    engine = TorchEngine(trunk, language.end_ids)
+    written = sample(
+        engine, language, rows, SamplingConfig(max_new_tokens=28), sample_indices=[0] * len(rows), seed=seed
+    )
+    return torch.tensor([worth(row.prompt.text, [text])[0] for row, text in zip(rows, written.responses, strict=True)])
+
+
+CPU = Machine(torch.device("cpu"), "fp32")
