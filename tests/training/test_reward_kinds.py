@@ -25,9 +25,10 @@ from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated
 from plaudit.training.reward.gate import GateTraining, penalties
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
 from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import BestOfK, PlackettLuce, Ranked
+from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce, Ranked
 from plaudit.training.reward.rows import shuffled
 from plaudit.training.reward.shared_trunk import SharedTrunk
+from plaudit.training.reward.token_level import TokenLevel
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
 
 WORTH = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.0, "e": -0.5, "f": -1.0, "g": -2.0, "h": 0.0}
@@ -419,6 +420,29 @@ def test_shuffled_labels_move_between_rows_and_keep_their_numbers():
     rated = [Rating(prompt=prompt, response=str(i), scores={"score": float(i)}) for i in range(50)]
     moved = [row.scores["score"] for row in shuffled(rated, seed=1)]
     assert sorted(moved) == [float(i) for i in range(50)] != moved
+
+
+ODD = [
+    {"prompt": "abc", "responses": ["", "a"], "ranks": [1, 2]},  # an empty answer
+    {"prompt": "abd", "responses": ["ab", "ab"], "ranks": [1, 2]},  # the same answer twice
+    {"prompt": "abe", "responses": ["ab", "cb", "abab"], "ranks": [1, 2, 3]},  # different at the first token; a prefix
+    {"prompt": "abf", "responses": ["a", "b", "c"], "ranks": [1, 1, 1]},  # all tied
+    {"prompt": "abg", "responses": ["a", "b", "c", "d", "e"], "ranks": [1, 1, 2, 2, 2]},
+]
+
+
+@pytest.mark.parametrize(
+    "objective", [KWise(), Pairwise(), BestOfK(), PlackettLuce(), TokenLevel(), SharedTrunk()], ids=lambda o: o.kind
+)
+def test_odd_rankings_are_defined_and_counted(tmp_path, objective, capsys):
+    """K from 2 to 5, ties, empty and equal answers: finite losses and gradients, and what teaches nothing is said."""
+    done = run(tmp_path, ODD, objective, held_out_fraction=0.0, epochs=2, minibatch_size=2)
+    lines = metrics(done)
+    assert all(math.isfinite(line["reward/loss_over_rows"]) for line in lines)
+    assert all(math.isfinite(line["reward/grad_norm"]) for line in lines)
+    assert torch.isfinite(scores_of(done / "model", ["", "a", "abcdefgh"]).scores).all()
+    said = capsys.readouterr().err
+    assert "identical" in said or "same" in said or "left out" in said
 
 
 @pytest.mark.parametrize(
