@@ -1,6 +1,13 @@
 """The one-line mistakes that people make in RLHF code, and the test file that must notice each (`make mutants`)."""
 
-from tools import mutations_formulas, mutations_ppo, mutations_ppo_formulas, mutations_preferences, mutations_ranks
+from tools import (
+    mutations_formulas,
+    mutations_ppo,
+    mutations_ppo_formulas,
+    mutations_preferences,
+    mutations_ranks,
+    mutations_scoring,
+)
 from tools.mutation import Mutation, trained
 
 __all__ = ["MUTATIONS", "Mutation"]
@@ -9,6 +16,7 @@ MUTATIONS = (
     *mutations_formulas.MUTATIONS,
     *mutations_ppo_formulas.MUTATIONS,
     *mutations_preferences.MUTATIONS,
+    *mutations_scoring.MUTATIONS,
     *mutations_ranks.MUTATIONS,
     # tokens, rollouts
     trained(

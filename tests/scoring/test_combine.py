@@ -12,6 +12,7 @@ from plaudit.runs.metrics import metric_of
 from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer
 from plaudit.scoring.protocol import check_scores, scores_of, split_flat
+from plaudit.scoring.shares import FirstRankScorer
 
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
@@ -169,6 +170,13 @@ def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():
     assert failing.tally.counts["not_finite"] == 2
     for key in expected:
         assert metric_of(key).unit == "fraction"
+
+
+def test_what_the_first_rank_alone_has_asked_is_counted_too():
+    judge = fixed("x", None, 1.0, 1.0)
+    judge.score(GROUPS)
+    assert tallies(FirstRankScorer(judge, None)) == {"x": judge.tally}
+    assert judge.tally.counts["abstained"] == 1
 
 
 def test_a_learned_judge_counts_nothing():

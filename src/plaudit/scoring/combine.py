@@ -12,6 +12,7 @@ from plaudit.records.text import Group
 from plaudit.runs.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
+from plaudit.scoring.shares import FirstRankScorer
 from plaudit.scoring.tally import Tally, rates
 
 
@@ -88,6 +89,8 @@ def tallies(scorer: Scorer) -> dict[str, Tally]:
     """What the reward functions in a scorer have counted, by the name of the part; learned judges count nothing."""
     if isinstance(scorer, FunctionScorer):
         return {scorer.name: scorer.tally}
+    if isinstance(scorer, FirstRankScorer):  # the other ranks have asked nothing, and count nothing
+        return tallies(scorer.scorer)
     if not isinstance(scorer, WeightedMix):
         return {}
     found: dict[str, Tally] = {}

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.runs.errors import UserError
+from plaudit.scoring.calls import OURS
 from plaudit.scoring.results import Entry, Unusable, from_wire
 from plaudit.scoring.rows import FailureKind
 
@@ -81,7 +82,7 @@ class IsolatedFunction:
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
         """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
         for name, value in arguments.items():
-            if stranger := _stranger(value):
+            if name not in OURS and (stranger := _stranger(value)):
                 raise IsolationError(
                     f"reward function {self.spec!r}: {name!r} holds {stranger}, which cannot cross to the function's "
                     f"own process (text, numbers, true, false, null, lists and mappings can): change the data, or say "
