@@ -55,7 +55,6 @@ PANELS = (
     Panel(title="How responses end", pattern=r"(eos|abstained)_over_responses"),
     Panel(title="Parts of the score", pattern=r"part/.+_over_responses"),
     Panel(title="Parts without an opinion", pattern=r"part_(failed|abstained)/.+_over_responses", folded=True),
-    Panel(title="Parts that failed or abstained", pattern=r"part_(failed|abstained)/.+_over_responses"),
     Panel(title="Entropy", pattern=r"entropy_over_tokens", caption="Near zero, the policy says one thing only."),
     Panel(title="Clip fraction", pattern=r"(value_)?clip_fraction_over_tokens"),
     Panel(title="Step away from the sampler", pattern=r"approx_kl_old_over_tokens", caption="How far a round moves."),
