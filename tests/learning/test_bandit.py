@@ -20,7 +20,7 @@ from plaudit.models.policy import SeparateCritic
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, experience, ppo
+from plaudit.training.ppo import FixedKL, PPOConfig, ppo, shaping
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 TOKENS = 5
@@ -154,8 +154,8 @@ def test_answers_of_three_tokens_are_solved(tmp_path):
 
 def test_these_tests_see_a_flipped_sign(tmp_path, monkeypatch):
     """The KL as a bonus: the same bandit must not pass."""
-    honest = experience.token_rewards
-    monkeypatch.setattr(experience, "token_rewards", lambda *a, kl_coef: honest(*a, kl_coef=-kl_coef))
+    honest = shaping.token_rewards
+    monkeypatch.setattr(shaping, "token_rewards", lambda *a, kl_coef: honest(*a, kl_coef=-kl_coef))
     solve(tmp_path, ONE_TOKEN)
     optimum, objective = judged(tmp_path, ONE_TOKEN)
     assert optimum.progress(objective) < 0.9

@@ -21,6 +21,7 @@ from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training import sft
 from plaudit.training.ppo import PPOConfig, update
+from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
 from tests.training.scripted import config
@@ -53,6 +54,8 @@ def experience() -> Experience:
         prompt_mask=prompt_mask,
         response_ids=response_ids,
         response_mask=response_mask,
+        loss_mask=response_mask,
+        importance=response_mask.float(),
         old_logprobs=numbers(0.3, -2.1),
         ref_logprobs=numbers(0.3, -2.1),
         old_values=numbers(0.3),
@@ -88,8 +91,10 @@ def actor_of(chosen: PPOConfig, critic: Critic = SHARED) -> ActorCritic:
 
 def gradient(actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows=range(8), budget: int = 10**6):
     actor.zero_grad()
-    stats = update.backward(actor, experience, list(rows), replace(chosen, microbatch_tokens=budget), CPU)
-    return gradients(actor), stats
+    options = replace(chosen, microbatch_tokens=budget)
+    now = Coefficients.start(chosen)
+    policy, value, _ = update.backward(actor, None, experience, list(rows), options, now, CPU)
+    return gradients(actor), (policy, value)
 
 
 def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> dict[str, Tensor]:
@@ -148,13 +153,14 @@ def test_padding_does_not_matter_and_what_stands_in_it_neither(chosen, junk):
     def right(x: Tensor, fill: float | bool) -> Tensor:
         return nn.functional.pad(x, (0, 2), value=fill)
 
-    floats = ("old_logprobs", "ref_logprobs", "old_values", "rewards", "advantages", "returns")
+    floats = ("importance", "old_logprobs", "ref_logprobs", "old_values", "rewards", "advantages", "returns")
     dirty = {n: right(torch.where(base.response_mask, getattr(base, n), junk), junk) for n in floats}
     poisoned = Experience(
         prompt_ids=left(torch.where(base.prompt_mask, base.prompt_ids, 9), 9),
         prompt_mask=left(base.prompt_mask, False),
         response_ids=right(torch.where(base.response_mask, base.response_ids, 9), 9),
         response_mask=right(base.response_mask, False),
+        loss_mask=right(base.loss_mask, False),
         scores=base.scores,
         **dirty,
     )
@@ -181,7 +187,7 @@ def test_a_row_whose_judge_abstained_might_as_well_not_be_there(chosen):
     expected, stats = gradient(actor, base, chosen, kept)
     mask = base.response_mask.clone()
     mask[[2, 5]] = False
-    mine, other = gradient(actor, replace(base, response_mask=mask), chosen)
+    mine, other = gradient(actor, replace(base, response_mask=mask, loss_mask=mask), chosen)
     assert relative_difference(mine, expected) < CLOSE
     assert other[0].num_tokens == stats[0].num_tokens == 21 - 6 - 1
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from plaudit.data.sources import DataConfig
 from plaudit.engines.protocol import SamplingConfig
+from plaudit.formulas.statistics import RunningMoments
 from plaudit.models.adapters import LastLayers, LoRA
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import SeparateCritic, SharedCritic
@@ -23,9 +24,12 @@ from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.loading import load_function
 from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo import FixedKL, PPOConfig, ppo, setup
-from plaudit.training.ppo.experience import Judged, Opinions, estimate, shape
+from plaudit.training.ppo.experience import estimate
+from plaudit.training.ppo.judged import Judged, Opinions
 from plaudit.training.ppo.metrics import describe, summarise
+from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.ppo.progress import from_state, to_state
+from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
@@ -127,9 +131,13 @@ def experience_of(tmp_path, rollout: Rollout, scores: Scores, **options):
 
 def made(rollout: Rollout, scores: Scores, chosen: PPOConfig, old=OLD, ref=REF, values=VALUES) -> Experience:
     """Paragraphs 3 and 4 on numbers that no model said."""
-    said = Opinions(old_logprobs=old, old_values=values, entropy=torch.zeros_like(old), ref_logprobs=ref)
-    judged = Judged(rollout=rollout, scores=scores, opinions=said)
-    return estimate(judged, shape(judged, chosen, kl_coef=chosen.kl.coef), chosen)
+    judged = judged_of(rollout, scores, old, ref, values)
+    return estimate(judged, shape(judged, chosen, kl_coef=chosen.kl.coef, scores_seen=RunningMoments()), chosen)
+
+
+def judged_of(rollout: Rollout, scores: Scores, old=OLD, ref=REF, values=VALUES) -> Judged:
+    said = Opinions(old_logprobs=old, old_values=values, entropy=old, ref_logprobs=ref, ref_kl=old - ref)
+    return Judged(rollout=rollout, scores=scores, opinions=said)
 
 
 def test_rewards_returns_and_advantages_by_hand(tmp_path):
@@ -287,12 +295,13 @@ def test_explained_variance_of_a_scripted_rollout(tmp_path):
     values = torch.tensor([[1.0, 2.0, 3.0, 9.0]] * 3)
     base = made(rollout, scores, config(tmp_path), values=values)
     experience = replace(base, returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3))
-    said = Opinions(old_logprobs=OLD, old_values=values, entropy=OLD, ref_logprobs=REF)
-    judged = Judged(rollout=rollout, scores=scores, opinions=said)
-    assert describe(judged, experience, kl_coef=0.1)["ppo/explained_variance"] == pytest.approx(0.75)
+    judged, chosen = judged_of(rollout, scores, values=values), config(tmp_path)
+    assert describe(judged, experience, chosen, Coefficients.start(chosen))["ppo/explained_variance"] == pytest.approx(
+        0.75
+    )
 
 
-def test_the_metrics_of_scripted_updates_are_weighed_by_tokens():
+def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
     update = {
         "outcome": "taken",
         "policy_loss_sum": 3.0,
@@ -300,6 +309,7 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens():
         "approx_kl_old_sum": 0.5,
         "value_loss_sum": 6.0,
         "value_clipped_tokens": 2.0,
+        "kl_ref_sum": 4.0,
     }
     first = {"num_tokens": 3.0, "ratio_max": 1.5, "grad_norm": 1.0, "learning_rate": 0.2, "ptx_tokens": 4}
     second = {"num_tokens": 5.0, "ratio_max": 1.2, "grad_norm": 2.0, "learning_rate": 0.1, "ptx_tokens": 6}
@@ -309,7 +319,8 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens():
         UpdateStats(**{**update, **second, "ptx_loss_sum": 7.0}),
         UpdateStats(**{**update, **left_out, "ptx_loss_sum": 0.0, "outcome": "left_trust_region"}),
     ]
-    told = summarise(updates)
+    told = summarise(updates, config(tmp_path, kl=FixedKL(estimator="k3", place="loss")))
+    assert told["ppo/kl_loss_over_tokens"] == pytest.approx(1.2)
     assert told["ppo/policy_loss_over_tokens"] == pytest.approx(0.9)
     assert told["ppo/clip_fraction_over_tokens"] == pytest.approx(0.3)
     assert told["ppo/approx_kl_old_over_tokens"] == pytest.approx(0.15)
@@ -320,7 +331,7 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens():
     assert told["ppo/grad_norm"] == 1.5
     assert told["ppo/learning_rate"] == 0.1
     assert told["ppo/minibatches"] == 2
-    assert "ppo/ptx_loss_over_tokens" not in summarise([replace(updates[2])])
+    assert "ppo/ptx_loss_over_tokens" not in summarise(updates[2:], config(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------ the loop and its rows

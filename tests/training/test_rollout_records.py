@@ -46,6 +46,8 @@ def made() -> tuple[Rollout, Experience, Scores]:
         prompt_mask=rollout.prompt_mask,
         response_ids=response_ids,
         response_mask=MASK & valid.unsqueeze(1),
+        loss_mask=MASK & valid.unsqueeze(1),
+        importance=MASK.float(),
         old_logprobs=OLD,
         ref_logprobs=REF,
         old_values=VALUES,

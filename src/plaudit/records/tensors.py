@@ -49,6 +49,10 @@ class Experience:
     response_ids: Int[Tensor, "B R"]
     response_mask: Bool[Tensor, "B R"]
     """The rollout's mask, less the rows whose judge abstained."""
+    loss_mask: Bool[Tensor, "B R"]
+    """response_mask, less the tokens whose sampler's probability is too far from the trainer's."""
+    importance: Float[Tensor, "B R"]
+    """How much each token's policy loss weighs for that mismatch; 1 where it is not corrected, 0 outside the mask."""
     old_logprobs: Float[Tensor, "B R"]
     ref_logprobs: Float[Tensor, "B R"]
     old_values: Float[Tensor, "B R"]

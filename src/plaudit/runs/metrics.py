@@ -89,6 +89,10 @@ _PPO_UPDATE = {
     "ppo/seconds_sample": _metric("s", "down", "time spent sampling"),
     "ppo/seconds_score": _metric("s", "down", "time spent scoring, reference and values included"),
     "ppo/seconds_update": _metric("s", "down", "time spent in optimiser steps"),
+    "ppo/trust_kl_coef": _metric("1/nat", "", "weight of KL(old policy, updated policy) in the loss (N4.5)"),
+    "ppo/kl_loss_over_tokens": _metric("nats/token", "", "the KL to the reference that stands in the loss (N4.6)"),
+    "ppo/kl_sampler_over_tokens": _metric("nats/token", "down", "KL of the sampler's policy to the trainer's"),
+    "ppo/sampler_corrected_over_tokens": _metric("fraction", "", "tokens truncated or masked for that mismatch"),
     "ppo/sampler_logprob_gap_max": _metric("nats", "down", "largest |sampler - trainer| log-probability of a token"),
 }
 

@@ -1,6 +1,63 @@
-"""PPO on language (N4): `loop` is the algorithm, `config` its options, one file for each of its parts."""
+"""PPO on language (N4): `loop` is the algorithm, `config` and `options` what can be chosen, a file for each part."""
 
-from plaudit.training.ppo.config import AdaptiveKL, Brakes, Clip, FixedKL, PPOConfig, Ptx, Whitening
+from plaudit.training.ppo.config import PPOConfig
 from plaudit.training.ppo.loop import ppo
+from plaudit.training.ppo.options import (
+    AdaptiveKL,
+    AdaptiveTrust,
+    Aggregation,
+    Brakes,
+    Clip,
+    Estimator,
+    Exclude,
+    FixedKL,
+    FixedLength,
+    FixedTrust,
+    Objective,
+    Overlong,
+    PenalisedUnfinished,
+    PerToken,
+    PolicyGradient,
+    Ptx,
+    ReferenceNormalisation,
+    ReplacedUnfinished,
+    RewardWhitening,
+    RunningNormalisation,
+    SequenceMean,
+    Shaping,
+    Surrogate,
+    TokenMean,
+    Truncate,
+    Whitening,
+)
 
-__all__ = ["AdaptiveKL", "Brakes", "Clip", "FixedKL", "PPOConfig", "Ptx", "Whitening", "ppo"]
+__all__ = [
+    "AdaptiveKL",
+    "AdaptiveTrust",
+    "Aggregation",
+    "Brakes",
+    "Clip",
+    "Estimator",
+    "Exclude",
+    "FixedKL",
+    "FixedLength",
+    "FixedTrust",
+    "Objective",
+    "Overlong",
+    "PPOConfig",
+    "PenalisedUnfinished",
+    "PerToken",
+    "PolicyGradient",
+    "Ptx",
+    "ReferenceNormalisation",
+    "ReplacedUnfinished",
+    "RewardWhitening",
+    "RunningNormalisation",
+    "SequenceMean",
+    "Shaping",
+    "Surrogate",
+    "TokenMean",
+    "Truncate",
+    "Whitening",
+    "ppo",
+]

@@ -1,5 +1,6 @@
-"""From prompts to what PPO updates on: sample, score, shape, estimate (N4.1, N4.6, N4.7)."""
+"""From prompts to what PPO updates on: sample, score, estimate (N4.1, N4.7); `shaping` stands between."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,15 +9,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plaudit.engines.device import Machine
-from plaudit.formulas.advantages import gae, moments, whiten
-from plaudit.formulas.rewards import token_rewards
-from plaudit.records.tensors import Experience, Rollout, Scores
+from plaudit.formulas.advantages import decoupled_gae, moments, whiten
+from plaudit.formulas.kl import k1, kept_log_ratio
+from plaudit.formulas.masks import masked_mean
+from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_responses, trusted_tokens
+from plaudit.formulas.policy_losses import trust_region_losses
+from plaudit.records.tensors import Experience, Rollout
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import sample
 from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import order
 from plaudit.training.ppo.config import PPOConfig
+from plaudit.training.ppo.judged import Judged, Opinions
+from plaudit.training.ppo.objective import ESTIMATORS
 from plaudit.training.ppo.setup import Setup
+from plaudit.training.ppo.shaping import Shaped
 
 
 def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
@@ -35,48 +42,54 @@ def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opinions:
-    """What the models say of a rollout before any update, on the CPU; 0 outside the rollout's mask."""
-
-    old_logprobs: Float[Tensor, "B R"]
-    old_values: Float[Tensor, "B R"]
-    entropy: Float[Tensor, "B R"]
-    ref_logprobs: Float[Tensor, "B R"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A rollout and all that was said of it."""
-
-    rollout: Rollout
-    scores: Scores
-    opinions: Opinions
-
-
 @torch.no_grad()
 def ask_models(setup: Setup, rollout: Rollout, config: PPOConfig) -> Opinions:
     """One pass of policy and critic, one of the reference, over the whole rollout."""
-    temperature = config.sampling.temperature
+    temperature, place = config.sampling.temperature, setup.place
+    is_full = config.kl.estimator == "full" and config.kl.place == "reward"
 
     def own(batch: TokenBatch) -> dict[str, Tensor]:
-        return setup.actor(batch, {"logprobs", "values", "entropy"}, temperature)
+        other = setup.reference.distribution(batch) if is_full else None
+        want = {"logprobs", "values", "entropy", *(["kl_full"] if is_full else [])}
+        return setup.actor(batch, want, temperature, other)
 
     def frozen(batch: TokenBatch) -> dict[str, Tensor]:
         return {"ref_logprobs": setup.reference.logprobs(batch, temperature)}
 
-    said = _in_microbatches(own, rollout, config, setup.place)
+    said = in_microbatches(own, rollout, config, place)
+    (ref_logprobs,) = in_microbatches(frozen, rollout, config, place).values()
+    log_ratio = kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)
     return Opinions(
         old_logprobs=said["logprobs"],
         old_values=said["values"],
         entropy=said["entropy"],
-        **_in_microbatches(frozen, rollout, config, setup.place),
+        ref_logprobs=ref_logprobs,
+        ref_kl=said["kl_full"] if is_full else ESTIMATORS.get(config.kl.estimator, k1)(log_ratio),
     )
 
 
-def _in_microbatches(
-    forward: Callable[[TokenBatch], dict[str, Tensor]], rollout: Rollout, config: PPOConfig, place: Machine
+def drift(setup: Setup, experience: Experience, config: PPOConfig) -> float:
+    """KL(π_old ‖ π_θ) in nats per token after the updates, which the trust region's adaptive β looks at (N4.5); where
+    nothing does, 0 without a pass."""
+    if config.trust is None or config.trust.kind != "adaptive":
+        return 0.0
+
+    @torch.no_grad()
+    def now(batch: TokenBatch) -> dict[str, Tensor]:
+        return setup.actor(batch, {"logprobs"}, config.sampling.temperature)
+
+    (logprobs,) = in_microbatches(now, experience, config, setup.place).values()
+    mask = experience.response_mask
+    return float(masked_mean(trust_region_losses(logprobs, experience.old_logprobs, mask), mask))
+
+
+def in_microbatches(
+    forward: Callable[[TokenBatch], dict[str, Tensor]],
+    rollout: Rollout | Experience,
+    config: PPOConfig,
+    place: Machine,
 ) -> dict[str, Tensor]:
+    """What a model says of every row, [B R] on the CPU; each rank asks its share, all know the whole."""
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
     out: dict[str, Tensor] = {}
@@ -91,37 +104,28 @@ def _in_microbatches(
     return place.ranks.gather_tensors(out)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shaped:
-    """What PPO optimises."""
-
-    mask: Bool[Tensor, "B R"]
-    """The rollout's mask, less the rows whose judge abstained: they leave here."""
-    rewards: Float[Tensor, "B R"]
-
-
-def shape(judged: Judged, config: PPOConfig, *, kl_coef: float) -> Shaped:
-    """Paragraph 3: the score goes on the last kept token, the price of the KL on each (N4.6)."""
-    scores, opinions = judged.scores, judged.opinions
-    mask = judged.rollout.response_mask & scores.valid.unsqueeze(1)
-    said = torch.where(scores.valid, scores.scores, 0.0)
-    rewards = token_rewards(said, opinions.old_logprobs - opinions.ref_logprobs, mask, kl_coef=kl_coef)
-    return Shaped(mask=mask, rewards=rewards)
-
-
 def estimate(judged: Judged, shaped: Shaped, config: PPOConfig) -> Experience:
-    """Paragraph 4: advantages and returns by GAE, whitened (N4.7)."""
+    """Paragraph 4: advantages and returns by GAE, whitened (N4.7); and which tokens the losses may use (N4.3)."""
     rollout, opinions, mask = judged.rollout, judged.opinions, shaped.mask
-    advantages, returns = gae(
-        shaped.rewards, opinions.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+    lambda_ = config.gae_lambda if config.critic_gae_lambda is None else config.critic_gae_lambda
+    advantages, returns = decoupled_gae(
+        shaped.rewards,
+        opinions.old_values,
+        mask,
+        gamma=config.gamma,
+        policy_lambda=config.gae_lambda,
+        critic_lambda=lambda_,
     )
     if config.whitening and config.whitening.over == "iteration":
         advantages = whiten(advantages, mask, moments(advantages, mask), std_floor=config.whitening.std_floor)
+    agreed = agreement(judged, mask, config)
     return Experience(
         prompt_ids=rollout.prompt_ids,
         prompt_mask=rollout.prompt_mask,
         response_ids=rollout.response_ids,
         response_mask=mask,
+        loss_mask=agreed.loss_mask,
+        importance=agreed.importance,
         old_logprobs=opinions.old_logprobs,
         ref_logprobs=opinions.ref_logprobs,
         old_values=opinions.old_values,
@@ -130,3 +134,27 @@ def estimate(judged: Judged, shaped: Shaped, config: PPOConfig) -> Experience:
         advantages=advantages,
         returns=returns,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How sampler and trainer agree on the probabilities of the tokens, and what follows for the losses."""
+
+    loss_mask: Bool[Tensor, "B R"]
+    importance: Float[Tensor, "B R"]
+    stats: MismatchStats
+
+
+def agreement(judged: Judged, mask: Bool[Tensor, "B R"], config: PPOConfig) -> Agreement:
+    """Measured always, corrected as the options say; rewards and advantages are made of all kept tokens (N4.3)."""
+    told = (judged.opinions.old_logprobs, judged.rollout.sampler_logprobs, mask)
+    rule, ones = config.sampler_mismatch, mask.float()
+    if rule is None:
+        _, stats = truncated_weights(*told, cap=math.inf)
+        return Agreement(loss_mask=mask, importance=ones, stats=stats)
+    if rule.kind == "truncate":
+        weights, stats = truncated_weights(*told, cap=rule.cap)
+        return Agreement(loss_mask=mask, importance=weights, stats=stats)
+    trusted = trusted_tokens if rule.by == "token" else trusted_responses
+    kept, stats = trusted(*told, low=rule.low, high=rule.high)
+    return Agreement(loss_mask=kept, importance=ones, stats=stats)

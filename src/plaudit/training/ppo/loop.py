@@ -1,15 +1,20 @@
 """Proximal policy optimisation on language (N4): sample → score → shape → estimate → update → record."""
 
+from dataclasses import replace
+
 from plaudit.models.checkpoint import export
 from plaudit.rollouts.sampler import groups
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
+from plaudit.scoring.combine import part_metrics
 from plaudit.training import state
 from plaudit.training.ppo.config import PPOConfig
-from plaudit.training.ppo.experience import Judged, ask_models, estimate, roll_out, shape
-from plaudit.training.ppo.metrics import describe, headline, rollout_rows, summarise
+from plaudit.training.ppo.experience import ask_models, drift, estimate, roll_out
+from plaudit.training.ppo.judged import Judged
+from plaudit.training.ppo.metrics import describe, headline, mean_kl, rollout_rows, summarise
 from plaudit.training.ppo.progress import Pending, from_state, is_save_due, place_of, step_of, to_state
 from plaudit.training.ppo.setup import set_up
+from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import ppo_step
 
 
@@ -41,15 +46,16 @@ def ppo(config: PPOConfig, run: Run) -> None:
                     judged = Judged(rollout=rollout, scores=scores, opinions=ask_models(setup, rollout, config))
 
                 # 3. shape: score and price of the KL become one number a token      rewards [B R]
-                shaped = shape(judged, config, kl_coef=cursor.kl_coef)
+                shaped = shape(judged, config, kl_coef=cursor.coefficients.kl, scores_seen=cursor.scores_seen)
 
                 # 4. estimate: how much better than expected was each token?         advantages, returns [B R]
                 experience = estimate(judged, shaped, config)
 
-                before = describe(judged, experience, kl_coef=cursor.kl_coef)
+                before = describe(judged, experience, config, cursor.coefficients) | part_metrics(setup.scorer)
                 before |= {"ppo/seconds_sample": sampling.seconds, "ppo/seconds_score": scoring.seconds}
-                rows = rollout_rows(judged, experience, setup.language, config, kl_coef=cursor.kl_coef)
+                rows = rollout_rows(judged, experience, setup.language, config, kl_coef=cursor.coefficients.kl)
                 run.write_rollouts(cursor.iteration + 1, rows)
+                cursor = replace(cursor, scores_seen=shaped.scores_seen)
                 pending = Pending(experience=experience, metrics=before)
 
             # 5. update: epochs of minibatches over the same experience
@@ -63,11 +69,12 @@ def ppo(config: PPOConfig, run: Run) -> None:
                         save()
 
             # 6. record
-            metrics = {**pending.metrics, **summarise(pending.updates), "ppo/seconds_update": updating.seconds}
+            metrics = {**pending.metrics, **summarise(pending.updates, config), "ppo/seconds_update": updating.seconds}
             metrics["ppo/skipped_updates"] = cursor.skipped.total
             run.log(cursor.iteration + 1, metrics)
             progress.update(cursor.iteration + 1, headline(metrics))
-            cursor, pending = cursor.next(pending, config), None
+            kl_old = drift(setup, pending.experience, config)
+            cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
             if is_save_due(cursor, config):
                 save()
     with run.save_model() as folder:

@@ -15,7 +15,9 @@ from plaudit.records.tensors import Experience
 from plaudit.records.text import FinishReason
 from plaudit.training import rollout_records
 from plaudit.training.ppo.config import PPOConfig
-from plaudit.training.ppo.experience import Judged
+from plaudit.training.ppo.experience import agreement
+from plaudit.training.ppo.judged import Judged
+from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.ppo.update import UpdateStats
 
 
@@ -30,15 +32,16 @@ def kl_by_response(experience: Experience) -> Float[Tensor, " B"]:
     return torch.where(experience.response_mask, experience.old_logprobs - experience.ref_logprobs, 0.0).sum(1)
 
 
-def describe(judged: Judged, experience: Experience, *, kl_coef: float) -> dict[str, float]:
+def describe(judged: Judged, experience: Experience, config: PPOConfig, coefficients: Coefficients) -> dict[str, float]:
     """Metrics of the rollouts, before any update."""
-    rollout, scores = judged.rollout, judged.scores
+    rollout, scores, kl_coef = judged.rollout, judged.scores, coefficients.kl
     valid, mask = scores.valid, experience.response_mask
     n = max(int(valid.sum()), 1)
     kl = kl_by_response(experience)
     mean = {name: float(torch.nanmean(part)) for name, part in scores.parts.items()}
     kept = scores.scores[valid]
     gap = torch.where(rollout.response_mask, experience.old_logprobs - rollout.sampler_logprobs, 0.0).abs()
+    mismatch = agreement(judged, mask, config).stats
     explained = explained_variance(
         moments(experience.returns - experience.old_values, mask), moments(experience.returns, mask)
     )
@@ -56,12 +59,15 @@ def describe(judged: Judged, experience: Experience, *, kl_coef: float) -> dict[
         "ppo/return_over_tokens": float(masked_mean(experience.returns, mask)),
         "ppo/explained_variance": float(explained),
         "ppo/kl_coef": kl_coef,
+        **({"ppo/trust_kl_coef": coefficients.trust} if config.trust else {}),
         "ppo/sampler_logprob_gap_max": float(gap.max()),
+        "ppo/kl_sampler_over_tokens": mismatch.kl_sampler,
+        **({"ppo/sampler_corrected_over_tokens": mismatch.corrected_fraction} if config.sampler_mismatch else {}),
         **{f"ppo/part/{name}_over_responses": value for name, value in mean.items()},
     }
 
 
-def summarise(updates: Sequence[UpdateStats]) -> dict[str, float]:
+def summarise(updates: Sequence[UpdateStats], config: PPOConfig) -> dict[str, float]:
     """Metrics of the updates, over all tokens that they saw; a minibatch that was left out was seen too."""
     tokens = max(sum(u.num_tokens for u in updates), 1.0)
     text_tokens = sum(u.ptx_tokens for u in updates)
@@ -79,6 +85,7 @@ def summarise(updates: Sequence[UpdateStats]) -> dict[str, float]:
         "ppo/clip_fraction_over_tokens": over_tokens("clipped_tokens"),
         "ppo/value_clip_fraction_over_tokens": over_tokens("value_clipped_tokens"),
         "ppo/approx_kl_old_over_tokens": over_tokens("approx_kl_old_sum"),
+        **({"ppo/kl_loss_over_tokens": over_tokens("kl_ref_sum")} if config.kl.place == "loss" else {}),
         "ppo/ratio_max": max(u.ratio_max for u in updates),
         "ppo/grad_norm": over_steps("grad_norm"),
         "ppo/learning_rate": taken[-1].learning_rate if taken else 0.0,
@@ -97,7 +104,7 @@ def rollout_rows(
         judged.scores,
         language.renderer,
         count=config.keep_rollouts,
-        kl_coef=kl_coef,
+        kl_coef=kl_coef if config.kl.place == "reward" else 0.0,
         more={"entropy": judged.opinions.entropy},
     )
 

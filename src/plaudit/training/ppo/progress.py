@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from plaudit.formulas.schedules import adapted_kl_coef
+from plaudit.formulas.schedules import adapted_kl_coef, adapted_trust_kl_coef
+from plaudit.formulas.statistics import RunningMoments
 from plaudit.records.tensors import Experience
 from plaudit.runs.errors import UserError
 from plaudit.training.optim import Skipped
 from plaudit.training.ppo.config import PPOConfig
-from plaudit.training.ppo.metrics import mean_kl
+from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.ppo.update import Place, UpdateStats
 
 
@@ -20,13 +21,15 @@ class Cursor:
     """Between two iterations: the next one's number and the coefficients that it starts with."""
 
     iteration: int = 0
-    kl_coef: float
-    """β of the KL to the reference, as the controller left it."""
+    coefficients: Coefficients
+    """As the controllers left them."""
+    scores_seen: RunningMoments = field(default_factory=RunningMoments)
+    """What normalising knows of the judge's scores."""
     skipped: Skipped = field(default_factory=Skipped)
 
     @classmethod
     def start(cls, config: PPOConfig) -> "Cursor":
-        return cls(kl_coef=config.kl.coef)
+        return cls(coefficients=Coefficients.start(config))
 
     def counting(self, update: UpdateStats, config: PPOConfig, step: int) -> "Cursor":
         """After an update. Raises: UserError where too many in a row could not be taken."""
@@ -37,16 +40,18 @@ class Cursor:
         skipped = self.skipped.after(taken, config.optim, grad_norm=update.grad_norm, step=step, total_steps=total)
         return replace(self, skipped=skipped)
 
-    def next(self, done: "Pending", config: PPOConfig) -> "Cursor":
-        """After an iteration: the controllers look at what it measured."""
-        return replace(self, iteration=self.iteration + 1, kl_coef=self._next_kl_coef(done.experience, config))
-
-    def _next_kl_coef(self, experience: Experience, config: PPOConfig) -> float:
-        if config.kl.kind == "fixed":
-            return self.kl_coef
-        kl, episodes = mean_kl(experience)
-        target, horizon = config.kl.target, config.kl.horizon
-        return adapted_kl_coef(self.kl_coef, kl, target_kl=target, horizon=horizon, num_episodes=episodes)
+    def next(self, config: PPOConfig, kl: tuple[float, int], kl_old: float) -> "Cursor":
+        """After an iteration. The controllers look at what it measured: `kl`, KL(π_old ‖ π_ref) in nats per response
+        and of how many responses, and `kl_old`, KL(π_old ‖ π_θ) in nats per token after the updates. They rest while
+        the critic warms up: the policy did not move."""
+        now = self.coefficients
+        if self.iteration >= config.critic_warmup and config.kl.kind == "adaptive":
+            target, horizon = config.kl.target, config.kl.horizon
+            beta = adapted_kl_coef(now.kl, kl[0], target_kl=target, horizon=horizon, num_episodes=kl[1])
+            now = replace(now, kl=beta)
+        if self.iteration >= config.critic_warmup and config.trust and config.trust.kind == "adaptive":
+            now = replace(now, trust=adapted_trust_kl_coef(now.trust, kl_old, target_kl=config.trust.target))
+        return replace(self, iteration=self.iteration + 1, coefficients=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,7 @@ def place_of(cursor: Cursor, pending: Pending, config: PPOConfig) -> Place:
         update=len(pending.updates),
         step=step_of(cursor, pending, config),
         total_steps=config.iterations * config.steps_per_iteration,
+        coefficients=cursor.coefficients,
     )
 
 
@@ -115,9 +121,17 @@ def from_state(
             "extend it by --iterations"
         )
     told = dict(facts["cursor"])
-    cursor = Cursor(**{**told, "skipped": Skipped(**told["skipped"])})
-    if config.kl.kind == "fixed":  # `--change` may have set another
-        cursor = replace(cursor, kl_coef=config.kl.coef)
+    start, moved = Coefficients.start(config), Coefficients(**told["coefficients"])
+    cursor = Cursor(
+        iteration=told["iteration"],
+        # A fixed one is the config's, which `--change` may have changed.
+        coefficients=Coefficients(
+            kl=moved.kl if config.kl.kind == "adaptive" else start.kl,
+            trust=moved.trust if config.trust and config.trust.kind == "adaptive" else start.trust,
+        ),
+        scores_seen=RunningMoments(**told["scores_seen"]),
+        skipped=Skipped(**told["skipped"]),
+    )
     if not tensors:
         return cursor, None
     waiting: Sequence[Mapping[str, Any]] = facts["pending"]["updates"]

@@ -13,7 +13,7 @@ from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import Answer, Pair, encode_answers, encode_texts
 from plaudit.training import order, state
-from plaudit.training.ppo.config import Ptx
+from plaudit.training.ppo.options import Ptx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

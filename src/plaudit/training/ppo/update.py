@@ -10,16 +10,19 @@ from torch import Tensor
 from plaudit.engines.device import Machine
 from plaudit.engines.randomness import permutation
 from plaudit.formulas.advantages import moments, whiten
-from plaudit.formulas.policy_losses import PolicyStats, clipped_policy_loss
+from plaudit.formulas.policy_losses import PolicyStats
 from plaudit.formulas.shapes import exact_div
-from plaudit.formulas.value_losses import ValueStats, clipped_value_loss
+from plaudit.formulas.value_losses import ValueStats
 from plaudit.models.policy import ActorCritic
+from plaudit.models.reference import Reference
 from plaudit.records.tensors import Experience
 from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pack, unpad
 from plaudit.training import optim, order, state
 from plaudit.training.ppo import ptx
-from plaudit.training.ppo.config import Brakes, PPOConfig
+from plaudit.training.ppo.config import PPOConfig
+from plaudit.training.ppo.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from plaudit.training.ppo.options import Brakes
 from plaudit.training.ppo.setup import Setup
 
 Outcome = Literal["taken", "not_finite", "ratio_too_large", "left_trust_region"]
@@ -35,6 +38,8 @@ class UpdateStats:
     clipped_tokens: float
     approx_kl_old_sum: float
     ratio_max: float
+    kl_ref_sum: float
+    """Of the KL to the reference in the loss; 0 where it stands in the reward."""
     value_loss_sum: float
     value_clipped_tokens: float
     ptx_tokens: int
@@ -56,6 +61,7 @@ class Place:
     step: int
     """Of the run."""
     total_steps: int
+    coefficients: Coefficients
 
 
 def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place, run: Run) -> UpdateStats:
@@ -64,7 +70,9 @@ def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place,
     In the critic's warm-up only what is the critic's alone may move.
     """
     rows = minibatch_rows(len(experience.scores), config, at.iteration, at.update)
-    policy, value = backward(setup.actor, experience, rows, config, setup.place)
+    policy, value, terms = backward(
+        setup.actor, setup.reference, experience, rows, config, at.coefficients, setup.place
+    )
     outcome = _braked(policy, config.brakes)
     text, taken = ptx.TextLoss(), optim.StepStats(grad_norm=0.0, learning_rate=0.0, taken=False)
     if outcome != "taken":
@@ -77,8 +85,7 @@ def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place,
             text = ptx.backward(
                 setup.actor.policy, setup.text.at(at.step), setup.text.coef, config.microbatch_tokens, setup.place
             )
-        loss = float(policy.loss_sum + value.loss_sum) + text.loss_sum
-        ranks = setup.place.ranks
+        loss, ranks = float(terms.loss) + text.loss_sum, setup.place.ranks
         taken = optim.step(
             setup.optimizer, config.optim, step=at.step, total_steps=at.total_steps, loss=loss, ranks=ranks
         )
@@ -92,6 +99,7 @@ def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place,
         clipped_tokens=float(policy.clipped_tokens),
         approx_kl_old_sum=float(policy.approx_kl_old_sum),
         ratio_max=float(policy.ratio_max),
+        kl_ref_sum=float(terms.kl_ref_sum),
         value_loss_sum=float(value.loss_sum),
         value_clipped_tokens=float(value.clipped_tokens),
         ptx_tokens=text.num_tokens,
@@ -116,58 +124,64 @@ def _keep_batch(run: Run, experience: Experience, rows: Sequence[int], at: Place
 def _braked(policy: PolicyStats, brakes: Brakes) -> Outcome:
     if brakes.max_approx_kl and policy.approx_kl_old > brakes.max_approx_kl:
         return "left_trust_region"
+    if brakes.max_mean_ratio and policy.ratio_mean > brakes.max_mean_ratio:
+        return "ratio_too_large"
     return "taken"
 
 
 def backward(
-    actor: ActorCritic, experience: Experience, rows: Sequence[int], config: PPOConfig, place: Machine
-) -> tuple[PolicyStats, ValueStats]:
-    """Accumulate this rank's part of the minibatch's gradient of L_CLIP + c1 L_V (N4.10, signs as losses).
+    actor: ActorCritic,
+    reference: Reference,
+    experience: Experience,
+    rows: Sequence[int],
+    config: PPOConfig,
+    coefficients: Coefficients,
+    place: Machine,
+) -> tuple[PolicyStats, ValueStats, TermStats]:
+    """Accumulate this rank's part of the minibatch's gradient (`objective.loss_of`).
 
-    Both are sums over kept tokens ÷ the whole minibatch's count, so neither micro-batches nor ranks can change them:
-    `optim.step` adds the parts up. The statistics are the whole minibatch's.
+    Every term is a sum over kept tokens, each weighed by the whole minibatch's counts, so neither micro-batches nor
+    ranks can change them: `optim.step` adds the parts up. The statistics are the whole minibatch's.
     """
+    rows = [row for row in rows if bool(experience.loss_mask[row].any())]
     prompts = unpad(experience.prompt_ids[rows], experience.prompt_mask[rows])
     responses = unpad(experience.response_ids[rows], experience.response_mask[rows])
-    rows = [row for row, response in zip(rows, responses, strict=True) if response]
-    prompts = [p for p, r in zip(prompts, responses, strict=True) if r]
-    responses = [r for r in responses if r]
-    num_tokens = sum(map(len, responses))
+    counts = Counts(tokens=int(experience.loss_mask[rows].sum()), responses=len(rows))
     advantages = _advantages(experience, rows, config)
-    policy_stats, value_stats = PolicyStats.zero(place.device), ValueStats.zero(place.device)
+    want, temperature = wanted(config, coefficients), config.sampling.temperature
+    nothing = torch.zeros((), dtype=torch.float64, device=place.device)
+    policy, value = PolicyStats.zero(place.device), ValueStats.zero(place.device)
+    terms = TermStats(loss=nothing, kl_ref_sum=nothing)
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
     for cut in place.ranks.cuts(lengths, config.microbatch_tokens):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
-        chosen, width = [rows[i] for i in cut], batch.response_mask.shape[1]
-
-        def part(x: Tensor, chosen: list[int] = chosen, width: int = width) -> Tensor:
-            return x[chosen, :width].to(place.device)
-
+        targets = _targets(experience, advantages, [rows[i] for i in cut], batch.response_mask.shape[1], place)
         with place.autocast():
-            out = actor(batch, {"logprobs", "values"}, config.sampling.temperature)
-        policy_loss, policy = clipped_policy_loss(
-            out["logprobs"],
-            part(experience.old_logprobs),
-            part(advantages),
-            batch.response_mask,
-            clip_range=config.objective.clip_range,
-            num_tokens=num_tokens,
-        )
-        value_loss, value = clipped_value_loss(
-            out["values"],
-            part(experience.old_values),
-            part(experience.returns),
-            batch.response_mask,
-            value_clip_range=config.value_clip_range,
-            num_tokens=num_tokens,
-        )
-        (policy_loss + config.value_coef * value_loss).backward()
-        policy_stats, value_stats = policy_stats + policy, value_stats + value
-    return place.ranks.add(policy_stats), place.ranks.add(value_stats)
+            other = reference.distribution(batch) if "kl_full" in want else None
+            out = actor(batch, want, temperature, other)
+        loss, *stats = loss_of(out, targets, config, coefficients, counts)
+        loss.backward()
+        policy, value, terms = policy + stats[0], value + stats[1], terms + stats[2]
+    return place.ranks.add(policy), place.ranks.add(value), place.ranks.add(terms)
+
+
+def _targets(experience: Experience, advantages: Tensor, rows: Sequence[int], width: int, place: Machine) -> Targets:
+    def part(x: Tensor) -> Tensor:
+        return x[rows, :width].to(place.device)
+
+    return Targets(
+        mask=part(experience.loss_mask),
+        old_logprobs=part(experience.old_logprobs),
+        ref_logprobs=part(experience.ref_logprobs),
+        old_values=part(experience.old_values),
+        advantages=part(advantages),
+        returns=part(experience.returns),
+        importance=part(experience.importance),
+    )
 
 
 def _advantages(experience: Experience, rows: Sequence[int], config: PPOConfig) -> Tensor:
-    """[B R], whitened over the minibatch's own rows where the options say so (N4.7)."""
+    """[B R], whitened over the minibatch's own rows where the options say so (N4.7). Every rank knows all rows."""
     if config.whitening is None or config.whitening.over != "minibatch":
         return experience.advantages
     mask = torch.zeros_like(experience.response_mask)
