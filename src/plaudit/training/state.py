@@ -81,7 +81,9 @@ def save(
     with run.checkpoint(step) as folder:
         save_training_state(folder, module, optimizer)
         if tensors:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "extra.safetensors")
+            # Cloned: a file may not hold one tensor under two names.
+            copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+            save_file(copies, folder / "extra.safetensors")
         facts = {**state, "metrics_lines": run.metrics_lines}
         (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
 

@@ -1,0 +1,193 @@
+"""The loss of a minibatch by hand: five tokens with ratios 2, ½ | 5/4, 4, 1 and advantages 1, −1 | 2, −1, ½."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from plaudit.training.ppo import (
+    AdaptiveKL,
+    Clip,
+    FixedKL,
+    FixedLength,
+    FixedTrust,
+    PolicyGradient,
+    PPOConfig,
+    SequenceMean,
+    Surrogate,
+)
+from plaudit.training.ppo.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from tests.training.scripted import config
+
+NAN = math.nan
+MASK = torch.tensor([[True, True, False], [True, True, True]])
+RATIOS = torch.tensor([[2.0, 0.5, NAN], [1.25, 4.0, 1.0]])
+LOGPROBS = RATIOS.log() - 2.0
+REF_LOG_RATIOS = torch.tensor([[1.0, -1.0, NAN], [0.5, 0.0, 2.0]])
+VALUES = torch.tensor([[1.0, 0.0, NAN], [0.0, 2.0, 0.0]])
+ENTROPIES = torch.tensor([[1.0, 0.5, NAN], [0.0, 2.0, 1.5]])
+KL_FULL = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.4, 0.5]])
+TARGETS = Targets(
+    mask=MASK,
+    old_logprobs=torch.full((2, 3), -2.0),
+    ref_logprobs=LOGPROBS - REF_LOG_RATIOS,
+    old_values=torch.zeros(2, 3),
+    advantages=torch.tensor([[1.0, -1.0, NAN], [2.0, -1.0, 0.5]]),
+    returns=torch.tensor([[0.0, 1.0, NAN], [0.0, 0.0, 1.0]]),
+    importance=torch.ones(2, 3),
+)
+COUNTS = Counts(tokens=5, responses=2)
+
+
+@pytest.fixture
+def plain(tmp_path) -> PPOConfig:
+    """The clip alone: no critic, no price of the KL in the loss."""
+    return config(tmp_path, value_coef=0.0, kl=FixedKL(coef=0.1))
+
+
+def asked(
+    chosen: PPOConfig, targets: Targets = TARGETS, coefficients: Coefficients | None = None
+) -> tuple[float, Tensor, TermStats]:
+    """Loss, its gradient by the log-probs, and the terms' sums. Padding holds NaN everywhere."""
+    logprobs = LOGPROBS.clone().requires_grad_()
+    out = {"logprobs": logprobs, "values": VALUES, "entropy": ENTROPIES, "kl_full": KL_FULL}
+    loss, _, _, terms = loss_of(out, targets, chosen, coefficients or Coefficients.start(chosen), COUNTS)
+    loss.backward()
+    assert logprobs.grad[0, 2] == 0.0
+    assert terms.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    return loss.item(), logprobs.grad, terms
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (Clip(clip_range=0.2), (-1.2 + 0.8 - 2.4 + 4.0 - 0.5) / 5),
+        (Clip(clip_range=0.2, clip_range_high=0.5), (-1.5 + 0.8 - 2.5 + 4.0 - 0.5) / 5),
+        (Clip(clip_range=0.2, dual_clip=3.0), (-1.2 + 0.8 - 2.4 + 3.0 - 0.5) / 5),
+        (Surrogate(), (-2.0 + 0.5 - 2.5 + 4.0 - 0.5) / 5),
+        (PolicyGradient(), 2.553713 / 5),
+    ],
+    ids=["clip", "clip-higher", "dual", "surrogate", "policy-gradient"],
+)
+def test_objectives(plain, objective, expected):
+    assert asked(replace(plain, objective=objective))[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "gradient"),
+    [
+        (Clip(clip_range=0.2), [[0, 0, 0], [0, 4 / 5, -0.5 / 5]]),
+        (Clip(clip_range=0.2, dual_clip=3.0), [[0, 0, 0], [0, 0, -0.5 / 5]]),
+        (Surrogate(), [[-2 / 5, 0.5 / 5, 0], [-2.5 / 5, 4 / 5, -0.5 / 5]]),
+        (PolicyGradient(), [[-1 / 5, 1 / 5, 0], [-2 / 5, 1 / 5, -0.5 / 5]]),
+    ],
+    ids=["clip", "dual", "surrogate", "policy-gradient"],
+)
+def test_the_objectives_gradients(plain, objective, gradient):
+    found = asked(replace(plain, objective=objective))[1]
+    assert torch.allclose(found, torch.tensor(gradient), atol=1e-6)
+
+
+def test_aggregations_weigh_tokens_differently(plain):
+    assert asked(plain)[0] == pytest.approx(0.7 / 5, rel=1e-5)
+    sequence = replace(plain, aggregation=SequenceMean())
+    assert asked(sequence)[0] == pytest.approx((-0.4 / 2 + 1.1 / 3) / 2, rel=1e-5)
+    fixed = replace(plain, aggregation=FixedLength(length=5))
+    assert asked(fixed)[0] == pytest.approx(0.7 / (5 * 2), rel=1e-5)
+    assert plain.sampling.max_new_tokens == 4
+    assert asked(replace(plain, aggregation=FixedLength()))[0] == pytest.approx(0.7 / (4 * 2), rel=1e-5)
+
+
+def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
+    """ρ − 1 − log ρ over the five tokens sums to 2.140563; its gradient by log π is ρ − 1."""
+    with_clip = replace(plain, trust=FixedTrust(coef=0.5))
+    assert asked(with_clip)[0] == pytest.approx(0.14 + 0.5 * 2.140563 / 5, rel=1e-5)
+    alone = replace(with_clip, objective=Surrogate())
+    loss, gradient, _ = asked(alone)
+    assert loss == pytest.approx(-0.1 + 0.5 * 2.140563 / 5, rel=1e-5)
+    expected = torch.tensor([[-2 + 0.5, 0.5 - 0.25, 0], [-2.5 + 0.125, 4 + 1.5, -0.5]]) / 5
+    assert torch.allclose(gradient, expected, atol=1e-6)
+    moved = asked(alone, coefficients=Coefficients(kl=0.1, trust=1.5))[0]
+    assert moved == pytest.approx(-0.1 + 1.5 * 2.140563 / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "total"), [("abs", 4.5), ("k2", 3.125), ("k3", 2.328027), ("full", 1.5)], ids=lambda x: str(x)
+)
+def test_the_kl_to_the_reference_as_a_loss(plain, estimator, total):
+    chosen = replace(plain, kl=FixedKL(coef=0.3, estimator=estimator, place="loss"))
+    loss, _, terms = asked(chosen)
+    assert loss == pytest.approx(0.14 + 0.3 * total / 5, rel=1e-5)
+    assert terms.kl_ref_sum.item() == pytest.approx(total, rel=1e-5)
+    adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, place="loss"))
+    assert asked(adaptive, coefficients=Coefficients(kl=0.7, trust=0.0))[0] == pytest.approx(0.14 + 0.7 * total / 5)
+
+
+def test_the_kl_in_the_reward_is_not_in_the_loss(plain):
+    assert asked(replace(plain, kl=FixedKL(coef=9.0, estimator="k3")))[0] == asked(plain)[0]
+
+
+def test_the_entropy_bonus_lowers_the_loss(plain):
+    assert asked(replace(plain, entropy_coef=0.3))[0] == pytest.approx(0.14 - 0.3 * 5.0 / 5, rel=1e-5)
+
+
+def test_the_value_loss_has_its_half_and_its_weight(plain):
+    """Errors 1, −1 | 0, 2, −1: ½ · (1 + 1 + 0 + 4 + 1) = 3.5. Held within ±½ of 0: 1, 1 | 0, 4 (not ¼), 1."""
+    free = replace(plain, value_coef=2.0, value_clip_range=0.0)
+    assert asked(free)[0] == pytest.approx(0.14 + 2 * 3.5 / 5, rel=1e-5)
+    by_sequence = replace(free, aggregation=SequenceMean())
+    assert asked(by_sequence)[0] == pytest.approx((-0.2 + 1.1 / 3) / 2 + 2 * (1 / 2 + 2.5 / 3) / 2, rel=1e-5)
+
+
+def test_importance_weighs_the_policys_losses_alone(plain):
+    weighed = replace(TARGETS, importance=torch.tensor([[0.5, 1.0, NAN], [1.0, 2.0, 1.0]]))
+    chosen = replace(plain, value_coef=2.0, value_clip_range=0.0, trust=FixedTrust(coef=0.5))
+    both = 2 * 3.5 / 5 + 0.5 * 2.140563 / 5
+    assert asked(chosen, weighed)[0] == pytest.approx((-0.6 + 0.8 - 2.4 + 8.0 - 0.5) / 5 + both, rel=1e-5)
+
+
+def test_what_has_no_weight_is_neither_asked_for_nor_added(plain):
+    """NaN in all that must not be looked at."""
+    zero = replace(
+        plain, entropy_coef=0.0, trust=FixedTrust(coef=0.0), kl=FixedKL(coef=0.0, estimator="full", place="loss")
+    )
+    now = Coefficients.start(zero)
+    assert wanted(zero, now) == {"logprobs", "values"}
+    out = {"logprobs": LOGPROBS, "values": VALUES}
+    loss, *_ = loss_of(out, replace(TARGETS, ref_logprobs=torch.full((2, 3), NAN)), zero, now, COUNTS)
+    bare, *_ = loss_of(out, TARGETS, plain, Coefficients.start(plain), COUNTS)
+    assert torch.equal(loss, bare)
+    some = replace(zero, entropy_coef=0.1, kl=FixedKL(coef=0.1, estimator="full", place="loss"))
+    assert wanted(some, Coefficients.start(some)) == {"logprobs", "values", "entropy", "kl_full"}
+
+
+def test_a_minibatch_without_tokens_gives_nothing(plain):
+    """0 and no gradient, not 0/0."""
+    empty = replace(TARGETS, mask=torch.zeros(2, 3, dtype=torch.bool))
+    logprobs = LOGPROBS.clone().requires_grad_()
+    out = {"logprobs": logprobs, "values": VALUES}
+    loss, *_ = loss_of(out, empty, plain, Coefficients.start(plain), Counts(tokens=0, responses=0))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not logprobs.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FixedKL(estimator="k1", place="loss"), "no gradient in expectation"),
+        (lambda: AdaptiveKL(estimator="k1", place="loss"), "no gradient in expectation"),
+        (lambda: FixedKL(coef=-1.0), "must not be negative"),
+        (lambda: AdaptiveKL(coef=0.0), "must be positive"),
+        (lambda: AdaptiveKL(target=0.0), "must be positive"),
+        (lambda: Clip(clip_range=-0.1), "must not be negative"),
+        (lambda: Clip(dual_clip=0.5), "must exceed 1"),
+        (lambda: FixedTrust(coef=-1.0), "must not be negative"),
+        (lambda: FixedLength(length=-1), "must not be negative"),
+    ],
+)
+def test_impossible_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,243 @@
+"""From scores to rewards by hand: three responses of 2, 3 and 4 tokens with scores 2, −1, 6; the last one was cut."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from plaudit.formulas.statistics import RunningMoments
+from plaudit.records.tensors import Rollout, Scores
+from plaudit.records.text import FinishReason, Prompt, PromptRow
+from plaudit.runs.errors import UserError
+from plaudit.training.ppo import (
+    Exclude,
+    FixedKL,
+    Overlong,
+    PenalisedUnfinished,
+    PerToken,
+    ReferenceNormalisation,
+    ReplacedUnfinished,
+    RewardWhitening,
+    RunningNormalisation,
+    Shaping,
+    Truncate,
+    Whitening,
+)
+from plaudit.training.ppo.experience import agreement, estimate
+from plaudit.training.ppo.judged import Judged, Opinions
+from plaudit.training.ppo.shaping import shape
+from plaudit.training.ppo.update import _advantages
+from tests.training.scripted import config
+
+NAN = math.nan
+MASK = torch.tensor([[True, True, False, False], [True, True, True, False], [True, True, True, True]])
+REF_KL = torch.tensor([[0.5, -1.0, NAN, NAN], [0.0, 0.2, 0.3, NAN], [1.0, 1.0, 1.0, 1.0]])
+OLD = torch.where(MASK, -1.0, NAN)
+
+
+def judged(valid=(True, True, True), **scores) -> Judged:
+    rollout = Rollout(
+        rows=(PromptRow(prompt=Prompt.of_text("a")),) * 3,
+        responses=("", "", ""),
+        finish_reasons=(FinishReason.EOS, FinishReason.STOP, FinishReason.LENGTH),
+        prompt_ids=torch.ones(3, 1, dtype=torch.long),
+        prompt_mask=torch.ones(3, 1, dtype=torch.bool),
+        response_ids=torch.ones(3, 4, dtype=torch.long),
+        response_mask=MASK,
+        sampler_logprobs=torch.where(MASK, -1.0, 0.0),
+    )
+    said = Opinions(
+        old_logprobs=OLD,
+        old_values=torch.where(MASK, 0.0, NAN),
+        entropy=OLD,
+        ref_logprobs=OLD - REF_KL,
+        ref_kl=REF_KL,
+    )
+    numbers = {"scores": torch.tensor([2.0, -1.0, 6.0]), "valid": torch.tensor(valid), "parts": {}, **scores}
+    return Judged(rollout=rollout, scores=Scores(**numbers), opinions=said)
+
+
+def rewards(tmp_path, seen: RunningMoments | None = None, made: Judged | None = None, **shaping) -> Tensor:
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), shaping=Shaping(**shaping))
+    return shape(made or judged(), chosen, kl_coef=0.1, scores_seen=seen or RunningMoments()).rewards
+
+
+def totals(tmp_path, *args, **shaping) -> list[float]:
+    """What is left of each response's rewards without the price of the KL: its shaped score."""
+    kl = torch.where(MASK, REF_KL, 0.0).sum(1)
+    return (rewards(tmp_path, *args, **shaping).sum(1) + 0.1 * kl).tolist()
+
+
+def test_without_options_the_score_and_the_kl_are_all(tmp_path):
+    assert totals(tmp_path) == pytest.approx([2, -1, 6], abs=1e-6)
+    assert rewards(tmp_path)[0].tolist() == pytest.approx([-0.05, 0.1 + 2, 0, 0])
+    assert rewards(tmp_path)[2].tolist() == pytest.approx([-0.1, -0.1, -0.1, -0.1 + 6])
+
+
+@pytest.mark.parametrize(
+    ("shaping", "expected"),
+    [
+        ({"unfinished": PenalisedUnfinished(penalty=2.5)}, [2, -1, 3.5]),
+        ({"unfinished": ReplacedUnfinished(score=-3.0)}, [2, -1, -3]),
+        ({"score_limit": 1.5}, [1.5, -1, 1.5]),
+        ({"score_limit": 1.5, "unfinished": PenalisedUnfinished(penalty=2.5)}, [1.5, -1, -1]),
+        ({"length": PerToken(price=0.25)}, [1.5, -1.75, 5]),
+        ({"length": PerToken(price=0.25, free_tokens=2)}, [2, -1.25, 5.5]),
+        ({"length": Overlong(buffer=4)}, [2 - 0.5, -1 - 0.75, 6 - 1]),
+        ({"length": Overlong(buffer=2)}, [2, -1 - 0.5, 6 - 1]),
+    ],
+)
+def test_scores_are_shaped(tmp_path, shaping, expected):
+    assert totals(tmp_path, **shaping) == pytest.approx(expected, abs=1e-5)
+
+
+def test_running_normalisation_knows_all_iterations(tmp_path):
+    """Before: 2 scores, mean 1, Σ of squares 2. With 2, −1, 6: mean 9/5, Σ(x − mean)² = 0² + 2² … = 28.8."""
+    before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=2.0)  # 0 and 2
+    std = math.sqrt((1.8**2 + 0.2**2 + 0.2**2 + 2.8**2 + 4.2**2) / 5)
+    found = totals(tmp_path, before, normalise=RunningNormalisation())
+    assert found == pytest.approx([0.2 / std, -2.8 / std, 4.2 / std], rel=1e-5)
+    chosen = config(tmp_path, shaping=Shaping(normalise=RunningNormalisation()))
+    seen = shape(judged(), chosen, kl_coef=0.0, scores_seen=before).scores_seen
+    assert (seen.count, seen.mean) == (5.0, pytest.approx(1.8))
+
+
+def test_reference_normalisation_keeps_the_first_iterations_moments(tmp_path):
+    """Mean 7/3, variance (1/9 + 100/9 + 121/9)/3 of the first; a later iteration changes nothing."""
+    std = math.sqrt((1 + 100 + 121) / 27)
+    first = totals(tmp_path, normalise=ReferenceNormalisation())
+    assert first == pytest.approx([-1 / 3 / std, -10 / 3 / std, 11 / 3 / std], rel=1e-5)
+    before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=8.0)
+    assert totals(tmp_path, before, normalise=ReferenceNormalisation()) == pytest.approx([0.5, -1, 2.5], abs=1e-5)
+    chosen = config(tmp_path, shaping=Shaping(normalise=ReferenceNormalisation()))
+    assert shape(judged(), chosen, kl_coef=0.0, scores_seen=before).scores_seen == before
+
+
+def test_normalising_comes_before_the_limit_and_the_unfinished(tmp_path):
+    before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=8.0)  # (x − 1)/2: 0.5, −1, 2.5
+    both = {"normalise": ReferenceNormalisation(), "score_limit": 0.75, "unfinished": PenalisedUnfinished(penalty=1.0)}
+    assert totals(tmp_path, before, **both) == pytest.approx([0.5, -0.75, -0.25], abs=1e-5)
+
+
+def test_rows_without_a_score_enter_no_moments(tmp_path):
+    chosen = config(tmp_path, shaping=Shaping(normalise=RunningNormalisation()))
+    some = judged((True, True, False), scores=torch.tensor([2.0, -1.0, NAN]))
+    shaped = shape(some, chosen, kl_coef=0.0, scores_seen=RunningMoments())
+    assert (shaped.scores_seen.count, shaped.scores_seen.mean) == (2.0, 0.5)
+    assert shaped.rewards[2].tolist() == [0, 0, 0, 0]
+    assert not shaped.mask[2].any()
+
+
+def test_equal_scores_make_no_noise_and_are_told(tmp_path, capsys):
+    same = judged(scores=torch.tensor([3.0, 3.0, 3.0]))
+    assert totals(tmp_path, None, same, normalise=RunningNormalisation()) == pytest.approx([0, 0, 0], abs=1e-5)
+    assert "all 3 scores are 3" in capsys.readouterr().err
+    totals(tmp_path)
+    assert "scores are" not in capsys.readouterr().err
+
+
+BY_TOKEN = {"token_scores": ((1.5, 0.5), (-0.5, -0.5, 0.0), (1.0, 2.0, 3.0, 0.0))}
+
+
+def test_a_judge_of_tokens_pays_each_where_it_stands(tmp_path):
+    made = judged(**BY_TOKEN)
+    found = rewards(tmp_path, None, made, credit="token")
+    assert found[0].tolist() == pytest.approx([1.5 - 0.05, 0.5 + 0.1, 0, 0])
+    assert found[2].tolist() == pytest.approx([0.9, 1.9, 2.9, -0.1])
+    changed = rewards(tmp_path, None, made, credit="token", unfinished=PenalisedUnfinished(penalty=2.0))
+    assert changed[2].tolist() == pytest.approx([0.9, 1.9, 2.9, -2.1])
+    assert torch.equal(rewards(tmp_path, None, made), rewards(tmp_path))  # without the option nothing of it is used
+    with pytest.raises(UserError, match="credit: token needs one judge that scores tokens"):
+        rewards(tmp_path, credit="token")
+
+
+def test_whitened_rewards_keep_their_mean(tmp_path):
+    raw, white = rewards(tmp_path), rewards(tmp_path, whiten=RewardWhitening())
+    assert white[MASK].mean().item() == pytest.approx(raw[MASK].mean().item(), rel=1e-5)
+    assert white[MASK].std(correction=0).item() == pytest.approx(1.0, rel=1e-4)
+    assert not white[~MASK].any()
+
+
+def test_a_kl_in_the_loss_leaves_the_rewards(tmp_path):
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", place="loss"))
+    found = shape(judged(), chosen, kl_coef=0.1, scores_seen=RunningMoments()).rewards
+    assert found[2].tolist() == [0, 0, 0, 6]
+
+
+# --------------------------------------------------------------------------------------------- estimation, mismatch
+
+
+def estimated(tmp_path, made: Judged | None = None, **options):
+    chosen = config(tmp_path, kl=FixedKL(coef=0.0), **{"whitening": None, "gae_lambda": 0.0, **options})
+    made = made or judged()
+    return estimate(made, shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments()), chosen)
+
+
+def test_the_critics_lambda_is_its_own(tmp_path):
+    """Only the last token is paid and V = 0: λ = 0 gives the score to the last token alone, λ = 1 to all."""
+    own = estimated(tmp_path, critic_gae_lambda=1.0)
+    assert own.advantages[1].tolist() == [0, 0, -1, 0]
+    assert own.returns[1].tolist() == [-1, -1, -1, 0]
+    same = estimated(tmp_path)
+    assert same.returns[1].tolist() == [0, 0, -1, 0]
+
+
+def test_advantages_can_be_whitened_by_minibatch(tmp_path):
+    chosen = config(tmp_path, whitening=Whitening(over="minibatch"))
+    raw = estimated(tmp_path, whitening=Whitening(over="minibatch"))
+    assert torch.equal(raw.advantages, estimated(tmp_path).advantages)
+    white = _advantages(raw, [0, 2], chosen)
+    kept = white[[0, 2]][MASK[[0, 2]]]
+    assert (kept.mean().item(), kept.std(correction=0).item()) == (pytest.approx(0, abs=1e-6), pytest.approx(1.0))
+    assert _advantages(raw, [0, 2], replace(chosen, whitening=None)) is raw.advantages
+
+
+def test_sampler_mismatch_weighs_or_leaves_out(tmp_path):
+    """π_old/π_sampler = 1, 4 | 1, ¼, 1 | 1 …: the sampler said log ¼ and log 4 less than the trainer."""
+    base = judged()
+    sampler = torch.where(MASK, -1.0, 0.0)
+    sampler[0, 1], sampler[1, 1] = -1.0 - math.log(4), -1.0 + math.log(4)
+    made = replace(base, rollout=replace(base.rollout, sampler_logprobs=sampler))
+    plain = estimated(tmp_path, made)
+    assert plain.importance[0].tolist() == [1, 1, 0, 0]
+    truncated = estimated(tmp_path, made, sampler_mismatch=Truncate(cap=2.0))
+    assert truncated.importance[0].tolist() == pytest.approx([1, 2, 0, 0])
+    assert truncated.importance[1].tolist() == pytest.approx([1, 0.25, 1, 0])
+    assert torch.equal(truncated.loss_mask, MASK)
+    by_token = estimated(tmp_path, made, sampler_mismatch=Exclude(low=0.5, high=2.0))
+    assert by_token.loss_mask.tolist() == [[True, False, False, False], [True, False, True, False], [True] * 4]
+    assert by_token.importance[1].tolist() == [1, 1, 1, 0]
+    assert torch.equal(by_token.advantages, plain.advantages)
+    assert torch.equal(by_token.response_mask, MASK)
+    # Geometric means: √4 = 2 of the first row, 4^(−1/3) ≈ 0.63 of the second.
+    by_response = estimated(tmp_path, made, sampler_mismatch=Exclude(by="response", low=0.5, high=1.9))
+    assert by_response.loss_mask.any(dim=1).tolist() == [False, True, True]
+    stats = agreement(made, MASK, config(tmp_path)).stats
+    assert stats.gap_max.item() == pytest.approx(math.log(4), rel=1e-5)
+    assert stats.kl_sampler > 0.05
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Truncate(cap=0.5),
+        lambda: Exclude(low=1.5),
+        lambda: PenalisedUnfinished(penalty=-1.0),
+        lambda: Shaping(score_limit=-1.0),
+        lambda: PerToken(price=-1.0),
+        lambda: Overlong(buffer=0),
+        lambda: Shaping(whiten=RewardWhitening(std_floor=0.0)),
+        lambda: Shaping(normalise=RunningNormalisation(std_floor=0.0)),
+        lambda: Whitening(std_floor=0.0),
+    ],
+)
+def test_impossible_options_are_refused(make):
+    with pytest.raises(ValueError, match=r"must|enclose"):
+        make()
+
+
+def test_a_buffer_longer_than_any_answer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"shaping\.length\.buffer must not exceed sampling\.max_new_tokens"):
+        config(tmp_path, shaping=Shaping(length=Overlong(buffer=5)))
