@@ -1,10 +1,13 @@
 """Policy and critic: zero at first, one forward where they share a trunk, no gradient across where they don't."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from plaudit.models.adapters import LastLayers, LoRA
+from plaudit.models import adapters
+from plaudit.models.adapters import Full, LastLayers, LoRA
 from plaudit.models.load import (
     Language,
     ModelConfig,
@@ -13,7 +16,8 @@ from plaudit.models.load import (
     load_classifier,
     load_language,
 )
-from plaudit.models.policy import ActorCritic, SeparateCritic, SharedCritic, actor_critic, value_head
+from plaudit.models.policy import ActorCritic, AdapterCritic, SeparateCritic, SharedCritic, actor_critic, value_head
+from plaudit.models.reference import Reference
 from plaudit.models.trunk import Trunk
 from plaudit.runs.errors import UserError
 from tests.models.tiny import CONFIGS, build, causal, gradients, linear, packed
@@ -136,3 +140,128 @@ def test_a_critic_of_another_tokenizer_is_refused(language, policy_config, tmp_p
     load_language(TINY, ["quite other words"] * 3).tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"critic.init: .* has another tokenizer than the policy"):
         actor(policy_config, language, SeparateCritic(init=str(tmp_path)))
+
+
+def lora(config: ModelConfig) -> ModelConfig:
+    return replace(config, train=LoRA(rank=2, alpha=4))
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_an_adapter_critic_is_trained_beside_the_policy(language, policy_config, head):
+    """One base, two adapters: each loss reaches its own adapter, whatever was asked in between."""
+    both = actor(lora(policy_config), language, AdapterCritic(head=head))
+    reference = Reference(both.policy)
+    before = both(packed(), {"logprobs", "values"}, 0.7)
+    assert not before["values"].any()
+    nn.init.ones_(next(p for p in reversed(list(both.critic.value_head.parameters())) if p.ndim == 2))
+    reference.logprobs(packed(), 0.7)
+    both(packed(), {"values"})["values"].square().sum().backward()
+    critics = gradients(both)
+    assert critics and all("critic" in name for name in critics)
+    assert any("lora_B.critic" in name for name in critics)
+    both.zero_grad()
+    reference.logprobs(packed(), 0.7)
+    both(packed(), {"logprobs", "values"}, 0.7)["logprobs"].sum().backward()
+    policies = {name for name, grad in gradients(both).items() if grad.abs().max() > 0}
+    assert policies and all("lora_B.default" in name for name in policies)  # A's gradient is 0 while B is
+    trained = {name for name, p in both.named_parameters() if p.requires_grad}
+    assert {name.rsplit(".", 2)[-2] for name in trained if "lora" in name} == {"default", "critic"}
+
+
+def test_an_adapter_critic_leaves_policy_and_reference_alone(language, policy_config):
+    both = actor(lora(policy_config), language, AdapterCritic())
+    reference = Reference(both.policy)
+    said, ref = both(packed(), {"logprobs"})["logprobs"], reference.logprobs(packed(), 1.0)
+    with torch.no_grad():
+        for parameter in adapters.critic_parameters(both.policy.hf):
+            parameter.add_(0.3)
+        nn.init.ones_(both.critic.value_head.weight)
+    moved = both(packed(), {"logprobs", "values"})
+    assert torch.equal(moved["logprobs"], said)
+    assert torch.equal(reference.logprobs(packed(), 1.0), ref)
+    assert moved["values"].abs().max() > 0
+    with torch.no_grad():
+        policys = both.policy.hidden(packed())
+        with adapters.critic_on(both.policy.hf):
+            critics = both.policy.hidden(packed())
+    assert not torch.allclose(policys, critics)
+    merged = adapters.merge(both.policy.hf)
+    assert torch.allclose(Trunk(merged)(packed(), {"logprobs"})["logprobs"], said, atol=1e-5)
+    assert not any("lora" in name or "critic" in name for name, _ in merged.named_parameters())
+
+
+def test_an_adapter_critics_activations_are_recomputed_by_its_own_adapter(language, policy_config):
+    """Activation checkpointing runs the blocks again in the backward pass, when the policy's adapter is on."""
+    found = []
+    for checkpointing in (False, True):
+        config = replace(lora(policy_config), activation_checkpointing=checkpointing)
+        both = actor(config, language, AdapterCritic())
+        nn.init.ones_(both.critic.value_head.weight)
+        with torch.no_grad():
+            for i, parameter in enumerate(adapters.critic_parameters(both.policy.hf)):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.3)
+        out = both(packed(), {"logprobs", "values"}, 0.7)
+        (out["logprobs"].sum() + out["values"].square().sum()).backward()
+        found.append(gradients(both))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])
+
+
+def test_an_adapter_critic_needs_adapters(language, policy_config):
+    with pytest.raises(UserError, match=r"kind adapter needs `model\.train: lora`"):
+        actor(policy_config, language, AdapterCritic())
+    with pytest.raises(TypeError, match="LoRA"):
+        adapters.add_critic(build("llama"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("critic", "train", "own"),
+    [
+        (SharedCritic(), Full(), ("policy.value_head",)),
+        (SharedCritic(head="mlp"), LoRA(rank=2), ("policy.value_head",)),
+        (SeparateCritic(), Full(), ("critic.",)),
+        (AdapterCritic(), LoRA(rank=2), ("critic.value_head", "critic")),
+    ],
+)
+def test_what_is_the_policys(language, policy_config, critic, train, own):
+    both = actor(replace(policy_config, train=train), language, critic)
+    policys = {id(p) for p in both.policy_parameters()}
+    for name, parameter in both.named_parameters():
+        is_critics = name.startswith(own[0]) or (len(own) > 1 and own[1] in name)
+        assert (id(parameter) in policys) == (parameter.requires_grad and not is_critics), name
+
+
+@pytest.mark.parametrize("budget", [2**25, 300])
+@pytest.mark.parametrize("train", [Full(), LoRA(rank=2, alpha=4)])
+def test_the_full_kl_is_that_of_the_two_distributions(language, policy_config, monkeypatch, train, budget):
+    """Against torch's own KL of the whole next-token distributions; the same in chunks, its gradient too."""
+    monkeypatch.setattr("plaudit.models.trunk.LOGIT_BUDGET", budget)
+    both = actor(replace(policy_config, train=train), language, SharedCritic())
+    reference = Reference(both.policy)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in both.policy_parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    batch = packed()
+    found = both(batch, {"kl_full", "logprobs"}, 0.7, reference.distribution(batch))["kl_full"]
+    with torch.no_grad():
+        theirs = reference.distribution(batch)
+        ref_logits = theirs.logits(theirs.hidden)
+    own = torch.distributions.Categorical(logits=both.policy.logits(both.policy.hidden(batch)) / 0.7)
+    expected = torch.distributions.kl_divergence(own, torch.distributions.Categorical(logits=ref_logits / 0.7))
+    for i, j in batch.response_mask.nonzero().tolist():
+        assert found[i, j].item() == pytest.approx(expected[batch.predict_index[i, j]].item(), rel=1e-3, abs=1e-6)
+    assert found[batch.response_mask].min() > 0
+    assert not found[~batch.response_mask].any()
+    found.sum().backward()
+    mine = gradients(both)
+    both.zero_grad()
+    expected[batch.predict_index[batch.response_mask]].sum().backward()
+    theirs = gradients(both)
+    assert all(torch.allclose(mine[name], theirs[name], rtol=1e-3, atol=1e-5) for name in theirs)
+
+
+def test_the_full_kl_needs_another_policy(language, policy_config):
+    both = actor(policy_config, language, SharedCritic())
+    with pytest.raises(ValueError, match="`kl_full` and `other` go together"):
+        both(packed(), {"kl_full"})

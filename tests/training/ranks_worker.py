@@ -25,6 +25,7 @@ from plaudit.engines.parallel import TIMEOUT, Ranks
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig, load_causal
 from plaudit.models.policy import SeparateCritic, SharedCritic
+from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import STAGES
@@ -34,6 +35,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.training import sft
 from plaudit.training.ppo import AdaptiveKL, Brakes, PPOConfig, Ptx, Whitening, ptx, update
+from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise
 from tests.engines.ranks_worker import codes, start, together
@@ -128,7 +130,8 @@ def ppo_cases(folder: Path) -> Iterator[Case]:
             for budget in CUTS:
 
                 def backward(place: Machine, a=actor, b=budget, r=rows) -> list[list[float]]:
-                    stats = update.backward(a, experience(), list(r), replace(chosen, microbatch_tokens=b), place)
+                    options, now = replace(chosen, microbatch_tokens=b), Coefficients.start(chosen)
+                    stats = update.backward(a, Reference(a.policy), experience(), list(r), options, now, place)
                     ptx.backward(a.policy, ROWS[:3], 0.5, b, place)
                     return [[float(getattr(one, f.name)) for f in fields(one)] for one in stats]
 

@@ -16,12 +16,14 @@ from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import AdapterCritic, SeparateCritic, SharedCritic
 from plaudit.runs.errors import UserError
+from plaudit.training import optim
 from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
     Clip,
+    Exclude,
     FixedKL,
     FixedTrust,
     PenalisedUnfinished,
@@ -32,9 +34,11 @@ from plaudit.training.ppo import (
     SequenceMean,
     Shaping,
     Surrogate,
+    Truncate,
     loop,
     ptx,
     setup,
+    update,
 )
 from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.ppo.progress import Cursor
@@ -341,3 +345,53 @@ def test_a_checkpoint_says_all_that_moves(tmp_path):
     state = json.loads((tmp_path / "run" / "checkpoints" / "000004" / "state.json").read_text(encoding="utf-8"))
     assert set(state["cursor"]) == {"iteration", "coefficients", "scores_seen", "skipped"}
     assert set(weights(tmp_path / "run" / "model")) == set(weights(tmp_path / "sft"))
+
+
+def test_what_the_sampler_got_wrong_gives_no_gradient(tmp_path, monkeypatch):
+    """A sampler whose every probability is off by e: with a band around 1 nothing is left to learn from."""
+    honest = loop.roll_out
+    monkeypatch.setattr(
+        loop, "roll_out", lambda *a: (r := honest(*a)) and replace(r, sampler_logprobs=r.sampler_logprobs - 1.0)
+    )
+    (plain,) = metrics(run(tmp_path, config(tmp_path, iterations=1), "plain"))
+    assert plain["ppo/sampler_logprob_gap_max"] == pytest.approx(1.0, abs=1e-5)
+    assert plain["ppo/kl_sampler_over_tokens"] == pytest.approx(math.e - 2, rel=1e-4)
+    (line,) = metrics(run(tmp_path, config(tmp_path, iterations=1, sampler_mismatch=Exclude(high=1.5)), "masked"))
+    assert line["ppo/sampler_corrected_over_tokens"] == 1.0
+    assert same_weights(tmp_path / "sft", tmp_path / "masked" / "model")
+    (line,) = metrics(run(tmp_path, config(tmp_path, iterations=1, sampler_mismatch=Truncate(cap=2.0)), "truncated"))
+    assert line["ppo/sampler_corrected_over_tokens"] == 1.0
+    assert not same_weights(tmp_path / "plain" / "model", tmp_path / "truncated" / "model")
+
+
+def test_what_a_brake_left_out_is_in_no_later_step(tmp_path, monkeypatch):
+    """Of two minibatches the first is left out: the second's step must be the one that it takes by itself."""
+    base = config(tmp_path, iterations=1, epochs=1, minibatches=2, save_every=1)
+    norms = []
+    for name, outcomes in (("both", ["taken", "taken"]), ("second", ["ratio_too_large", "taken"])):
+        told = iter(outcomes)
+        monkeypatch.setattr(update, "_braked", lambda *_, told=told: next(told))
+        monkeypatch.setattr(
+            optim, "step", lambda o, *a, honest=optim.step, **k: norms.append(_norm(o)) or honest(o, *a, **k)
+        )
+        run(tmp_path, base, name)
+        monkeypatch.undo()
+    assert len(norms) == 3
+    alone = norms[2]
+    assert alone == pytest.approx(_expected_norm(tmp_path, base), rel=1e-5)
+
+
+def _norm(optimizer) -> float:
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return math.sqrt(sum(float(g.square().sum()) for g in grads))
+
+
+def _expected_norm(tmp_path, base: PPOConfig) -> float:
+    """The second minibatch's gradient of an untouched policy: the same run, asked for it first."""
+    norms = []
+    with pytest.MonkeyPatch.context() as patch:
+        honest = update.minibatch_rows
+        patch.setattr(update, "minibatch_rows", lambda n, c, i, u: honest(n, c, i, 1 - u))
+        patch.setattr(optim, "step", lambda o, *a, honest=optim.step, **k: norms.append(_norm(o)) or honest(o, *a, **k))
+        run(tmp_path, base, "turned")
+    return norms[0]
