@@ -254,8 +254,8 @@ MUTATIONS = (
     ),
     ppo(
         "ptx",
-        "(coef * loss_sum / max(num_tokens, 1)).backward()",
-        "(coef * loss_sum / max(batch.num_targets, 1)).backward()",
+        "(ptx_coef * loss_sum / max(num_tokens, 1)).backward()",
+        "(ptx_coef * loss_sum / max(batch.num_targets, 1)).backward()",
         "test_ppo_care.py::test_the_texts_gradient_is_transformers_own",
         "a mean of the text's micro-batches' means",
     ),

@@ -40,7 +40,8 @@ def names_in(row: dict[str, str]) -> list[str]:
     return re.findall(r"`(\w+)`", row["name"])
 
 
-PLANNED = tables()["Decided, not yet in the code"]
+PLANNED = tables().get("Decided, not yet in the code", [])
+"""Names that are agreed on and not built yet; the section is missing while there are none."""
 ROWS = [row for section, rows in tables().items() if rows is not PLANNED and "shape" in rows[0] for row in rows]
 NAMES = {name: row for row in ROWS for name in names_in(row)}
 
@@ -95,7 +96,6 @@ def test_every_name_exists():
 
 def test_what_is_built_is_no_longer_planned():
     planned = {name for row in PLANNED for name in names_in(row)}
-    assert planned
     assert planned & defined_names() == set(), "move these up into the tables of NOTATION.md"
 
 

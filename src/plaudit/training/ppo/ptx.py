@@ -73,8 +73,8 @@ class TextLoss:
     """Nats."""
 
 
-def backward(policy: Trunk, rows: Sequence[Pair], coef: float, microbatch_tokens: int, place: Machine) -> TextLoss:
-    """Add the gradient of −coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts the rows' target tokens.
+def backward(policy: Trunk, rows: Sequence[Pair], ptx_coef: float, microbatch_tokens: int, place: Machine) -> TextLoss:
+    """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts the rows' target tokens.
 
     At temperature 1: text is not sampled.
     """
@@ -85,7 +85,7 @@ def backward(policy: Trunk, rows: Sequence[Pair], coef: float, microbatch_tokens
         with place.autocast():
             logprobs = policy(batch, {"logprobs"})["logprobs"]
         loss_sum = -logprobs.sum()
-        (coef * loss_sum / max(num_tokens, 1)).backward()
+        (ptx_coef * loss_sum / max(num_tokens, 1)).backward()
         total += float(loss_sum.detach())
     (total,) = place.ranks.totals(total)
     return TextLoss(num_tokens=num_tokens, loss_sum=total)
