@@ -74,7 +74,7 @@ class TextLoss:
 
 
 def backward(policy: Trunk, rows: Sequence[Pair], ptx_coef: float, microbatch_tokens: int, place: Machine) -> TextLoss:
-    """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts the rows' target tokens.
+    """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts target tokens.
 
     At temperature 1: text is not sampled.
     """
