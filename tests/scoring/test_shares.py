@@ -96,6 +96,17 @@ def test_shares_say_together_what_one_process_says():
     assert same(score_shares(length, GROUPS, ALONE), expected)
 
 
+def test_one_share_without_scores_by_token_leaves_all_without():
+    def judge(groups: Sequence[Group]) -> Scores:
+        said = length(groups)
+        short = all(len(group.prompt.text) < 5 for group in groups)
+        return said if short else Scores(scores=said.scores, valid=said.valid, parts=said.parts)
+
+    for result in on_ranks(2, lambda seat: score_shares(judge, GROUPS, seat)):
+        assert same(result, judge(GROUPS))
+        assert result.token_scores == ()
+
+
 class Best:
     """Looks at the whole batch, as a reward function may."""
 

@@ -65,9 +65,9 @@ def plain(scores: Scores) -> list[Row]:
 
 
 def from_plain(rows: Sequence[Row]) -> Scores:
-    """The record again; every row names the same parts."""
+    """The record again; every row names the same parts. Tokens have scores where every row's have, as in one process."""
     names = list(rows[0][2]) if rows else []
-    by_token = bool(rows) and rows[0][3] is not None
+    by_token = bool(rows) and all(row[3] is not None for row in rows)
     return Scores(
         scores=torch.tensor([row[0] for row in rows], dtype=torch.float32),
         valid=torch.tensor([row[1] for row in rows], dtype=torch.bool),
