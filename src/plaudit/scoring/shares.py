@@ -65,7 +65,7 @@ def plain(scores: Scores) -> list[Row]:
 
 
 def from_plain(rows: Sequence[Row]) -> Scores:
-    """The record again; every row names the same parts. Tokens have scores where every row's have, as in one process."""
+    """The record again; every row names the same parts. Tokens have scores where those of every row have."""
     names = list(rows[0][2]) if rows else []
     by_token = bool(rows) and all(row[3] is not None for row in rows)
     return Scores(
