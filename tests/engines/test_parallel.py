@@ -137,8 +137,8 @@ def test_a_fingerprint_notices_the_last_bit(dtype):
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    """What three ranks saw."""
+def worked(tmp_path_factory):
+    """Three ranks, once for all tests."""
     worker = Path(__file__).with_name("ranks_worker.py")
     answer = subprocess.run(
         [sys.executable, str(worker), str(tmp_path_factory.mktemp("ranks"))],
@@ -146,8 +146,13 @@ def three(tmp_path_factory):
         text=True,
         timeout=120,
     )
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    return answer
+
+
+def seen_by_three(worked):
+    """What each saw; a failure of the tests that ask, not of a fixture."""
+    assert worked.returncode == 0, worked.stderr
+    return json.loads(worked.stdout)
 
 
 def same(three, name):
@@ -157,26 +162,30 @@ def same(three, name):
     return three[0][name]
 
 
-def test_ranks_know_who_they_are(three):
+def test_ranks_know_who_they_are(worked):
+    three = seen_by_three(worked)
     assert [(seen["rank"], seen["first"]) for seen in three] == [(0, True), (1, False), (2, False)]
     assert [seen["share"] for seen in three] == [Ranks(rank, 3).share([5, 1, 9, 9, 3, 2, 2]) for rank in range(3)]
 
 
-def test_sums_are_sums_and_no_means(three):
+def test_sums_are_sums_and_no_means(worked):
+    three = seen_by_three(worked)
     assert same(three, "sum") == [9.0, 60.0]
     assert same(three, "totals") == [pytest.approx(0.3), 2.0**60 + 2]  # in float32 the 2 would be lost
     assert same(three, "add") == {"num_tokens": 111.0, "loss_sum": 111.0, "ratio_max": 100.0}
     assert same(three, "counts") == {"a": -4.0}
 
 
-def test_a_row_comes_through_bit_for_bit(three):
+def test_a_row_comes_through_bit_for_bit(worked):
+    three = seen_by_three(worked)
     first, second, third = same(three, "rows")
     assert first == torch.tensor(0.1).item()
     assert math.isnan(second)
     assert third == torch.tensor(-3e-39).item() != 0
 
 
-def test_what_is_gathered_stands_in_the_order_of_ranks(three):
+def test_what_is_gathered_stands_in_the_order_of_ranks(worked):
+    three = seen_by_three(worked)
     told = same(three, "gather")
     assert [list(part) for part in told] == [[""], ["é"], ["éé"]]
     assert [part["é" * rank][:2] for rank, part in enumerate(told)] == [[0, 0.1], [1, 1.1], [2, 2.1]]
@@ -186,21 +195,24 @@ def test_what_is_gathered_stands_in_the_order_of_ranks(three):
     assert same(three, "largest") == 15
 
 
-def test_the_first_works_and_the_others_hear_of_it(three):
+def test_the_first_works_and_the_others_hear_of_it(worked):
+    three = seen_by_three(worked)
     assert [seen["first_returns"] for seen in three] == ["done", None, None]
     assert [seen["did"] for seen in three] == [[0], [], []]
     assert same(three, "ask_first") == {"asked": 0}
 
 
-def test_one_ranks_mistake_is_everybodys(three):
+def test_one_ranks_mistake_is_everybodys(worked):
+    three = seen_by_three(worked)
     refused, strange, alike = zip(*(seen["errors"] for seen in three), strict=True)
     assert refused == tuple([kind, "rank 0 refuses"] for kind in ("UserError", "FirstFailed", "FirstFailed"))
     assert all(kind == "UserError" and "the weather on rank 1 and on rank 0 differ" in said for kind, said in strange)
     assert alike == (["", ""],) * 3
 
 
-def test_gradients_are_added_up(three):
+def test_gradients_are_added_up(worked):
     """Also where only one rank has one; where none has, none comes into being (AdamW would decay the weight)."""
+    three = seen_by_three(worked)
     whole, lonely, none, double, frozen = same(three, "gradients")
     assert whole == [[6.0, 6.0], [6.0, 6.0]]
     assert lonely == [[0.0, 1.0], [2.0, 3.0]]

@@ -22,18 +22,18 @@ CLOSE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def worked(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
-    """Everything that the worker did, once for all tests."""
+def worked(tmp_path_factory) -> tuple[Path, list[dict[str, Any]], str]:
+    """Everything that the worker did, once for all tests, and what ended it early."""
     folder = tmp_path_factory.mktemp("ranks")
     worker = Path(__file__).with_name("ranks_worker.py")
     answer = subprocess.run(
         [sys.executable, str(worker), str(folder)], capture_output=True, text=True, timeout=280, env=dict(os.environ)
     )
-    assert answer.returncode == 0, answer.stderr + answer.stdout
-    return folder, [json.loads(line) for line in answer.stdout.splitlines()]
+    return folder, [json.loads(line) for line in answer.stdout.splitlines()], answer.stderr * bool(answer.returncode)
 
 
 def facts(worked, done: str) -> list[dict[str, Any]]:
+    assert not worked[2], worked[2]
     return [fact for fact in worked[1] if fact["done"] == done]
 
 
