@@ -7,6 +7,7 @@ from tools import (
     mutations_preferences,
     mutations_ranks,
     mutations_scoring,
+    mutations_worlds,
 )
 from tools.mutation import Mutation, trained
 
@@ -105,26 +106,5 @@ MUTATIONS = (
         "training/test_collect.py",
         "the worst answer ranked first",
     ),
-    # the pole
-    Mutation(
-        "examples/cartpole.py",
-        "cut(i, None if terminated else states[i])",
-        "cut(i, None)",
-        "tests/learning/test_cartpole.py",
-        "a time limit taken for a fall: what would have come after is lost",
-    ),
-    Mutation(
-        "examples/cartpole.py",
-        "cut(i, None if terminated else states[i])",
-        "cut(i, states[i])",
-        "tests/learning/test_cartpole.py",
-        "a fall taken for a time limit: falling is worth as much as going on",
-    ),
-    Mutation(
-        "examples/cartpole.py",
-        "+= GAMMA * agent.values",
-        "+= agent.values",
-        "tests/learning/test_cartpole.py",
-        "the discount of the value after a time limit forgotten",
-    ),
+    *mutations_worlds.MUTATIONS,
 )

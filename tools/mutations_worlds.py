@@ -1,0 +1,59 @@
+"""Mistakes that the experiments with a known answer must notice."""
+
+from tools.mutation import FORMULAS, Mutation, trained
+
+WORLD = "learning/test_exact_worlds.py::test_ppo_finds_the_optimum_of_an_exact_world"
+
+MUTATIONS = (
+    # the pole
+    Mutation(
+        "examples/cartpole.py",
+        "cut(i, None if terminated else states[i])",
+        "cut(i, None)",
+        "tests/learning/test_cartpole.py",
+        "a time limit taken for a fall: what would have come after is lost",
+    ),
+    Mutation(
+        "examples/cartpole.py",
+        "cut(i, None if terminated else states[i])",
+        "cut(i, states[i])",
+        "tests/learning/test_cartpole.py",
+        "a fall taken for a time limit: falling is worth as much as going on",
+    ),
+    Mutation(
+        "examples/cartpole.py",
+        "+= GAMMA * agent.values",
+        "+= agent.values",
+        "tests/learning/test_cartpole.py",
+        "the discount of the value after a time limit forgotten",
+    ),
+    # the exact worlds: whole runs, which know nothing of the code
+    trained(
+        "training/ppo/experience",
+        "opinions.old_logprobs - opinions.ref_logprobs, mask",
+        "opinions.ref_logprobs - opinions.old_logprobs, mask",
+        WORLD,
+        "the KL to the reference as a bonus",
+    ),
+    Mutation(
+        f"{FORMULAS}rewards.py",
+        "rewards = -kl_coef * select(ref_kl, mask)",
+        "rewards = -0.0 * select(ref_kl, mask)",
+        f"tests/{WORLD}",
+        "the KL to the reference forgotten",
+    ),
+    Mutation(
+        f"{FORMULAS}rewards.py",
+        "rewards = -kl_coef * select(ref_kl, mask)",
+        "rewards = -0.5 * kl_coef * select(ref_kl, mask)",
+        f"tests/{WORLD}",
+        "half the price of the KL",
+    ),
+    Mutation(
+        f"{FORMULAS}kl.py",
+        "return select(at_least_float32(logprobs) - other_logprobs.detach(), mask)",
+        "return select(other_logprobs.detach() - at_least_float32(logprobs), mask)",
+        f"tests/{WORLD}",
+        "the ratio upside down: what was good becomes rarer",
+    ),
+)
