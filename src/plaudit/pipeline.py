@@ -20,6 +20,7 @@ from plaudit.data.sources import DataConfig
 from plaudit.data.tinyworld_files import write_world
 from plaudit.engines.device import peak_memory_bytes
 from plaudit.evaluation.compare import CompareConfig, compare
+from plaudit.evaluation.frontier import FrontierConfig, frontier
 from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
 from plaudit.records.text import Kind
 from plaudit.runs.config import config_changes, load_config, to_plain
@@ -90,6 +91,7 @@ STAGES: dict[str, Stage] = {
     "reward": (RewardConfig, reward),
     "ppo": (PPOConfig, ppo),
     "compare": (CompareConfig, compare),
+    "frontier": (FrontierConfig, frontier),
     "reward_eval": (RewardEvalConfig, reward_eval),
 }
 

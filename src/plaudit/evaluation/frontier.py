@@ -1,0 +1,115 @@
+"""What best of n buys for its nats: the judge's score and the true one, from one pool of answers (Gao et al. 2023)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from plaudit.data.sources import DataConfig, load
+from plaudit.engines.device import DeviceConfig, machine
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
+from plaudit.formulas.intervals import mean_interval
+from plaudit.models.load import Language, ModelConfig, load_causal, load_language
+from plaudit.models.trunk import Trunk
+from plaudit.records.text import Kind, PromptRow
+from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierConfig:
+    """Best of n by each judge, and what another judge, who didn't choose, says of it."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files of prompts."""
+    model: ModelConfig
+    """The policy that answers."""
+    judges: dict[str, tuple[RewardConfig, ...]]
+    """Name → who chooses the best of n."""
+    truth: tuple[RewardConfig, ...]
+    """Who measures what was chosen: the true reward, or a judge that nothing was optimised for."""
+    samples: int = 384
+    """Answers to each prompt, the pool; n goes 1, 2, 4, … up to this."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the policy writes."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts or not self.judges or not self.truth or self.samples < 1:
+            raise ValueError("prompts, judges and truth must each name at least one, samples must be at least 1")
+
+
+def frontier(config: FrontierConfig, run: Run) -> None:
+    """Sample one pool, judge it by everyone; summary.json has `best_of_n`: judge → points {n, kl, score, truth}."""
+    rows, language = _prepare(config, run)
+    place = machine(config.device)
+    trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
+    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    scorers = {name: build_scorer(judge, place) for name, judge in config.judges.items()}
+    truth = build_scorer(config.truth, place)
+    pools: dict[str, list[list[float]]] = {name: [] for name in config.judges}
+    true: list[list[float]] = []
+    for row in rows:
+        run.check_stop()
+        indices = list(range(config.samples))
+        with place.autocast():
+            rollout = sample(
+                engine, language, [row] * len(indices), config.sampling, sample_indices=indices, seed=config.seed
+            )
+        answered = groups(rollout)
+        true.append(_all_scores(truth.score(answered), row, "truth"))
+        for name, scorer in scorers.items():
+            pools[name].append(_all_scores(scorer.score(answered), row, f"judges.{name}"))
+    points = {name: curve(pool, true) for name, pool in pools.items()}
+    run.finish({"stages": [_table_row(name, curve) for name, curve in points.items()], "best_of_n": points})
+
+
+def curve(judged: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """A point for n = 1, 2, 4, …, means over prompts: nats (an upper bound where answers tie), the judge's score and
+    the true score of the answer that the judge likes best, the latter with its interval over prompts."""
+    size, n, points = len(judged[0]), 1, []
+    while n <= size:
+        score = [best_of_n_mean(mine, mine, n) for mine in judged]
+        truth = torch.tensor(
+            [best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)], dtype=torch.float64
+        )
+        deviation = float(truth.std(correction=1)) if len(truth) > 1 else 0.0
+        low, high = mean_interval(float(truth.mean()), deviation, len(truth))
+        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(score) / len(score), "truth": float(truth.mean())}
+        points.append(point | {"truth_low": low, "truth_high": high})
+        n *= 2
+    return points
+
+
+def _prepare(config: FrontierConfig, run: Run) -> tuple[list[PromptRow], Language]:
+    """Everything that can be wrong with the input is found here, before a model loads."""
+    loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
+    run.check_data({path: one.fingerprint for path, one in loaded})
+    rows = [row for _, one in loaded for row in one.rows]
+    for name, judge in config.judges.items():
+        check_rewards(judge, rows, option=f"judges.{name}")
+    check_rewards(config.truth, rows, option="truth")
+    language = load_language(config.model)
+    check_prompts(rows, language, config.sampling.max_new_tokens)
+    return rows, language
+
+
+def _all_scores(said: Any, row: PromptRow, option: str) -> list[float]:
+    if not bool(said.valid.all()):
+        raise UserError(f"{row.where}: {option} abstained, so the best of n is not defined")
+    return said.scores.tolist()
+
+
+def _table_row(name: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    last = points[-1]
+    row = {"name": name, "metric": f"true score of the best of {last['n']} by {name}", "unit": "score"}
+    row |= {"value": last["truth"], "low": last["truth_low"], "high": last["truth_high"]}
+    return row | {"floor": points[0]["truth"], "ceiling": None}
