@@ -56,4 +56,26 @@ MUTATIONS = (
         f"tests/{WORLD}",
         "the ratio upside down: what was good becomes rarer",
     ),
+    # best of n
+    trained(
+        "evaluation/best_of_n",
+        "weight *= (i - n) / (i - 1) if i > 1 else 0.0",
+        "weight *= (i - n) / i if i > 1 else 0.0",
+        "evaluation/test_frontier.py",
+        "subsets with repetition: an answer competes with itself",
+    ),
+    trained(
+        "evaluation/best_of_n",
+        "values += [math.fsum(shared) / len(shared)] * len(shared)",
+        "values += shared",
+        "evaluation/test_frontier.py",
+        "of answers that tie the last sampled wins",
+    ),
+    trained(
+        "evaluation/frontier",
+        "[best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)]",
+        "[best_of_n_mean(its, its, n) for mine, its in zip(judged, true, strict=True)]",
+        "evaluation/test_frontier.py",
+        "the truth chooses its own best: nothing is ever over-optimised",
+    ),
 )
