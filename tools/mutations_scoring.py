@@ -70,7 +70,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "range(min(longest, len(said) - at), 0, -1)",
         "range(1, min(longest, len(said) - at) + 1)",
         "rules_texts",
-        '"not good" counts as good',
+        '"good grief" counts as good',
     ),
     rules(
         "form",

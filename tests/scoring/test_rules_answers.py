@@ -84,7 +84,7 @@ def test_exactly_unless_a_tolerance_is_given():
 
 def test_a_per_cent_sign_may_be_left_out_by_one_of_the_two():
     assert numeric_match(["50%", "50%", "50", "0.5"], solution=["50", "0.5", "50%", "50%"]) == [1.0] * 4
-    assert numeric_match(["50%", "0.5%", "5%"], solution=["5000%", "50%", "50"]) == [0.0] * 3
+    assert numeric_match(["50%", "0.5%", "5%", "5000%"], solution=["5000%", "50%", "50", "50%"]) == [0.0] * 4
 
 
 @pytest.mark.parametrize("options", [{"tolerance": -1}, {"tolerance": float("nan")}, {"relative": "1"}])

@@ -56,6 +56,7 @@ def test_the_longest_entry_wins_and_no_word_counts_twice():
     weights = {"not good": -1.0, "good": 1.0, "高兴": 2.0, "不高兴": -2.0}
     said = ["not good", "not, good", "good not good", "我很高兴", "我不高兴"]
     assert word_list(said, words=weights, per="text") == [-1.0, 1.0, 0.0, 2.0, -2.0]
+    assert word_list(["good grief, good"], words={"good": 1.0, "good grief": -3.0}, per="text") == [-2.0]
 
 
 def test_a_word_list_from_a_file(tmp_path):
