@@ -113,8 +113,8 @@ def test_a_tolerance_is_a_number_from_nothing_on(options):
 )
 def test_mathematics_by_its_meaning(text, solution, value):
     pytest.importorskip("math_verify")
-    assert math_match([text], solution=[solution]) == [value]
-    assert math_match([text], solution=[["$123456$", solution]]) == [value]
+    assert math_match([text], solution=[solution], seconds=60) == [value]  # by the clock: the machine may be busy
+    assert math_match([text], solution=[["$123456$", solution]], seconds=60) == [value]
 
 
 def test_mathematics_that_would_take_for_ever_counts_as_wrong():

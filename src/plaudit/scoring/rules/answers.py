@@ -105,7 +105,7 @@ MATH_MARKS = ("$", "\\boxed", "\\(", "\\[")
 @may_hang
 @uses("solution")
 def math_match(
-    completions: Sequence[Completion], solution: Sequence[Any], seconds: int = 3, **columns: Any
+    completions: Sequence[Completion], solution: Sequence[Any], seconds: int = 5, **columns: Any
 ) -> list[float]:
     r"""1.0 where the response's mathematical answer equals a solution (by math-verify and sympy), else 0.0.
 
