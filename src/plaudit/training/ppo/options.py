@@ -109,7 +109,7 @@ Estimator = Literal["k1", "abs", "k2", "k3", "full"]
 
 def _check_estimator(estimator: Estimator, place: str) -> None:
     if estimator == "k1" and place == "loss":
-        raise ValueError("kl: k1 as a loss has no gradient in expectation; use k2, k3 or full, or place: reward")
+        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or place: reward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
