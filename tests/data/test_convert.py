@@ -166,8 +166,8 @@ def test_the_whole_table():
         "demonstration": ["prompt"],
         "text": [],
         "comparison": ["demonstration", "prompt", "ranking"],
-        "ranking": ["comparison", "demonstration", "prompt", "rating"],
-        "rating": ["comparison", "prompt", "ranking"],
+        "ranking": ["comparison", "demonstration", "prompt", "rating", "verdict"],
+        "rating": ["comparison", "prompt", "ranking", "verdict"],
         "verdict": ["prompt"],
         "prompt": [],
     }

@@ -189,7 +189,8 @@ def test_verdicts(label, accepted):
 @pytest.mark.parametrize("label", ["yes", 2, -1, 0.5, [True]])
 def test_other_labels_are_refused(label):
     reason = bad({"prompt": "q", "response": "a", "label": label}, Kind.VERDICT)
-    assert reason == f"label: must be true or false (or 1 or 0), not {label!r}"
+    said = "; say which words mean accept: `accept: [...]`" if isinstance(label, str) else ""
+    assert reason == f"label: must be true or false (or 1 or 0), not {label!r}{said}"
 
 
 # ----------------------------------------------------------------------------------------------------- comparisons

@@ -162,6 +162,15 @@ def prompt_key(row: Row) -> str:
     return normalise(row.text) if isinstance(row, Text) else _prompt_key(row.prompt)
 
 
+def unit_keys(rows: Sequence[Row]) -> list[str]:
+    """For each row what decides on which side of a split it falls: `prompt_key`; or, where all rows judge single
+    answers to one and the same prompt (texts with labels, under a fixed prompt), the normalised answer."""
+    keys = [prompt_key(row) for row in rows]
+    if len(set(keys)) == 1 and all(isinstance(row, Rating | Verdict) for row in rows):
+        return [normalise(answer) for row in rows for answer in answers(row)]
+    return keys
+
+
 def _prompt_key(prompt: Prompt) -> str:
     turns = prompt.turns
     opening = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns) - 1)
@@ -170,7 +179,7 @@ def _prompt_key(prompt: Prompt) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """Prompts (by `prompt_key`) that two sets of rows have in common."""
+    """Prompts (by `unit_keys`) that two sets of rows have in common."""
 
     prompts: int
     """Different prompts that both sides have."""
@@ -182,7 +191,10 @@ class Overlap:
 
 def overlap(first: Sequence[Row], second: Sequence[Row]) -> Overlap:
     """What two sets of rows (training and held-out, say) share: a model that saw one has seen part of the other."""
-    return overlap_of_keys(keyed(first), keyed(second))
+    keys = unit_keys([*first, *second])
+    places = [row.where for row in (*first, *second)]
+    both = list(zip(keys, places, strict=True))
+    return overlap_of_keys(both[: len(first)], both[len(first) :])
 
 
 def keyed(rows: Sequence[Row]) -> list[tuple[str, str]]:

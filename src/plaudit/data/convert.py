@@ -7,6 +7,7 @@
 | rating | ranking | the answers that one labeller gave one prompt, by the aspect `score` (or the only aspect) |
 | rating | comparison | by way of rankings |
 | ranking | rating | where the file gave scores beside the order |
+| rating, ranking | verdict | where the `score` (or the only aspect) of every answer is 0 or 1 |
 | demonstration, comparison, ranking, rating, verdict | prompt | each different prompt once |
 | comparison, ranking | demonstration | the best answer (of several best, the first) |
 """
@@ -29,6 +30,7 @@ from plaudit.records.text import (
     Ranking,
     Rating,
     Row,
+    Verdict,
 )
 from plaudit.runs.errors import UserError
 
@@ -56,6 +58,8 @@ def convert(
         )
     if found is Kind.RATING and wanted in (Kind.RANKING, Kind.COMPARISON):
         _check_aspect(rows, source)
+    if wanted is Kind.VERDICT:
+        _check_zero_or_one(rows, found, source)
     converted = list(_CONVERTERS[found, wanted](rows, dropped))
     if rows and not converted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
@@ -75,6 +79,8 @@ def serves_rows(rows: Sequence[Row], found: Kind) -> tuple[Kind, ...]:
         lacking = {Kind.RANKING, Kind.COMPARISON}
     if found is Kind.RANKING and not any(_scores_of(r.columns, 0) for r in rows if isinstance(r, Ranking)):
         lacking = {Kind.RATING}
+    if not _zero_or_one(rows, found):
+        lacking |= {Kind.VERDICT}
     return tuple(kind for kind in serves(found) if kind not in lacking)
 
 
@@ -173,6 +179,36 @@ def _scores_of(columns: Mapping[str, Any], index: int) -> dict[str, float]:
     return {aspect: float(x) for aspect, x in found.items() if isinstance(x, int | float) and not isinstance(x, bool)}
 
 
+def _ratings_to_verdicts(rows: Sequence[Rating], dropped: Counter[str]) -> Iterator[Row]:
+    aspect = _one_aspect(rows)
+    for row in rows:
+        label = row.scores[aspect] == 1
+        yield Verdict(prompt=row.prompt, response=row.response, label=label, where=row.where)
+
+
+def _rankings_to_verdicts(rows: Sequence[Ranking], dropped: Counter[str]) -> Iterator[Row]:
+    ratings = [row for row in _rankings_to_ratings(rows, dropped) if isinstance(row, Rating)]
+    return _ratings_to_verdicts(ratings, dropped)
+
+
+def _zero_or_one(rows: Sequence[Any], found: Kind) -> bool:
+    """Is every answer's score 0 or 1, so that it is a verdict?"""
+    if found not in (Kind.RATING, Kind.RANKING):
+        return True
+    ratings = rows if found is Kind.RATING else list(_rankings_to_ratings(rows, Counter()))
+    aspect = _one_aspect(ratings)
+    return bool(aspect) and all(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)
+
+
+def _check_zero_or_one(rows: Sequence[Any], found: Kind, source: str) -> None:
+    if not _zero_or_one(rows, found):
+        raise UserError(
+            f"{source}: {found.value} rows are verdicts only where every answer's `score` is 0 or 1. "
+            "Learn the numbers themselves by `objective: rating`, or, where the answers have a `label`, say "
+            "`kind: verdict` and which labels mean accept: `accept: [...]`."
+        )
+
+
 def _rows_to_prompts(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Row]:
     for row in once_a_prompt(rows, dropped):
         columns = row.columns if isinstance(row, Ranking) else {}
@@ -204,6 +240,7 @@ def _rankings_to_demonstrations(rows: Sequence[Ranking], dropped: Counter[str]) 
 _CONVERTERS: dict[tuple[Kind, Kind], Callable[[Any, Counter[str]], Iterator[Row]]] = {
     (Kind.RANKING, Kind.COMPARISON): _rankings_to_comparisons,
     (Kind.RANKING, Kind.RATING): _rankings_to_ratings,
+    (Kind.RANKING, Kind.VERDICT): _rankings_to_verdicts,
     (Kind.RANKING, Kind.DEMONSTRATION): _rankings_to_demonstrations,
     (Kind.RANKING, Kind.PROMPT): _rows_to_prompts,
     (Kind.COMPARISON, Kind.RANKING): _comparisons_to_rankings,
@@ -211,6 +248,7 @@ _CONVERTERS: dict[tuple[Kind, Kind], Callable[[Any, Counter[str]], Iterator[Row]
     (Kind.COMPARISON, Kind.PROMPT): _rows_to_prompts,
     (Kind.RATING, Kind.RANKING): _ratings_to_rankings,
     (Kind.RATING, Kind.COMPARISON): _ratings_to_comparisons,
+    (Kind.RATING, Kind.VERDICT): _ratings_to_verdicts,
     (Kind.RATING, Kind.PROMPT): _rows_to_prompts,
     (Kind.DEMONSTRATION, Kind.PROMPT): _rows_to_prompts,
     (Kind.VERDICT, Kind.PROMPT): _rows_to_prompts,

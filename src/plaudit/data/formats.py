@@ -379,11 +379,24 @@ def _labeller(item: Mapping[str, Any]) -> str:
 
 
 def _parse_verdict(raw: Raw, where: str) -> tuple[Verdict, ...]:
+    if raw.get("responses") is not None and all(raw.get(c) is None for c in ANSWERS):
+        prompt, transcript = parse_prompt(raw)
+        responses = _responses(raw)
+        texts, _ = _described(responses, transcript)
+        return tuple(
+            Verdict(prompt=prompt, response=text, label=_label(item), where=where)
+            for text, item in zip(texts, responses, strict=True)
+        )
     prompt, response, _ = _prompt_and_answer(raw)
-    label = _present(raw, "label")
+    return (Verdict(prompt=prompt, response=response, label=_label(raw), where=where),)
+
+
+def _label(item: Mapping[str, Any]) -> bool:
+    label = _present(item, "label")
     if not isinstance(label, bool) and not (isinstance(label, int) and label in (0, 1)):
-        raise RowError("label", f"must be true or false (or 1 or 0), not {label!r:.40}")
-    return (Verdict(prompt=prompt, response=response, label=bool(label), where=where),)
+        words = "; say which words mean accept: `accept: [...]`" if isinstance(label, str) else ""
+        raise RowError("label", f"must be true or false (or 1 or 0), not {label!r:.40}{words}")
+    return bool(label)
 
 
 def _present(raw: Raw, column: str) -> Any:

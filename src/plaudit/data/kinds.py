@@ -7,12 +7,13 @@
 | comparison | `chosen`, `rejected` [, prompt] [, `margin`]; without a prompt their common beginning is the prompt |
 | ranking | prompt, `responses` and `ranks` (1 = best) or `best` (index); or `responses` [{text, score or rank}] |
 | rating | prompt, an answer, `score` or `scores {aspect: x}`; or `responses` [{text, scores}] |
-| verdict | prompt, an answer, `label` (true = accept) |
+| verdict | prompt, an answer, `label` (true = accept); or `responses` [{text, label}] |
 | prompt | a prompt alone; every other column goes to reward functions |
 
 "A prompt" is `prompt` or `instruction` (+ `input`, appended after a blank line), `messages`, `conversation(s)`, or the
 row itself as a bare `{role, content}` message. A prompt string that is a `\\n\\nHuman: ... \\n\\nAssistant:` transcript
-becomes chat turns; one in a row with `prompt_rendered: true` is taken as it is, role tokens and all.
+becomes chat turns; one in a row with `prompt_rendered: true` is taken as it is, role tokens and all. Other shapes of
+public files are rewritten into these columns first (`shapes`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NEEDS: dict[Kind, str] = {
     Kind.COMPARISON: "`chosen` and `rejected`, and a prompt unless the two begin alike",
     Kind.RANKING: "a prompt, `responses` and `ranks` or `best`; or `responses` as [{text, score}]",
     Kind.RATING: "a prompt, `response` and `score` or `scores`; or `responses` as [{text, scores}]",
-    Kind.VERDICT: "a prompt, `response` and `label` (true or false)",
+    Kind.VERDICT: "a prompt, `response` and `label` (true or false); or `responses` as [{text, label}]",
     Kind.PROMPT: "`prompt` (or `instruction`, `messages`, or role + content)",
 }
 
@@ -83,7 +84,9 @@ def _kind_of_responses(found: Mapping[str, Any]) -> list[Kind]:
         return []
     if first.get("score") is not None or first.get("rank") is not None:
         return [Kind.RANKING]
-    return [Kind.RATING] if first.get("scores") is not None else []
+    if first.get("scores") is not None:
+        return [Kind.RATING]
+    return [Kind.VERDICT] if first.get("label") is not None else []
 
 
 def _kinds_of_answer(has: set[str]) -> list[Kind]:

@@ -13,6 +13,8 @@ from plaudit.data.convert import convert, once_a_prompt, serves
 from plaudit.data.formats import parse, prompt_row
 from plaudit.data.kinds import NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples, used_columns
 from plaudit.data.reading import BLANK_LINE, Source, open_source
+from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
+from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.records.text import Kind, Row
 from plaudit.runs.errors import UserError
@@ -35,6 +37,14 @@ class DataConfig:
     """What a row teaches; auto tells it by the columns and says which it found."""
     columns: dict[str, str] = field(default_factory=dict)
     """Other names for columns, {the file's name: plaudit's name}, such as {question: prompt}."""
+    prompt: str = ""
+    """One prompt for all rows of a file that has none, such as texts with labels; they are divided by their texts."""
+    accept: tuple[str, ...] = ()
+    """Values of `label` that mean accept, all others mean reject, where labels are words or more than two numbers."""
+    answers: int = 0
+    """Keep this many answers of a ranking at most, drawn by a hash of the prompt; 0 = all."""
+    min_gap: float = 0.0
+    """Keep only answers of a ranking whose scores differ by this much from those kept already, score units; 0 = all."""
     weight: float = 1.0
     """How often an epoch sees each row of this file: 2 twice, 0.5 every other row, drawn anew (SFT, reward models)."""
     limit: int = 0
@@ -121,6 +131,8 @@ def load(config: DataConfig, *kinds: Kind) -> Loaded:
     read_as = Kind.PROMPT if wanted is Kind.PROMPT else kind
     if read_as is not kind:
         rows = list(once_a_prompt(rows, dropped))
+    if config.answers or config.min_gap:
+        rows = thinned(rows, config.answers, config.min_gap, source=config.path)
     sound, useless = drop_useless(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
@@ -147,6 +159,8 @@ def check_config(config: DataConfig) -> None:
         raise UserError(f"{config.path}: limit must be 0 (all rows) or more, it is {config.limit}")
     if not 0 <= config.max_bad_fraction <= 1:
         raise UserError(f"{config.path}: max_bad_fraction must be from 0 to 1, it is {config.max_bad_fraction:g}")
+    if config.answers < 0 or config.answers == 1 or not config.min_gap >= 0:
+        raise UserError(f"{config.path}: answers must be 0 (all) or at least 2, and min_gap not negative")
     if not config.weight > 0:
         raise UserError(f"{config.path}: weight must be above 0, it is {config.weight:g}")
     if config.kind != "auto" and config.kind not in [kind.value for kind in Kind]:
@@ -171,6 +185,8 @@ def read_raw(config: DataConfig) -> RawRows:
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
     if config.columns:
         raws, columns = _rename(raws, columns, config)
+    raws = _reshape(raws, columns, config, bad)
+    columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
     return RawRows(
         raws=tuple(raws), bad=tuple(bad), blank_lines=blank_lines, columns=columns, fingerprint=source.fingerprint
     )
@@ -212,6 +228,28 @@ def _rename(
             )
     renamed = [(where, {names.get(c, c): value for c, value in raw.items()}) for where, raw in raws]
     return renamed, tuple(names.get(c, c) for c in columns)
+
+
+def _reshape(
+    raws: list[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
+) -> list[tuple[str, Raw]]:
+    """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`."""
+    found: list[tuple[str, Raw]] = []
+    labels: set[str] = set()
+    for where, raw in raws:
+        try:
+            row = with_prompt(raw, config.prompt) if config.prompt else raw
+            if config.accept:
+                row, seen = with_verdicts(row, config.accept)
+                labels |= seen
+            found += [(where, new) for new in reshaped(row, columns)]
+        except RowError as error:
+            bad.append(BadRow(where=where, column=error.column, reason=error.reason))
+    if bad and config.on_bad_row == "error":
+        raise _bad_rows(bad, "")
+    if unknown := [label for label in config.accept if label not in labels]:
+        raise UserError(f"{config.path}: `accept` names {unknown[0]!r}, but the labels are {listed(sorted(labels))}")
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- rows

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
-from plaudit.data.clean import overlap, prompt_key
+from plaudit.data.clean import overlap, unit_keys
 from plaudit.records.text import Row
 from plaudit.runs.errors import UserError
 
@@ -16,19 +16,20 @@ R = TypeVar("R", bound=Row)
 def split(rows: Sequence[R], held_out_fraction: float, seed: int) -> tuple[tuple[R, ...], tuple[R, ...]]:
     """(training rows, held-out rows), each in the order given.
 
-    All rows of one prompt (by `clean.prompt_key`) fall on one side, whatever their order and whatever other rows there
-    are, so the fraction (of prompts, in [0, 1)) is met on average only. Raises UserError where one side comes out
-    empty.
+    All rows of one prompt (by `clean.unit_keys`) fall on one side, whatever their order and whatever other rows there
+    are, so the fraction (of prompts, in [0, 1)) is met on average only. Texts with labels under one fixed prompt are
+    divided by the texts. Raises UserError where one side comes out empty.
     """
     if not 0 <= held_out_fraction < 1:
         raise UserError(f"held_out_fraction must be at least 0 and below 1, it is {held_out_fraction:g}")
     train: list[R] = []
     held_out: list[R] = []
-    for row in rows:
-        side = held_out if uniform(prompt_key(row), seed) < held_out_fraction else train
+    keys = unit_keys(rows)
+    for row, key in zip(rows, keys, strict=True):
+        side = held_out if uniform(key, seed) < held_out_fraction else train
         side.append(row)
     if rows and held_out_fraction > 0 and not (train and held_out):
-        prompts = len({prompt_key(row) for row in rows})
+        prompts = len(set(keys))
         raise UserError(
             f"the split leaves one side empty: {len(rows)} rows with {prompts} different prompts, "
             f"held_out_fraction {held_out_fraction:g}. Give more rows, another fraction or another seed."

@@ -12,15 +12,12 @@ from itertools import combinations
 import numpy as np
 
 from plaudit.evaluation.reward_accuracy import Accuracy, reward_accuracy
+from plaudit.evaluation.word_models import Sparse, features, ridge_logistic
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Comparison, Group, Ranking
 from plaudit.runs.errors import UserError
 from plaudit.scoring.protocol import Scorer, scores_of
-from plaudit.scoring.words import Unit, tokens, units
-
-Array = np.ndarray
-NEWTON_STEPS = 50
-CONJUGATE_STEPS = 200
+from plaudit.scoring.words import Unit, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,7 @@ class BagOfWords:
         return scores_of(self.name, [self.value(text) for group in groups for text in group.responses])
 
     def value(self, text: str) -> float:
-        return float(sum(self.weights.get(word, 0.0) * amount for word, amount in _features(text).items()))
+        return float(sum(self.weights.get(word, 0.0) * amount for word, amount in features(text).items()))
 
 
 def floor_accuracies(
@@ -109,7 +106,7 @@ def fit_bag_of_words(
     kept = sorted((word for word in spread if spread[word] >= min_pairs), key=lambda word: (-spread[word], word))
     place = {word: index for index, word in enumerate(kept[:max_words])}
     ridge = _best_ridge(pairs, rows, place, ridges)
-    weights = _ridge_logistic(_Sparse.of(rows, place), ridge)
+    weights = ridge_logistic(Sparse.of(rows, place), ridge)
     return BagOfWords(weights={word: float(weights[index]) for word, index in place.items()}, ridge=ridge)
 
 
@@ -121,99 +118,15 @@ def _best_ridge(
     unseen = [row for pair, row in zip(pairs, rows, strict=True) if not int(pair.prompt_id, 16) % 4]
     if len(ridges) == 1 or not seen or not unseen:
         return max(ridges)
-    fit, judge = _Sparse.of(seen, place), _Sparse.of(unseen, place)
+    fit, judge = Sparse.of(seen, place), Sparse.of(unseen, place)
 
     def log_loss(ridge: float) -> float:
-        return float(np.logaddexp(0.0, -judge.times(_ridge_logistic(fit, ridge))).sum())
+        return float(np.logaddexp(0.0, -judge.times(ridge_logistic(fit, ridge))).sum())
 
     return min(ridges, key=log_loss)
 
 
-def _features(text: str) -> dict[str, float]:
-    return {word: float(np.log1p(count)) for word, count in Counter(tokens(text)).items()}
-
-
 def _difference(pair: Pair) -> dict[str, float]:
-    plus, minus = _features(pair.better), _features(pair.worse)
+    plus, minus = features(pair.better), features(pair.worse)
     both = {word: plus.get(word, 0.0) - minus.get(word, 0.0) for word in plus | minus}
     return {word: amount for word, amount in both.items() if amount}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sparse:
-    """A pairs × words matrix by its entries that are not 0."""
-
-    rows: Array
-    columns: Array
-    values: Array
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, dicts: Sequence[Mapping[str, float]], place: Mapping[str, int]) -> "_Sparse":
-        entries = [
-            (i, place[word], amount) for i, row in enumerate(dicts) for word, amount in row.items() if word in place
-        ]
-        rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
-        return cls(
-            rows=np.array(rows, dtype=np.int64),
-            columns=np.array(columns, dtype=np.int64),
-            values=np.array(values, dtype=np.float64),
-            shape=(len(dicts), len(place)),
-        )
-
-    def times(self, vector: Array) -> Array:
-        """X v, [pairs]."""
-        return np.bincount(self.rows, weights=self.values * vector[self.columns], minlength=self.shape[0])
-
-    def transposed_times(self, vector: Array) -> Array:
-        """Xᵀ v, [words]."""
-        return np.bincount(self.columns, weights=self.values * vector[self.rows], minlength=self.shape[1])
-
-
-def _ridge_logistic(x: _Sparse, ridge: float) -> Array:
-    """The minimum, by Newton's method with conjugate gradients inside and step halving; the loss is strictly convex."""
-    weights = np.zeros(x.shape[1])
-    scale = max(1.0, float(np.linalg.norm(x.transposed_times(np.full(x.shape[0], 0.5)))))  # the gradient at 0
-    for _ in range(NEWTON_STEPS):
-        scores = x.times(weights)
-        wrong = 1.0 / (1.0 + np.exp(np.clip(scores, -500.0, 500.0)))  # P(the labels' order is reversed)
-        gradient = ridge * weights - x.transposed_times(wrong)
-        progress = float(np.linalg.norm(gradient)) / scale
-        if progress <= 1e-6:
-            break
-        # The step need not be exact while the minimum is far: precision grows as the gradient shrinks.
-        step = _solve(x, wrong * (1.0 - wrong), ridge, gradient, precision=min(0.1, progress))
-        weights = _descended(x, ridge, weights, step, float(gradient @ step))
-    return weights
-
-
-def _solve(x: _Sparse, curvature: Array, ridge: float, gradient: Array, *, precision: float) -> Array:
-    """(Xᵀ diag(curvature) X + ridge · I)⁻¹ gradient to a relative `precision`, by conjugate gradients."""
-    solution = np.zeros_like(gradient)
-    residual, direction = gradient.copy(), gradient.copy()
-    size = float(residual @ residual)
-    goal = precision**2 * size
-    for _ in range(CONJUGATE_STEPS):
-        if size <= goal:
-            break
-        image = x.transposed_times(curvature * x.times(direction)) + ridge * direction
-        length = size / float(direction @ image)
-        solution += length * direction
-        residual -= length * image
-        size, previous = float(residual @ residual), size
-        direction = residual + (size / previous) * direction
-    return solution
-
-
-def _descended(x: _Sparse, ridge: float, weights: Array, step: Array, slope: float) -> Array:
-    """weights − t · step with the first t of 1, ½, ¼ … that lowers the loss enough (Armijo)."""
-
-    def loss(at: Array) -> float:
-        return float(np.logaddexp(0.0, -x.times(at)).sum() + 0.5 * ridge * (at @ at))
-
-    start, t = loss(weights), 1.0
-    while t > 1e-8:
-        if loss(weights - t * step) <= start - 1e-4 * t * slope:
-            return weights - t * step
-        t /= 2.0
-    return weights

@@ -1,16 +1,31 @@
 """How good a reward model is on held-out answers with labels of their own: ratings (N3.6, N3.7), verdicts (N3.5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from plaudit.data.clean import unit_keys
 from plaudit.evaluation.intervals import clustered_interval
-from plaudit.formulas.correlation import concordance, pearson, spearman
+from plaudit.evaluation.reward_measures import auc, bootstrap
+from plaudit.formulas.correlation import pearson, spearman
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Rating, Verdict
 from plaudit.scoring.protocol import Scorer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Numbers of a judge beside the labels, [N], and what each answer's prompt is, for intervals."""
+
+    scores: Tensor
+    labels: Tensor
+    prompts: Sequence[str]
+
+    def interval(self, measure: Callable[[Tensor, Tensor], float]) -> dict[str, float | None]:
+        """{"low": …, "high": …} of a measure, by resampling prompts."""
+        return bootstrap(measure, self.scores, self.labels, self.prompts, seed=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +38,11 @@ class AspectAgreement:
     """In the ratings' unit."""
     floor: float
     """The error of the ratings' own mean: what a constant reaches."""
-    count: int
+    said: Said
+
+    @property
+    def count(self) -> int:
+        return len(self.said.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +71,8 @@ class RatingReport:
         for aspect, a in self.aspects.items():
             rank = {"metric": f"held-out rank correlation: {aspect} ({a.count} ratings)", "value": a.spearman}
             error = {"metric": f"held-out error (RMSE): {aspect}", "value": a.rmse}
-            rows.append(blank | rank | {"floor": 0.0, "ceiling": 1.0, "unit": "Spearman's rho"})
+            interval = a.said.interval(spearman)
+            rows.append(blank | rank | interval | {"floor": 0.0, "ceiling": 1.0, "unit": "Spearman's rho"})
             rows.append(blank | error | {"floor": a.floor, "unit": "rating"})
         return rows
 
@@ -67,7 +87,11 @@ class VerdictReport:
     majority: float
     """Accuracy of always saying what is said most."""
     auc: float
-    count: int
+    said: Said
+
+    @property
+    def count(self) -> int:
+        return len(self.said.labels)
 
     def metrics(self) -> dict[str, float]:
         """For metrics.jsonl."""
@@ -80,17 +104,18 @@ class VerdictReport:
     def rows(self, name: str) -> list[dict]:
         """Rows of the report's table."""
         accuracy = {"metric": f"held-out accuracy ({self.count} answers)", "value": self.accuracy}
-        auc = {"metric": "held-out area under the ROC curve", "value": self.auc, "floor": 0.5, "ceiling": 1.0}
+        area = {"metric": "held-out area under the ROC curve", "value": self.auc, "floor": 0.5, "ceiling": 1.0}
         return [
             {"name": name, "low": self.low, "high": self.high, "floor": self.majority, "ceiling": None, "unit": "share"}
             | accuracy,
-            {"name": name, "low": None, "high": None, "unit": "share of pairs"} | auc,
+            {"name": name, "unit": "share of pairs"} | area | self.said.interval(auc),
         ]
 
 
 def rating_report(scorer: Scorer, rows: Sequence[Rating]) -> RatingReport:
     """Each rated aspect against the scorer's part `aspect/NAME`, or against its score where it has no such part."""
     said = _score(scorer, rows)
+    prompts = unit_keys(rows)
     found = {}
     for aspect in dict.fromkeys(name for row in rows for name in row.scores):
         there = [i for i, row in enumerate(rows) if aspect in row.scores and bool(said.valid[i])]
@@ -103,7 +128,7 @@ def rating_report(scorer: Scorer, rows: Sequence[Rating]) -> RatingReport:
             spearman=spearman(predictions, labels),
             rmse=_rmse(predictions, labels),
             floor=_rmse(labels.mean(), labels),
-            count=len(there),
+            said=Said(scores=predictions, labels=labels, prompts=[prompts[i] for i in there]),
         )
     return RatingReport(aspects=found)
 
@@ -114,16 +139,17 @@ def verdict_report(scorer: Scorer, rows: Sequence[Verdict]) -> VerdictReport:
     kept = [i for i in range(len(rows)) if bool(said.valid[i])]
     scores, labels = said.scores[kept], torch.tensor([float(rows[i].label) for i in kept])
     right = torch.where(scores == 0, 0.5, ((scores > 0) == (labels > 0.5)).float()).tolist()
-    low, high = clustered_interval(right, [rows[i].prompt.id for i in kept])
+    prompts = unit_keys(rows)
+    said_of = Said(scores=scores, labels=labels, prompts=[prompts[i] for i in kept])
+    low, high = clustered_interval(right, said_of.prompts)
     share = float(labels.mean())
-    wins, pairs = concordance(scores, labels)
     return VerdictReport(
         accuracy=sum(right) / len(right),
         low=low,
         high=high,
         majority=max(share, 1.0 - share),
-        auc=wins / pairs if pairs else 0.5,
-        count=len(kept),
+        auc=auc(scores, labels),
+        said=said_of,
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from plaudit.engines.device import machine
 from plaudit.engines.randomness import derive_seed
 from plaudit.evaluation.floors import floor_accuracies
+from plaudit.evaluation.labelled_floors import labelled_floor_rows
 from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Ranking
+from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.runs.console import say
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
@@ -90,8 +91,14 @@ def _descend(config: RewardConfig, run: Run, model: RewardModel, data: RewardDat
                 save()
 
 
-def _ranked(rows: Sequence[Any]) -> bool:
-    return isinstance(rows[0], Ranking)
+def _floors(name: str, data: RewardData) -> list[dict]:
+    """What knows no language, fitted to the same rows; none where training and held-out labels are of two sorts."""
+    learnt, measured = data.rows[0], data.held_out[0]
+    if isinstance(learnt, Ranking | Comparison) and isinstance(measured, Ranking | Comparison):
+        return floor_rows(name, floor_accuracies(data.rows, data.held_out))
+    if isinstance(learnt, Rating | Verdict) and type(learnt) is type(measured):
+        return labelled_floor_rows(name, data.rows, data.held_out)
+    return []
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
@@ -114,7 +121,7 @@ def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig
         report = _report(model, data.held_out, config, pace)
         name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
         rows = report.rows(name)
-        if config.floors and _ranked(data.rows) and _ranked(data.held_out):
-            rows += floor_rows(name, floor_accuracies(data.rows, data.held_out))
+        if config.floors:
+            rows += _floors(name, data)
         facts |= report.facts()
     run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})

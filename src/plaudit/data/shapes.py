@@ -1,0 +1,122 @@
+"""Rows of public files that are shaped otherwise than `kinds` tells, rewritten before anything else looks at them.
+
+| shape | becomes |
+|---|---|
+| `response1`, `response2`, `majority` and/or `annotations` (0 tie, 1 or 2 the better one) | `responses`, `ranks`, `votes` |
+| `responses` [{text, model}], `reviews` [{model_1, model_2, score_1, score_2}] | a ranking of two answers a review |
+
+The first is PandaLM's (annotations are three people's votes), the second Vicuna's, where a judge compared some pairs of
+the answers: pairs that nobody compared are not made up, so that the answers of a prompt get no common order.
+Two options of a file work here too: `prompt` for rows without one, and `accept` for labels that are words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plaudit.data.kinds import CONTEXTS, QUESTIONS, Raw
+from plaudit.data.turns import RowError, type_name
+
+_TWO = ("response1", "response2")
+_PLACES = {0: [1, 1], 1: [1, 2], 2: [2, 1]}
+"""Which of two is better -> their places."""
+
+
+def reshaped(raw: Raw, columns: Iterable[str]) -> list[Raw]:
+    """The row, or the rows, in our columns; itself where it has no such shape. `columns` are the file's. RowError says
+    what is wrong with a row that has one."""
+    names = set(columns)
+    if {*_TWO} <= names and names & {"majority", "annotations"} and "responses" not in names:
+        return [_two_answers(raw)]
+    if {"responses", "reviews"} <= names:
+        return _reviews(raw)
+    return [raw]
+
+
+def _two_answers(raw: Raw) -> Raw:
+    for column in _TWO:
+        if not isinstance(raw.get(column), str):
+            raise RowError(column, f"must be a string, not {type_name(raw.get(column))}")
+    votes = raw.get("annotations")
+    if votes is not None and not (isinstance(votes, list) and votes):
+        raise RowError("annotations", "must be a list of votes, each 0 (tie), 1 or 2")
+    places = [_places(vote, "annotations") for vote in votes or ()]
+    majority = raw.get("majority")
+    if majority is None and not places:
+        raise RowError("majority", "neither `majority` nor `annotations` says which answer is better")
+    new = {name: value for name, value in raw.items() if name not in (*_TWO, "annotations", "majority")}
+    new["responses"] = [raw[column] for column in _TWO]
+    new["ranks"] = _places(majority, "majority") if majority is not None else _most(votes or ())
+    return {**new, "votes": places} if places else new
+
+
+def _places(vote: Any, column: str) -> list[int]:
+    if isinstance(vote, bool) or vote not in _PLACES:
+        raise RowError(column, f"must be 0 (tie), 1 or 2, not {vote!r:.40}")
+    return list(_PLACES[vote])
+
+
+def _most(votes: Sequence[int]) -> list[int]:
+    """What most say, more than for any other verdict; a tie where there is no such verdict."""
+    counts = sorted(((votes.count(vote), vote) for vote in _PLACES), reverse=True)
+    return list(_PLACES[counts[0][1] if counts[0][0] > counts[1][0] else 0])
+
+
+def _reviews(raw: Raw) -> list[Raw]:
+    texts = _texts_by_model(raw["responses"] if "responses" in raw else None)
+    reviews = raw.get("reviews")
+    if not isinstance(reviews, list) or not reviews:
+        raise RowError("reviews", f"must be a list of comparisons, not {type_name(reviews) if not reviews else 'this'}")
+    rest = {name: value for name, value in raw.items() if name not in ("responses", "reviews")}
+    return [{**rest, "responses": _reviewed(review, texts)} for review in reviews]
+
+
+def _texts_by_model(responses: Any) -> dict[str, str]:
+    if not isinstance(responses, list):
+        raise RowError("responses", f"must be a list, not {type_name(responses)}")
+    texts: dict[str, str] = {}
+    for index, item in enumerate(responses):
+        found = (item.get("model"), item.get("text")) if isinstance(item, Mapping) else (None, None)
+        if not all(isinstance(value, str) for value in found):
+            raise RowError("responses", f"item {index} (counted from 0) has no `model` and `text` for its reviews")
+        if found[0] in texts:
+            raise RowError("responses", f"two items are by the model {found[0]!r}, so reviews can't tell them apart")
+        texts[found[0]] = found[1]
+    return texts
+
+
+def _reviewed(review: Any, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    if not isinstance(review, Mapping):
+        raise RowError("reviews", f"a review must be an object, not {type_name(review)}")
+    answers = []
+    for number in (1, 2):
+        model = review.get(f"model_{number}")
+        if model not in texts:
+            raise RowError("reviews", f"`model_{number}` is {model!r:.40}, of which `responses` has no answer")
+        answers.append({"text": texts[model], "model": model, "score": review.get(f"score_{number}")})
+    return answers
+
+
+def with_prompt(raw: Raw, prompt: str) -> Raw:
+    """The row with the fixed prompt. RowError where it has a prompt of its own."""
+    own = next((c for c in (*CONTEXTS, *QUESTIONS, "messages") if raw.get(c) is not None), None)
+    if own:
+        raise RowError(own, "the row has a prompt of its own, so the option `prompt` would have no effect")
+    return {**raw, "prompt": prompt}
+
+
+def with_verdicts(raw: Raw, accept: Sequence[str]) -> tuple[Raw, set[str]]:
+    """The row with true and false for its labels (its answers' labels too), and the labels seen."""
+    seen: set[str] = set()
+
+    def judged(item: Any) -> Any:
+        if not isinstance(item, Mapping) or item.get("label") is None:
+            return item
+        seen.add(str(item["label"]))
+        return {**item, "label": str(item["label"]) in accept}
+
+    new = judged(raw)
+    if isinstance(raw.get("responses"), list):
+        new = {**new, "responses": [judged(item) for item in raw["responses"]]}
+    return new, seen
