@@ -38,6 +38,8 @@ QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95
 _BAD_SHOWN = 20
 _EXAMPLES = 3
 _LABEL_WIDTH = 14
+_LABELS = {"label", "score", "scores"}
+_LABELLED_TEXTS = "read with these texts as answers by `columns: {text: response}` and a `prompt` for all of them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ def _file_lines(file: FileReport) -> list[str]:
         _line("kind", file.kind + also),
         _line("columns", ", ".join(file.columns)),
         _line("not used", ", ".join(file.unused)) if file.unused else "",
+        _line("labels", _LABELLED_TEXTS) if file.kind == "text" and _LABELS & {*file.unused} else "",
         _line("rows", _count(file.rows) + different),
         _line("sha256", file.fingerprint),
         *_length_lines(file.lengths or {}),

@@ -2,7 +2,7 @@
 
 | shape | becomes |
 |---|---|
-| `response1`, `response2`, `majority` and/or `annotations` (0 tie, 1 or 2 the better one) | `responses`, `ranks`, `votes` |
+| `response1`, `response2`, `majority` or `annotations` (0 tie; 1, 2 the better) | `responses`, `ranks`, `votes` |
 | `responses` [{text, model}], `reviews` [{model_1, model_2, score_1, score_2}] | a ranking of two answers a review |
 
 The first is PandaLM's (annotations are three people's votes), the second Vicuna's, where a judge compared some pairs of
@@ -64,7 +64,7 @@ def _most(votes: Sequence[int]) -> list[int]:
 
 
 def _reviews(raw: Raw) -> list[Raw]:
-    texts = _texts_by_model(raw["responses"] if "responses" in raw else None)
+    texts = _texts_by_model(raw.get("responses"))
     reviews = raw.get("reviews")
     if not isinstance(reviews, list) or not reviews:
         raise RowError("reviews", f"must be a list of comparisons, not {type_name(reviews) if not reviews else 'this'}")
