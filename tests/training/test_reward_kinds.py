@@ -129,7 +129,8 @@ def test_it_finds_a_linear_utility_and_saves_what_it_found(tmp_path, objective, 
     assert lines[-1]["reward/loss_over_rows"] < 0.5 * lines[0]["reward/loss_over_rows"]
     summary = json.loads((done / "summary.json").read_text(encoding="utf-8"))
     assert summary["reward"]["objective"] == objective.kind
-    assert summary["stages"]
+    floors = {row["metric"].split(":")[1].strip() for row in summary["stages"] if row["metric"].startswith("floor: ")}
+    assert floors == {"longer wins", "bag of words"}
 
 
 def test_the_first_losses_are_those_of_knowing_nothing(tmp_path):

@@ -23,7 +23,7 @@ from plaudit.evaluation.reward_accuracy import (
 )
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.evaluation.reward_rows import LabelledRows, Ranked, Rated, rankings, read_labelled, reversed_group
-from plaudit.records.text import Kind, Ranking
+from plaudit.records.text import Group, Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
@@ -129,6 +129,12 @@ def measure(scorer: Scorer, rows: LabelledRows, config: RewardEvalConfig) -> dic
         verdicts = measures.verdict_measures(values, accepted, prompts, config.seed)
         found["verdicts"] = verdicts | {"abstained": len(rows.judged) - len(kept)}
     return found
+
+
+def _units(groups: Sequence[Group]) -> list[str]:
+    """What counts as one draw for intervals: the prompt, or the answer where all have one and the same prompt."""
+    prompts = [group.prompt.id for group in groups]
+    return prompts if len(set(prompts)) > 1 else [group.responses[0] for group in groups]
 
 
 def _measure_ranked(scorer: Scorer, rows: Sequence[Ranked], config: RewardEvalConfig) -> dict[str, Any]:
