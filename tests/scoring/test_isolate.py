@@ -75,7 +75,7 @@ def nan(completions):
     return [math.nan if c == "bb" else 1.0 for c in completions]
 
 def slow_together(completions):
-    time.sleep(0.9 * len(completions) * SECONDS)
+    time.sleep(0.5 * len(completions) * SECONDS)
     return [1.0] * len(completions)
 
 def returns(completions, what):
@@ -323,10 +323,10 @@ def test_or_the_row_gets_the_fixed_value(file):
 
 
 def test_a_batch_that_is_only_slow_together_says_so(file):
-    with pytest.raises(UserError, match=r"gave no answer within 0\.4 s .* on 2 rows together, though on none of them"):
-        scorer(file, "slow_together").score([group("a", "b")])
+    with pytest.raises(UserError, match=r"gave no answer within 0\.4 s .* on 5 rows together, though on none of them"):
+        scorer(file, "slow_together").score([group(*"abcde")])
     judge = scorer(file, "slow_together", on_error="abstain")
-    assert judge.score([group("a", "b")]).scores.tolist() == [1.0, 1.0]
+    assert judge.score([group(*"abcde")]).scores.tolist() == [1.0] * 5
 
 
 def test_what_loading_takes_after_a_restart_is_not_the_calls_time(tmp_path):
