@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     resume.add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
+    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
     resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
@@ -219,10 +220,22 @@ def _demo(known: argparse.Namespace) -> int:
 
 
 def _resume(known: argparse.Namespace) -> int:
-    return _resume_folder(Path(known.run), known.options, change=known.change)
+    return _resume_folder(Path(known.run), known.options, change=known.change, fallback=known.fallback)
 
 
-def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int:
+def _set_damaged_aside(run: Any) -> None:
+    """Of the run, or of a pipeline's stages: the newest whole checkpoint becomes the newest."""
+    from plaudit.runs.folder import Run
+
+    if run.stage != "pipeline":
+        run.latest(fallback=True)
+        return
+    for path in sorted(path for path in run.folder.iterdir() if Run.exists(path)):
+        with Run.open(path) as stage:
+            stage.latest(fallback=True)
+
+
+def _resume_folder(folder: Path, options: Sequence[str], *, change: bool, fallback: bool = False) -> int:
     """Go on where the last checkpoint is; options may extend the run, and with --change alter it."""
     from plaudit.pipeline import check_late_changes, unfinished
     from plaudit.runs.config import config_changes, load_config, to_plain
@@ -232,6 +245,8 @@ def _resume_folder(folder: Path, options: Sequence[str], *, change: bool) -> int
     with Run.open(folder, change=change, ranks=ranks) as run:
         stage = run.stage
         _check_ranks(stage, ranks)
+        if fallback:
+            ranks.first(lambda: _set_damaged_aside(run))
         if stage not in (stages := _stages()):
             raise UserError(f"{folder}: provenance.json says that this is a run of {stage!r}, which is no command")
         config_class, function = stages[stage]

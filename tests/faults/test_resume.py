@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,3 +312,21 @@ def test_another_tokenizer_is_no_traceback(tmp_path):
         from plaudit.training.sft import sft
 
         sft(config, run)
+
+
+# ------------------------------------------------------------------------------------------------------------- damage
+
+
+def test_a_damaged_checkpoint_is_passed_over_when_asked(whole, tmp_path, capsys):
+    """The run then repeats the steps since the older checkpoint, and ends as if nothing had happened."""
+    folder = shutil.copytree(whole["sft"][1], tmp_path / "run")
+    (folder / "summary.json").unlink()
+    newest = max(path for path in (folder / "checkpoints").iterdir() if path.is_dir())
+    damaged = next(newest.glob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert main(["resume", str(folder)]) == 2
+    assert "plaudit resume --fallback" in capsys.readouterr().err
+    assert main(["resume", str(folder), "--fallback"]) == 0
+    assert "FALLING BACK" in capsys.readouterr().err
+    assert (folder / "checkpoints" / f"{newest.name}.damaged").is_dir()
+    assert_same(whole["sft"][1], folder)

@@ -204,7 +204,7 @@ def latest_checkpoint(run_folder: Path, *, fallback: bool = False) -> Path | Non
             return path
         except Corrupted as error:
             if not fallback:
-                advice = "an earlier checkpoint can be used instead if you ask for it (fallback)"
+                advice = "an earlier checkpoint can be used instead: `plaudit resume --fallback`"
                 raise Corrupted(f"{error}; " + (advice if len(folders) > 1 else "there is no earlier one")) from error
             warn(f"{error}; FALLING BACK to an earlier checkpoint, the steps after it will be repeated")
     if folders:
