@@ -1,8 +1,8 @@
 """Every kind of reward model on a world whose truth is known: near the attainable accuracy, and a guide for PPO (N3).
 
-The policy is the backbone too (N1.3). A kind is judged by held-out pairs: the probability that the labeller agrees with its order, beside the best that any
-judge can expect. Then ten iterations of PPO on it must raise the *true* reward, which neither of them ever saw, by 0.3
-of its standard deviation, and ten on a model of the same kind with shuffled labels must not.
+The policy is the backbone too (N1.3). A kind is judged by held-out pairs: the probability that the labeller agrees with
+its order, beside the best that any judge can expect. Then ten iterations of PPO on it must raise the *true* reward,
+which neither of them ever saw, by 0.3 of its standard deviation; ten on a model with shuffled labels must not.
 """
 
 import json
