@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from plaudit.data import tinyworld
-from plaudit.engines.protocol import SamplingConfig
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.models.load import ModelConfig
 from plaudit.models.reward.gated import GateShape
@@ -33,7 +32,7 @@ from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
 from tests.learning import zoo_world as world
 
-Rows = Callable[[int, int], list[dict[str, Any]]]
+Rows = Callable[[world.Pool, int, int], list[dict[str, Any]]]
 SHARE = 0.03
 """The most that a kind may stay below the attainable accuracy."""
 GAIN = 0.3
@@ -41,42 +40,42 @@ GAIN = 0.3
 ASPECTS = ("opener", "advice", "closing")
 
 
-def comparisons(count: int, seed: int) -> list[dict[str, Any]]:
+def comparisons(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """One pair of each ranking: its best answer and one of the others."""
     rng = random.Random(seed)
     rows = []
-    for row in world.rankings(count, seed, 2):
+    for row in world.rankings(pool, count, seed, 2):
         best, worse = row["ranks"].index(1), row["ranks"].index(2)
         rows.append({"prompt": row["prompt"], "chosen": row["responses"][best], "rejected": row["responses"][worse]})
     rng.shuffle(rows)
     return rows
 
 
-def verdicts(count: int, seed: int) -> list[dict[str, Any]]:
+def verdicts(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """Accepted with probability σ(true reward − 0.7), which is about the mean."""
     rng = random.Random(seed)
     return [
         {"prompt": p, "response": a, "label": rng.random() < tinyworld.pair_probability(r, 0.7)}
-        for p, answers in world.answered(count, seed, world.ANSWERS)
+        for p, answers in world.answered(pool, count, seed, world.ANSWERS)
         for a, r in zip(answers, world.worth(p, answers), strict=True)
     ]
 
 
-def ratings(count: int, seed: int) -> list[dict[str, Any]]:
+def ratings(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """The true reward with noise of deviation 1, on a scale from about 0 to 10."""
     rng = random.Random(seed)
     return [
         {"prompt": p, "response": a, "score": 5 + 1.5 * (r + rng.gauss(0, 1))}
-        for p, answers in world.answered(count, seed, world.ANSWERS)
+        for p, answers in world.answered(pool, count, seed, world.ANSWERS)
         for a, r in zip(answers, world.worth(p, answers), strict=True)
     ]
 
 
-def aspects(count: int, seed: int) -> list[dict[str, Any]]:
+def aspects(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """The parts of the true reward, each with noise; a third of them not rated."""
     rng = random.Random(seed)
     rows = []
-    for prompt, answers in world.answered(count, seed, world.ANSWERS):
+    for prompt, answers in world.answered(pool, count, seed, world.ANSWERS):
         for answer in answers:
             terms = tinyworld.reward_terms(prompt, answer)
             tone = {"opener": terms.pop("opener", 0.0), "closing": terms.pop("closing", 0.0)}
@@ -112,7 +111,7 @@ CASES = {
     "rating mse": Case(objective=RatingRegression(), rows=ratings, minibatch=96),
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=96),
     "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, minibatch=96),
-    "token level": Case(objective=TokenLevel(), rows=comparisons, count=12000, minibatch=48),
+    "token level": Case(objective=TokenLevel(), rows=comparisons, count=14000, minibatch=48),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
 
@@ -123,19 +122,26 @@ def policy(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def pool(policy):
+    return world.pool(policy)
+
+
+@pytest.fixture(scope="session")
 def before(policy):
     """True rewards of the untrained policy's answers."""
     return world.true_rewards(policy)
 
 
-def train(folder: Path, case: Case, seed: int, model: str, *, shuffle: bool = False) -> tuple[str, dict[str, Any]]:
+def train(
+    folder: Path, case: Case, seed: int, model: str, pool: world.Pool, *, shuffle: bool = False
+) -> tuple[str, dict[str, Any]]:
     """A trained model's folder and its report's facts. The control needs no more than a tenth of the data."""
     folder.mkdir()
     count = case.count // 10 if shuffle else case.count
     reference = world.demonstrations(200, seed + 50)
     config = RewardConfig(
-        data=(world.file(folder, "rows", case.rows(count, seed)),),
-        held_out=(world.file(folder, "held", world.rankings(world.HELD_OUT, seed + 99, 4, held_out=True)),),
+        data=(world.file(folder, "rows", case.rows(pool, count, seed)),),
+        held_out=(world.file(folder, "held", world.rankings(pool, world.HELD_OUT, seed + 99, 4, held_out=True)),),
         reference=(world.file(folder, "reference", reference),),
         normalise=Standardise(),
         model=ModelConfig(path=model),
@@ -163,8 +169,8 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
         rewards=(RewardModelConfig(path=judge),),
         model=ModelConfig(path=policy),
         kl=FixedKL(coef=0.05),
-        sampling=SamplingConfig(max_new_tokens=28),
-        optim=OptimConfig(learning_rate=1e-3, eps=1e-5),
+        sampling=world.SAMPLING,
+        optim=OptimConfig(learning_rate=5e-4, eps=1e-5),
         iterations=10,
         prompts_per_iteration=128,
         epochs=4,
@@ -178,10 +184,10 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
     return str(folder / "run" / "model")
 
 
-def check(tmp_path: Path, case: Case, seed: int, model: str, policy: str, before) -> None:
+def check(tmp_path: Path, case: Case, seed: int, model: str, policy: str, pool: world.Pool, before) -> None:
     """The three claims of this page."""
-    judge, facts = train(tmp_path / "reward", case, seed, model)
-    shuffled, _ = train(tmp_path / "control", case, seed, model, shuffle=True)
+    judge, facts = train(tmp_path / "reward", case, seed, model, pool)
+    shuffled, _ = train(tmp_path / "control", case, seed, model, pool, shuffle=True)
     gains = []
     for name, one in (("ppo", judge), ("ppo-control", shuffled)):
         after = world.true_rewards(optimise(tmp_path / name, policy, one, seed))
@@ -195,15 +201,15 @@ def check(tmp_path: Path, case: Case, seed: int, model: str, policy: str, before
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("kind", CASES)
-def test_it_comes_near_the_attainable_and_guides_ppo(tmp_path, policy, before, kind, seed):
-    check(tmp_path, CASES[kind], seed, policy, policy, before)
+def test_it_comes_near_the_attainable_and_guides_ppo(tmp_path, policy, pool, before, kind, seed):
+    check(tmp_path, CASES[kind], seed, policy, policy, pool, before)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy, before, seed):
+def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy, pool, before, seed):
     """ArmoRM's two halves on the backbone of an aspects model."""
-    trained, _ = train(tmp_path / "aspects", CASES["aspects"], seed, policy)
-    ridge, _ = train(tmp_path / "ridge", Case(objective=AspectRidge(), rows=aspects, count=800), seed, trained)
+    trained, _ = train(tmp_path / "aspects", CASES["aspects"], seed, policy, pool)
+    ridge, _ = train(tmp_path / "ridge", Case(objective=AspectRidge(), rows=aspects, count=800), seed, trained, pool)
     gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=1500)
-    check(tmp_path, gate, seed, ridge, policy, before)
+    check(tmp_path, gate, seed, ridge, policy, pool, before)

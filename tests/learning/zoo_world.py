@@ -1,5 +1,5 @@
 """The tiny world in a size in which every kind of reward model can be trained in seconds: two animals, three phrasings,
-one token a word. Answers are the demonstrator's, labels are drawn from the known true reward."""
+one token a word. The answers are a policy's own, its mistakes among them; labels are drawn from the true reward."""
 
 import functools
 import json
@@ -15,10 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from plaudit.data import tinyworld
 from plaudit.data.sources import DataConfig
-from plaudit.engines.device import Machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.models.load import Language, ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt, PromptRow
 from plaudit.rollouts.sampler import sample
@@ -82,14 +81,31 @@ def file(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> DataConfig:
     return DataConfig(path=str(path))
 
 
-def answered(count: int, seed: int, k: int, *, held_out: bool = False) -> list[tuple[str, list[str]]]:
-    """`count` prompts with k different answers of the demonstrator each."""
+Pool = dict[str, list[str]]
+"""A policy's answers to every prompt."""
+
+
+def pool(path: str, per_prompt: int = 80) -> Pool:
+    """What the policy in the folder writes, sampled once: training prompts `per_prompt` times, held-out ones 8."""
+    language, engine = _writer(path)
+    counts = [8 if i < HELD_OUT else per_prompt for i in range(len(prompts()))]
+    rows = [PromptRow(prompt=Prompt.of_text(p)) for p, n in zip(prompts(), counts, strict=True) for _ in range(n)]
+    indices = [i for n in counts for i in range(n)]
+    written = sample(engine, language, rows, SAMPLING, sample_indices=indices, seed=11)
+    answers: Pool = {}
+    for row, text in zip(rows, written.responses, strict=True):
+        answers.setdefault(row.prompt.text, []).append(text)
+    return answers
+
+
+def answered(pool: Pool, count: int, seed: int, k: int, *, held_out: bool = False) -> list[tuple[str, list[str]]]:
+    """`count` prompts with up to k different answers each, of the pool."""
     rng = random.Random(seed)
-    pool = prompts()[:HELD_OUT] if held_out else prompts()[HELD_OUT:]
+    asked = prompts()[:HELD_OUT] if held_out else prompts()[HELD_OUT:]
     drawn = []
     for i in range(count):
-        prompt = pool[i % len(pool)]
-        answers = list(dict.fromkeys(tinyworld.demonstrate(prompt, rng) for _ in range(k)))
+        prompt = asked[i % len(asked)]
+        answers = list(dict.fromkeys(rng.sample(pool[prompt], k)))
         if len(answers) > 1:
             drawn.append((prompt, answers))
     return drawn
@@ -99,10 +115,10 @@ def worth(prompt: str, answers: list[str]) -> list[float]:
     return tinyworld.true_reward([prompt] * len(answers), answers)
 
 
-def rankings(count: int, seed: int, k: int = ANSWERS, *, held_out: bool = False) -> list[dict[str, Any]]:
+def rankings(pool: Pool, count: int, seed: int, k: int = ANSWERS, *, held_out: bool = False) -> list[dict[str, Any]]:
     """Plackett–Luce rankings by the labeller."""
     rng = random.Random(seed + 1)
-    return [tinyworld.ranking_row(p, a, rng) for p, a in answered(count, seed, k, held_out=held_out)]
+    return [tinyworld.ranking_row(p, a, rng) for p, a in answered(pool, count, seed, k, held_out=held_out)]
 
 
 def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
@@ -129,17 +145,18 @@ def policy(folder: Path, seed: int = 0) -> str:
     return str(folder / "sft" / "model")
 
 
-def true_rewards(path: str, seed: int = 7) -> torch.Tensor:
-    """True rewards of what the policy in the folder writes to the held-out prompts, [HELD_OUT]."""
+SAMPLING = SamplingConfig(max_new_tokens=28)
+
+
+def _writer(path: str) -> tuple[Language, TorchEngine]:
     config = ModelConfig(path=path)
     language = load_language(config)
-    trunk = Trunk(load_causal(config, language, seed=0).hf)
+    return language, TorchEngine(Trunk(load_causal(config, language, seed=0).hf), language.end_ids)
+
+
+def true_rewards(path: str, seed: int = 7) -> torch.Tensor:
+    """True rewards of what the policy in the folder writes to the held-out prompts, [HELD_OUT]."""
+    language, engine = _writer(path)
     rows = [PromptRow(prompt=Prompt.of_text(p)) for p in prompts()[:HELD_OUT]]
-    engine = TorchEngine(trunk, language.end_ids)
-    written = sample(
-        engine, language, rows, SamplingConfig(max_new_tokens=28), sample_indices=[0] * len(rows), seed=seed
-    )
+    written = sample(engine, language, rows, SAMPLING, sample_indices=[0] * len(rows), seed=seed)
     return torch.tensor([worth(row.prompt.text, [text])[0] for row, text in zip(rows, written.responses, strict=True)])
-
-
-CPU = Machine(torch.device("cpu"), "fp32")

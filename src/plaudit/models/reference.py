@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections.abc import Collection
 
 import torch
 from jaxtyping import Float
@@ -26,11 +27,15 @@ class Reference:
             self.trunk = Trunk(copy.deepcopy(policy.hf))
             self.trunk.requires_grad_(False)
 
-    @torch.no_grad()
     def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:
         """log π_ref of the response tokens [B R], nats, at the sampling temperature."""
+        return self.look(batch, {"logprobs"}, temperature)["logprobs"]
+
+    @torch.no_grad()
+    def look(self, batch: TokenBatch, want: Collection[str], temperature: float) -> dict[str, Tensor]:
+        """As `Trunk.forward`: log-probs, and scores where a reward head sits on the trunk (N3.13)."""
         with self._answering():
-            return self.trunk(batch, {"logprobs"}, temperature)["logprobs"]
+            return self.trunk(batch, want, temperature)
 
     @torch.no_grad()
     def distribution(self, batch: TokenBatch) -> OtherPolicy:

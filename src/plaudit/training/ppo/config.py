@@ -26,6 +26,7 @@ from plaudit.training.ppo.options import (
     Truncate,
     Whitening,
 )
+from plaudit.training.ppo.trunk_reward import TrunkReward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class PPOConfig:
 
     prompts: tuple[DataConfig, ...]
     """Files whose prompts the policy answers."""
-    rewards: tuple[RewardConfig, ...]
+    rewards: tuple[RewardConfig | TrunkReward, ...]
     """What judges the answers; several are summed by their weights."""
     model: ModelConfig
     """The policy's start and the frozen reference: the SFT model."""
@@ -112,6 +113,8 @@ class PPOConfig:
             raise ValueError("gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
         if min(self.value_clip_range, self.value_coef, self.entropy_coef, self.critic_warmup) < 0:
             raise ValueError("value_clip_range, value_coef, entropy_coef and critic_warmup must not be negative")
+        if sum(reward.kind == "trunk" for reward in self.rewards) > 1:
+            raise ValueError("rewards: one head fits on a trunk, so at most one may be of kind trunk")
         if self.critic_warmup and not self.value_coef:
             raise ValueError("critic_warmup trains the critic alone, and value_coef: 0 doesn't train it")
         if self.critic.kind == "adapter" and self.model.train.kind != "lora":
@@ -119,6 +122,16 @@ class PPOConfig:
         buffer = self.shaping.length.buffer if isinstance(self.shaping.length, Overlong) else 0
         if buffer > self.sampling.max_new_tokens:
             raise ValueError("shaping.length.buffer must not exceed sampling.max_new_tokens")
+
+    @property
+    def judges(self) -> tuple[RewardConfig, ...]:
+        """The rewards that are judges of their own."""
+        return tuple(reward for reward in self.rewards if reward.kind != "trunk")
+
+    @property
+    def trunk_reward(self) -> TrunkReward | None:
+        """The one that sits on a trunk, where there is one."""
+        return next((reward for reward in self.rewards if reward.kind == "trunk"), None)
 
     @property
     def steps_per_iteration(self) -> int:

@@ -16,7 +16,7 @@ from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_
 from plaudit.formulas.policy_losses import trust_region_losses
 from plaudit.records.tensors import Experience, Rollout
 from plaudit.records.text import PromptRow
-from plaudit.rollouts.sampler import sample
+from plaudit.rollouts.sampler import groups, groups_with_ends, sample
 from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import order
 from plaudit.training.ppo.config import PPOConfig
@@ -24,6 +24,7 @@ from plaudit.training.ppo.judged import Judged, Opinions
 from plaudit.training.ppo.objective import ESTIMATORS
 from plaudit.training.ppo.setup import Setup
 from plaudit.training.ppo.shaping import Shaped
+from plaudit.training.ppo.trunk_reward import with_trunk
 
 
 def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
@@ -42,22 +43,35 @@ def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
         )
 
 
+def judge(setup: Setup, rollout: Rollout, config: PPOConfig) -> Judged:
+    """Paragraph 2: the judges' scores, and what policy, critic and reference say (N4.1)."""
+    by_token = config.shaping.credit == "token"
+    scores = setup.scorer.score(groups_with_ends(rollout, setup.language) if by_token else groups(rollout))
+    opinions = ask_models(setup, rollout, config)
+    if config.trunk_reward:
+        scores = with_trunk(scores, opinions.trunk_scores, config.trunk_reward, config.model)
+    return Judged(rollout=rollout, scores=scores, opinions=opinions)
+
+
 @torch.no_grad()
 def ask_models(setup: Setup, rollout: Rollout, config: PPOConfig) -> Opinions:
     """One pass of policy and critic, one of the reference, over the whole rollout."""
     temperature, place = config.sampling.temperature, setup.place
     is_full = config.kl.estimator == "full" and config.kl.place == "reward"
+    judging = config.trunk_reward.on if config.trunk_reward else ""
 
     def own(batch: TokenBatch) -> dict[str, Tensor]:
         other = setup.reference.distribution(batch) if is_full else None
         want = {"logprobs", "values", "entropy", *(["kl_full"] if is_full else [])}
-        return setup.actor(batch, want, temperature, other)
+        return setup.actor(batch, want | _scores_of("policy", judging), temperature, other)
 
     def frozen(batch: TokenBatch) -> dict[str, Tensor]:
-        return {"ref_logprobs": setup.reference.logprobs(batch, temperature)}
+        return setup.reference.look(batch, {"logprobs"} | _scores_of("reference", judging), temperature)
 
     said = in_microbatches(own, rollout, config, place)
-    (ref_logprobs,) = in_microbatches(frozen, rollout, config, place).values()
+    reference = in_microbatches(frozen, rollout, config, place)
+    ref_logprobs = reference["logprobs"]
+    by_row = {**reference, **said}.get("scores", torch.zeros(len(rollout.rows), 1))
     log_ratio = kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)
     return Opinions(
         old_logprobs=said["logprobs"],
@@ -65,7 +79,12 @@ def ask_models(setup: Setup, rollout: Rollout, config: PPOConfig) -> Opinions:
         entropy=said["entropy"],
         ref_logprobs=ref_logprobs,
         ref_kl=said["kl_full"] if is_full else ESTIMATORS.get(config.kl.estimator, k1)(log_ratio),
+        trunk_scores=by_row[:, 0],
     )
+
+
+def _scores_of(model: str, judging: str) -> set[str]:
+    return {"scores"} if model == judging else set()
 
 
 def drift(setup: Setup, experience: Experience, config: PPOConfig) -> float:
@@ -89,7 +108,8 @@ def in_microbatches(
     config: PPOConfig,
     place: Machine,
 ) -> dict[str, Tensor]:
-    """What a model says of every row, [B R] on the CPU; each rank asks its share, all know the whole."""
+    """What a model says of every row, [B R] on the CPU (one number a row: in column 0); each rank asks its share, all
+    know the whole."""
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
     out: dict[str, Tensor] = {}
@@ -99,6 +119,7 @@ def in_microbatches(
         with place.autocast():
             part = forward(batch)
         for name, values in part.items():
+            values = values if values.ndim == 2 else values.unsqueeze(1)
             whole = out.setdefault(name, torch.zeros(rollout.response_mask.shape))
             whole[cut, : values.shape[1]] = values.float().cpu()
     return place.ranks.gather_tensors(out)

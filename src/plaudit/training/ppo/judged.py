@@ -18,6 +18,8 @@ class Opinions:
     ref_logprobs: Float[Tensor, "B R"]
     ref_kl: Float[Tensor, "B R"]
     """What each token says of KL(π_old ‖ π_ref) by the estimator that the options name, nats."""
+    trunk_scores: Float[Tensor, " B"]
+    """Raw scores of a reward head on one of their trunks; zeros where there is none (N3.13)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,12 @@
 from dataclasses import replace
 
 from plaudit.models.checkpoint import export
-from plaudit.rollouts.sampler import groups
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.combine import part_metrics
 from plaudit.training import state
 from plaudit.training.ppo.config import PPOConfig
-from plaudit.training.ppo.experience import ask_models, drift, estimate, roll_out
-from plaudit.training.ppo.judged import Judged
+from plaudit.training.ppo.experience import drift, estimate, judge, roll_out
 from plaudit.training.ppo.metrics import describe, headline, mean_kl, rollout_rows, summarise
 from plaudit.training.ppo.progress import Pending, from_state, is_save_due, place_of, step_of, to_state
 from plaudit.training.ppo.setup import set_up
@@ -42,8 +40,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
 
                 # 2. score: what judge, policy, critic and reference say             scores [B], log-probs, values [B R]
                 with Stopwatch() as scoring:
-                    scores = setup.scorer.score(groups(rollout))
-                    judged = Judged(rollout=rollout, scores=scores, opinions=ask_models(setup, rollout, config))
+                    judged = judge(setup, rollout, config)
 
                 # 3. shape: score and price of the KL become one number a token      rewards [B R]
                 shaped = shape(judged, config, kl_coef=cursor.coefficients.kl, scores_seen=cursor.scores_seen)

@@ -20,6 +20,7 @@ from plaudit.scoring.protocol import Scorer
 from plaudit.training import optim, state
 from plaudit.training.ppo import ptx
 from plaudit.training.ppo.config import PPOConfig
+from plaudit.training.ppo.trunk_reward import Silent, attach, check_trunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,9 @@ class Setup:
 def set_up(config: PPOConfig, run: Run) -> Setup:
     """Read data, load models. Everything that can be wrong with the input is found before a model loads."""
     prompts = _prompts(config, run)
-    check_rewards(config.rewards, prompts)
+    check_rewards(config.judges, prompts)
+    if config.trunk_reward:
+        check_trunk(config.trunk_reward, config.model)
     if config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = load_language(config.model)
@@ -53,6 +56,9 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
     place = machine(config.device)
     loaded = load_causal(config.model, language, seed=derive_seed(config.seed, "init"))
     actor = actor_critic(loaded, config.critic, config.model, seed=derive_seed(config.seed, "critic")).to(place.device)
+    reference = Reference(actor.policy)
+    if config.trunk_reward:
+        attach(config.trunk_reward, config.model, loaded, actor, reference)
     say(f"ppo: {len(prompts)} prompts, {config.iterations} iterations on {place}, {actor.policy.layout} rows")
     return Setup(
         prompts=prompts,
@@ -60,8 +66,8 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
         place=place,
         loaded=loaded,
         actor=actor,
-        reference=Reference(actor.policy),
-        scorer=build_scorer(config.rewards, place),
+        reference=reference,
+        scorer=build_scorer(config.judges, place) if config.judges else Silent(),
         engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=place.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
