@@ -136,7 +136,14 @@ def made(rollout: Rollout, scores: Scores, chosen: PPOConfig, old=OLD, ref=REF, 
 
 
 def judged_of(rollout: Rollout, scores: Scores, old=OLD, ref=REF, values=VALUES) -> Judged:
-    said = Opinions(old_logprobs=old, old_values=values, entropy=old, ref_logprobs=ref, ref_kl=old - ref)
+    said = Opinions(
+        old_logprobs=old,
+        old_values=values,
+        entropy=old,
+        ref_logprobs=ref,
+        ref_kl=old - ref,
+        trunk_scores=torch.zeros(len(old)),
+    )
     return Judged(rollout=rollout, scores=scores, opinions=said)
 
 

@@ -54,6 +54,7 @@ def judged(valid=(True, True, True), **scores) -> Judged:
         entropy=OLD,
         ref_logprobs=OLD - REF_KL,
         ref_kl=REF_KL,
+        trunk_scores=torch.zeros(len(OLD)),
     )
     numbers = {"scores": torch.tensor([2.0, -1.0, 6.0]), "valid": torch.tensor(valid), "parts": {}, **scores}
     return Judged(rollout=rollout, scores=Scores(**numbers), opinions=said)
