@@ -83,6 +83,28 @@ def one_pass_best(num_answers: Int[Tensor, " B"], compare: Compare) -> Int[Tenso
     return champion
 
 
+def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[Tensor, "B K"]:
+    """Scores of all answers by the pass of `one_pass_best`: a challenger's is its champion's plus `unbiased_logit`
+    against it, less the mean over the prompt's answers   (N3.10).
+
+    Where logits are differences of utilities, these are the utilities less their mean: what the full matrix says, up to
+    its factor K/(K − 1). The best one scores highest. Zero in the columns beyond a prompt's answers.
+    """
+    width = int(num_answers.max()) if num_answers.numel() else 0
+    rows, champion = torch.arange(len(num_answers), device=num_answers.device), torch.zeros_like(num_answers)
+    columns = [torch.zeros(len(num_answers), device=num_answers.device)]
+    for turn in range(1, width):
+        challenger = (num_answers - 1).clamp(max=turn)
+        ahead = unbiased_logit(compare(challenger, champion), compare(champion, challenger))
+        there = turn < num_answers
+        columns.append(torch.where(there, torch.stack(columns, dim=1)[rows, champion] + ahead, 0.0))
+        champion = torch.where((ahead > 0.0) & there, challenger, champion)
+    scores = torch.stack(columns, dim=1)[:, :width]
+    mean = scores.sum(dim=1) / num_answers
+    answers = torch.arange(width, device=num_answers.device) < num_answers.unsqueeze(1)
+    return torch.where(answers, scores - mean.unsqueeze(1), 0.0)
+
+
 def _off_diagonal(matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
     """The matrix with zeros on the diagonal, whatever stands there."""
     return matrix.masked_fill(torch.eye(matrix.shape[0], dtype=torch.bool, device=matrix.device), 0.0)

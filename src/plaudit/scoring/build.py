@@ -7,7 +7,8 @@ from typing import Literal
 from plaudit.engines.device import Machine
 from plaudit.models.load import ModelConfig
 from plaudit.models.reward import loading
-from plaudit.records.text import PromptRow
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.learned import RewardModelScorer
@@ -33,12 +34,28 @@ class RewardModelConfig:
 RewardConfig = RewardModelConfig | FunctionConfig
 
 
+@dataclass(frozen=True, slots=True)
+class _Unloaded:
+    """What a saved judge asks of the data, before its weights are read."""
+
+    name: str
+    required_columns: tuple[str, ...]
+
+    @property
+    def filled_columns(self) -> tuple[str, ...]:
+        return self.required_columns
+
+    def score(self, groups: Sequence[Group]) -> Scores:
+        raise NotImplementedError("a judge that isn't loaded")
+
+
 def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow], option: str = "rewards") -> None:
     """Before any model loads: folders exist, functions load, the columns that they need are there. UserError naming
     the `option` that holds `configs`."""
     for index, config in enumerate(configs):
         if config.kind == "model":
             loading.check_reward_folder(config.path, f"{option}.{index}.path")
+            check_columns(_Unloaded(config.name, loading.needed_columns(config.path)), rows)
         else:
             check_columns(function_scorer(config), rows)
 

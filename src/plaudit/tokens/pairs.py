@@ -10,7 +10,7 @@ tokenizer itself. Text is text here too: a separator that a user spells stays le
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +66,11 @@ class PairRenderer:
         """The id that stands in front of every input, or None."""
         self.closing = len(self.frame.behind)
         """So many ids at an answer's end stay where it is cut: the model reads the whole input by them."""
+
+    def add_controls(self, tokens: Iterable[str]) -> None:
+        """Further tokens that are letters when a user spells them."""
+        self._prompts.add_controls(tokens)
+        self.controls = self._prompts.controls
 
     @property
     def has_template(self) -> bool:

@@ -16,7 +16,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +105,10 @@ class Renderer:
             question = self._question()
             self.controls |= _turn_tokens(tokenizer, self._scaffold(question))
             self._turn = self._answering(question)
+
+    def add_controls(self, tokens: Iterable[str]) -> None:
+        """Further tokens that are letters when a user spells them."""
+        self.controls |= frozenset(tokens)
 
     @property
     def has_template(self) -> bool:

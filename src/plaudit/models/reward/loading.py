@@ -2,12 +2,21 @@
 
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, ModelConfig, check_model_path, is_classifier, load_language, number_of_labels
-from plaudit.models.reward import aspects, gated, scalar, shared_trunk, token_level, two_class
+from plaudit.models.reward import aspects, gated, pair, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.runs.errors import UserError
 
-KINDS = (scalar.KIND, two_class.KIND, aspects.KIND, gated.KIND, token_level.KIND, shared_trunk.KIND)
+KINDS = (
+    scalar.KIND,
+    two_class.KIND,
+    aspects.KIND,
+    gated.KIND,
+    token_level.KIND,
+    shared_trunk.KIND,
+    pair.KIND,
+    seq2seq.KIND,
+)
 
 
 def check_reward_folder(path: str, option: str) -> None:
@@ -34,6 +43,11 @@ def kind_of(path: str) -> str:
     return scalar.KIND if labels == 1 else two_class.KIND if labels == 2 else aspects.KIND
 
 
+def needed_columns(path: str) -> tuple[str, ...]:
+    """Data columns without which the model can't judge a lone answer."""
+    return (pair.REFERENCES,) if kind_of(path) == pair.KIND else ()
+
+
 def load_reward_model(config: ModelConfig) -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_folder(config.path, "path")
@@ -56,5 +70,9 @@ def _load(config: ModelConfig, language: Language) -> RewardModel:
             return token_level.load(config, language)
         case shared_trunk.KIND:
             return shared_trunk.load(config, language)
+        case pair.KIND:
+            return pair.load(config, language)
+        case seq2seq.KIND:
+            return seq2seq.load(config, language)
         case kind:
             raise UserError(f"{config.path}: a reward model of kind {kind!r}, which this plaudit doesn't know")

@@ -12,7 +12,9 @@ from plaudit.training.reward.aspects import AspectRegression, AspectRidge
 from plaudit.training.reward.finish import Centre, Standardise
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
+from plaudit.training.reward.seq2seq import Seq2Seq
 from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
 
@@ -28,6 +30,8 @@ AnyObjective = (
     | GateTraining
     | TokenLevel
     | SharedTrunk
+    | Pair
+    | Seq2Seq
 )
 """Every kind of reward model, by what it learns from and its loss."""
 
@@ -84,3 +88,5 @@ class RewardConfig:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
         if not self.reference and self.normalise != Centre():
             raise ValueError("normalise needs `reference` answers")
+        if self.reference and self.objective.kind == "pair":
+            raise ValueError("reference: a pair model scores answers against each other and has no zero point to set")

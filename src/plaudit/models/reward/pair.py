@@ -1,0 +1,311 @@
+"""Two answers in one input, and which is the better one (PairRM, N3.10).
+
+    encoder   [CLS] <|source|> x [SEP] <|candidate1|> a [SEP] <|candidate2|> b [SEP]
+    decoder     <s> x <|source|> a <|candidate1|> b <|candidate2|>
+
+logit(a, b) = f(h_source, h_candidate1) − f(h_source, h_candidate2), h the last states at the three markers, f a small
+network. A decoder's marker stands behind its segment, because nothing before it can have been read there.
+
+What this says of one answer it says of one answer against another. K answers are scored among themselves; an answer
+alone, as in PPO, against the row's `references`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plaudit.formulas.masks import at_least_float32
+from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
+from plaudit.models.adapters import Full
+from plaudit.models.attention import alike
+from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.encoders import encoder_backbone
+from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader_padded import padding_id
+from plaudit.models.trunk import silence_noise
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group, Prompt
+from plaudit.runs.errors import UserError
+from plaudit.tokens.batches import by_token_budget, pad_right
+from plaudit.tokens.pairs import PairRenderer
+
+KIND = "pair"
+MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
+HEAD = "pair_head.safetensors"
+REFERENCES = "references"
+"""The data column with answers that a lone answer is compared with: one string or several."""
+SOURCE_SHARE = 0.6
+"""Of the room, where prompt and answers don't fit: what the prompt may keep; PairRM's own limits are 1224 of 2048."""
+Aggregate = Literal["matrix", "one_pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """A prompt and its answers as ids, without markers and separators."""
+
+    source: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """One input: a prompt's ids, those of the answer shown first, and of the one shown second."""
+
+    source: tuple[int, ...]
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Ids of the three texts."""
+        return len(self.source) + len(self.first) + len(self.second)
+
+    @property
+    def num_tokens(self) -> int:
+        """With room for markers and separators."""
+        return self.length + 8
+
+    @property
+    def swapped(self) -> "Joint":
+        """The other order."""
+        return Joint(self.source, self.second, self.first)
+
+
+class PairRewardModel(nn.Module):
+    """Log-odds of one answer against another, by a backbone that reads both at once."""
+
+    normalisation = Normalisation()
+    """Always the identity: a score among others has no zero point of its own (N3.12 leaves this kind out)."""
+
+    def __init__(self, loaded: Loaded, *, aggregate: Aggregate, decoder: bool, seed: int):
+        super().__init__()
+        self.loaded, self.aggregate, self.decoder = loaded, aggregate, decoder
+        self.backbone = loaded.hf
+        size = self.inner.config.get_text_config().hidden_size
+        with seeded(seed):
+            self.head = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh(), nn.Linear(size, 1))
+        silence_noise(self)
+        words = loaded.language.tokenizer
+        self.markers = tuple(words.convert_tokens_to_ids(list(MARKERS)))
+
+    @property
+    def inner(self) -> nn.Module:
+        """The transformers model itself, below a LoRA wrapper where there is one."""
+        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
+
+    @property
+    def language(self) -> Language:
+        return self.loaded.language
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+    def forward(self, pairs: Sequence[Joint]) -> Float[Tensor, " M"]:
+        """Log-odds that the answer shown first is the better one, in order, in fp32."""
+        rows = [self._written(pair) for pair in pairs]
+        order: list[int] = []
+        parts: list[Tensor] = []
+        for bucket in alike(range(len(rows)), [len(ids) for ids, _ in rows]):
+            order += bucket
+            parts.append(self._read([rows[i] for i in bucket]))
+        place = torch.empty(len(order), dtype=torch.long)
+        place[order] = torch.arange(len(order))
+        return torch.cat(parts).index_select(0, place.to(self.device))
+
+    def _written(self, pair: Joint) -> tuple[list[int], list[int]]:
+        """The input's ids, and where its three markers stand."""
+        before, behind = frame(self.language)
+        pair = fit(pair, self.language.context - overhead(self.language))
+        ids, places = list(before), []
+        for marker, part in zip(self.markers, (pair.source, pair.first, pair.second), strict=True):
+            marked = [*part, marker] if self.decoder else [marker, *part]
+            places.append(len(ids) + (len(part) if self.decoder else 0))
+            ids += [*marked, *behind]
+        return ids, places
+
+    def _read(self, rows: Sequence[tuple[list[int], list[int]]]) -> Float[Tensor, " b"]:
+        ids, mask = pad_right([row for row, _ in rows], padding_id(self.inner.config))
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
+        if self.decoder:
+            inputs["use_cache"] = False
+        states = self.backbone(**inputs).last_hidden_state
+        places = torch.tensor([at for _, at in rows], device=self.device)
+        index = torch.arange(len(rows), device=self.device).unsqueeze(1)
+        with torch.autocast(self.device.type, enabled=False):
+            source, first, second = at_least_float32(states[index, places]).unbind(1)
+            left, right = (self.head(torch.cat([source, each], dim=1)).squeeze(1) for each in (first, second))
+            return left - right
+
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Flat [B]: against the row's `references` where it has some, else the answers of a group among themselves
+        (log-odds, mean 0 in the group). UserError names a lone answer without reference."""
+        told: dict[int, Float[Tensor, " K"]] = {}
+        among = [i for i, group in enumerate(groups) if not references_of(group.columns)]
+        for i in among:
+            if len(groups[i].responses) == 1:
+                raise UserError(
+                    f"prompt {groups[i].prompt.id}: a pair model can't judge one answer alone; give the row answers "
+                    f"to compare it with, in the column {REFERENCES!r}"
+                )
+        against = [i for i in range(len(groups)) if i not in set(among)]
+        told |= zip(against, self._against([groups[i] for i in against], budget), strict=True)
+        relative = self._one_pass if self.aggregate == "one_pass" else self._matrix
+        told |= zip(among, relative([groups[i] for i in among], budget), strict=True)
+        flat = torch.cat([torch.zeros(0), *(told[i] for i in range(len(groups)))])
+        return Scores(scores=flat, valid=torch.ones(len(flat), dtype=torch.bool), parts={})
+
+    def _against(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
+        """The mean over a row's references of the log-odds against each, both orders."""
+        joints, shapes = [], []
+        for group in groups:
+            references = references_of(group.columns)
+            found = segments(self.language, group.prompt, [*group.responses, *references])
+            ours, theirs = found.answers[: len(group.responses)], found.answers[len(group.responses) :]
+            joints += [Joint(found.source, a, b) for a in ours for b in theirs]
+            shapes.append((len(ours), len(theirs)))
+        odds = iter(self._odds(joints, budget).split([ours * theirs for ours, theirs in shapes]))
+        return [next(odds).reshape(shape).mean(dim=1) for shape in shapes]
+
+    def _matrix(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
+        """All pairs of a group, both orders."""
+        found = [segments(self.language, group.prompt, group.responses) for group in groups]
+        places = [[(i, j) for i in range(len(f.answers)) for j in range(len(f.answers)) if i != j] for f in found]
+        joints = [
+            Joint(f.source, f.answers[i], f.answers[j]) for f, own in zip(found, places, strict=True) for i, j in own
+        ]
+        logits = iter(self._logits(joints, budget).tolist())
+        scores = []
+        for f, own in zip(found, places, strict=True):
+            k = len(f.answers)
+            matrix = torch.zeros(k, k)
+            for i, j in own:
+                matrix[i, j] = next(logits)
+            # The mean over all K, itself among them: differences of scores are then log-odds, whatever K is.
+            scores.append(matrix_scores(matrix) * ((k - 1) / max(k, 1)))
+        return scores
+
+    def _one_pass(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
+        """K − 1 pairs of a group, both orders."""
+        found = [segments(self.language, group.prompt, group.responses) for group in groups]
+        full = [f for f in found if f.answers]
+
+        def compare(first: Int[Tensor, " B"], second: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+            chosen = zip(full, first.tolist(), second.tolist(), strict=True)
+            return self._logits([Joint(f.source, f.answers[i], f.answers[j]) for f, i, j in chosen], budget)
+
+        sizes = torch.tensor([len(f.answers) for f in full], dtype=torch.long)
+        rows = iter(one_pass_scores(sizes, compare))
+        return [next(rows)[: len(f.answers)] if f.answers else torch.zeros(0) for f in found]
+
+    def _odds(self, joints: Sequence[Joint], budget: int) -> Float[Tensor, " M"]:
+        """Log-odds of first against second in which the position cancels."""
+        there = self._logits(joints, budget)
+        return unbiased_logit(there, self._logits([joint.swapped for joint in joints], budget))
+
+    @torch.no_grad()
+    def _logits(self, pairs: Sequence[Joint], budget: int) -> Float[Tensor, " M"]:
+        parts = [self([pairs[i] for i in cut]).cpu() for cut in by_token_budget((p.num_tokens for p in pairs), budget)]
+        return torch.cat([torch.zeros(0), *parts])
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """The backbone for transformers' AutoModel with the tokenizer that knows the markers, the head beside it."""
+        own = {"kind": KIND, "aggregate": self.aggregate, "normalisation": self.normalisation.facts()}
+        export(folder, self.loaded, {**own, **facts})
+        head = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
+        save_file(head, folder / HEAD)
+
+
+def segments(language: Language, prompt: Prompt, answers: Sequence[str], where: str = "") -> Segments:
+    """Ids of a prompt and its answers, without markers; a marker or separator that they spell is letters."""
+    renderer = language.renderer
+    if isinstance(renderer, PairRenderer):
+        source = renderer.source_ids(prompt, where)
+        written = [renderer.answer_ids(text) for text in answers]
+    else:
+        source = renderer.prompt_ids(prompt, where)
+        source = source[1:] if renderer.bos is not None and source[0] == renderer.bos else source
+        written = [renderer.response_ids(text, end=False, form=prompt.form) for text in answers]
+    return Segments(tuple(source), tuple(map(tuple, written)))
+
+
+def frame(language: Language) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What stands in front of an input, and behind each of its three segments."""
+    renderer = language.renderer
+    if isinstance(renderer, PairRenderer):
+        return renderer.frame.before, renderer.frame.behind
+    return (() if renderer.bos is None else (renderer.bos,)), ()
+
+
+def overhead(language: Language) -> int:
+    """Ids of an input that are none of its texts'."""
+    before, behind = frame(language)
+    return len(before) + 3 * (1 + len(behind))
+
+
+def fit(pair: Joint, room: int) -> Joint:
+    """The three texts cut to `room` ids together. The source loses its beginning first, down to its share (or to what
+    the answers leave); then the answers lose their ends, and what one doesn't need the other gets. Both orders of a
+    pair are cut alike."""
+    source, first, second = pair.source, pair.first, pair.second
+    kept = min(len(source), max(int(SOURCE_SHARE * room), room - len(first) - len(second)))
+    left = room - kept
+    half = left // 2
+    of_first = min(len(first), max(half, left - len(second)))
+    of_second = min(len(second), max(half, left - len(first)))
+    return Joint(source[len(source) - kept :], first[:of_first], second[:of_second])
+
+
+def references_of(columns: Mapping[str, Any]) -> list[str]:
+    """The row's reference answers; none where the column is missing or empty. UserError for anything but text."""
+    found = columns.get(REFERENCES)
+    texts = [found] if isinstance(found, str) else list(found or ())
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise UserError(f"the column {REFERENCES!r} must hold one answer or a list of them, not {wrong[0]!r}")
+    return texts
+
+
+def check_backbone(config: ModelConfig) -> None:
+    """UserError for a backbone that reads no pairs, or an option that would have no effect."""
+    if architecture(config) == "encoder_decoder":
+        raise UserError(f"model.path: {config.path!r} is an encoder-decoder; `objective: seq2seq` is for those")
+    if config.pooling != "auto":
+        raise UserError(f"model.pooling: {config.pooling!r} has no effect on a pair model, which reads its markers")
+
+
+def load(
+    config: ModelConfig, language: Language, *, aggregate: Aggregate | None = None, seed: int = 0
+) -> PairRewardModel:
+    """A saved pair model, or a new one on the backbone that `config` names; `aggregate` None: as it was saved."""
+    check_backbone(config)
+    facts = read_facts(config.path) if config.path != "tiny" else {}
+    mark(language)
+    decoder = architecture(config) == "decoder"
+    bare = replace(config, train=Full(), activation_checkpointing=False)
+    hf = load_backbone(bare, language, seed=seed).hf if decoder else encoder_backbone(bare, seed)
+    if len(language.tokenizer) > hf.get_input_embeddings().num_embeddings:
+        with seeded(seed):
+            hf.resize_token_embeddings(len(language.tokenizer), mean_resizing=False)
+    loaded = finish(hf, language, config, seed)
+    chosen = aggregate or facts.get("aggregate", "matrix")
+    model = PairRewardModel(loaded, aggregate=chosen, decoder=decoder, seed=seed)
+    if facts.get("kind") == KIND:
+        try:
+            model.head.load_state_dict(load_file(Path(config.path) / HEAD))
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{config.path}: the pair head is damaged or missing: {error}") from error
+    return model
+
+
+def mark(language: Language) -> None:
+    """Add the three markers to the tokenizer, as control tokens: where a text spells one it stays letters."""
+    added = {"additional_special_tokens": list(MARKERS)}
+    language.tokenizer.add_special_tokens(added, replace_extra_special_tokens=False)
+    language.renderer.add_controls(MARKERS)

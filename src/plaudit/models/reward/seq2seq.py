@@ -1,0 +1,178 @@
+"""A sequence-to-sequence model is asked which answer is better; an answer's reward is P("A") (SteamSHP, N3.11).
+
+    POST: {x} \\n\\n RESPONSE A: {a}\\n\\n RESPONSE B: {b}\\n\\n Which response is better? RESPONSE
+
+The answer is the decoder's first token. One answer alone stands as A beside the B ".", as the SHP authors score it. A
+probability saturates: among answers that all beat "." clearly, P("A") is near 1 for each, and their differences, which
+are all that PPO sees, are small. `output: log_odds` doesn't.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoModelForSeq2SeqLM
+
+from plaudit.formulas.masks import at_least_float32
+from plaudit.models.attention import alike
+from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, pretrained
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader_padded import padding_id
+from plaudit.models.trunk import silence_noise
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group, Prompt
+from plaudit.runs.errors import UserError
+from plaudit.tokens.batches import Ids, by_token_budget, pad_right
+from plaudit.tokens.tokenizer import encode_plain
+
+KIND = "seq2seq"
+QUESTION = "POST: {x} \n\n RESPONSE A: {a}\n\n RESPONSE B: {b}\n\n Which response is better? RESPONSE"
+NOTHING = "."
+"""The B beside a lone answer."""
+LETTERS = ("A", "B")
+Output = Literal["probability", "log_odds"]
+
+
+class Seq2SeqRewardModel(nn.Module):
+    """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary."""
+
+    def __init__(self, loaded: Loaded, *, output: Output):
+        super().__init__()
+        self.loaded, self.output, self.hf = loaded, output, loaded.hf
+        self.normalisation = Normalisation()
+        self.letters = letter_ids(loaded.language)
+        silence_noise(self)
+
+    @property
+    def config(self):
+        """The transformers model's own config."""
+        return (self.hf.get_base_model() if hasattr(self.hf, "get_base_model") else self.hf).config
+
+    @property
+    def language(self) -> Language:
+        return self.loaded.language
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    def forward(self, questions: Sequence[Ids]) -> Float[Tensor, "M 2"]:
+        """log P of "A" and of "B" as the first token, in order, in fp32."""
+        order: list[int] = []
+        parts: list[Tensor] = []
+        for bucket in alike(range(len(questions)), [len(ids) for ids in questions]):
+            order += bucket
+            parts.append(self._read([questions[i] for i in bucket]))
+        place = torch.empty(len(order), dtype=torch.long)
+        place[order] = torch.arange(len(order))
+        return torch.cat(parts).index_select(0, place.to(self.device))
+
+    def _read(self, questions: Sequence[Ids]) -> Float[Tensor, "b 2"]:
+        ids, mask = pad_right(questions, padding_id(self.config))
+        start = torch.full((len(questions), 1), self.config.decoder_start_token_id, device=self.device)
+        logits = self.hf(
+            input_ids=ids.to(self.device),
+            attention_mask=mask.long().to(self.device),
+            decoder_input_ids=start,
+            use_cache=False,
+        ).logits[:, 0]
+        return at_least_float32(logits).log_softmax(dim=-1)[:, list(self.letters)]
+
+    def score(self, groups: Sequence[Group], budget: int) -> Scores:
+        """Normalised, flat [B]: P("A") beside the B ".", or log P("A") − log P("B")."""
+        asked = [
+            question_ids(self.language, group.prompt, response, NOTHING, self.language.context)
+            for group in groups
+            for response in group.responses
+        ]
+        told = self._ask(asked, budget)
+        raw = told[:, 0].exp() if self.output == "probability" else told[:, 0] - told[:, 1]
+        scores = self.normalisation.apply(raw)
+        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+
+    def preference(self, prompt: Prompt, first: str, second: str) -> float:
+        """P(the first answer is better), the mean of both orders: what a letter gains by its place cancels."""
+        pairs = ((first, second), (second, first))
+        asked = [question_ids(self.language, prompt, a, b, self.language.context) for a, b in pairs]
+        told = self._ask(asked, 1).softmax(dim=1)
+        return 0.5 * float(told[0, 0] + told[1, 1])
+
+    @torch.no_grad()
+    def _ask(self, questions: Sequence[Ids], budget: int) -> Float[Tensor, "M 2"]:
+        parts = [self([questions[i] for i in cut]).cpu() for cut in by_token_budget(map(len, questions), budget)]
+        return torch.cat([torch.zeros(0, 2), *parts])
+
+    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """A sequence-to-sequence model for transformers, and plaudit.json."""
+        own = {"kind": KIND, "output": self.output, "normalisation": self.normalisation.facts()}
+        export(folder, self.loaded, {**own, **facts})
+
+
+def letter_ids(language: Language) -> tuple[int, int]:
+    """The ids of the answers "A" and "B", as the tokenizer writes them (T5: 71 and 272). UserError where either takes
+    several tokens: the first one alone would not tell them apart."""
+    written = [encode_plain(language.tokenizer, letter) for letter in LETTERS]
+    unknown = language.tokenizer.unk_token_id
+    if any(len(ids) != 1 or ids[0] == unknown for ids in written) or written[0] == written[1]:
+        raise UserError("the tokenizer has no single tokens for the answers A and B, by which this kind is read")
+    return written[0][0], written[1][0]
+
+
+def question_ids(language: Language, prompt: Prompt, a: str, b: str, max_length: int) -> list[int]:
+    """The question's ids with the end token, at most `max_length`: the post loses its beginning first, then the longer
+    answer its end. Line breaks in the texts become spaces."""
+    post, a, b = (" ".join(text.splitlines()) for text in (prompt.text, a, b))
+    ids = _written(language, post, a, b)
+    while len(ids) > max_length:
+        over = len(ids) - max_length
+        if post:
+            post = _without_beginning(language, post, over)
+        elif not (a or b):
+            raise UserError(f"max_length: {max_length} tokens are too few for the question itself")
+        elif len(a) >= len(b):
+            a = a[: _begin_of_last(language, a, max(1, over // 2))]
+        else:
+            b = b[: _begin_of_last(language, b, max(1, over // 2))]
+        ids = _written(language, post, a, b)
+    return ids
+
+
+def _written(language: Language, post: str, a: str, b: str) -> list[int]:
+    renderer = language.renderer
+    return [*renderer.answer_ids(QUESTION.format(x=post, a=a, b=b)), *renderer.frame.behind]
+
+
+def _without_beginning(language: Language, text: str, count: int) -> str:
+    """`text` less its first `count` tokens; at least a character goes."""
+    begins = _begins(language, text)
+    return text[max(1, begins[count]) :] if count < len(begins) else ""
+
+
+def _begin_of_last(language: Language, text: str, count: int) -> int:
+    """Where the last `count` tokens of `text` begin; before its end."""
+    begins = _begins(language, text)
+    return min(begins[-count], len(text) - 1) if count < len(begins) else 0
+
+
+def _begins(language: Language, text: str) -> list[int]:
+    found = language.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    return [begin for begin, _ in found["offset_mapping"]]
+
+
+def check_backbone(config: ModelConfig) -> None:
+    """UserError for a model that isn't asked questions."""
+    if (kind := architecture(config)) != "encoder_decoder":
+        raise UserError(f"model.path: a seq2seq reward model needs an encoder-decoder such as T5; this is a {kind}")
+    if config.pooling != "auto":
+        raise UserError(f"model.pooling: {config.pooling!r} has no effect on a seq2seq model, which reads a letter")
+
+
+def load(config: ModelConfig, language: Language, *, output: Output | None = None, seed: int = 0) -> Seq2SeqRewardModel:
+    """A saved model, or a sequence-to-sequence language model that is yet to learn the question."""
+    check_backbone(config)
+    loaded = finish(pretrained(AutoModelForSeq2SeqLM, config, seed), language, config, seed)
+    return Seq2SeqRewardModel(loaded, output=output or read_facts(config.path).get("output", "probability"))

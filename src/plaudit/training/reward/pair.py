@@ -1,0 +1,125 @@
+"""Two answers at once, learned from rankings and comparisons (PairRM, N3.10)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from plaudit.formulas.pair_scores import both_orders_bce, unbiased_logit
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import pair
+from plaudit.models.reward.pair import Aggregate, Joint, PairRewardModel
+from plaudit.records.text import Kind, Ranking
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.training.reward.objective import Limits, Pace, accumulate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Two answers to a prompt; `outcome` 1: the first is the better one, 0: the second, ½: a tie."""
+
+    joint: Joint
+    outcome: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Both orders run."""
+        return 2 * self.joint.num_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contests:
+    """All pairs of a prompt's different answers."""
+
+    pairs: tuple[Contest, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that run through the model."""
+        return sum(contest.num_tokens for contest in self.pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Every pair in both orders, K(K − 1) passes a ranking; a tie is the label ½. All pairs weigh the same."""
+
+    kind: Literal["pair"] = "pair"
+    aggregate: Aggregate = "matrix"
+    """How K answers are scored once it is trained: by all K(K − 1) comparisons, or by one pass of 2(K − 1)."""
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def check(self, config: ModelConfig) -> None:
+        """UserError for a backbone that reads no pairs."""
+        pair.check_backbone(config)
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> PairRewardModel:
+        return pair.load(config, language, aggregate=self.aggregate, seed=seed)
+
+    def examples(
+        self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits
+    ) -> list[list[Contests]]:
+        """Each ranking's pairs, of a text that stands there twice the first only."""
+        pair.mark(language)
+        return [_contests(rows, language, limits) for rows in sources]
+
+    def backward(self, model: PairRewardModel, examples: Sequence[Contests], pace: Pace) -> dict[str, float]:
+        """Loss per pair, nats; accuracy and margin of the logits without position bias, over pairs that are no tie."""
+        contests = [contest for example in examples for contest in example.pairs]
+
+        def loss(part: Sequence[Contest]) -> tuple[Tensor, Mapping[str, float]]:
+            both = [*(contest.joint for contest in part), *(contest.joint.swapped for contest in part)]
+            logits, swapped = model(both).split(len(part))
+            outcomes = torch.tensor([c.outcome for c in part], device=logits.device)
+            margin = ((2.0 * outcomes - 1.0) * unbiased_logit(logits, swapped)).detach()
+            wins = ((margin > 0) + 0.5 * (margin == 0))[outcomes != 0.5]
+            return both_orders_bce(logits, swapped, outcomes)[0], {
+                "margin": float(margin.sum()),
+                "wins": float(wins.sum()),
+            }
+
+        sums = accumulate(loss, contests, len(contests), pace)
+        decided = max(sum(contest.outcome != 0.5 for contest in contests), 1)
+        return {
+            "reward/loss_over_rows": sums["loss"] / max(len(contests), 1),
+            "reward/accuracy_over_pairs": sums["wins"] / decided,
+            "reward/margin_over_pairs": sums["margin"] / decided,
+        }
+
+
+def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
+    room = limits.max_length - pair.overhead(language)
+    found: list[Contests] = []
+    long: list[str] = []
+    for row in rows:
+        if row.columns.get("margin"):
+            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
+        ranks: dict[str, int] = {}
+        for text, rank in zip(row.responses, row.ranks, strict=True):
+            ranks.setdefault(text, rank)
+        parts = pair.segments(language, row.prompt, list(ranks), row.where)
+        ranked = list(zip(parts.answers, ranks.values(), strict=True))
+        pairs = [
+            Contest(joint=Joint(parts.source, a, b), outcome=0.5 if of_a == of_b else float(of_a < of_b))
+            for i, (a, of_a) in enumerate(ranked)
+            for b, of_b in ranked[i + 1 :]
+        ]
+        if any(contest.joint.length > room for contest in pairs):
+            long.append(row.where)
+            if limits.too_long != "truncate":
+                continue
+            pairs = [Contest(joint=pair.fit(c.joint, room), outcome=c.outcome) for c in pairs]
+        if pairs:
+            found.append(Contests(pairs=tuple(pairs)))
+    if long and limits.too_long == "error":
+        raise UserError(
+            f"{len(long)} row(s) have two answers that are, with their prompt, longer than {limits.max_length} tokens: "
+            f"{', '.join(long[:5])}. Raise max_length, or set too_long to `drop` or `truncate`."
+        )
+    if long:
+        say(f"{len(long)} rankings longer than {limits.max_length} tokens: {limits.too_long}")
+    if len(found) + len(long) < len(rows):
+        say("prompts without two different answers are left out")
+    return found

@@ -1,0 +1,123 @@
+"""A sequence-to-sequence model learns to name the better answer (SteamSHP, N3.11)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from plaudit.models.load import Language, ModelConfig
+from plaudit.models.reward import seq2seq
+from plaudit.models.reward.seq2seq import Output, Seq2SeqRewardModel, question_ids
+from plaudit.records.text import Kind, Ranking
+from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
+from plaudit.training.reward.objective import Limits, Pace, accumulate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One pair of a ranking, asked in both orders; the better answer is A in the first question, B in the second."""
+
+    as_a: tuple[int, ...]
+    as_b: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that run through the model, the two first tokens of the decoder among them."""
+        return len(self.as_a) + len(self.as_b) + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """A prompt's pairs of different rank."""
+
+    pairs: tuple[Asked, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that run through the model."""
+        return sum(pair.num_tokens for pair in self.pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seq2Seq:
+    """Cross-entropy of the better answer's letter over the whole vocabulary, every pair in both orders."""
+
+    kind: Literal["seq2seq"] = "seq2seq"
+    output: Output = "probability"
+    """What it scores an answer by once it is trained: P("A") against an empty answer, or its log-odds against "B"."""
+    learns_from: ClassVar[Kind] = Kind.RANKING
+
+    def check(self, config: ModelConfig) -> None:
+        """UserError for a backbone that isn't an encoder-decoder."""
+        seq2seq.check_backbone(config)
+
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
+    ) -> Seq2SeqRewardModel:
+        return seq2seq.load(config, language, output=self.output, seed=seed)
+
+    def examples(
+        self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits
+    ) -> list[list[Questions]]:
+        """Each ranking's pairs; a tie has no letter and is left out."""
+        seq2seq.letter_ids(language)
+        return [_questions(rows, language, limits) for rows in sources]
+
+    def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], pace: Pace) -> dict[str, float]:
+        """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
+        pairs = [pair for example in examples for pair in example.pairs]
+
+        def loss(part: Sequence[Asked]) -> tuple[Tensor, Mapping[str, float]]:
+            as_a, as_b = model([*(pair.as_a for pair in part), *(pair.as_b for pair in part)]).split(len(part))
+            margin = 0.5 * ((as_a[:, 0] - as_a[:, 1]) + (as_b[:, 1] - as_b[:, 0])).detach()
+            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
+            return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), {"margin": float(margin.sum()), "wins": float(wins)}
+
+        sums = accumulate(loss, pairs, len(pairs), pace)
+        count = max(len(pairs), 1)
+        return {
+            "reward/loss_over_rows": sums["loss"] / count,
+            "reward/accuracy_over_pairs": sums["wins"] / count,
+            "reward/margin_over_pairs": sums["margin"] / count,
+        }
+
+
+def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:
+    found: list[Questions] = []
+    long: list[str] = []
+    for row in rows:
+        if row.columns.get("margin"):
+            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
+        ranked = list(zip(row.responses, row.ranks, strict=True))
+        texts = [(a, b) for a, of_a in ranked for b, of_b in ranked if of_a < of_b and a != b]
+        whole = 10**9
+        pairs = [
+            Asked(
+                as_a=tuple(question_ids(language, row.prompt, a, b, whole)),
+                as_b=tuple(question_ids(language, row.prompt, b, a, whole)),
+            )
+            for a, b in texts
+        ]
+        if any(max(len(pair.as_a), len(pair.as_b)) > limits.max_length for pair in pairs):
+            long.append(row.where)
+            if limits.too_long != "truncate":
+                continue
+            pairs = [
+                Asked(
+                    as_a=tuple(question_ids(language, row.prompt, a, b, limits.max_length)),
+                    as_b=tuple(question_ids(language, row.prompt, b, a, limits.max_length)),
+                )
+                for a, b in texts
+            ]
+        if pairs:
+            found.append(Questions(pairs=tuple(pairs)))
+    if long and limits.too_long == "error":
+        raise UserError(
+            f"{len(long)} row(s) make questions of more than {limits.max_length} tokens: {', '.join(long[:5])}. "
+            "Raise max_length, or set too_long to `drop` or `truncate`."
+        )
+    if long:
+        say(f"{len(long)} rankings with questions of more than {limits.max_length} tokens: {limits.too_long}")
+    return found

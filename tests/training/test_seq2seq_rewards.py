@@ -1,0 +1,255 @@
+"""SteamSHP: the question as its authors write it, the letter's probability as the reward, both orders."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from plaudit.data.sources import DataConfig
+from plaudit.models.adapters import LoRA
+from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.reward import seq2seq
+from plaudit.models.reward.loading import check_reward_folder, load_reward_model
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.seq2seq import question_ids
+from plaudit.records.text import Form, Group, Message, Prompt, Ranking
+from plaudit.runs.errors import UserError
+from plaudit.tokens.tokenizer import encode_plain
+from plaudit.training.optim import OptimConfig
+from plaudit.training.reward.objective import Limits, Pace
+from plaudit.training.reward.seq2seq import Seq2Seq
+from tests.models import zoo
+from tests.models.tiny import spread_out
+from tests.training.test_encoder_rewards import TEXTS, rankings, train, worth
+from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_difference
+
+PROMPT = Prompt.of_text("the old\nhouse")
+ANSWERS = ("red red", "big\nbig", "")
+WHOLE = 10**9
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return zoo.save(tmp_path_factory.mktemp("zoo") / "t5", "t5", TEXTS)
+
+
+def load(path: str, *, spread: float = 0.2, train=None, **options):
+    config = ModelConfig(path=path, **({"train": train} if train else {}))
+    model = seq2seq.load(config, load_language(config), seed=1, **options)
+    if spread:
+        spread_out(model, spread=spread)
+    return model
+
+
+def scores(model, *answers: str, budget: int = 10_000) -> list[float]:
+    return model.score([Group(prompt=PROMPT, responses=answers)], budget).scores.tolist()
+
+
+def by_transformers(folder: str, post: str, a: str, b: str) -> tuple[float, float]:
+    """P("A") and P("B") at the first token, as the model's card computes them."""
+    hf, words = AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    text = f"POST: {post} \n\n RESPONSE A: {a}\n\n RESPONSE B: {b}\n\n Which response is better? RESPONSE"
+    with torch.no_grad():
+        told = hf.generate(
+            words(text, return_tensors="pt")["input_ids"],
+            max_new_tokens=1,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    letters = [words.convert_tokens_to_ids(f"▁{letter}") for letter in "AB"]
+    return tuple(told.scores[0][0].softmax(-1)[letters].tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------- the score
+
+
+def test_the_reward_is_the_probability_of_a_over_the_vocabulary(folder, tmp_path):
+    model = load(folder)
+    model.save(tmp_path, {})
+    wanted = [by_transformers(str(tmp_path), "the old house", a, ".") for a in ("red red", "big big", "")]
+    assert scores(model, *ANSWERS) == pytest.approx([a for a, _ in wanted], rel=1e-4)
+    odds = load(folder, output="log_odds")
+    assert scores(odds, *ANSWERS) == pytest.approx([math.log(a / b) for a, b in wanted], rel=1e-3, abs=1e-4)
+
+
+def test_it_is_normalised(folder):
+    model = load(folder)
+    (raw,) = scores(model, "red")
+    model.normalisation = Normalisation(bias=0.25, gain=2.0)
+    assert scores(model, "red") == pytest.approx([2.0 * (raw - 0.25)], abs=1e-6)
+
+
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_an_answer_scores_the_same_alone_and_in_any_batch(folder, budget):
+    model = load(folder)
+    alone = [scores(model, text)[0] for text in ANSWERS]
+    assert len({round(x, 5) for x in alone}) == 3
+    assert scores(model, *ANSWERS[::-1], budget=budget) == pytest.approx(alone[::-1], abs=1e-6)
+    assert scores(model, "red", "red") == [scores(model, "red")[0]] * 2
+    assert model.score([], budget).scores.shape == (0,)
+
+
+def test_both_orders_are_averaged_in_a_comparison(folder, tmp_path):
+    model = load(folder)
+    model.save(tmp_path, {})
+    a, b = by_transformers(str(tmp_path), "the old house", "red", "big")
+    other_a, other_b = by_transformers(str(tmp_path), "the old house", "big", "red")
+    wanted = (a / (a + b) + other_b / (other_a + other_b)) / 2
+    assert model.preference(PROMPT, "red", "big") == pytest.approx(wanted, abs=1e-5)
+    assert model.preference(PROMPT, "big", "red") == pytest.approx(1.0 - wanted, abs=1e-5)
+    assert model.preference(PROMPT, "red", "red") == pytest.approx(0.5, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- the question
+
+
+def test_the_question_is_the_tokenizers_own_and_line_breaks_are_spaces(folder):
+    language = load_language(ModelConfig(path=folder))
+    text = "POST: a b \n\n RESPONSE A: c d\n\n RESPONSE B: .\n\n Which response is better? RESPONSE"
+    ids = question_ids(language, Prompt.of_text("a\nb"), "c\r\nd", ".", WHOLE)
+    assert ids == language.tokenizer(text)["input_ids"]
+    turns = (Message(role="user", content="a"), Message(role="assistant", content="b"))
+    talk = Prompt(form=Form.CHAT, turns=(*turns, Message(role="user", content="c")))
+    flat = Prompt.of_text("user: a assistant: b user: c")
+    assert question_ids(language, talk, "x", "y", WHOLE) == question_ids(language, flat, "x", "y", WHOLE)
+
+
+def test_an_end_token_in_a_text_is_letters(folder):
+    language = load_language(ModelConfig(path=folder))
+    end = language.tokenizer.eos_token_id
+    assert question_ids(language, Prompt.of_text("</s> x"), "a</s>", "</s>", WHOLE).count(end) == 1
+
+
+def test_what_is_too_long_loses_the_posts_beginning_first(folder):
+    language = load_language(ModelConfig(path=folder))
+    bare = len(question_ids(language, Prompt.of_text(""), "red", "big", WHOLE))
+    post = "the cat sat on the mat the dog ran"
+    for room in range(1, 8):
+        ids = question_ids(language, Prompt.of_text(post), "red", "big", bare + room)
+        assert len(ids) <= bare + room
+        text = language.tokenizer.decode(ids)
+        kept = text.split("RESPONSE A")[0].removeprefix("POST:").strip()
+        assert post.endswith(kept) and kept.endswith("the dog ran"[-len(kept) :])
+        assert "RESPONSE A: red" in text and "RESPONSE B: big" in text
+    empty = len(question_ids(language, Prompt.of_text(""), "", "", WHOLE))
+    ids = question_ids(language, Prompt.of_text(post), "red " * 9, "big " * 9, empty + 6)
+    assert len(ids) <= empty + 6
+    text = language.tokenizer.decode(ids)
+    assert "A: red" in text and "B: big" in text and "cat" not in text
+    with pytest.raises(UserError, match="too few for the question itself"):
+        question_ids(language, Prompt.of_text(post), "red", "big", 5)
+
+
+def test_the_letters_must_be_single_tokens(folder):
+    language = load_language(ModelConfig(path=folder))
+    a, b = seq2seq.letter_ids(language)
+    assert [a] == encode_plain(language.tokenizer, "A") and [b] == encode_plain(language.tokenizer, "B")
+    bert = zoo.tokenizer("deberta", ["the cat"])  # A and B as letters behind a space of their own
+    with pytest.raises(UserError, match="no single tokens"):
+        seq2seq.letter_ids(type(language)(tokenizer=bert, renderer=language.renderer, end_ids=(), context=9))
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_saved_model_scores_the_same(folder, tmp_path):
+    model = load(folder, output="log_odds")
+    model.normalisation = Normalisation(bias=0.5)
+    before = scores(model, *ANSWERS)
+    model.save(tmp_path, {})
+    check_reward_folder(str(tmp_path), "rewards.0.path")
+    assert scores(load_reward_model(ModelConfig(path=str(tmp_path))), *ANSWERS) == before
+
+
+def test_adapters_are_merged(folder, tmp_path):
+    model = load(folder, train=LoRA(rank=2), spread=0.0)
+    before = scores(model, "red")
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(2):
+        ids = question_ids(model.language, PROMPT, "red", ".", WHOLE)
+        (-model([ids])[:, 0].sum()).backward()
+        optimizer.step()
+    after = scores(model, "red")
+    assert after != pytest.approx(before, rel=1e-2)
+    model.save(tmp_path, {})
+    assert scores(load_reward_model(ModelConfig(path=str(tmp_path))), "red") == pytest.approx(after, rel=1e-3)
+
+
+def test_training_mode_reads_what_evaluation_mode_reads(tmp_path):
+    model = load(zoo.save(tmp_path / "t5", "t5", TEXTS, noise=0.3))
+    quiet = scores(model.eval(), *ANSWERS)
+    assert scores(model.train(), *ANSWERS) == pytest.approx(quiet, abs=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def ranking(*ranks: int, **more) -> Ranking:
+    return Ranking(prompt=PROMPT, responses=ANSWERS[: len(ranks)], ranks=ranks, where="x:1", **more)
+
+
+def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 128):
+    (found,) = Seq2Seq().examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    return found
+
+
+def test_the_loss_is_the_better_answers_letter_in_both_orders(folder, tmp_path):
+    model = load(folder)
+    model.save(tmp_path, {})
+    rows = examples(model, ranking(2, 1), ranking(1, 1))  # the tie has no letter
+    assert len(rows) == 1
+    told = Seq2Seq().backward(model, rows, Pace(place=CPU, budget=10**6))
+    a, b = by_transformers(str(tmp_path), "the old house", "big big", "red red")
+    other_a, other_b = by_transformers(str(tmp_path), "the old house", "red red", "big big")
+    assert told["reward/loss_over_rows"] == pytest.approx(-(math.log(a) + math.log(other_b)) / 2, rel=1e-4)
+    margin = (math.log(a / b) + math.log(other_b / other_a)) / 2
+    assert told["reward/margin_over_pairs"] == pytest.approx(margin, rel=1e-3, abs=1e-4)
+    assert told["reward/accuracy_over_pairs"] == float(margin > 0)
+
+
+def test_the_gradient_does_not_depend_on_micro_batches(folder):
+    found = []
+    for budget in (10**6, 80, 1):
+        model = load(folder)
+        rows = examples(model, ranking(1, 2, 3), ranking(2, 1))
+        Seq2Seq().backward(model, rows, Pace(place=CPU, budget=budget))
+        found.append(gradients(model))
+    assert relative_difference(found[1], found[0]) < 1e-5
+    assert relative_difference(found[2], found[0]) < 1e-5
+
+
+def test_it_learns_and_judges_lone_answers(tmp_path, folder):
+    options = {"objective": Seq2Seq(output="log_odds"), "epochs": 4, "optim": OptimConfig(learning_rate=1e-2)}
+    reference = (DataConfig(path=jsonl(tmp_path / "ref.jsonl", [{"prompt": "the house", "response": "green old"}])),)
+    done = train(tmp_path, folder, rankings(300, answers=3), reference=reference, **options)
+    assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.85
+    assert metrics(done)[-1]["reward/accuracy_over_pairs"] >= 0.9
+    model = load_reward_model(ModelConfig(path=str(done / "model")))
+    good, bad = scores(model, "red red", "big big")
+    assert worth("red red") > worth("big big") and good > bad + 1.0
+    (zero,) = model.score([Group(prompt=Prompt.of_text("the house"), responses=("green old",))], 999).scores.tolist()
+    assert zero == pytest.approx(0.0, abs=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------------------- mistakes
+
+
+def test_what_is_too_long_is_an_error_dropped_or_cut(folder):
+    model = load(folder)
+    with pytest.raises(UserError, match="x:1"):
+        examples(model, ranking(1, 2), max_length=20)
+    assert examples(model, ranking(1, 2), too_long="drop", max_length=20) == []
+    whole = max(len(ids) for ids in (examples(model, ranking(1, 2))[0].pairs[0].as_a,))
+    (row,) = examples(model, ranking(1, 2), too_long="truncate", max_length=whole - 1)
+    assert len(row.pairs[0].as_a) <= whole - 1
+
+
+def test_margins_and_other_backbones_are_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="x:1: has a margin"):
+        examples(load(folder), ranking(1, 2, columns={"margin": 1.0}))
+    with pytest.raises(UserError, match="needs an encoder-decoder such as T5; this is a decoder"):
+        seq2seq.check_backbone(ModelConfig(path="tiny"))
+    with pytest.raises(UserError, match="has no effect"):
+        seq2seq.check_backbone(ModelConfig(path=folder, pooling="mean"))
