@@ -1,5 +1,6 @@
 """SteamSHP: the question as its authors write it, the letter's probability as the reward, both orders."""
 
+import itertools
 import math
 
 import pytest
@@ -21,7 +22,7 @@ from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.seq2seq import Seq2Seq
 from tests.models import zoo
 from tests.models.tiny import spread_out
-from tests.training.test_encoder_rewards import TEXTS, rankings, train, worth
+from tests.training.test_encoder_rewards import TEXTS, WORDS, train, worth
 from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_difference
 
 PROMPT = Prompt.of_text("the old\nhouse")
@@ -220,17 +221,35 @@ def test_the_gradient_does_not_depend_on_micro_batches(folder):
     assert relative_difference(found[2], found[0]) < 1e-5
 
 
+def words(count: int) -> list[dict]:
+    """One word an answer."""
+    pairs = list(itertools.permutations(WORDS, 2))
+    chosen = [pairs[i * 7 % len(pairs)] for i in range(count)]
+    return [
+        {"prompt": f"house {i}", "responses": pair, "ranks": (1, 2) if worth(pair[0]) > worth(pair[1]) else (2, 1)}
+        for i, pair in enumerate(chosen)
+    ]
+
+
 def test_it_learns_and_judges_lone_answers(tmp_path, folder):
-    options = {"objective": Seq2Seq(output="log_odds"), "epochs": 4, "optim": OptimConfig(learning_rate=1e-2)}
-    reference = (DataConfig(path=jsonl(tmp_path / "ref.jsonl", [{"prompt": "the house", "response": "green old"}])),)
-    done = train(tmp_path, folder, rankings(300, answers=3), reference=reference, **options)
+    """Only ever asked about two answers, it ranks lone ones beside the B "."."""
+    done = train(
+        tmp_path,
+        folder,
+        words(240),
+        held_out=(DataConfig(path=jsonl(tmp_path / "words.jsonl", words(30))),),
+        reference=(DataConfig(path=jsonl(tmp_path / "ref.jsonl", [{"prompt": "house", "response": "green"}])),),
+        objective=Seq2Seq(output="log_odds"),
+        epochs=6,
+        minibatch_size=8,
+        optim=OptimConfig(learning_rate=1e-2),
+    )
     assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.85
-    assert metrics(done)[-1]["reward/accuracy_over_pairs"] >= 0.9
+    assert metrics(done)[-1]["reward/accuracy_over_pairs"] >= 0.85
     model = load_reward_model(ModelConfig(path=str(done / "model")))
-    good, bad = scores(model, "red red", "big big")
-    assert worth("red red") > worth("big big") and good > bad + 1.0
-    (zero,) = model.score([Group(prompt=Prompt.of_text("the house"), responses=("green old",))], 999).scores.tolist()
-    assert zero == pytest.approx(0.0, abs=1e-4)
+    told = model.score([Group(prompt=Prompt.of_text("house"), responses=("red", "green", "big"))], 999).scores.tolist()
+    assert told[0] > told[2] + 1.0
+    assert told[1] == pytest.approx(0.0, abs=1e-4)  # the reference answer
 
 
 # ----------------------------------------------------------------------------------------------------------- mistakes
