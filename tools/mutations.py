@@ -1,6 +1,7 @@
 """The one-line mistakes that people make in RLHF code, and the test file that must notice each (`make mutants`)."""
 
 from tools import (
+    mutations_encoders,
     mutations_formulas,
     mutations_ppo,
     mutations_ppo_formulas,
@@ -18,6 +19,7 @@ MUTATIONS = (
     *mutations_ppo_formulas.MUTATIONS,
     *mutations_preferences.MUTATIONS,
     *mutations_scoring.MUTATIONS,
+    *mutations_encoders.MUTATIONS,
     *mutations_ranks.MUTATIONS,
     # tokens, rollouts
     trained(

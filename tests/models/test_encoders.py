@@ -91,6 +91,16 @@ def test_a_row_scores_the_same_alone_in_any_batch_and_any_order(folders, family,
     assert together == pytest.approx(alone, abs=2e-5)
 
 
+def test_what_another_tokenizer_wrote_is_read_as_text(folders):
+    """The policy's ids mean nothing to an encoder of another family."""
+    model = load(folders["roberta"])
+    words = zoo.tokenizer("bert")
+    theirs = tuple(words.encode("sat on the mat", add_special_tokens=False))
+    text = words.decode(theirs)
+    told = scores(model, [Group(prompt=Prompt.of_text("the cat"), responses=(text,), response_ids=(theirs,))])
+    assert told == pytest.approx([scores(model)[0]], abs=2e-5)
+
+
 @pytest.mark.parametrize("family", zoo.ALL)
 def test_the_prompt_counts(folders, family):
     model = load(folders[family])

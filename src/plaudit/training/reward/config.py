@@ -51,7 +51,7 @@ class RewardConfig:
     normalise: Centre | Standardise = field(default_factory=Centre)
     """What the reference answers' scores become: mean 0 (`centre`), or mean 0 and deviation 1 (`standardise`)."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The backbone: the SFT model's folder, any causal model or classifier, or `tiny`."""
+    """The backbone: the SFT model's folder, any causal model, encoder, encoder-decoder or classifier, or `tiny`."""
     objective: AnyObjective = field(default_factory=KWise)
     """The kind of model, its data and its loss (docs/reward-models.md)."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-4))
