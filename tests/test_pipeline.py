@@ -99,7 +99,7 @@ def test_the_seed_is_every_stages_that_names_none():
         (["--stages.ppo.rewards.1.weight", "2"], "ppo", lambda c: [r.weight for r in c.rewards], [1.0, 2.0]),
         (["--stages.ppo.rewards.0.path", "x/y/z"], "ppo", lambda c: c.rewards[0].path, "x/y/z"),
         (["--stages.ppo.kl.coef=0.5"], "ppo", lambda c: c.kl.coef, 0.5),
-        (["--stages.ppo.whiten_advantages", "false"], "ppo", lambda c: c.whiten_advantages, False),
+        (["--stages.ppo.critic_warmup", "2"], "ppo", lambda c: c.critic_warmup, 2),
         (["--stages.compare.policies.ppo", "q/r/s"], "compare", lambda c: c.policies["ppo"], "q/r/s"),
         (["--stages.ppo.critic.kind", "separate"], "ppo", lambda c: c.critic.kind, "separate"),
     ],

@@ -30,8 +30,8 @@ MUTATIONS = (
     # the exact worlds: whole runs, which know nothing of the code
     trained(
         "training/ppo/experience",
-        "opinions.old_logprobs - opinions.ref_logprobs, mask",
-        "opinions.ref_logprobs - opinions.old_logprobs, mask",
+        'kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)',
+        'kept_log_ratio(ref_logprobs, said["logprobs"], rollout.response_mask)',
         WORLD,
         "the KL to the reference as a bonus",
     ),
