@@ -262,14 +262,10 @@ def test_it_learns_and_scores_held_out_answers_among_themselves(tmp_path, folder
     options = {"objective": Pair(), "epochs": 6, "optim": OptimConfig(learning_rate=5e-3)}
     done = train(tmp_path, folder, rankings(300, answers=3), **options)
     assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.9
-
-
-@pytest.mark.skip(reason="open: a trained model's lone answers come out in the wrong order against references")
-def test_a_lone_answer_is_scored_against_references(tmp_path, folder):
-    options = {"objective": Pair(), "epochs": 6, "optim": OptimConfig(learning_rate=5e-3)}
-    done = train(tmp_path, folder, rankings(300, answers=3), **options)
     model = load_reward_model(ModelConfig(path=str(done / "model")))
-    good, bad = (scores(model, text, references=["green", "old"])[0] for text in ("red red", "big big"))
+    # A prompt as those it was trained on: the tiny model reads by position.
+    row = {"prompt": Prompt.of_text("the old red house 7"), "columns": {"references": ["green", "old"]}}
+    good, bad = (float(model.score([Group(responses=(text,), **row)], 999).scores) for text in ("red red", "big big"))
     assert good > 0.5 and bad < -0.5
 
 
