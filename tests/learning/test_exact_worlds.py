@@ -5,7 +5,7 @@ import math
 import pytest
 
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum
-from plaudit.training.ppo.config import Clip
+from plaudit.training.ppo.options import AdaptiveTrust, Clip, Surrogate
 from tests.learning import exact
 from tests.training.tiny import model_folder
 
@@ -13,7 +13,11 @@ REACHED = 0.97
 """Of the way from J_ref to J*."""
 NEAR = 0.4
 """Nats between KL(π ‖ π_ref) and KL(π* ‖ π_ref)."""
-OBJECTIVES = {"clip": Clip()}
+OBJECTIVES = {
+    "clip": {"objective": Clip()},
+    "trust-region KL": {"objective": Surrogate(), "trust": AdaptiveTrust()},
+    "both": {"objective": Clip(), "trust": AdaptiveTrust()},
+}
 
 
 def optimum_of(reference: exact.Logprobs, rewards: exact.Rewards) -> Optimum:
@@ -67,4 +71,4 @@ def test_ppo_finds_the_optimum_of_an_exact_world(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ppo_finds_the_optimum_of_every_world(tmp_path, objective, seed):
-    assert_solved(tmp_path, exact.solve(tmp_path, seed, objective=OBJECTIVES[objective]))
+    assert_solved(tmp_path, exact.solve(tmp_path, seed, **OBJECTIVES[objective]))
