@@ -3,7 +3,10 @@
 from tools.mutation import trained
 
 PARALLEL = "engines/test_parallel.py"
-RANKS = "training/test_ranks.py"
+RANKS = "training/test_ranks.py::test_"
+GRADIENT = f"{RANKS}the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks"
+RUN = f"{RANKS}a_run_is_the_same_on_every_number_of_ranks"
+STOP = f"{RANKS}a_signal_to_one_rank_stops_all_at_the_same_step"
 
 MUTATIONS = (
     trained(
@@ -45,35 +48,35 @@ MUTATIONS = (
         "training/optim",
         "    ranks.sum_gradients(parameters)",
         "    ranks.wait()",
-        RANKS,
+        RUN,
         "every rank steps by its own gradient",
     ),
     trained(
         "training/ppo/experience",
         "    return place.ranks.gather_tensors(out)",
         "    return out",
-        RANKS,
+        RUN,
         "log-probs and values of the other ranks' rows are 0",
     ),
     trained(
         "training/reward/objective",
         "    return pace.place.ranks.add_counts(sums)",
         "    return sums",
-        RANKS,
+        GRADIENT,
         "the first rank's share of the loss is logged as the whole",
     ),
     trained(
         "training/sft",
         "    num_tokens = sum(len(response) for _, response in rows)",
         "    num_tokens = sum(len(rows[i][1]) for i in place.ranks.share(len(p) + len(r) for p, r in rows))",
-        RANKS,
+        GRADIENT,
         "each rank divides by its own tokens: means of ragged parts, added up",
     ),
     trained(
         "runs/folder",
         "        if signum := self.ranks.largest(self.signals.requested):",
         "        if signum := self.signals.requested:",
-        RANKS,
+        STOP,
         "a signal stops one rank, and the others wait for it",
     ),
 )

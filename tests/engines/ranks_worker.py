@@ -43,7 +43,7 @@ def start(
         try:
             os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-            os.environ |= {parallel.TIMEOUT: "30", **(environ or {})}
+            os.environ |= {parallel.TIMEOUT: "45", **(environ or {})}
             said = os.open(folder / f"rank-{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             os.dup2(said, 1)
             os.dup2(said, 2)
@@ -59,7 +59,7 @@ def start(
     return pids
 
 
-def codes(pids: list[int], patience: float = 60.0) -> list[int]:
+def codes(pids: list[int], patience: float = 90.0) -> list[int]:
     """Each rank's exit code, −signal where one ended it; those that still live after `patience` are killed."""
     ended: dict[int, int] = {}
     deadline = time.monotonic() + patience

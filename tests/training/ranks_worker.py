@@ -1,6 +1,6 @@
 """The stages on one rank and on several, in a process that imports torch once and forks.
 
-python ranks_worker.py FOLDER prints a line of JSON for each thing that was done.
+python ranks_worker.py FOLDER PART... prints a line of JSON for each thing that was done. Parts: gradients, runs, faults.
 """
 
 import itertools
@@ -138,7 +138,7 @@ def ppo_cases(folder: Path) -> Iterator[Case]:
                 yield actor, backward, f"ppo {critic.kind} {budget} {list(rows)}"
 
 
-def all_gradients(folder: Path) -> None:
+def gradients_on_ranks(folder: Path) -> None:
     """All cases on two ranks, some of them on three."""
     model = Path(model_folder(folder / "m", spread=0.4))
 
@@ -230,28 +230,35 @@ def struck(stage: str, folder: Path, name: str, signum: int) -> None:
     config = folder / f"{name}.yaml"
     config.write_text(dump_yaml(CONFIGS[stage](folder, epochs=5000)), encoding="utf-8")
     words = [stage, str(config), "--out", str(folder / name)]
-    pids = start(2, lambda _: sys.exit(main(words)), folder / f"{name}-said", {TIMEOUT: "3"})
-    log = folder / name / "metrics.jsonl"
-    while not (log.is_file() and log.stat().st_size > 0):
+    patience = {TIMEOUT: "6"} if signum == signal.SIGSTOP else {}
+    pids = start(2, lambda _: sys.exit(main(words)), folder / f"{name}-said", patience)
+    log, deadline = folder / name / "metrics.jsonl", time.monotonic() + 60
+    while not (log.is_file() and log.stat().st_size > 0) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
     os.kill(pids[1], signum)
     began = time.monotonic()
-    first = codes(pids[:1], patience=20)
+    first = codes(pids[:1], patience=40)
     if signum == signal.SIGSTOP:
         os.kill(pids[1], signal.SIGKILL)
     said = (folder / f"{name}-said" / "rank-0.txt").read_text(encoding="utf-8")
     tell(done="struck", name=name, codes=first + codes(pids[1:]), seconds=time.monotonic() - began, said=said)
 
 
+def runs_on_ranks(folder: Path) -> None:
+    for stage in RESUMED:
+        runs(stage, folder / stage)
+
+
+def faults_on_ranks(folder: Path) -> None:
+    command("sft", folder)
+    for name, signum in (("killed", signal.SIGKILL), ("hung", signal.SIGSTOP), ("told", signal.SIGTERM)):
+        struck("sft", folder, name, signum)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where = Path(sys.argv[1])
-    all_gradients(where)
-    for stage in RESUMED:
-        runs(stage, where / stage)
-    faults = where / "faults"
-    faults.mkdir()
-    command("sft", faults)
-    for name, signum in (("killed", signal.SIGKILL), ("hung", signal.SIGSTOP), ("told", signal.SIGTERM)):
-        struck("sft", faults, name, signum)
+    for part in sys.argv[2:]:
+        place = Path(sys.argv[1]) / part
+        place.mkdir()
+        globals()[f"{part}_on_ranks"](place)
