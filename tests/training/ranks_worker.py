@@ -1,6 +1,6 @@
 """The stages on one rank and on several, in a process that imports torch once and forks.
 
-python ranks_worker.py FOLDER PART... prints a line of JSON for each thing that was done. Parts: gradients, runs, faults.
+python ranks_worker.py FOLDER PART... prints a line of JSON for each thing done. Parts: gradients, runs, faults.
 """
 
 import itertools
