@@ -1,6 +1,7 @@
 """The one-line mistakes that people make in RLHF code, and the test file that must notice each (`make mutants`)."""
 
 from tools import (
+    mutations_data,
     mutations_encoders,
     mutations_formulas,
     mutations_ppo,
@@ -21,6 +22,7 @@ MUTATIONS = (
     *mutations_scoring.MUTATIONS,
     *mutations_encoders.MUTATIONS,
     *mutations_ranks.MUTATIONS,
+    *mutations_data.MUTATIONS,
     # tokens, rollouts
     trained(
         "tokens/batches",
