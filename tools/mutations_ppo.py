@@ -1,6 +1,6 @@
 """One-line mistakes in PPO's loop, from sampling to the checkpoint (`make mutants`)."""
 
-from tools.mutation import ppo, trained
+from tools.mutation import Mutation, ppo, trained
 
 FIRST_RATIO = "test_ppo.py::test_the_first_minibatch_has_ratio_one_and_no_kl"
 WARM_UP = "test_ppo_care.py::test_in_the_warm_up_only_the_critic_moves"
@@ -17,15 +17,15 @@ MUTATIONS = (
     ),
     ppo(
         "experience",
-        "return setup.actor(batch, want, temperature, other)",
-        "return setup.actor(batch, want, 1.0, other)",
+        '_scores_of("policy", judging), temperature, other)',
+        '_scores_of("policy", judging), 1.0, other)',
         FIRST_RATIO,
         "old log-probs without the temperature",
     ),
     ppo(
         "experience",
-        "setup.reference.logprobs(batch, temperature)",
-        "setup.reference.logprobs(batch, 1.0)",
+        '_scores_of("reference", judging), temperature)',
+        '_scores_of("reference", judging), 1.0)',
         FIRST_RATIO,
         "the reference without the temperature: a KL before the first step",
     ),
@@ -172,6 +172,13 @@ MUTATIONS = (
         "high = objective.clip_range",
         "test_ppo_objective.py::test_objectives",
         "clip-higher is read and not used",
+    ),
+    Mutation(
+        "src/plaudit/training/ppo/trunk_reward.py",
+        "scores.scores + reward.weight * said, 0.0)",
+        "scores.scores + said, 0.0)",
+        "tests/training/test_ppo_judges.py",
+        "the weight of a head on the trunk forgotten",
     ),
     # update
     ppo(
