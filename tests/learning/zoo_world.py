@@ -1,5 +1,5 @@
-"""The tiny world in a size in which every kind of reward model can be trained in seconds: two animals, three phrasings,
-one token a word. The answers are a policy's own, its mistakes among them; labels are drawn from the true reward."""
+"""The tiny world in a size in which every kind of reward model can be trained in seconds: one animal, all phrasings, one
+token a word. The answers are a policy's own, its mistakes among them; labels are drawn from the true reward."""
 
 import functools
 import json
@@ -28,14 +28,14 @@ from plaudit.training.sft import SFTConfig, sft
 HELD_OUT = 150
 """Prompts that nothing is trained on."""
 ROWS = 4000
-"""Prompts with answers to learn from; the 330 training prompts come again with other answers."""
+"""Prompts with answers to learn from; the 490 training prompts come again with other answers."""
 ANSWERS = 6
 PIECES = re.compile(r"\w+|[^\w\s]")
 
 
 @functools.cache
 def prompts() -> tuple[str, ...]:
-    """480 prompts of the world in a fixed order; the first HELD_OUT are not for training."""
+    """640 prompts of the world in a fixed order; the first HELD_OUT are not for training."""
     chosen = [p for p in tinyworld.all_prompts() if _is_here(p)]
     random.Random(0).shuffle(chosen)
     return tuple(chosen)
@@ -43,7 +43,7 @@ def prompts() -> tuple[str, ...]:
 
 def _is_here(prompt: str) -> bool:
     case = tinyworld.read_prompt(prompt)
-    return case.animal in ("cat", "dog") and case.phrasing in (0, 1, 6)
+    return case.animal == "cat"
 
 
 @functools.cache
@@ -85,7 +85,7 @@ Pool = dict[str, list[str]]
 """A policy's answers to every prompt."""
 
 
-def pool(path: str, per_prompt: int = 80) -> Pool:
+def pool(path: str, per_prompt: int = 60) -> Pool:
     """What the policy in the folder writes, sampled once: training prompts `per_prompt` times, held-out ones 8."""
     language, engine = _writer(path)
     counts = [8 if i < HELD_OUT else per_prompt for i in range(len(prompts()))]
