@@ -1,5 +1,5 @@
-"""The tiny world in a size in which every kind of reward model can be trained in seconds: one animal, all phrasings, one
-token a word. The answers are a policy's own, its mistakes among them; labels are drawn from the true reward."""
+"""The tiny world in a size in which every kind of reward model can be trained in seconds: one animal, all phrasings,
+one token a word. The answers are a policy's own, its mistakes among them; labels are drawn from the true reward."""
 
 import functools
 import json
