@@ -98,7 +98,7 @@ class Case:
     objective: Any
     rows: Rows
     count: int = world.ROWS
-    minibatch: int = 16
+    minibatch: int = 32
     learning_rate: float = 3e-3
 
 
@@ -107,11 +107,11 @@ CASES = {
     "pairwise": Case(objective=Pairwise(), rows=world.rankings),
     "best of k": Case(objective=BestOfK(), rows=world.rankings),
     "plackett luce": Case(objective=PlackettLuce(), rows=world.rankings),
-    "two class": Case(objective=TwoClass(), rows=verdicts, count=7000, minibatch=96),
-    "rating mse": Case(objective=RatingRegression(), rows=ratings, minibatch=96),
-    "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=96),
-    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, minibatch=96),
-    "token level": Case(objective=TokenLevel(), rows=comparisons, count=14000, minibatch=48),
+    "two class": Case(objective=TwoClass(), rows=verdicts, count=10000, minibatch=192),
+    "rating mse": Case(objective=RatingRegression(), rows=ratings, minibatch=192),
+    "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
+    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, minibatch=192),
+    "token level": Case(objective=TokenLevel(), rows=comparisons, count=24000, minibatch=96),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
 
@@ -211,5 +211,5 @@ def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy,
     """ArmoRM's two halves on the backbone of an aspects model."""
     trained, _ = train(tmp_path / "aspects", CASES["aspects"], seed, policy, pool)
     ridge, _ = train(tmp_path / "ridge", Case(objective=AspectRidge(), rows=aspects, count=800), seed, trained, pool)
-    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=1500)
+    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=2000)
     check(tmp_path, gate, seed, ridge, policy, pool, before)

@@ -27,7 +27,7 @@ from plaudit.training.sft import SFTConfig, sft
 
 HELD_OUT = 150
 """Prompts that nothing is trained on."""
-ROWS = 4000
+ROWS = 8000
 """Prompts with answers to learn from; the 490 training prompts come again with other answers."""
 ANSWERS = 6
 PIECES = re.compile(r"\w+|[^\w\s]")
@@ -145,7 +145,7 @@ def policy(folder: Path, seed: int = 0) -> str:
     return str(folder / "sft" / "model")
 
 
-SAMPLING = SamplingConfig(max_new_tokens=28)
+SAMPLING = SamplingConfig(max_new_tokens=28, temperature=0.8)
 
 
 def _writer(path: str) -> tuple[Language, TorchEngine]:
