@@ -105,13 +105,13 @@ class Case:
 CASES = {
     "kwise": Case(objective=KWise(), rows=world.rankings),
     "pairwise": Case(objective=Pairwise(), rows=world.rankings),
-    "best of k": Case(objective=BestOfK(), rows=world.rankings),
+    "best of k": Case(objective=BestOfK(), rows=world.rankings, count=11000),
     "plackett luce": Case(objective=PlackettLuce(), rows=world.rankings),
     "two class": Case(objective=TwoClass(), rows=verdicts, count=10000, minibatch=192),
     "rating mse": Case(objective=RatingRegression(), rows=ratings, minibatch=192),
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
-    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, minibatch=192),
-    "token level": Case(objective=TokenLevel(), rows=comparisons, count=24000, minibatch=96),
+    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=11000, minibatch=192),
+    "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
 
@@ -184,10 +184,12 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
     return str(folder / "run" / "model")
 
 
-def check(tmp_path: Path, case: Case, seed: int, model: str, policy: str, pool: world.Pool, before) -> None:
-    """The three claims of this page."""
+def check(
+    tmp_path: Path, case: Case, seed: int, model: str, policy: str, pool: world.Pool, before, *, control: str = ""
+) -> None:
+    """The three claims of this page. `control`: another backbone for the control, where the model's own knows labels."""
     judge, facts = train(tmp_path / "reward", case, seed, model, pool)
-    shuffled, _ = train(tmp_path / "control", case, seed, model, pool, shuffle=True)
+    shuffled, _ = train(tmp_path / "control", case, seed, control or model, pool, shuffle=True)
     gains = []
     for name, one in (("ppo", judge), ("ppo-control", shuffled)):
         after = world.true_rewards(optimise(tmp_path / name, policy, one, seed))
@@ -210,6 +212,9 @@ def test_it_comes_near_the_attainable_and_guides_ppo(tmp_path, policy, pool, bef
 def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy, pool, before, seed):
     """ArmoRM's two halves on the backbone of an aspects model."""
     trained, _ = train(tmp_path / "aspects", CASES["aspects"], seed, policy, pool)
-    ridge, _ = train(tmp_path / "ridge", Case(objective=AspectRidge(), rows=aspects, count=800), seed, trained, pool)
+    ridge, _ = train(tmp_path / "ridge", Case(objective=AspectRidge(), rows=aspects, count=1500), seed, trained, pool)
+    noise, _ = train(
+        tmp_path / "noise", Case(objective=AspectRidge(), rows=aspects, count=800), seed, policy, pool, shuffle=True
+    )
     gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=2000)
-    check(tmp_path, gate, seed, ridge, policy, pool, before)
+    check(tmp_path, gate, seed, ridge, policy, pool, before, control=noise)

@@ -132,12 +132,12 @@ def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
 def policy(folder: Path, seed: int = 0) -> str:
     """A policy that writes about as the demonstrator does."""
     config = SFTConfig(
-        data=(file(folder, "demonstrations", demonstrations(8000, seed)),),
+        data=(file(folder, "demonstrations", demonstrations(12000, seed)),),
         held_out_fraction=0.0,
         model=ModelConfig(path=decoder(folder / "base", seed)),
         optim=OptimConfig(learning_rate=4e-3, warmup_fraction=0.05, schedule="cosine"),
         minibatch_size=16,
-        epochs=2,
+        epochs=4,
         seed=seed,
     )
     with Run.create(folder / "sft", "sft", config) as run:
