@@ -187,7 +187,7 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
 def check(
     tmp_path: Path, case: Case, seed: int, model: str, policy: str, pool: world.Pool, before, *, control: str = ""
 ) -> None:
-    """The three claims of this page. `control`: another backbone for the control, where the model's own knows labels."""
+    """The three claims of this page. `control`: the control's own backbone, where the model's knows labels."""
     judge, facts = train(tmp_path / "reward", case, seed, model, pool)
     shuffled, _ = train(tmp_path / "control", case, seed, control or model, pool, shuffle=True)
     gains = []
