@@ -27,6 +27,7 @@ from plaudit.training.reward.aspects import AspectRegression, AspectRidge
 from plaudit.training.reward.finish import Standardise
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
 from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
@@ -100,6 +101,10 @@ class Case:
     count: int = world.ROWS
     minibatch: int = 32
     learning_rate: float = 3e-3
+    backbone: Callable[[Path, int], str] | None = None
+    """Makes an untrained one; none: the policy."""
+    lone: bool = True
+    """It scores an answer by itself; else it needs others to compare it with, and has no zero point."""
 
 
 CASES = {
@@ -112,6 +117,10 @@ CASES = {
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
     "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=11000, minibatch=192),
     "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
+    "encoder": Case(objective=KWise(), rows=world.rankings, count=12000, backbone=world.encoder),
+    "pair": Case(
+        objective=Pair(), rows=lambda pool, n, seed: world.rankings(pool, n, seed, 3), count=16000, lone=False
+    ),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
 
@@ -142,13 +151,17 @@ def train(
     config = RewardConfig(
         data=(world.file(folder, "rows", case.rows(pool, count, seed)),),
         held_out=(world.file(folder, "held", world.rankings(pool, world.HELD_OUT, seed + 99, 4, held_out=True)),),
-        reference=(world.file(folder, "reference", reference),),
-        normalise=Standardise(),
+        **(
+            {"reference": (world.file(folder, "reference", reference),), "normalise": Standardise()}
+            if case.lone
+            else {}
+        ),
         model=ModelConfig(path=model),
         objective=case.objective,
         optim=OptimConfig(learning_rate=case.learning_rate, warmup_fraction=0.1, betas=(0.9, 0.98), schedule="cosine"),
         epochs=1,
         minibatch_size=case.minibatch,
+        too_long="drop",  # three pairs of long answers
         seed=seed,
         truth=TruthConfig(function="plaudit.data.tinyworld:true_reward"),
         floors=False,
@@ -163,7 +176,11 @@ def train(
 def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
     """Ten iterations of PPO; the trained policy's folder."""
     folder.mkdir()
-    rows = [{"prompt": p} for p in world.prompts()[world.HELD_OUT :]]
+    rng = random.Random(seed)
+    rows = [
+        {"prompt": p, "references": [tinyworld.demonstrate(p, rng) for _ in range(2)]}
+        for p in world.prompts()[world.HELD_OUT :]
+    ]
     config = PPOConfig(
         prompts=(world.file(folder, "prompts", rows),),
         rewards=(RewardModelConfig(path=judge),),
@@ -204,7 +221,9 @@ def check(
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("kind", CASES)
 def test_it_comes_near_the_attainable_and_guides_ppo(tmp_path, policy, pool, before, kind, seed):
-    check(tmp_path, CASES[kind], seed, policy, policy, pool, before)
+    case = CASES[kind]
+    backbone = case.backbone(tmp_path / "backbone", seed) if case.backbone else policy
+    check(tmp_path, case, seed, backbone, policy, pool, before)
 
 
 @pytest.mark.slow

@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from plaudit.data import tinyworld
 from plaudit.data.sources import DataConfig
@@ -73,6 +79,36 @@ def decoder(folder: Path, seed: int) -> str:
         ).save_pretrained(folder)  # fmt: skip
     tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+def encoder(folder: Path, seed: int) -> str:
+    """A BERT of the same size and words, untrained."""
+    names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    backend = _words(names, "[UNK]")
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        BertForMaskedLM(
+            BertConfig(
+                vocab_size=backend.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                num_attention_heads=4, max_position_embeddings=64, pad_token_id=0,
+            )
+        ).save_pretrained(folder)  # fmt: skip
+    words = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), names, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **words).save_pretrained(folder)
+    return str(folder)
+
+
+def _words(specials: Iterable[str], unknown: str, *more: str) -> Tokenizer:
+    """One token a word or mark of the world, in a fixed order."""
+    known = [token for token in tokenizer().get_vocab() if token not in ("<s>", "</s>", "<unk>")]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys([*specials, *sorted(known), *more]))}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    return backend
 
 
 def file(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> DataConfig:
