@@ -110,12 +110,12 @@ class Case:
 CASES = {
     "kwise": Case(objective=KWise(), rows=world.rankings),
     "pairwise": Case(objective=Pairwise(), rows=world.rankings),
-    "best of k": Case(objective=BestOfK(), rows=world.rankings, count=11000),
+    "best of k": Case(objective=BestOfK(), rows=world.rankings, count=20000),
     "plackett luce": Case(objective=PlackettLuce(), rows=world.rankings),
     "two class": Case(objective=TwoClass(), rows=verdicts, count=10000, minibatch=192),
     "rating mse": Case(objective=RatingRegression(), rows=ratings, minibatch=192),
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
-    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=11000, minibatch=192),
+    "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=20000, minibatch=192),
     "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
     "encoder": Case(objective=KWise(), rows=world.rankings, count=12000, backbone=world.encoder),
     "pair": Case(
@@ -187,7 +187,7 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
         model=ModelConfig(path=policy),
         kl=FixedKL(coef=0.05),
         sampling=world.SAMPLING,
-        optim=OptimConfig(learning_rate=5e-4, eps=1e-5),
+        optim=OptimConfig(learning_rate=3e-4, eps=1e-5),
         iterations=10,
         prompts_per_iteration=128,
         epochs=4,
@@ -235,5 +235,5 @@ def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy,
     noise, _ = train(
         tmp_path / "noise", Case(objective=AspectRidge(), rows=aspects, count=800), seed, policy, pool, shuffle=True
     )
-    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=2000)
+    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=4000)
     check(tmp_path, gate, seed, ridge, policy, pool, before, control=noise)
