@@ -24,7 +24,7 @@ CONFIG = ROOT / "configs" / "overoptimisation" / "pipeline.yaml"
 SIZES = ("60", "240", "960")
 """Ranked prompts that the reward models learned from; in the names of the pipeline's stages."""
 COLOURS = {"60": "#c2410c", "240": "#7c3aed", "960": "#0f766e"}
-WINDOW = 4
+WINDOW = 2
 """Iterations of PPO that make one point of the figure: one alone has 128 answers."""
 
 
