@@ -150,7 +150,7 @@ def test_a_judge_of_tokens_pays_each_where_it_stands(tmp_path):
     changed = rewards(tmp_path, None, made, credit="token", unfinished=PenalisedUnfinished(penalty=2.0))
     assert changed[2].tolist() == pytest.approx([0.9, 1.9, 2.9, -2.1])
     assert torch.equal(rewards(tmp_path, None, made), rewards(tmp_path))  # without the option nothing of it is used
-    with pytest.raises(UserError, match="credit: token needs one judge that scores tokens"):
+    with pytest.raises(UserError, match="credit: token needs a judge that scores tokens"):
         rewards(tmp_path, credit="token")
 
 

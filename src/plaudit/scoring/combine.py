@@ -65,7 +65,7 @@ class WeightedMix:
         as `judge/part`."""
         num = num_responses(groups)
         total = torch.zeros(num, dtype=torch.float64)
-        spoken: list[torch.Tensor] = []
+        spoken: list[tuple[Scores, float]] = []
         parts: dict[str, torch.Tensor] = {}
         for name, (scorer, weight) in zip(self.part_names, self.parts, strict=True):
             result = check_scores(scorer.name, scorer.score(groups), num)
@@ -73,11 +73,31 @@ class WeightedMix:
             parts |= {f"{name}/{part}": values for part, values in result.parts.items() if part != scorer.name}
             if weight:
                 total += torch.where(result.valid, weight * result.scores.double(), torch.zeros_like(total))
-                spoken.append(result.valid)
-        votes = torch.stack(spoken)
+                spoken.append((result, weight))
+        votes = torch.stack([result.valid for result, _ in spoken])
         valid = votes.any(dim=0) if self.valid_when == "any" else votes.all(dim=0)
         scores = torch.where(valid, total, torch.zeros_like(total)).float()
-        return check_scores(self.name, Scores(scores=scores, valid=valid, parts=parts), num)
+        mixed = Scores(scores=scores, valid=valid, parts=parts, token_scores=_token_scores(spoken, valid))
+        return check_scores(self.name, mixed, num)
+
+
+def _token_scores(spoken: Sequence[tuple[Scores, float]], valid: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+    """Σ weight · token score, where a part says it by token; a part that judges the whole pays at the last token."""
+    by_token = [result.token_scores for result, _ in spoken if result.token_scores]
+    if not by_token:
+        return ()
+    rows = []
+    for i, tokens in enumerate(by_token[0]):
+        row = [0.0] * len(tokens)
+        for result, weight in spoken:
+            if not (valid[i] and result.valid[i] and row):
+                continue
+            if result.token_scores:
+                row = [a + weight * b for a, b in zip(row, result.token_scores[i], strict=True)]
+            else:
+                row[-1] += weight * float(result.scores[i])
+        rows.append(tuple(row))
+    return tuple(rows)
 
 
 def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:

@@ -18,7 +18,7 @@ import copy
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from plaudit.records.tensors import Scores
@@ -39,7 +39,7 @@ from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
 from plaudit.scoring.loading import function_name, load_function, near
 from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
 from plaudit.scoring.results import described
-from plaudit.scoring.rows import Failure, Row, read_result, rows_of
+from plaudit.scoring.rows import Failure, Outcome, Row, read_result, read_token_result, rows_of
 from plaudit.scoring.tally import Tally
 
 __all__ = [
@@ -91,6 +91,9 @@ class FunctionConfig:
     """Where the function raises, hangs, dies, or returns NaN or infinity: stop, leave the row out, or `error_value`."""
     error_value: float | None = None
     """Score units for such rows; only with `on_error: value`."""
+    by_token: bool = False
+    """The function returns a list for each completion, one number for each of its `completion_ids`; their sum is the
+    score, and PPO's `shaping.credit: token` pays each where it was earned."""
     isolate: bool | None = None
     """Call it in a process of its own; null: your own functions, and those built in that can hang."""
     timeout: float = TIMEOUT
@@ -100,6 +103,8 @@ class FunctionConfig:
 
     def __post_init__(self) -> None:
         _check_policy(self.name or self.function, self.on_error, self.error_value)
+        if self.by_token and self.function in BUILTIN:
+            raise UserError(f"reward function {self.function!r}: none of those built in judges by token (`by_token`)")
         for option, value in (("timeout", self.timeout), ("memory_gb", self.memory_gb)):
             if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):
                 raise UserError(f"reward function {self.function!r}: `{option}` must be a positive number, not {value}")
@@ -136,6 +141,7 @@ class FunctionScorer:
     args: Mapping[str, Any] = field(default_factory=dict)
     on_error: OnError = "error"
     error_value: float | None = None
+    by_token: bool = False
     tally: Tally = field(default_factory=Tally, compare=False)
 
     def __post_init__(self) -> None:
@@ -159,16 +165,19 @@ class FunctionScorer:
     def score(self, groups: Sequence[Group]) -> Scores:
         """Flat [B]; rows on which the function returned None, or failed under `on_error: abstain`, are not valid."""
         rows = rows_of(groups)
-        values: list[float | None] = [None] * len(rows)
+        values: list[float | tuple[float, ...] | None] = [None] * len(rows)
         for chats in (False, True):  # a function expects all prompts of a call in one form
             alike = [row for row in rows if (row.prompt.form is Form.CHAT) is chats]
             outcomes = self._outcomes(alike) if alike else []
             for row, outcome in zip(alike, outcomes, strict=True):
                 values[row.index] = self._settle(row, outcome)
         self.tally.counts["rows"] += len(rows)
-        return scores_of(self.name, values)
+        scores = scores_of(self.name, [sum(v) if isinstance(v, tuple) else v for v in values])
+        if not self.by_token:
+            return scores
+        return replace(scores, token_scores=tuple(_by_token(v, row) for v, row in zip(values, rows, strict=True)))
 
-    def _outcomes(self, rows: list[Row]) -> list[float | Failure | None]:
+    def _outcomes(self, rows: list[Row]) -> list[Outcome]:
         arguments = self._arguments(rows)
         try:
             result = call(self.function, arguments)
@@ -176,14 +185,14 @@ class FunctionScorer:
             raise
         except (Exception, SystemExit) as error:
             return self._one_by_one(rows, error)
-        return read_result(result, self.name, rows)
+        return (read_token_result if self.by_token else read_result)(result, self.name, rows)
 
-    def _one_by_one(self, rows: list[Row], error: BaseException) -> list[float | Failure | None]:
+    def _one_by_one(self, rows: list[Row], error: BaseException) -> list[Outcome]:
         """The batch failed with `error`: which rows are to blame?"""
         failure = _failure(error)
         if len(rows) == 1:
             return [failure]
-        outcomes: list[float | Failure | None] = []
+        outcomes: list[Outcome] = []
         for row in rows:
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
@@ -195,8 +204,8 @@ class FunctionScorer:
             ) from error
         return outcomes
 
-    def _settle(self, row: Row, outcome: float | Failure | None) -> float | None:
-        """A row's number after the policy for failures; None abstains."""
+    def _settle(self, row: Row, outcome: Outcome) -> float | tuple[float, ...] | None:
+        """A row's number, or its numbers by token, after the policy for failures; None abstains."""
         if not isinstance(outcome, Failure):
             self.tally.counts["abstained"] += outcome is None
             return outcome
@@ -232,7 +241,7 @@ class FunctionScorer:
     def _check_present(self, rows: list[Row]) -> None:
         """UserError naming the first row that lacks what the function cannot do without."""
         needed, filled = self.required_columns, self.filled_columns
-        wants_ids = "completion_ids" in self._without_default()
+        wants_ids = self.by_token or "completion_ids" in self._without_default()
         for row in rows:
             if wants_ids and row.response_ids is None:
                 raise UserError(f"reward function {self.name!r}: {row} comes as text alone, without `completion_ids`")
@@ -243,6 +252,14 @@ class FunctionScorer:
                         f"reward function {self.name!r}: {row}: the column {column!r} {problem}. "
                         f"Give it in the data, or its parameter a default"
                     )
+
+
+def _by_token(value: float | tuple[float, ...] | None, row: Row) -> tuple[float, ...]:
+    """One number for each of the row's tokens, whose sum is its score; what stands for a failed row is its last's."""
+    if isinstance(value, tuple):
+        return value
+    count = len(row.response_ids or ())
+    return (0.0,) * (count - 1) + (value or 0.0,) if count else ()
 
 
 def _failure(error: BaseException) -> Failure:
@@ -264,6 +281,7 @@ def function_scorer(config: FunctionConfig) -> FunctionScorer:
         args=config.args,
         on_error=config.on_error,
         error_value=config.error_value,
+        by_token=config.by_token,
     )
     check_options(scorer, BUILTIN.get(config.function))
     return scorer

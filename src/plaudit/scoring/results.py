@@ -30,7 +30,8 @@ class NotFinite:
     what: str
 
 
-Entry = float | None | NoNumber | NotFinite
+Entry = float | tuple[float, ...] | None | NoNumber | NotFinite
+"""What stands for one completion: a number; numbers by token, which a scorer takes only where it asked for them."""
 
 
 def entries_of(result: Any) -> list[Entry] | Unusable:
@@ -45,7 +46,7 @@ def entries_of(result: Any) -> list[Entry] | Unusable:
         if result.ndim != 1:
             return Unusable(f"an array of shape {tuple(result.shape)}")
         return [_entry(value) for value in result.tolist()]
-    return Unusable(_typed(result))
+    return Unusable(typed(result))
 
 
 def _entry(value: Any) -> Entry:
@@ -56,12 +57,23 @@ def _entry(value: Any) -> Entry:
     number = value
     if not isinstance(value, (bool, int, float)) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         number = value.item()  # a scalar of numpy or torch
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
+        return _by_token(value)
     if not isinstance(number, (bool, int, float)):
-        return NoNumber(_typed(value))
+        return NoNumber(typed(value))
     # abs first: an int too large for a float would raise in isfinite, and 1e300 would become infinity in float32.
     if not abs(number) <= FLOAT32_MAX or not math.isfinite(number):
         return NotFinite(repr(number) if isinstance(number, float) else f"an integer of {number.bit_length()} bits")
     return float(number)
+
+
+def _by_token(values: Any) -> Entry:
+    """Numbers only: the first that is none speaks for all."""
+    read = [_entry(value) for value in values]
+    faults = [entry for entry in read if not isinstance(entry, float)]
+    if not faults:
+        return tuple(entry for entry in read if isinstance(entry, float))
+    return faults[0] if isinstance(faults[0], NotFinite) else NoNumber(typed(values))
 
 
 def _elsewhere(value: Any) -> bool:
@@ -70,7 +82,8 @@ def _elsewhere(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor) and value.device.type != "cpu"
 
 
-def _typed(value: Any) -> str:
+def typed(value: Any) -> str:
+    """Type and beginning of a value, on one line."""
     text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:59] + '…'}"
 
@@ -99,5 +112,5 @@ def from_wire(wire: Any) -> list[Entry] | Unusable:
 
 def _from_wire(entry: Any) -> Entry:
     if not isinstance(entry, dict):
-        return entry
+        return tuple(entry) if isinstance(entry, list) else entry
     return NoNumber(entry["no_number"]) if "no_number" in entry else NotFinite(entry["not_finite"])

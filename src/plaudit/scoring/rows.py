@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from plaudit.records.text import Form, Group, Prompt
 from plaudit.runs.errors import UserError
-from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of
+from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of, typed
 
 FailureKind = Literal["raised", "timed_out", "died", "not_finite"]
 
@@ -56,18 +56,44 @@ def rows_of(groups: Sequence[Group]) -> list[Row]:
     return rows
 
 
-def read_result(result: Any, name: str, rows: Sequence[Row]) -> list[float | Failure | None]:
-    """What a call returned, one entry a row. UserError for anything but a flat list of numbers and None, as long."""
-    refuse = f"reward function {name!r} must return one number (or None) for each of the {len(rows)} completions"
+Outcome = float | tuple[float, ...] | Failure | None
+"""What became of a row: its number, its numbers by token, a failure, no opinion."""
+
+
+def read_result(result: Any, name: str, rows: Sequence[Row]) -> list[Outcome]:
+    """What a call returned, one number (or None) a row. UserError for anything but a flat list of them, as long."""
+    wanted = f"one number (or None) for each of the {len(rows)} completions"
+    entries = zip(_entries(result, name, rows, wanted), rows, strict=True)
+    return [_outcome(NoNumber(typed(list(e))) if isinstance(e, tuple) else e, name, row) for e, row in entries]
+
+
+def read_token_result(result: Any, name: str, rows: Sequence[Row]) -> list[Outcome]:
+    """The same for a function that judges by token: a list a row, one number for each of its `completion_ids`."""
+    wanted = f"a list of numbers (or None) for each of the {len(rows)} completions, one for each of its tokens"
+    outcomes: list[Outcome] = []
+    for entry, row in zip(_entries(result, name, rows, wanted), rows, strict=True):
+        if isinstance(entry, float):
+            raise UserError(f"reward function {name!r}: {row}: returned {entry} where a list by token belongs")
+        ids = row.response_ids or ()
+        if isinstance(entry, tuple) and len(entry) != len(ids):
+            raise UserError(
+                f"reward function {name!r}: {row}: returned {len(entry)} numbers for {len(ids)} tokens "
+                "(`completion_ids`)"
+            )
+        outcomes.append(_outcome(entry, name, row))
+    return outcomes
+
+
+def _entries(result: Any, name: str, rows: Sequence[Row], wanted: str) -> list[Entry]:
     entries = entries_of(result)
     if isinstance(entries, Unusable):
-        raise UserError(f"{refuse}, not {entries.what}")
+        raise UserError(f"reward function {name!r} must return {wanted}, not {entries.what}")
     if len(entries) != len(rows):
-        raise UserError(f"{refuse}; it returned {len(entries)}")
-    return [_outcome(entry, name, row) for entry, row in zip(entries, rows, strict=True)]
+        raise UserError(f"reward function {name!r} must return {wanted}; it returned {len(entries)}")
+    return entries
 
 
-def _outcome(entry: Entry, name: str, row: Row) -> float | Failure | None:
+def _outcome(entry: Entry, name: str, row: Row) -> Outcome:
     if isinstance(entry, NoNumber):
         raise UserError(f"reward function {name!r}: {row}: returned {entry.what} where a number belongs")
     if isinstance(entry, NotFinite):

@@ -91,7 +91,7 @@ def _shaped_scores(
 
 def _token_scores(judged: Judged, mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
     if not judged.scores.token_scores:
-        raise UserError("shaping.credit: token needs one judge that scores tokens; this one scores whole responses")
+        raise UserError("shaping.credit: token needs a judge that scores tokens; this one scores whole responses")
     tokens = torch.zeros(mask.shape)
     for row, (numbers, kept) in enumerate(zip(judged.scores.token_scores, judged.rollout.response_mask, strict=True)):
         if bool(judged.scores.valid[row]):
