@@ -18,6 +18,11 @@ from tests.data.files import write, write_bytes
 GOOD = b'{"text": "one"}\n{"text": "two"}\n'
 
 
+def packed(data: bytes) -> bytes:
+    """Without the time of day: two workers must name the same tests."""
+    return gzip.compress(data, mtime=0)
+
+
 def texts(folder, data: bytes, name: str = "rows.jsonl", **options) -> list[str]:
     loaded = load(DataConfig(path=write_bytes(folder, data, name), **options), Kind.TEXT)
     return [row.text for row in loaded.rows]
@@ -44,14 +49,14 @@ def reason(folder, line: bytes) -> str:
         ("rows.jsonl", b"\n" + GOOD + b"  \n\n"),
         ("ROWS.JSONL", GOOD),
         ("rows.ndjson", GOOD),
-        ("rows.jsonl.gz", gzip.compress(GOOD)),
-        ("rows.jsonl.gz", gzip.compress(GOOD[:16]) + gzip.compress(GOOD[16:])),
-        ("rows.jsonl.gz", gzip.compress(GOOD) + b"\0" * 8),
-        ("rows.jsonl", gzip.compress(GOOD)),
+        ("rows.jsonl.gz", packed(GOOD)),
+        ("rows.jsonl.gz", packed(GOOD[:16]) + packed(GOOD[16:])),
+        ("rows.jsonl.gz", packed(GOOD) + b"\0" * 8),
+        ("rows.jsonl", packed(GOOD)),
         ("rows.json", b'[{"text": "one"}, {"text": "two"}]'),
         ("rows.json", b'\xef\xbb\xbf\n[\n  {"text":\n "one"},\n  {"text": "two"}\n]\n'),
         ("rows.json", GOOD),
-        ("rows.json.gz", gzip.compress(b'[{"text": "one"},{"text": "two"}]')),
+        ("rows.json.gz", packed(b'[{"text": "one"},{"text": "two"}]')),
     ],
 )
 def test_every_container(tmp_path, name, data):
@@ -183,9 +188,9 @@ def test_bad_items_of_a_sound_json_list_can_be_skipped(tmp_path):
         ("rows.jsonl", b"", "holds no rows"),
         ("rows.jsonl", b"\n\n", "holds no rows"),
         ("rows.json", b"[]", "holds no rows"),
-        ("rows.jsonl.gz", gzip.compress(GOOD)[:-9], "the gzip data is cut short"),
-        ("rows.jsonl.gz", gzip.compress(GOOD) + b"tail", "something that is not gzip follows"),
-        ("rows.jsonl.gz", gzip.compress(GOOD)[:-8] + b"\0" * 8, "the gzip data is damaged"),
+        ("rows.jsonl.gz", packed(GOOD)[:-9], "the gzip data is cut short"),
+        ("rows.jsonl.gz", packed(GOOD) + b"tail", "something that is not gzip follows"),
+        ("rows.jsonl.gz", packed(GOOD)[:-8] + b"\0" * 8, "the gzip data is damaged"),
         ("rows.jsonl", GOOD.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
         ("rows.csv", b"text\na", "not .csv"),
         ("rows", b"text\na", "not a name without an ending"),
@@ -210,9 +215,9 @@ def test_a_path_that_is_no_file(tmp_path):
 
 
 def test_the_fingerprint_is_the_files_own_sha256(tmp_path):
-    packed = gzip.compress(GOOD, mtime=0)
-    path = write_bytes(tmp_path, packed, "rows.jsonl.gz")
-    assert load(DataConfig(path=path), Kind.TEXT).fingerprint == hashlib.sha256(packed).hexdigest()
+    zipped = packed(GOOD)
+    path = write_bytes(tmp_path, zipped, "rows.jsonl.gz")
+    assert load(DataConfig(path=path), Kind.TEXT).fingerprint == hashlib.sha256(zipped).hexdigest()
     path = write(tmp_path, [{"text": "a"}])
     assert load(DataConfig(path=path, limit=1), Kind.TEXT).fingerprint == (
         hashlib.sha256(b'{"text": "a"}\n').hexdigest()
