@@ -117,9 +117,9 @@ CASES = {
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
     "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=20000, minibatch=192),
     "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
-    "encoder": Case(objective=KWise(), rows=world.rankings, count=12000, backbone=world.encoder),
+    "encoder": Case(objective=KWise(), rows=world.rankings, count=24000, backbone=world.encoder),
     "pair": Case(
-        objective=Pair(), rows=lambda pool, n, seed: world.rankings(pool, n, seed, 3), count=16000, lone=False
+        objective=Pair(), rows=lambda pool, n, seed: world.rankings(pool, n, seed, 3), count=32000, lone=False
     ),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
@@ -189,7 +189,7 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
         sampling=world.SAMPLING,
         optim=OptimConfig(learning_rate=3e-4, eps=1e-5),
         iterations=10,
-        prompts_per_iteration=128,
+        prompts_per_iteration=256,
         epochs=4,
         minibatches=4,
         value_clip_range=0.0,
