@@ -107,8 +107,6 @@ def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:
 
 def tallies(scorer: Scorer) -> dict[str, Tally]:
     """What the reward functions in a scorer have counted, by the name of the part; learned judges count nothing."""
-    if isinstance(scorer, FirstRankScorer):
-        return tallies(scorer.scorer)
     if isinstance(scorer, FunctionScorer):
         return {scorer.name: scorer.tally}
     if isinstance(scorer, FirstRankScorer):  # the other ranks have asked nothing, and count nothing

@@ -1,5 +1,7 @@
 """A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says."""
 
+from collections.abc import Callable
+
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, ModelConfig, check_model_path, is_classifier, load_language, number_of_labels
 from plaudit.models.reward import aspects, gated, pair, scalar, seq2seq, shared_trunk, token_level, two_class
@@ -7,16 +9,17 @@ from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.runs.errors import UserError
 
-KINDS = (
-    scalar.KIND,
-    two_class.KIND,
-    aspects.KIND,
-    gated.KIND,
-    token_level.KIND,
-    shared_trunk.KIND,
-    pair.KIND,
-    seq2seq.KIND,
-)
+KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
+    scalar.KIND: scalar.load,
+    two_class.KIND: two_class.load,
+    aspects.KIND: aspects.load,
+    gated.KIND: gated.load,
+    token_level.KIND: token_level.load,
+    shared_trunk.KIND: shared_trunk.load,
+    pair.KIND: pair.load,
+    seq2seq.KIND: seq2seq.load,
+}
+"""Every kind's name in plaudit.json, and who loads it."""
 
 
 def check_reward_folder(path: str, option: str) -> None:
@@ -51,28 +54,6 @@ def needed_columns(path: str) -> tuple[str, ...]:
 def load_reward_model(config: ModelConfig) -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_folder(config.path, "path")
-    model = _load(config, load_language(config))
+    model = KINDS[kind_of(config.path)](config, load_language(config))
     model.normalisation = of_facts(read_facts(config.path), config.path)
     return model
-
-
-def _load(config: ModelConfig, language: Language) -> RewardModel:
-    match kind_of(config.path):
-        case scalar.KIND:
-            return scalar.load(config, language)
-        case two_class.KIND:
-            return two_class.load(config, language)
-        case aspects.KIND:
-            return aspects.load(config, language)
-        case gated.KIND:
-            return gated.load(config, language)
-        case token_level.KIND:
-            return token_level.load(config, language)
-        case shared_trunk.KIND:
-            return shared_trunk.load(config, language)
-        case pair.KIND:
-            return pair.load(config, language)
-        case seq2seq.KIND:
-            return seq2seq.load(config, language)
-        case kind:
-            raise UserError(f"{config.path}: a reward model of kind {kind!r}, which this plaudit doesn't know")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plaudit.engines.device import Machine
 from plaudit.formulas.advantages import decoupled_gae, moments, whiten
-from plaudit.formulas.kl import k1, kept_log_ratio
+from plaudit.formulas.kl import kept_log_ratio
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_responses, trusted_tokens
 from plaudit.formulas.policy_losses import trust_region_losses
@@ -72,13 +72,15 @@ def ask_models(setup: Setup, rollout: Rollout, config: PPOConfig) -> Opinions:
     reference = in_microbatches(frozen, rollout, config, place)
     ref_logprobs = reference["logprobs"]
     by_row = {**reference, **said}.get("scores", torch.zeros(len(rollout.rows), 1))
+    # `full` in the loss alone: the rewards don't hold it, and the metrics need some estimate
+    sampled = "k1" if config.kl.estimator == "full" else config.kl.estimator
     log_ratio = kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)
     return Opinions(
         old_logprobs=said["logprobs"],
         old_values=said["values"],
         entropy=said["entropy"],
         ref_logprobs=ref_logprobs,
-        ref_kl=said["kl_full"] if is_full else ESTIMATORS.get(config.kl.estimator, k1)(log_ratio),
+        ref_kl=said["kl_full"] if is_full else ESTIMATORS[sampled](log_ratio),
         trunk_scores=by_row[:, 0],
     )
 

@@ -21,7 +21,7 @@ from plaudit.training.ppo.config import PPOConfig
 from plaudit.training.ppo.options import Estimator
 
 ESTIMATORS = {"k1": kl.k1, "abs": kl.abs_k1, "k2": kl.k2, "k3": kl.k3}
-"""Of the sampled token; `full` needs the models."""
+"""`options.Estimator` of the sampled token's log-ratio; all but `full`, which needs both models' distributions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

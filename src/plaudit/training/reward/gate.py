@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from plaudit.formulas.correlation import spearman
 from plaudit.formulas.preference_losses import kwise
@@ -20,7 +19,7 @@ from plaudit.records.text import Kind, Ranking
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import by_token_budget
 from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.rankings import Ranked, learn_ranks, ranked_examples, without_margins
+from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins
 
 PENALTIES = tuple(i / 20 for i in range(0, 41))
 """λ from 0 to 2 in steps of 0.05, the smallest that will do is taken."""
@@ -56,7 +55,7 @@ class GateTraining:
             raise UserError(f"objective.verbosity: no aspect {self.verbosity!r}; there are {', '.join(names)}")
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+        return [without_margins(rows, language, limits) for rows in sources]
 
     def prepare(self, model: GatedRewardModel, examples: Sequence[Ranked], pace: Pace) -> None:
         """Choose the verbosity penalties on the training answers, before the gate sees any rating."""
@@ -68,11 +67,7 @@ class GateTraining:
 
     def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per prompt, nats, of the mixed and corrected scores; accuracy and margin over pairs."""
-
-        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
-            return kwise(scores, ranks, owner)[0]
-
-        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+        return learn_prompts(model, examples, kwise, pace)
 
 
 def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: float) -> Float[Tensor, " A"]:

@@ -13,7 +13,7 @@ from plaudit.models.reward import pair
 from plaudit.models.reward.pair import Aggregate, Joint, PairRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
 from plaudit.training.reward.objective import Limits, Pace, accumulate
 
 
@@ -74,28 +74,19 @@ class Pair:
             logits, swapped = model(both).split(len(part))
             outcomes = torch.tensor([c.outcome for c in part], device=logits.device)
             margin = ((2.0 * outcomes - 1.0) * unbiased_logit(logits, swapped)).detach()
-            wins = ((margin > 0) + 0.5 * (margin == 0))[outcomes != 0.5]
-            return both_orders_bce(logits, swapped, outcomes)[0], {
-                "margin": float(margin.sum()),
-                "wins": float(wins.sum()),
-            }
+            return both_orders_bce(logits, swapped, outcomes)[0], pair_sums(margin[outcomes != 0.5])
 
         sums = accumulate(loss, contests, len(contests), pace)
-        decided = max(sum(contest.outcome != 0.5 for contest in contests), 1)
-        return {
-            "reward/loss_over_rows": sums["loss"] / max(len(contests), 1),
-            "reward/accuracy_over_pairs": sums["wins"] / decided,
-            "reward/margin_over_pairs": sums["margin"] / decided,
-        }
+        decided = sum(contest.outcome != 0.5 for contest in contests)
+        return {"reward/loss_over_rows": sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided)}
 
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
     room = limits.max_length - pair.overhead(language)
     found: list[Contests] = []
     long: list[str] = []
+    refuse_margins(rows)
     for row in rows:
-        if row.columns.get("margin"):
-            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
         ranks: dict[str, int] = {}
         for text, rank in zip(row.responses, row.ranks, strict=True):
             ranks.setdefault(text, rank)
@@ -113,13 +104,7 @@ def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> li
             pairs = [Contest(joint=pair.fit(c.joint, room), outcome=c.outcome) for c in pairs]
         if pairs:
             found.append(Contests(pairs=tuple(pairs)))
-    if long and limits.too_long == "error":
-        raise UserError(
-            f"{len(long)} row(s) have two answers that are, with their prompt, longer than {limits.max_length} tokens: "
-            f"{', '.join(long[:5])}. Raise max_length, or set too_long to `drop` or `truncate`."
-        )
-    if long:
-        say(f"{len(long)} rankings longer than {limits.max_length} tokens: {limits.too_long}")
+    settle_long(long, "a prompt and two answers", limits)
     if len(found) + len(long) < len(rows):
         say("prompts without two different answers are left out")
     return found

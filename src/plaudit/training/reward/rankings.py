@@ -12,12 +12,14 @@ from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import scalar
+from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.tokens.encode import Pair
+from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
 
@@ -58,15 +60,11 @@ class KWise:
         return scalar.load(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+        return [without_margins(rows, language, limits) for rows in sources]
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per prompt, nats; accuracy and margin r_w − r_l over the minibatch's pairs."""
-
-        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
-            return kwise(scores, ranks, owner)[0]
-
-        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+        return learn_prompts(model, examples, kwise, pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +102,11 @@ class BestOfK:
         return scalar.load(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+        return [without_margins(rows, language, limits) for rows in sources]
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per prompt, nats: log K at equal scores; accuracy and margin over all pairs as above."""
-
-        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
-            return best_of_k(scores, ranks == 1, owner)[0]
-
-        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+        return learn_prompts(model, examples, _of_the_best, pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,17 +120,11 @@ class PlackettLuce:
         return scalar.load(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [
-            without_margins(self.kind, ranked_examples(rows_with_few_ties(rows), language, limits)) for rows in sources
-        ]
+        return [without_margins(rows_with_few_ties(rows), language, limits) for rows in sources]
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Loss per prompt, nats: log K! at equal scores of an untied ranking; accuracy and margin as above."""
-
-        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
-            return plackett_luce(scores, ranks, owner)[0]
-
-        return learn_ranks(model, examples, loss, sum(e.num_pairs > 0 for e in examples), pace)
+        return learn_prompts(model, examples, plackett_luce, pace)
 
 
 def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
@@ -152,34 +140,54 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
     return rows
 
 
-RankLoss = Callable[
-    [Float[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"], Sequence[Ranked]],
-    Float[Tensor, ""],
-]
-"""(scores, ranks, which prompt each answer belongs to, the prompts) → the sum of their losses."""
+Scores, Places = Float[Tensor, " N"], Int[Tensor, " N"]
+PromptLoss = Callable[[Scores, Places, Places], tuple[Float[Tensor, ""], Tensor]]
+"""A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
+RankLoss = Callable[[Scores, Places, Places, Sequence[Ranked]], Float[Tensor, ""]]
+"""The sum alone, in whatever unit counts; it sees the prompts too."""
+
+
+def _of_the_best(scores: Tensor, ranks: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    return best_of_k(scores, ranks == 1, owner)
+
+
+def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, pace: Pace) -> dict[str, float]:
+    """`learn_ranks` for losses in which every prompt with a pair weighs the same."""
+    return learn_ranks(
+        model,
+        examples,
+        lambda scores, ranks, owner, _: loss(scores, ranks, owner)[0],
+        sum(row.num_pairs > 0 for row in examples),
+        pace,
+    )
 
 
 def learn_ranks(
-    model: ScalarRewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, pace: Pace
+    model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, pace: Pace
 ) -> dict[str, float]:
     """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
 
     def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
         scores = model([group for row in part for group in row.groups]).float()
-        ranks = torch.tensor([rank for row in part for rank in row.ranks], device=scores.device)
-        owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=scores.device)
-        better, worse = ranked_pairs(ranks, owner)
-        margin = (scores[better] - scores[worse]).detach()
-        wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
-        return loss(scores, ranks, owner, part), {"margin": float(margin.sum()), "wins": float(wins)}
+        ranks, owner = places(part, scores.device)
+        return loss(scores, ranks, owner, part), pair_sums(margins_of(scores, ranks, owner))
 
     sums = accumulate(of_part, examples, count, pace)
-    pairs = max(sum(row.num_pairs for row in examples), 1)
-    return {
-        "reward/loss_over_rows": sums["loss"] / max(count, 1),
-        "reward/accuracy_over_pairs": sums["wins"] / pairs,
-        "reward/margin_over_pairs": sums["margin"] / pairs,
-    }
+    found = pair_metrics(sums, sum(row.num_pairs for row in examples))
+    return {"reward/loss_over_rows": sums["loss"] / max(count, 1), **found}
+
+
+def places(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:
+    """Of all answers of some prompts, in order: their ranks, and which of the prompts each belongs to."""
+    ranks = torch.tensor([rank for row in part for rank in row.ranks], device=device)
+    owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=device)
+    return ranks, owner
+
+
+def margins_of(scores: Scores, ranks: Places, owner: Places) -> Float[Tensor, " P"]:
+    """r_w − r_l of every pair, without gradient."""
+    better, worse = ranked_pairs(ranks, owner)
+    return (scores[better] - scores[worse]).detach()
 
 
 def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
@@ -198,8 +206,7 @@ def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits)
     return useful
 
 
-def without_margins(kind: str, examples: list[Ranked]) -> list[Ranked]:
-    """UserError where the data has margins that this objective would ignore."""
-    if any(row.margin for row in examples):
-        raise UserError(f"objective: the data has margins, which only `pairwise` uses, not {kind!r}")
-    return examples
+def without_margins(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+    """`ranked_examples` for an objective that would ignore margins. UserError naming a row that has one."""
+    refuse_margins(rows)
+    return ranked_examples(rows, language, limits)

@@ -9,10 +9,12 @@ from torch import Tensor
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import seq2seq
 from plaudit.models.reward.seq2seq import Output, Seq2SeqRewardModel, question_ids
-from plaudit.records.text import Kind, Ranking
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.records.text import Kind, Prompt, Ranking
+from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
 from plaudit.training.reward.objective import Limits, Pace, accumulate
+
+NO_LIMIT = 10**9
+"""Tokens: to ask how long a question is before it is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,52 +74,33 @@ class Seq2Seq:
         def loss(part: Sequence[Asked]) -> tuple[Tensor, Mapping[str, float]]:
             as_a, as_b = model([*(pair.as_a for pair in part), *(pair.as_b for pair in part)]).split(len(part))
             margin = 0.5 * ((as_a[:, 0] - as_a[:, 1]) + (as_b[:, 1] - as_b[:, 0])).detach()
-            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
-            return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), {"margin": float(margin.sum()), "wins": float(wins)}
+            return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
 
         sums = accumulate(loss, pairs, len(pairs), pace)
-        count = max(len(pairs), 1)
-        return {
-            "reward/loss_over_rows": sums["loss"] / count,
-            "reward/accuracy_over_pairs": sums["wins"] / count,
-            "reward/margin_over_pairs": sums["margin"] / count,
-        }
+        return {"reward/loss_over_rows": sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs))}
 
 
 def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:
     found: list[Questions] = []
     long: list[str] = []
+    refuse_margins(rows)
     for row in rows:
-        if row.columns.get("margin"):
-            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
         ranked = list(zip(row.responses, row.ranks, strict=True))
         texts = [(a, b) for a, of_a in ranked for b, of_b in ranked if of_a < of_b and a != b]
-        whole = 10**9
-        pairs = [
-            Asked(
-                as_a=tuple(question_ids(language, row.prompt, a, b, whole)),
-                as_b=tuple(question_ids(language, row.prompt, b, a, whole)),
-            )
-            for a, b in texts
-        ]
+        pairs = [_asked(language, row.prompt, a, b, NO_LIMIT) for a, b in texts]
         if any(max(len(pair.as_a), len(pair.as_b)) > limits.max_length for pair in pairs):
             long.append(row.where)
             if limits.too_long != "truncate":
                 continue
-            pairs = [
-                Asked(
-                    as_a=tuple(question_ids(language, row.prompt, a, b, limits.max_length)),
-                    as_b=tuple(question_ids(language, row.prompt, b, a, limits.max_length)),
-                )
-                for a, b in texts
-            ]
+            pairs = [_asked(language, row.prompt, a, b, limits.max_length) for a, b in texts]
         if pairs:
             found.append(Questions(pairs=tuple(pairs)))
-    if long and limits.too_long == "error":
-        raise UserError(
-            f"{len(long)} row(s) make questions of more than {limits.max_length} tokens: {', '.join(long[:5])}. "
-            "Raise max_length, or set too_long to `drop` or `truncate`."
-        )
-    if long:
-        say(f"{len(long)} rankings with questions of more than {limits.max_length} tokens: {limits.too_long}")
+    settle_long(long, "questions", limits)
     return found
+
+
+def _asked(language: Language, prompt: Prompt, better: str, worse: str, max_length: int) -> Asked:
+    return Asked(
+        as_a=tuple(question_ids(language, prompt, better, worse, max_length)),
+        as_b=tuple(question_ids(language, prompt, worse, better, max_length)),
+    )

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from plaudit.formulas.masks import masked_sum
-from plaudit.formulas.preference_losses import kwise, ranked_pairs
+from plaudit.formulas.preference_losses import kwise
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import shared_trunk as models
 from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Kind, Ranking
+from plaudit.training.reward.compared import pair_metrics, pair_sums
 from plaudit.training.reward.objective import Limits, Pace, accumulate
-from plaudit.training.reward.rankings import Ranked, ranked_examples, without_margins
+from plaudit.training.reward.rankings import Ranked, margins_of, places, without_margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,33 +35,27 @@ class SharedTrunk:
         return models.new(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(self.kind, ranked_examples(rows, language, limits)) for rows in sources]
+        return [without_margins(rows, language, limits) for rows in sources]
 
     def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
         """Ranking loss per prompt and NLL per token of the best answers, nats; accuracy and margin over pairs."""
         prompts = max(sum(row.num_pairs > 0 for row in examples), 1)
         tokens = max(sum(_best_tokens(row) for row in examples), 1)
-        pairs = max(sum(row.num_pairs for row in examples), 1)
 
         def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
             scores, logprobs = model.with_likelihood([group for row in part for group in row.groups])
-            ranks = torch.tensor([rank for row in part for rank in row.ranks], device=scores.device)
-            owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=scores.device)
+            ranks, owner = places(part, scores.device)
             ranking = kwise(scores, ranks, owner)[0] / prompts
             best = (ranks == 1).unsqueeze(1).expand_as(logprobs)
             nll = -masked_sum(logprobs, best) / tokens
-            better, worse = ranked_pairs(ranks, owner)
-            margin = (scores[better] - scores[worse]).detach()
-            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
             sums = {"ranking": float(ranking.detach()), "nll": float(nll.detach())}
-            return ranking + self.lm_coef * nll, {**sums, "margin": float(margin.sum()), "wins": float(wins)}
+            return ranking + self.lm_coef * nll, {**sums, **pair_sums(margins_of(scores, ranks, owner))}
 
         sums = accumulate(of_part, examples, 1, pace)
         return {
             "reward/loss_over_rows": sums["ranking"],
             "reward/lm_loss_over_tokens": sums["nll"],
-            "reward/accuracy_over_pairs": sums["wins"] / pairs,
-            "reward/margin_over_pairs": sums["margin"] / pairs,
+            **pair_metrics(sums, sum(row.num_pairs for row in examples)),
         }
 
 

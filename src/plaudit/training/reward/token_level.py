@@ -13,8 +13,8 @@ from plaudit.models.reward import token_level as models
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel
 from plaudit.records.text import Comparison, Kind
-from plaudit.runs.errors import UserError
 from plaudit.tokens.encode import Pair
+from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
 
@@ -57,23 +57,15 @@ class TokenLevel:
                 values[0::2], values[1::2], ids[0::2], ids[1::2], mask[0::2], mask[1::2], form=self.form
             )
             scores = values.detach().gather(1, last_index(mask).clamp(min=0).unsqueeze(1)).squeeze(1)
-            margin = scores[0::2] - scores[1::2]
-            wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
-            return loss, {"margin": float(margin.sum()), "wins": float(wins)}
+            return loss, pair_sums(scores[0::2] - scores[1::2])
 
         n = len(examples)
         sums = accumulate(of_part, examples, n, pace)
-        return {
-            "reward/loss_over_rows": sums["loss"] / n,
-            "reward/accuracy_over_pairs": sums["wins"] / n,
-            "reward/margin_over_pairs": sums["margin"] / n,
-        }
+        return {"reward/loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
 
 
 def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:
-    for row in rows:
-        if row.margin:
-            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
+    refuse_margins(rows)
     texts = [(row.prompt, text, row.where) for row in rows for text in (row.chosen, row.rejected)]
     encoded = encode_rows(texts, language, limits)
     both = zip(encoded[0::2], encoded[1::2], strict=True)
