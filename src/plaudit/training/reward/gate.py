@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from plaudit.formulas.correlation import spearman
 from plaudit.formulas.preference_losses import kwise
