@@ -121,8 +121,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     trained(
         "evaluation/labelled_report",
-        "prompts=[prompts[i] for i in there]",
-        "prompts=[prompts[i] for i in range(len(there))]",
+        "labels, [units[i] for i in there]",
+        "labels, [units[i] for i in range(len(there))]",
         "evaluation/test_labelled_report.py",
         "unrated answers shift the prompts that intervals resample",
     ),

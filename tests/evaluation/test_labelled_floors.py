@@ -44,9 +44,9 @@ def ratings(size: int, seed: int) -> list[Rating]:
 
 def test_words_tell_verdicts_apart_and_the_offset_follows_the_share():
     bag = fit_words(verdicts(300, 1, share=0.8))
-    report = verdict_report(bag, verdicts(200, 2, share=0.8))
-    assert report.accuracy > 0.95
-    assert report.auc > 0.97
+    found = verdict_report(bag, verdicts(200, 2, share=0.8)).measured
+    assert found.accuracy.value > 0.95
+    assert found.auc.value > 0.97
     weights = bag.weights["accept"]
     assert weights["kind"] > 0.3 > -0.3 > weights["rude"]
     assert bag.value("words never seen", "accept") == weights[""]
@@ -56,10 +56,10 @@ def test_each_aspect_has_its_own_words_and_gaps_are_no_zeros():
     bag = fit_words(ratings(400, 3))
     report = rating_report(bag, ratings(200, 4))
     warmth, noise = report.aspects["warmth"], report.aspects["noise"]
-    assert warmth.rmse < 0.35 * warmth.floor  # a label of 0 for every third answer would be 10 off
-    assert warmth.spearman > 0.9
-    assert abs(noise.spearman) < 0.2
-    assert noise.rmse < 1.1 * noise.floor
+    assert warmth.rmse < 0.35 * warmth.label_std  # a label of 0 for every third answer would be 10 off
+    assert warmth.spearman.value > 0.9
+    assert abs(noise.spearman.value) < 0.2
+    assert noise.rmse < 1.1 * noise.label_std
 
 
 def test_a_constant_rating_is_met_by_the_offset_alone():
@@ -130,6 +130,6 @@ def test_one_prompt_for_all_gives_intervals_of_its_texts():
     """Two hundred texts under one prompt are two hundred trials, not one."""
     one = [Verdict(prompt=Prompt.of_text("p"), response=row.response, label=row.label) for row in verdicts(200, 13)]
     report = verdict_report(fit_words(verdicts(200, 14)), one)
-    assert report.high - report.low < 0.15
+    assert report.measured.accuracy.high - report.measured.accuracy.low < 0.15
     (_, area) = report.rows("judge")
     assert 0 <= area["low"] <= area["value"] <= area["high"] <= 1

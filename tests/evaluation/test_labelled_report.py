@@ -42,13 +42,11 @@ def test_each_aspect_by_its_part_or_by_the_score():
     ]
     found = rating_report(Judge(), rows).aspects
     care, tone = found["care"], found["tone"]
-    assert (care.count, tone.count) == (3, 3)
+    assert (care.answers, tone.answers) == (3, 3)
     assert care.rmse == pytest.approx(math.sqrt((2**2 + 3**2 + 1**2) / 3))  # 1, 2, −1 against 3, 5, −2
     assert tone.rmse == pytest.approx(math.sqrt((1 + 2**2 + 1) / 3))  # 20, 40, −10 against 21, 38, −11
-    assert care.floor == pytest.approx(math.sqrt((1 + 3**2 + 4**2) / 3))  # 3, 5, −2 against their mean of 2
-    assert care.spearman == tone.spearman == pytest.approx(1.0)
-    assert care.said.prompts == ["p", "q", "t"]
-    assert tone.said.prompts == ["q", "s", "t"]
+    assert care.label_std == pytest.approx(math.sqrt((1 + 3**2 + 4**2) / 3))  # 3, 5, −2 against their mean of 2
+    assert care.spearman.value == tone.spearman.value == pytest.approx(1.0)
 
 
 def test_ratings_make_two_rows_an_aspect_with_an_interval():
@@ -71,13 +69,13 @@ def test_verdicts_by_hand():
         verdict("t", "silent", False),
     ]
     report = verdict_report(Judge(), rows)
-    assert report.count == 5
-    assert report.accuracy == pytest.approx((1 + 0 + 0.5 + 1 + 1) / 5)
-    assert report.majority == pytest.approx(3 / 5)
-    assert report.auc == pytest.approx(4 / 6)  # of 1, 0, 4 over 2, −1: a > d, zero > d, c > both
-    assert report.said.prompts == ["p", "p", "q", "r", "s"]
+    found = report.measured
+    assert found.answers == 5
+    assert found.accuracy.value == pytest.approx((1 + 0 + 0.5 + 1 + 1) / 5)
+    assert found.majority == pytest.approx(3 / 5)
+    assert found.auc.value == pytest.approx(4 / 6)  # of 1, 0, 4 over 2, −1: a > d, zero > d, c > both
     accuracy, area = report.rows("mine")
-    assert (accuracy["floor"], area["floor"]) == (report.majority, 0.5)
+    assert (accuracy["floor"], area["floor"]) == (found.majority, 0.5)
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert area["low"] <= area["value"] <= area["high"]
 
@@ -86,7 +84,21 @@ def test_answers_of_one_prompt_tell_less_than_answers_of_many():
     def width(prompts) -> float:
         labels = [True] * 6 + [False] * 6
         rows = [verdict(f"{next(prompts)}", "a", label) for label in labels]
-        report = verdict_report(Judge(), rows)
-        return report.high - report.low
+        accuracy = verdict_report(Judge(), rows).measured.accuracy
+        return accuracy.high - accuracy.low
 
     assert width(iter([0] * 6 + [1] * 6)) > width(iter(range(12))) + 0.1
+
+
+@pytest.mark.parametrize("silent", [0, 3])
+def test_answers_that_the_judge_left_out_leave_their_prompts_too(silent):
+    """Three prompts that the judge abstains on, before three that it rates: intervals are made of the latter."""
+    rated = [rating(str(i % 3), "abcd"[i % 4], care=float(i)) for i in range(12)]
+    rows = [rating(f"silent {i}", "silent", care=1.0) for i in range(silent)] + rated
+    assert rating_report(Judge(), rows) == rating_report(Judge(), rated)
+
+
+def test_one_label_has_no_area():
+    report = verdict_report(Judge(), [verdict("p", "a", True), verdict("q", "b", True)])
+    assert report.metrics() == {"reward/held_out_accuracy_over_rows": 1.0}
+    assert len(report.rows("mine")) == 1

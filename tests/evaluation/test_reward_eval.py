@@ -199,6 +199,20 @@ def test_verdicts(tmp_path, rules):
     assert value(summary, "a_share", "area under the ROC curve")["value"] == 0.5
 
 
+def test_labelled_texts_under_one_prompt_are_draws_of_their_own(tmp_path, rules):
+    """Sixty texts and one prompt: intervals of sixty draws, not of one."""
+    texts = [("a" if i % 3 else "b") * (i + 1) for i in range(60)]
+    judged = [{"prompt": "p", "response": text, "label": i % 4 > 0} for i, text in enumerate(texts)]
+    summary = run(tmp_path, data=(data(tmp_path, "v.jsonl", judged),), models=(judge(rules, "a_share"),))
+    for metric in ("accuracy of `score > 0`", "area under the ROC curve"):
+        found = value(summary, "a_share", metric)
+        assert 0.05 < found["high"] - found["low"] < 0.35
+    rated = [{"prompt": "p", "response": text, "score": len(text)} for text in texts]
+    summary = run(tmp_path / "ratings", data=(data(tmp_path, "r.jsonl", rated),), models=(judge(rules, "a_share"),))
+    found = value(summary, "a_share", "Spearman correlation with the ratings")
+    assert found["low"] < found["value"] < found["high"]
+
+
 def test_several_files_are_subsets(tmp_path):
     files = (data(tmp_path, "one.jsonl", RANKINGS[:1]), data(tmp_path, "two.jsonl", RANKINGS[1:]))
     assert [row.subset for row in read_labelled(files, "").ranked] == ["one", "two", "two"]

@@ -314,7 +314,7 @@ def no_model(monkeypatch):
 
 def test_margins_need_the_loss_that_uses_them(tmp_path, no_model):
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.0}]
-    with pytest.raises(UserError, match="objective: the data has margins, which only `pairwise` uses"):
+    with pytest.raises(UserError, match=r"rankings.jsonl:1: has a margin, which only `objective: pairwise` uses"):
         train(tmp_path, config(tmp_path, rows))
 
 

@@ -1,6 +1,6 @@
 """Floors for answers with labels of their own: the longer scores higher, and a bag of words fitted to the labels.
 
-Both are scorers, so that `rating_report` and `verdict_report` measure them as they measure a model, on the same rows.
+Both are scorers, so that `labelled_report` measures them as it measures a model, on the same rows.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import numpy as np
 from plaudit.data.clean import unit_keys
 from plaudit.data.splits import uniform
 from plaudit.evaluation.floors import LongerWins
-from plaudit.evaluation.labelled_report import RatingReport, VerdictReport, rating_report, verdict_report
+from plaudit.evaluation.labelled_report import labelled_report
 from plaudit.evaluation.word_models import Array, Sparse, features, ridge_linear, ridge_logistic
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Rating, Verdict
@@ -55,11 +55,8 @@ def labelled_floor_rows(
     rows = []
     for scorer in (LongerWins(), fit_words(train)):
         label = f"floor: {scorer.name.replace('_', ' ')}: "
-        if isinstance(held_out[0], Verdict):
-            found: RatingReport | VerdictReport = verdict_report(scorer, held_out)
-        else:
-            found = rating_report(scorer, held_out)
-        rows += [row | {"metric": label + row["metric"]} for row in found.rows(name) if _says(scorer, row)]
+        found = labelled_report(scorer, held_out).rows(name)
+        rows += [row | {"metric": label + row["metric"]} for row in found if _says(scorer, row)]
     return rows
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from plaudit.data.formats import places
 from plaudit.data.sources import DataConfig, load
 from plaudit.engines.device import DeviceConfig, machine
-from plaudit.evaluation import reward_measures as measures
-from plaudit.evaluation import reward_table
+from plaudit.evaluation import pair_measures, reward_table
 from plaudit.evaluation.floors import LongerWins, fit_bag_of_words
+from plaudit.evaluation.label_measures import labellers_correlation, rating_measures, verdict_measures
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     expected_accuracy_of_rankings,
@@ -22,7 +22,7 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
 )
 from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.evaluation.reward_rows import LabelledRows, Ranked, Rated, rankings, read_labelled, reversed_group
+from plaudit.evaluation.reward_rows import Judged, LabelledRows, Ranked, Rated, rankings, read_labelled, reversed_group
 from plaudit.records.text import Group, Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
@@ -32,7 +32,8 @@ from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.loading import function_name
 from plaudit.scoring.protocol import Scorer, check_columns
 
-Scores = list[list[float | None]]
+Answers = Sequence[Sequence[float | None]]
+"""What a judge said of the answers of each row; None: it abstained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
         }
         say(f"{name_of(judge)}: measured")
     prompts = [row.group.prompt.id for row in rows.ranked]
-    agreement = measures.labellers_agreement([row.votes for row in rows.ranked], prompts) if rows.ranked else {}
+    agreement = pair_measures.labellers_agreement([row.votes for row in rows.ranked], prompts) if rows.ranked else {}
     block = {"judges": found, "floors": _floors(rows, training), "agreement": agreement}
     run.finish({"stages": reward_table.rows(block), "reward_eval": block})
 
@@ -119,44 +120,44 @@ def measure(scorer: Scorer, rows: LabelledRows, config: RewardEvalConfig) -> dic
     if rows.rated:
         found["ratings"] = _measure_rated(scorer, rows.rated, config.seed)
     if rows.judged:
-        scores = score_groups(scorer, [row.group for row in rows.judged])
-        kept = [(s[0], row) for s, row in zip(scores, rows.judged, strict=True) if s[0] is not None]
-        if not kept:
-            raise UserError(f"{scorer.name}: abstained on every verdict")
-        values, judged = zip(*kept, strict=True)
-        accepted = [row.accepted for row in judged]
-        prompts = [row.group.prompt.id for row in judged]
-        verdicts = measures.verdict_measures(values, accepted, prompts, config.seed)
-        found["verdicts"] = verdicts | {"abstained": len(rows.judged) - len(kept)}
+        found["verdicts"] = _measure_judged(scorer, rows.judged, config.seed)
     return found
-
-
-def _units(groups: Sequence[Group]) -> list[str]:
-    """What counts as one draw for intervals: the prompt, or the answer where all have one and the same prompt."""
-    prompts = [group.prompt.id for group in groups]
-    return prompts if len(set(prompts)) > 1 else [group.responses[0] for group in groups]
 
 
 def _measure_ranked(scorer: Scorer, rows: Sequence[Ranked], config: RewardEvalConfig) -> dict[str, Any]:
     groups = [row.group for row in rows]
     scores, ranks = score_groups(scorer, groups), [row.ranks for row in rows]
     responses, prompts = [g.responses for g in groups], [g.prompt.id for g in groups]
-    subsets = [row.subset for row in rows]
-    pairs = measures.judged_pairs(scores, ranks, responses, prompts)
+    pairs = pair_measures.judged_pairs(scores, ranks, responses, prompts)
     found: dict[str, Any] = {
-        "accuracy": asdict(pair_accuracy(scores, ranks, prompts=prompts, subsets=subsets if any(subsets) else [])),
-        "calibration": measures.calibration(pairs, config.num_bins),
-        "margins": measures.margins(pairs),
-        "length": measures.length_bias(pairs, scores, responses),
-        "position": measures.position_bias(pairs),
+        "accuracy": asdict(_accuracy(scores, ranks, rows)),
+        "calibration": pair_measures.calibration(pairs, config.num_bins),
+        "margins": pair_measures.margins(pairs),
+        "length": pair_measures.length_bias(pairs, scores, responses),
+        "position": pair_measures.position_bias(pairs),
     }
     if config.check_order:
         turned = score_groups(scorer, [reversed_group(group) for group in groups])
-        found["position"]["flips"] = measures.order_flips(scores, turned, prompts)
+        found["position"]["flips"] = pair_measures.order_flips(scores, turned, prompts)
     if config.truth is not None:
         true = score_groups(function_scorer(FunctionConfig(function=config.truth.function)), groups)
         found["expected"] = asdict(expected_accuracy_of_rankings(scores, true, noise_scale=config.truth.noise))
     return found
+
+
+def _units(groups: Sequence[Group]) -> list[list[str]]:
+    """What each answer's interval draws whole: its prompt, or the answer itself where all have one and the same."""
+    alone = len({group.prompt.id for group in groups}) == 1
+    return [[text if alone else group.prompt.id for text in group.responses] for group in groups]
+
+
+def _measure_judged(scorer: Scorer, rows: Sequence[Judged], seed: int) -> dict[str, Any]:
+    groups = [row.group for row in rows]
+    answers = zip(score_groups(scorer, groups), rows, _units(groups), strict=True)
+    kept = [(score, row.accepted, unit) for (score,), row, (unit,) in answers if score is not None]
+    if not kept:
+        raise UserError(f"{scorer.name}: abstained on every verdict")
+    return asdict(verdict_measures(*zip(*kept, strict=True), seed)) | {"abstained": len(rows) - len(kept)}
 
 
 def _measure_rated(scorer: Scorer, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
@@ -166,37 +167,35 @@ def _measure_rated(scorer: Scorer, rows: Sequence[Rated], seed: int) -> dict[str
     return {aspect: _measure_aspect(aspect, scores, rows, seed) for aspect in aspects}
 
 
-def _measure_aspect(aspect: str, scores: Scores, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
-    values: Scores = []
-    ranks: list[tuple[int, ...]] = []
-    labels: list[list[float]] = []
-    for given, row in zip(scores, rows, strict=True):
-        rated = [
-            (score, sum(ratings[aspect]) / len(ratings[aspect]))
-            for score, ratings in zip(given, row.ratings, strict=True)
+def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
+    given = zip(scores, rows, _units([row.group for row in rows]), strict=True)
+    rated = [  # (score, mean rating, unit) of each answer that somebody rated, one list a prompt
+        [
+            (score, sum(ratings[aspect]) / len(ratings[aspect]), unit)
+            for score, ratings, unit in zip(said, row.ratings, units, strict=True)
             if aspect in ratings
         ]
-        values.append([score for score, _ in rated])
-        labels.append([label for _, label in rated])
-        ranks.append(places([-label for _, label in rated]))
-    prompts = [row.group.prompt.id for row in rows]
-    flat = [
-        (score, label, prompt)
-        for given, known, prompt in zip(values, labels, prompts, strict=True)
-        for score, label in zip(given, known, strict=True)
-        if score is not None
+        for said, row, units in given
     ]
+    flat = [answer for answers in rated for answer in answers if answer[0] is not None]
     if not flat:
         raise UserError(f"the judge abstained on every answer rated for {aspect!r}")
-    found = measures.rating_measures(*zip(*flat, strict=True), seed)
-    people = measures.labellers_correlation([r[aspect] for row in rows for r in row.ratings if aspect in r])
+    found = asdict(rating_measures(*zip(*flat, strict=True), seed))
+    people = labellers_correlation([r[aspect] for row in rows for r in row.ratings if aspect in r])
     found |= {} if people is None else {"labellers": people}
+    values = [[score for score, _, _ in answers] for answers in rated]
+    ranks = [places([-label for _, label, _ in answers]) for answers in rated]
     try:
-        subsets = [row.subset for row in rows]
-        accuracy = pair_accuracy(values, ranks, prompts=prompts, subsets=subsets if any(subsets) else [])
-    except UserError:  # one answer a prompt: correlations are all there is
+        return found | {"accuracy": asdict(_accuracy(values, ranks, rows))}
+    except UserError:  # no prompt has two answers to compare: correlations are all there is
         return found
-    return found | {"accuracy": asdict(accuracy)}
+
+
+def _accuracy(scores: Answers, ranks: Sequence[Sequence[int]], rows: Sequence[Ranked] | Sequence[Rated]) -> Accuracy:
+    """Over the pairs of each row's answers, split by subset where the rows have any."""
+    subsets = [row.subset for row in rows]
+    prompts = [row.group.prompt.id for row in rows]
+    return pair_accuracy(scores, ranks, prompts=prompts, subsets=subsets if any(subsets) else [])
 
 
 def _floors(rows: LabelledRows, training: Sequence[Ranking]) -> dict[str, dict[str, Any]]:

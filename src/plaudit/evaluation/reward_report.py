@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from plaudit.evaluation.labelled_report import rating_report, verdict_report
+from plaudit.evaluation.labelled_report import labelled_report
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     ExpectedAccuracy,
@@ -121,13 +121,9 @@ class Report(Protocol):
 
 def held_out_report(scorer: Scorer, rows: Sequence[Any], *, truth: TruthConfig | None = None) -> Report:
     """The measure that the rows' labels ask for: rankings and comparisons, ratings, or verdicts."""
-    match rows[0]:
-        case Rating():
-            return rating_report(scorer, rows)
-        case Verdict():
-            return verdict_report(scorer, rows)
-        case _:
-            return reward_report(scorer, [as_ranking(row) for row in rows], truth=truth)
+    if isinstance(rows[0], Rating | Verdict):
+        return labelled_report(scorer, rows)
+    return reward_report(scorer, [as_ranking(row) for row in rows], truth=truth)
 
 
 def reward_report(scorer: Scorer, rows: Sequence[Ranking], *, truth: TruthConfig | None = None) -> RewardReport:

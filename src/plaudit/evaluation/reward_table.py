@@ -38,7 +38,7 @@ def _judge(name: str, judge: Block, agreed: float | None) -> Iterator[dict[str, 
         found = judge["verdicts"]
         majority = max(found["accepted"], 1.0 - found["accepted"])
         yield _share(name, "accuracy of `score > 0`", found["accuracy"], majority, 1.0) | {"unit": "share of answers"}
-        if "auc" in found:
+        if found["auc"] is not None:
             yield _row(name, "area under the ROC curve", found["auc"], "share") | {"floor": 0.5, "ceiling": 1.0}
         brier = found["accepted"] * (1.0 - found["accepted"])
         yield _row(name, "Brier score of σ(score)", {"value": found["brier"]}, "") | {"floor": brier, "ceiling": 0.0}

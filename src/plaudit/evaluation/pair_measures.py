@@ -1,25 +1,23 @@
-"""What there is to know of a judge beside its accuracy: calibration, margins, length, position, agreement.
+"""What pairs of answers tell of a judge beside its accuracy: calibration, margins, length, position, agreement.
 
 Pure: scores and labels in, plain numbers out. A score of None abstained; its pairs are left out.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import torch
 
-from plaudit.engines.randomness import generator
 from plaudit.evaluation.intervals import clustered_interval
 from plaudit.formulas.calibration import brier_score, reliability
-from plaudit.formulas.correlation import mean_ranks, pearson, spearman
+from plaudit.formulas.correlation import pearson
 from plaudit.formulas.pair_scores import pair_bce
 
 HISTOGRAM_BINS = 30
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-RESAMPLES = 200
 
 Score = float | None
 
@@ -187,83 +185,6 @@ def labellers_agreement(
             single_prompts += [prompt] * len(ones)
     found = {"two_labellers": (alike, alike_prompts), "one_against_others": (single, single_prompts)}
     return {name: share(*both) for name, both in found.items() if both[0]}
-
-
-def rating_measures(
-    scores: Sequence[float], labels: Sequence[float], prompts: Sequence[Hashable], seed: int
-) -> dict[str, Any]:
-    """How scores follow ratings over all answers: pearson and spearman with bootstrap intervals over prompts, rmse
-    (which means something where the judge learnt this very scale), and rmse_fitted, of the best straight line."""
-    x, y = (torch.tensor(values, dtype=torch.float64) for values in (scores, labels))
-    r = pearson(x, y)
-    return {
-        "pearson": {"value": r, **bootstrap(pearson, x, y, prompts, seed)},
-        "spearman": {"value": spearman(x, y), **bootstrap(spearman, x, y, prompts, seed)},
-        "rmse": (x - y).square().mean().sqrt().item(),
-        "rmse_fitted": y.std(correction=0).item() * math.sqrt(max(0.0, 1.0 - r * r)),
-        "label_std": y.std(correction=0).item(),
-        "answers": len(scores),
-    }
-
-
-def labellers_correlation(ratings: Sequence[Sequence[float]]) -> float | None:
-    """Pearson of single ratings with the mean of the other labellers' ratings of the same answer: what a judge's
-    correlation may be compared with. None where no answer has two ratings."""
-    own = [rating for several in ratings if len(several) > 1 for rating in several]
-    others = [
-        (math.fsum(several) - rating) / (len(several) - 1)
-        for several in ratings
-        if len(several) > 1
-        for rating in several
-    ]
-    return pearson(*(torch.tensor(x, dtype=torch.float64) for x in (own, others))) if own else None
-
-
-def verdict_measures(
-    scores: Sequence[float], accepted: Sequence[bool], prompts: Sequence[Hashable], seed: int
-) -> dict[str, Any]:
-    """Accuracy of "score above 0", area under the ROC curve (ties half), Brier score of σ(score), share accepted."""
-    x, y = torch.tensor(scores, dtype=torch.float64), torch.tensor(accepted, dtype=torch.float64)
-    right = [0.5 if not score else float((score > 0) == label) for score, label in zip(scores, accepted, strict=True)]
-    found: dict[str, Any] = {
-        "accuracy": share(right, prompts),
-        "brier": brier_score(x.sigmoid(), y).item(),
-        "accepted": y.mean().item(),
-        "answers": len(scores),
-    }
-    if 0 < sum(accepted) < len(accepted):
-        found["auc"] = {"value": auc(x, y), **bootstrap(auc, x, y, prompts, seed)}
-    return found
-
-
-def auc(scores: torch.Tensor, accepted: torch.Tensor) -> float:
-    """P(an accepted answer scores above a rejected one), ties half; ½ where there are none of a kind."""
-    positives = accepted > 0.5
-    count = int(positives.sum())
-    pairs = count * (len(accepted) - count)
-    above = mean_ranks(scores)[positives].sum().item() - count * (count + 1) / 2
-    return above / pairs if pairs else 0.5
-
-
-def bootstrap(
-    measure: Callable[[torch.Tensor, torch.Tensor], float],
-    x: torch.Tensor,
-    y: torch.Tensor,
-    prompts: Sequence[Hashable],
-    seed: int,
-) -> dict[str, float | None]:
-    """95 % percentile interval of `measure`, whole prompts drawn with replacement; None for fewer than three."""
-    members: dict[Hashable, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        members.setdefault(prompt, []).append(index)
-    rows = [torch.tensor(indices) for indices in members.values()]
-    if len(rows) < 3:
-        return {"low": None, "high": None}
-    draws = torch.randint(len(rows), (RESAMPLES, len(rows)), generator=generator(seed, "bootstrap"))
-    taken = [torch.cat([rows[i] for i in draw]) for draw in draws.tolist()]
-    values = torch.tensor([measure(x[index], y[index]) for index in taken], dtype=torch.float64)
-    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return {"low": low, "high": high}
 
 
 def _sign(x: float) -> int:

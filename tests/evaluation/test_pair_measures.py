@@ -1,28 +1,20 @@
-"""Hand numbers for what a judge is measured by beside its accuracy."""
+"""Hand numbers for what pairs tell of a judge beside its accuracy."""
 
 import math
 
 import pytest
-import torch
 
-from plaudit.evaluation import reward_measures
-from plaudit.evaluation.reward_measures import (
+from plaudit.evaluation.pair_measures import (
     Pair,
-    auc,
-    bootstrap,
     calibration,
     judged_pairs,
     labellers_agreement,
-    labellers_correlation,
     length_bias,
     margins,
     order_flips,
     position_bias,
-    rating_measures,
-    verdict_measures,
+    share,
 )
-from plaudit.formulas.correlation import concordance, pearson
-from tests.formulas.cases import numbers
 
 LOG3 = math.log(3)
 
@@ -120,54 +112,8 @@ def test_agreement_by_hand():
     assert labellers_agreement([[a], []], ["p", "q"]) == {}
 
 
-def test_labellers_correlation_by_hand():
-    assert labellers_correlation([(1.0,), (2.0,)]) is None
-    assert labellers_correlation([(1.0, 1.0), (2.0, 2.0), (9.0,)]) == pytest.approx(1.0)
-    # (0 | 2), (2 | 0), (4 | 4), (4 | 4): deviations −2.5, −.5, 1.5, 1.5 against −.5, −2.5, 1.5, 1.5.
-    assert labellers_correlation([(0.0, 2.0), (4.0, 4.0)]) == pytest.approx((1.25 + 1.25 + 4.5) / 11)
-
-
-def test_ratings_by_hand():
-    found = rating_measures([1.0, 2.0, 3.0], [0.0, 1.0, 5.0], ["a", "b", "c"], seed=0)
-    assert found["pearson"]["value"] == pytest.approx(5 / 28**0.5)
-    assert found["spearman"]["value"] == pytest.approx(1.0)
-    assert found["rmse"] == pytest.approx((6 / 3) ** 0.5)
-    assert found["label_std"] == pytest.approx((14 / 3) ** 0.5)
-    # The best line is 2.5 x − 3: errors ½, −1, ½.
-    assert found["rmse_fitted"] == pytest.approx(0.5**0.5)
-
-
-def test_verdicts_by_hand():
-    found = verdict_measures([LOG3, -LOG3, 0.0, 1e4], [True, True, False, True], list("abcd"), seed=0)
-    assert found["accuracy"]["value"] == (1 + 0 + 0.5 + 1) / 4
-    assert found["brier"] == pytest.approx((1 / 16 + 9 / 16 + 1 / 4 + 0) / 4)
-    assert found["auc"]["value"] == pytest.approx(2 / 3)
-    assert found["accepted"] == 0.75
-    assert "auc" not in verdict_measures([1.0, 2.0], [True, True], list("ab"), seed=0)
-
-
-def test_the_area_is_the_share_of_pairs_in_order():
-    scores, accepted = numbers(0, 40).round(), (numbers(1, 40) > 0).double()
-    wins, pairs = concordance(scores, accepted)
-    assert auc(scores, accepted) == pytest.approx(wins / pairs)
-    assert auc(scores, torch.ones(40)) == 0.5
-
-
-def test_bootstrap_draws_prompts_and_comes_back_the_same():
-    x = numbers(0, 60)
-    y = x + numbers(1, 60)
-    alone = bootstrap(pearson, x, y, range(60), seed=3)
-    assert alone == bootstrap(pearson, x, y, range(60), seed=3)
-    assert alone != bootstrap(pearson, x, y, range(60), seed=4)
-    assert alone["low"] < pearson(x, y) < alone["high"]
-    # Every row ten times over says no more than once, where the ten are one prompt.
-    tenfold = bootstrap(pearson, x.repeat(10), y.repeat(10), list(range(60)) * 10, seed=3)
-    assert tenfold == pytest.approx(alone)
-    assert bootstrap(pearson, x[:2], y[:2], [0, 1], seed=0) == {"low": None, "high": None}
-
-
 def test_shares_of_one_prompt_are_one_cluster():
-    apart = reward_measures.share([1.0, 0.0] * 10, range(20))
-    together = reward_measures.share([1.0, 0.0] * 10, [i // 10 * (i % 2) for i in range(20)])
+    apart = share([1.0, 0.0] * 10, range(20))
+    together = share([1.0, 0.0] * 10, [i // 10 * (i % 2) for i in range(20)])
     assert apart["value"] == together["value"] == 0.5
     assert together["high"] - together["low"] > apart["high"] - apart["low"]
