@@ -24,9 +24,9 @@ from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo import FixedKL, PPOConfig, ppo
 from plaudit.training.reward import RewardConfig, reward
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
-from plaudit.training.reward.finish import Standardise
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.normalise import Standardise
 from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
 from plaudit.training.reward.shared_trunk import SharedTrunk

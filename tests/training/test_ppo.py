@@ -24,11 +24,11 @@ from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.loading import load_function
 from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo import FixedKL, PPOConfig, ppo, setup
+from plaudit.training.ppo.cursor import from_state, to_state
 from plaudit.training.ppo.experience import estimate
 from plaudit.training.ppo.judged import Judged, Opinions
 from plaudit.training.ppo.metrics import describe, summarise
 from plaudit.training.ppo.objective import Coefficients
-from plaudit.training.ppo.progress import from_state, to_state
 from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run

@@ -40,8 +40,8 @@ from plaudit.training.ppo import (
     setup,
     update,
 )
+from plaudit.training.ppo.cursor import Cursor
 from plaudit.training.ppo.objective import Coefficients
-from plaudit.training.ppo.progress import Cursor
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, hf, hf_logprobs, ids, jsonl, metrics, model_folder, same_weights, weights
 

@@ -24,7 +24,7 @@ from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.files import atomic_write
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer
 from plaudit.tokens.batches import by_token_budget, pack, unpad
@@ -36,7 +36,7 @@ SAMPLES = "samples.jsonl"
 class ObjectiveConfig:
     """The objective that PPO optimised, J = E[score] − β·KL, measured against its optimum."""
 
-    rewards: tuple[RewardConfig, ...]
+    rewards: tuple[JudgeConfig, ...]
     """The judges that PPO was given."""
     kl_coef: float
     """β, score units per nat."""
@@ -64,7 +64,7 @@ class CompareConfig:
     """Name → model folder."""
     baseline: str
     """The name of the policy that the others are compared with; it is also the reference of the KL."""
-    judge: tuple[RewardConfig, ...]
+    judge: tuple[JudgeConfig, ...]
     """Whose scores decide who wins."""
     objective: ObjectiveConfig | None = None
     """Measure PPO's own objective too."""

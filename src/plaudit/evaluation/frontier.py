@@ -18,7 +18,7 @@ from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class FrontierConfig:
     """Files of prompts."""
     model: ModelConfig
     """The policy that answers."""
-    judges: dict[str, tuple[RewardConfig, ...]]
+    judges: dict[str, tuple[JudgeConfig, ...]]
     """Name → who chooses the best of n."""
-    truth: tuple[RewardConfig, ...]
+    truth: tuple[JudgeConfig, ...]
     """Who measures what was chosen: the true reward, or a judge that nothing was optimised for."""
     samples: int = 384
     """Answers to each prompt, the pool; n goes 1, 2, 4, … up to this."""

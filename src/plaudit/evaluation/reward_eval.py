@@ -27,7 +27,7 @@ from plaudit.records.text import Group, Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.loading import function_name
 from plaudit.scoring.protocol import Scorer, check_columns
@@ -42,7 +42,7 @@ class RewardEvalConfig:
 
     data: tuple[DataConfig, ...]
     """Rankings, comparisons, ratings or verdicts that nothing was trained on."""
-    models: tuple[RewardConfig, ...]
+    models: tuple[JudgeConfig, ...]
     """Each is measured by itself; its `weight` multiplies its scores, which calibration and margins feel."""
     subset_column: str = ""
     """A column by whose values accuracy is split as well; empty: by file, where there are several."""
@@ -70,7 +70,7 @@ class RewardEvalConfig:
             raise ValueError(f"models: two are called {twice[0]!r}; give them a `name` each")
 
 
-def name_of(judge: RewardConfig) -> str:
+def name_of(judge: JudgeConfig) -> str:
     """As it stands in the table; a function without a name is called what it is called."""
     return judge.name or function_name(judge.function)
 

@@ -118,6 +118,11 @@ def freeze(hf_model: nn.Module, train: Full | LastLayers) -> nn.Module:
     return hf_model
 
 
+def unwrapped(hf_model: nn.Module) -> nn.Module:
+    """The transformers model itself, below a LoRA wrapper where there is one."""
+    return hf_model.get_base_model() if hasattr(hf_model, "get_base_model") else hf_model
+
+
 def merge(hf_model: nn.Module) -> nn.Module:
     """A plain transformers model with the adapters multiplied into the weights, for saving and for engines.
 

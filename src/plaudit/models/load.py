@@ -343,7 +343,7 @@ def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] 
 def finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
     hf = adapters.apply(hf, config.train, seed=seed)
     if config.activation_checkpointing:
-        checkpoint_activations(hf.get_base_model() if hasattr(hf, "get_base_model") else hf)
+        checkpoint_activations(adapters.unwrapped(hf))
     return Loaded(hf=hf, language=language)
 
 

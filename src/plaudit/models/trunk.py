@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from plaudit.formulas import kl
 from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
+from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
@@ -52,7 +53,7 @@ class Trunk(nn.Module):
     @property
     def inner(self) -> nn.Module:
         """The transformers model itself, below a LoRA wrapper where there is one."""
-        return self.hf.get_base_model() if hasattr(self.hf, "get_base_model") else self.hf
+        return unwrapped(self.hf)
 
     @property
     def config(self):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -38,6 +39,11 @@ class Scores:
     token_scores: tuple[tuple[float, ...], ...] = ()
     """Where the judge says it token by token (N3.8): B rows, a number for each id of the group's `response_ids`, whose
     sum is the row's score. Nothing at all where it gives one number a response."""
+
+    @classmethod
+    def of_all(cls, scores: Float[Tensor, " B"], parts: dict[str, Float[Tensor, " B"]] | None = None) -> "Scores":
+        """Of a judge that abstains on no row."""
+        return cls(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts=parts or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,6 @@ from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
 from plaudit.report.shades import decimal, number, spelled
 from plaudit.runs.errors import UserError
 
-PICKS = ("best", "worst", "longest")
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
 NUMBERS_WIDTH = 44

@@ -31,7 +31,8 @@ class RewardModelConfig:
     """Run Python code that comes with the model."""
 
 
-RewardConfig = RewardModelConfig | FunctionConfig
+JudgeConfig = RewardModelConfig | FunctionConfig
+"""Who gives scores: a learned judge or a reward function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class _Unloaded:
         raise NotImplementedError("a judge that isn't loaded")
 
 
-def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow], option: str = "rewards") -> None:
+def check_rewards(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow], option: str = "rewards") -> None:
     """Before any model loads: folders exist, functions load, the columns that they need are there. UserError naming
     the `option` that holds `configs`."""
     for index, config in enumerate(configs):
@@ -60,13 +61,13 @@ def check_rewards(configs: Sequence[RewardConfig], rows: Sequence[PromptRow], op
             check_columns(function_scorer(config), rows)
 
 
-def build_scorer(configs: Sequence[RewardConfig], place: Machine) -> Scorer:
+def build_scorer(configs: Sequence[JudgeConfig], place: Machine) -> Scorer:
     """The configured judges as one scorer: their weighted sum."""
     parts = tuple((_scorer(config, place), config.weight) for config in configs)
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
 
 
-def _scorer(config: RewardConfig, place: Machine) -> Scorer:
+def _scorer(config: JudgeConfig, place: Machine) -> Scorer:
     if config.kind == "model":
         return load_reward_model(config, place)
     scorer = function_scorer(config)

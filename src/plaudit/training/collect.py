@@ -21,7 +21,7 @@ from plaudit.runs.console import say
 from plaudit.runs.files import atomic_write
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress
-from plaudit.scoring.build import RewardConfig, build_scorer, check_rewards
+from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.training import state
 
 RANKINGS = "rankings.jsonl"
@@ -35,7 +35,7 @@ class CollectConfig:
     """Files whose prompts are answered."""
     model: ModelConfig
     """Who answers."""
-    labeller: tuple[RewardConfig, ...]
+    labeller: tuple[JudgeConfig, ...]
     """What the labeller values: the answers are ranked by this score."""
     noise: float = 0.0
     """Scale of Gumbel noise on the score before ranking; 1 makes Plackett–Luce rankings with the score as utility."""

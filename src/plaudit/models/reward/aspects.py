@@ -60,7 +60,7 @@ class AspectsRewardModel(nn.Module):
         """Normalised weighted sums, flat [B]; parts `aspect/NAME` hold the predicted ratings in their own units."""
         standardised = read_all(self.reader, encoded(self.language, groups), budget) + self.table("offset").cpu()
         scores = self.normalisation.apply(standardised @ self.table("weight").cpu())
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts=self.ratings(standardised))
+        return Scores.of_all(scores, self.ratings(standardised))
 
     def ratings(self, standardised: Float[Tensor, "B A"]) -> dict[str, Float[Tensor, " B"]]:
         """`aspect/NAME` → the rating in its own unit."""

@@ -104,11 +104,7 @@ class GatedRewardModel(nn.Module):
         standardised, weights = both.chunk(2, dim=1)
         scores = (weights * self._corrected_on_cpu(standardised)).sum(dim=1)
         mixed = {f"gate/{a.name}": weights[:, i] for i, a in enumerate(self.aspects.aspects)}
-        return Scores(
-            scores=self.normalisation.apply(scores),
-            valid=torch.ones(len(scores), dtype=torch.bool),
-            parts={**self.aspects.ratings(standardised), **mixed},
-        )
+        return Scores.of_all(self.normalisation.apply(scores), {**self.aspects.ratings(standardised), **mixed})
 
     def _corrected_on_cpu(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         return self.corrected(standardised.to(self.penalties.device)).cpu()

@@ -98,7 +98,7 @@ class PairRewardModel(nn.Module):
     @property
     def inner(self) -> nn.Module:
         """The transformers model itself, below a LoRA wrapper where there is one."""
-        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
+        return unwrapped(self.backbone)
 
     @property
     def language(self) -> Language:
@@ -160,7 +160,7 @@ class PairRewardModel(nn.Module):
         relative = self._one_pass if self.aggregate == "one_pass" else self._matrix
         told |= zip(among, relative([groups[i] for i in among], budget), strict=True)
         flat = torch.cat([torch.zeros(0), *(told[i] for i in range(len(groups)))])
-        return Scores(scores=flat, valid=torch.ones(len(flat), dtype=torch.bool), parts={})
+        return Scores.of_all(flat)
 
     def _against(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
         """The mean over a row's references of the log-odds against each, both orders."""

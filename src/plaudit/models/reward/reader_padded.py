@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.encoders import load_encoder_classifier
 from plaudit.models.load import Language, Loaded, ModelConfig
@@ -34,7 +35,7 @@ class PaddedReader(nn.Module):
     @property
     def inner(self) -> nn.Module:
         """The transformers model itself, below a LoRA wrapper where there is one."""
-        return self.hf.get_base_model() if hasattr(self.hf, "get_base_model") else self.hf
+        return unwrapped(self.hf)
 
     @property
     def config(self):

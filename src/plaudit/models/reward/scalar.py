@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,7 +36,7 @@ class ScalarRewardModel(nn.Module):
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]."""
         scores = self.normalisation.apply(read_all(self.reader, encoded(self.language, groups), budget).squeeze(1))
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+        return Scores.of_all(scores)
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier (raw scores) and `plaudit.json` with the normalisation."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
 from plaudit.formulas.masks import at_least_float32
+from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, pretrained
@@ -50,7 +51,7 @@ class Seq2SeqRewardModel(nn.Module):
     @property
     def config(self):
         """The transformers model's own config."""
-        return (self.hf.get_base_model() if hasattr(self.hf, "get_base_model") else self.hf).config
+        return unwrapped(self.hf).config
 
     @property
     def language(self) -> Language:
@@ -92,7 +93,7 @@ class Seq2SeqRewardModel(nn.Module):
         told = self._ask(asked, budget)
         raw = told[:, 0].exp() if self.output == "probability" else told[:, 0] - told[:, 1]
         scores = self.normalisation.apply(raw)
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+        return Scores.of_all(scores)
 
     def preference(self, prompt: Prompt, first: str, second: str) -> float:
         """P(the first answer is better), the mean of both orders: what a letter gains by its place cancels."""

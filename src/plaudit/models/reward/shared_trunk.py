@@ -55,7 +55,7 @@ class SharedTrunkRewardModel(nn.Module):
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]."""
         scores = self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+        return Scores.of_all(scores)
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers causal language model, the head beside it, and `plaudit.json`."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -39,7 +38,7 @@ class TwoClassRewardModel(nn.Module):
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised log-odds, flat [B]."""
         scores = self.normalisation.apply(log_odds(read_all(self.reader, encoded(self.language, groups), budget)))
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+        return Scores.of_all(scores)
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier of the labels reject and accept, and `plaudit.json`."""

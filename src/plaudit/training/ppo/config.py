@@ -7,7 +7,7 @@ from plaudit.engines.device import DeviceConfig
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import Critic, SharedCritic
-from plaudit.scoring.build import RewardConfig
+from plaudit.scoring.build import JudgeConfig
 from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo.options import (
     AdaptiveKL,
@@ -35,7 +35,7 @@ class PPOConfig:
 
     prompts: tuple[DataConfig, ...]
     """Files whose prompts the policy answers."""
-    rewards: tuple[RewardConfig | TrunkReward, ...]
+    rewards: tuple[JudgeConfig | TrunkReward, ...]
     """What judges the answers; several are summed by their weights."""
     model: ModelConfig
     """The policy's start and the frozen reference: the SFT model."""
@@ -124,7 +124,7 @@ class PPOConfig:
             raise ValueError("shaping.length.buffer must not exceed sampling.max_new_tokens")
 
     @property
-    def judges(self) -> tuple[RewardConfig, ...]:
+    def judges(self) -> tuple[JudgeConfig, ...]:
         """The rewards that are judges of their own."""
         return tuple(reward for reward in self.rewards if reward.kind != "trunk")
 

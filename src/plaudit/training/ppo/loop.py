@@ -8,9 +8,9 @@ from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.combine import part_metrics
 from plaudit.training import state
 from plaudit.training.ppo.config import PPOConfig
+from plaudit.training.ppo.cursor import Pending, from_state, is_save_due, position_of, step_of, to_state
 from plaudit.training.ppo.experience import drift, estimate, judge, roll_out
 from plaudit.training.ppo.metrics import describe, headline, mean_kl, rollout_rows, summarise
-from plaudit.training.ppo.progress import Pending, from_state, is_save_due, place_of, step_of, to_state
 from plaudit.training.ppo.setup import set_up
 from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import ppo_step
@@ -59,7 +59,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
             with Stopwatch() as updating:
                 while not pending.is_done(config):
                     run.check_stop()
-                    at = place_of(cursor, pending, config)
+                    at = position_of(cursor, pending, config)
                     stats = ppo_step(setup, pending.experience, config, at, run)
                     cursor, pending = cursor.counting(stats, config, at.step), pending.plus(stats)
                     if (at.step + 1) % config.save_every == 0 and not pending.is_done(config):

@@ -44,7 +44,7 @@ class Silent:
     def score(self, groups: Sequence[Group]) -> Scores:
         """Zeros, [B], all valid."""
         num = sum(len(group.responses) for group in groups)
-        return Scores(scores=torch.zeros(num), valid=torch.ones(num, dtype=torch.bool), parts={})
+        return Scores.of_all(torch.zeros(num))
 
 
 def check_trunk(reward: TrunkReward, model: ModelConfig) -> None:

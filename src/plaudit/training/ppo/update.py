@@ -52,7 +52,7 @@ class UpdateStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Position:
     """Where in a run an update stands."""
 
     iteration: int
@@ -64,8 +64,8 @@ class Place:
     coefficients: Coefficients
 
 
-def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Place, run: Run) -> UpdateStats:
-    """One optimiser step on the minibatch that stands `at` this place; none where a brake holds or a number is none.
+def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Position, run: Run) -> UpdateStats:
+    """One optimiser step on the minibatch that stands `at` this position; none where a brake holds or a number is none.
 
     In the critic's warm-up only what is the critic's alone may move.
     """
@@ -116,7 +116,7 @@ def minibatch_rows(num_rows: int, config: PPOConfig, iteration: int, update: int
     return order.minibatch(rows, exact_div(len(rows), config.minibatches), index)
 
 
-def _keep_batch(run: Run, experience: Experience, rows: Sequence[int], at: Place) -> None:
+def _keep_batch(run: Run, experience: Experience, rows: Sequence[int], at: Position) -> None:
     tensors = {f.name: getattr(experience, f.name)[rows] for f in fields(Experience)}
     state.keep_batch(run, at.step, tensors, {**asdict(at), "rows": list(rows)})
 

@@ -94,9 +94,6 @@ class AspectRidge:
         if (kind := architecture(config)) != "decoder":
             raise UserError(f"model.path: aspects_ridge needs a decoder; {config.path!r} holds an {kind}")
 
-    def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> dict[str, float]:
-        raise NotImplementedError("aspects_ridge is solved, not descended")
-
     def solve(self, model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> dict[str, float]:
         """Set the head's rows and offsets; the mean squared error on the validation rows, in standardised units."""
         features = hidden_states(model, examples, pace)

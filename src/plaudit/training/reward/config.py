@@ -9,9 +9,9 @@ from plaudit.models.load import ModelConfig
 from plaudit.tokens.encode import TooLong
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
-from plaudit.training.reward.finish import Centre, Standardise
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.normalise import Centre, Standardise
 from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
 from plaudit.training.reward.seq2seq import Seq2Seq

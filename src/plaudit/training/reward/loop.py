@@ -17,8 +17,8 @@ from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.training import optim, order, state
 from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.finish import normalisation
-from plaudit.training.reward.objective import Pace, Prepared, Solved
+from plaudit.training.reward.normalise import normalisation
+from plaudit.training.reward.objective import Descended, Pace, Prepared, Solved
 from plaudit.training.reward.rows import RewardData, read
 
 
@@ -36,19 +36,20 @@ def reward(config: RewardConfig, run: Run) -> None:
     if isinstance(objective, Solved):
         run.log(1, objective.solve(model, data.examples, pace))
     else:
-        _descend(config, run, model, data, pace)
+        _descend(objective, config, run, model, data, pace)
     _finish(run, model, data, config, pace)
 
 
-def _descend(config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace) -> None:
+def _descend(
+    objective: Descended, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace
+) -> None:
     """Gradient steps on minibatches, epoch after epoch."""
-    objective = config.objective
     optimizer = optim.adamw(model.parameters(), config.optim)
     weights = [d.weight for d in config.data]
     per_epoch = order.steps_per_epoch(data.sizes, weights, config.minibatch_size)
     total = per_epoch * config.epochs
     say(
-        f"reward: {objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
+        f"reward: {config.objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
         f"on {pace.place}"
     )
 

@@ -42,11 +42,7 @@ class Pace:
 
 
 class Objective(Protocol):
-    """A kind: the rows that it learns from, its model, and the gradient of its loss.
-
-    Losses are sums over what counts, divided by the count of the whole minibatch (`accumulate`): micro-batches cannot
-    change a gradient.
-    """
+    """A kind: the rows that it learns from, and its model. How it learns is said by `Descended` or by `Solved`."""
 
     learns_from: ClassVar[Kind]
 
@@ -59,6 +55,11 @@ class Objective(Protocol):
         """Each source's rows as ids, less those that teach nothing (counted and said). UserError names a row that
         won't do."""
         ...
+
+
+class Descended(Objective, Protocol):
+    """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
+    (`accumulate`): micro-batches cannot change a gradient."""
 
     def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
         """Accumulate the minibatch's gradient; its metrics, keys of runs/metrics.py."""

@@ -140,10 +140,10 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
     return rows
 
 
-Scores, Places = Float[Tensor, " N"], Int[Tensor, " N"]
-PromptLoss = Callable[[Scores, Places, Places], tuple[Float[Tensor, ""], Tensor]]
+Scores, Ranks, Owners = Float[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"]
+PromptLoss = Callable[[Scores, Ranks, Owners], tuple[Float[Tensor, ""], Tensor]]
 """A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
-RankLoss = Callable[[Scores, Places, Places, Sequence[Ranked]], Float[Tensor, ""]]
+RankLoss = Callable[[Scores, Ranks, Owners, Sequence[Ranked]], Float[Tensor, ""]]
 """The sum alone, in whatever unit counts; it sees the prompts too."""
 
 
@@ -169,7 +169,7 @@ def learn_ranks(
 
     def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
         scores = model([group for row in part for group in row.groups]).float()
-        ranks, owner = places(part, scores.device)
+        ranks, owner = ranks_and_owners(part, scores.device)
         return loss(scores, ranks, owner, part), pair_sums(margins_of(scores, ranks, owner))
 
     sums = accumulate(of_part, examples, count, pace)
@@ -177,14 +177,14 @@ def learn_ranks(
     return {"reward/loss_over_rows": sums["loss"] / max(count, 1), **found}
 
 
-def places(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:
+def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Ranks, Owners]:
     """Of all answers of some prompts, in order: their ranks, and which of the prompts each belongs to."""
     ranks = torch.tensor([rank for row in part for rank in row.ranks], device=device)
     owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=device)
     return ranks, owner
 
 
-def margins_of(scores: Scores, ranks: Places, owner: Places) -> Float[Tensor, " P"]:
+def margins_of(scores: Scores, ranks: Ranks, owner: Owners) -> Float[Tensor, " P"]:
     """r_w − r_l of every pair, without gradient."""
     better, worse = ranked_pairs(ranks, owner)
     return (scores[better] - scores[worse]).detach()

@@ -14,7 +14,7 @@ from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.training.reward.compared import pair_metrics, pair_sums
 from plaudit.training.reward.objective import Limits, Pace, accumulate
-from plaudit.training.reward.rankings import Ranked, margins_of, places, without_margins
+from plaudit.training.reward.rankings import Ranked, margins_of, ranks_and_owners, without_margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class SharedTrunk:
 
         def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
             scores, logprobs = model.with_likelihood([group for row in part for group in row.groups])
-            ranks, owner = places(part, scores.device)
+            ranks, owner = ranks_and_owners(part, scores.device)
             ranking = kwise(scores, ranks, owner)[0] / prompts
             best = (ranks == 1).unsqueeze(1).expand_as(logprobs)
             nll = -masked_sum(logprobs, best) / tokens

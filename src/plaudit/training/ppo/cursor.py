@@ -13,7 +13,7 @@ from plaudit.runs.errors import UserError
 from plaudit.training.optim import Skipped
 from plaudit.training.ppo.config import PPOConfig
 from plaudit.training.ppo.objective import Coefficients
-from plaudit.training.ppo.update import Place, UpdateStats
+from plaudit.training.ppo.update import Position, UpdateStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +79,9 @@ def step_of(cursor: Cursor, pending: Pending | None, config: PPOConfig) -> int:
     return cursor.iteration * config.steps_per_iteration + (len(pending.updates) if pending else 0)
 
 
-def place_of(cursor: Cursor, pending: Pending, config: PPOConfig) -> Place:
+def position_of(cursor: Cursor, pending: Pending, config: PPOConfig) -> Position:
     """The next update's."""
-    return Place(
+    return Position(
         iteration=cursor.iteration,
         update=len(pending.updates),
         step=step_of(cursor, pending, config),
