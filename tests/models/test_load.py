@@ -169,8 +169,19 @@ def test_a_reward_model_is_no_policy(folder, language):
 
 def test_a_classifier_of_several_labels_is_no_scalar_reward_model(folder, language):
     load_classifier(config_of(folder), language, seed=0, num_labels=3).hf.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"score.weight is \[3, 16\], not \[1, 16\]"):
+    with pytest.raises(UserError, match=r"head gives 3 number\(s\) an answer, and 1 are needed"):
         load_classifier(config_of(folder), language, seed=0)
+
+
+def test_a_fresh_head_leaves_the_backbone_of_any_classifier(folder, language):
+    saved = load_classifier(config_of(folder), language, seed=3, num_labels=3).hf
+    saved.save_pretrained(folder)
+    other = load_classifier(config_of(folder), language, seed=0, num_labels=2, fresh=True).hf
+    again = load_classifier(config_of(folder), language, seed=0, num_labels=3, fresh=True).hf
+    assert other.score.weight.shape == (2, 16)
+    assert not torch.equal(again.score.weight, saved.score.weight)
+    assert torch.equal(other.model.embed_tokens.weight, saved.model.embed_tokens.weight)
+    assert torch.equal(other.model.norm.weight, saved.model.norm.weight)
 
 
 def test_an_encoder_is_refused_where_a_decoder_is_read(folder, language):

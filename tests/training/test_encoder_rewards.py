@@ -126,6 +126,22 @@ def test_other_kinds_work_on_encoders_too(tmp_path):
         train(tmp_path, folder, rated, "ridge", objective=AspectRidge(), held_out=(held,))
 
 
+@pytest.mark.parametrize("pooling", ["auto", "mean"])
+def test_a_classifier_of_another_width_is_refused_or_gets_a_new_head(tmp_path, pooling):
+    """A reward model of one number is no start for two classes, and a backbone for aspects."""
+    folder = zoo.save(tmp_path / "bert", "bert", TEXTS)
+    short = {"epochs": 1, "held_out": (), "held_out_fraction": 0.2}
+    one = train(tmp_path, folder, rankings(20), "one", model=ModelConfig(path=folder, pooling=pooling), **short)
+    start = str(one / "model")
+    phrases = [(row["prompt"], row["responses"][0]) for row in rankings(20)]
+    verdicts = [{"prompt": p, "response": r, "label": worth(r) > 0} for p, r in phrases]
+    with pytest.raises(UserError, match=r"1 number\(s\) an answer, and 2 are needed"):
+        train(tmp_path, start, verdicts, "two", objective=TwoClass(), **short)
+    rated = [{"prompt": p, "response": r, "scores": {"worth": worth(r), "length": len(r)}} for p, r in phrases]
+    done = train(tmp_path, start, rated, "aspects", objective=AspectRegression(), **short)
+    assert len(scores_of(done, ["red red", "big big", "old"])) == 3
+
+
 def scores_of(done, answers: list[str]) -> list[float]:
     scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
     return scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=tuple(answers))]).scores.tolist()

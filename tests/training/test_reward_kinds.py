@@ -346,6 +346,16 @@ def test_a_ridge_fit_needs_no_steps_and_is_the_normal_equations_solution(ridge):
     assert any(abs(a["offset"]) > 1e-4 for a in facts["aspects"])
 
 
+@pytest.mark.parametrize("objective", [AspectRidge(), AspectRegression()], ids=lambda o: o.kind)
+def test_aspects_are_read_off_the_states_of_another_kind_of_reward_model(tmp_path, capsys, objective):
+    """ArmoRM's own backbone was a pairwise reward model: one number, not one for each aspect."""
+    first = run(tmp_path, rankings(20), KWise(), name="pairwise")
+    done = run(tmp_path, rated(40), objective, name="aspects", model=ModelConfig(path=str(first / "model")))
+    assert "its backbone alone is used, with a new head for worth, length, vowels" in capsys.readouterr().err
+    hf = AutoModelForSequenceClassification.from_pretrained(done / "model")
+    assert hf.score.weight.shape == (3, 32)
+
+
 def test_the_penalty_is_the_smallest_that_takes_length_out():
     """By hand: quality = length + noise needs λ = 1; noise alone needs none; verbosity itself vanishes."""
     generator = torch.Generator().manual_seed(0)

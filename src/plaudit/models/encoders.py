@@ -19,7 +19,16 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
 from plaudit.formulas.masks import at_least_float32
-from plaudit.models.load import Language, Loaded, ModelConfig, finish, is_classifier, pretrained, read_config
+from plaudit.models.load import (
+    Language,
+    Loaded,
+    ModelConfig,
+    check_width,
+    finish,
+    is_classifier,
+    pretrained,
+    read_config,
+)
 from plaudit.runs.errors import UserError
 
 HEAD = "head.safetensors"
@@ -77,8 +86,11 @@ def pooled(states: Float[Tensor, "B L H"], mask: Bool[Tensor, "B L"], pooling: P
             return torch.where(keep, states, -torch.inf).amax(dim=1)
 
 
-def load_encoder_classifier(config: ModelConfig, language: Language, *, seed: int, width: int) -> Loaded:
-    """A classifier of `width` numbers on the CPU in fp32: a saved one, or a new head on a saved backbone.
+def load_encoder_classifier(
+    config: ModelConfig, language: Language, *, seed: int, width: int, fresh: bool = False
+) -> Loaded:
+    """A classifier of `width` numbers on the CPU in fp32: a saved one, or a new head on a saved backbone (`fresh`: in
+    any case).
 
     Raises: UserError where the folder holds something else, not all of its weights, or another pooling.
     """
@@ -87,7 +99,10 @@ def load_encoder_classifier(config: ModelConfig, language: Language, *, seed: in
         raise UserError(f"model.pooling: {config.path!r} was trained with {stored!r}, not {config.pooling!r}")
     pooling = stored or config.pooling
     if pooling == "auto":
-        new = () if is_classifier(config) else NEW
+        fresh = fresh or not is_classifier(config)
+        if not fresh:
+            check_width(config, width)
+        new = NEW if fresh else ()
         return finish(
             pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=width),
             language,
@@ -97,7 +112,8 @@ def load_encoder_classifier(config: ModelConfig, language: Language, *, seed: in
     if pooling == "cls" and language.renderer.bos is None:
         raise UserError("model.pooling: the tokenizer puts no token in front of a text, so there is no `cls` to read")
     hf = PooledForSequenceClassification(encoder_backbone(config, seed), pooling, width, seed)
-    if stored:
+    if stored and not fresh:
+        check_width(config, width)
         _load_head(hf.score, config.path)
     return finish(hf, language, config, seed)
 
@@ -119,6 +135,11 @@ def stored_pooling(path: str) -> Pooling | None:
         return None
     with safe_open(file, framework="pt") as head:
         return (head.metadata() or {}).get("pooling")
+
+
+def holds_head(config: ModelConfig) -> bool:
+    """Whether the folder has a trained head, in a transformers classifier or beside a backbone."""
+    return is_classifier(config) or stored_pooling(config.path) is not None
 
 
 def _load_head(head: nn.Linear, path: str) -> None:

@@ -205,15 +205,19 @@ def load_backbone(config: ModelConfig, language: Language, *, seed: int) -> Load
     return finish(hf, language, config, seed)
 
 
-def load_classifier(config: ModelConfig, language: Language, *, seed: int, num_labels: int = 1) -> Loaded:
-    """A sequence classifier: the backbone of a reward model. A causal model's folder gives the backbone alone;
-    the new head is drawn from N(0, 1/(d+1)) (Stiennon et al. 2020). Encoders: `models/encoders.py`."""
+def load_classifier(
+    config: ModelConfig, language: Language, *, seed: int, num_labels: int = 1, fresh: bool = False
+) -> Loaded:
+    """A sequence classifier: the backbone of a reward model. A causal model's folder, or `fresh`, gives the backbone
+    alone; the new head is drawn from N(0, 1/(d+1)) (Stiennon et al. 2020). Encoders: `models/encoders.py`."""
     _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForSequenceClassification, config.tiny, language, seed, num_labels=num_labels)
         fresh = True
     else:
-        fresh = not is_classifier(config)
+        fresh = fresh or not is_classifier(config)
+        if not fresh:
+            check_width(config, num_labels)
         auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
         hf = pretrained(auto, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
@@ -274,6 +278,15 @@ def number_of_labels(config: ModelConfig) -> int:
     return int(read_config(config).num_labels)
 
 
+def check_width(config: ModelConfig, wanted: int) -> None:
+    """UserError, before any weight is read, for a classifier whose head gives another number of numbers."""
+    if (found := number_of_labels(config)) != wanted:
+        raise UserError(
+            f"model.path: {config.path!r} holds a classifier whose head gives {found} number(s) an answer, and "
+            f"{wanted} are needed here; give the model that it was trained from, or a reward model of the same kind"
+        )
+
+
 def name_labels(hf_config, names: Sequence[str]) -> None:
     """Call a classifier's numbers by their names, so that whoever loads it elsewhere knows them."""
     hf_config.id2label = dict(enumerate(names))
@@ -329,9 +342,13 @@ def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] 
             )
     except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
         raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
-    missing = [name for name in sorted(found["missing_keys"]) if not any(f".{part}" in f".{name}" for part in new)]
-    faults = [f"{name} is missing" for name in missing]
-    faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in sorted(found["mismatched_keys"])]
+
+    def old(name: str) -> bool:
+        return not any(f".{part}" in f".{name}" for part in new)
+
+    mismatched = sorted(found["mismatched_keys"])
+    faults = [f"{name} is missing" for name in sorted(found["missing_keys"]) if old(name)]
+    faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in mismatched if old(name)]
     if faults:
         raise UserError(
             f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "

@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.encoders import holds_head
 from plaudit.models.load import Language, ModelConfig, label_names, name_labels
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
+from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 
 KIND = "aspects"
@@ -73,9 +75,14 @@ class AspectsRewardModel(nn.Module):
 
 
 def new(config: ModelConfig, language: Language, aspects: Sequence[Aspect], *, seed: int) -> AspectsRewardModel:
-    """A model of these aspects on the backbone that `config` names."""
-    reader = load_reader(config, language, seed=seed, width=len(aspects))
-    name_labels(reader.config, [aspect.name for aspect in aspects])
+    """A model of these aspects on the backbone that `config` names: a language model's, or a reward model's of any
+    kind, whose head stays only where it rates the same aspects in the same order."""
+    names = [aspect.name for aspect in aspects]
+    other = config.path != "tiny" and holds_head(config) and list(label_names(config)) != names
+    if other:
+        say(f"{config.path}: its backbone alone is used, with a new head for {', '.join(names)}")
+    reader = load_reader(config, language, seed=seed, width=len(aspects), fresh=other)
+    name_labels(reader.config, names)
     return AspectsRewardModel(reader, aspects)
 
 

@@ -80,19 +80,21 @@ Reader = PackedReader | PaddedReader
 """What kinds are made of: `loaded`, `language`, `config`, `device`, `width`, and groups of ids in, [B n] out."""
 
 
-def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> Reader:
+def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False) -> Reader:
     """The reader for the architecture that `config` names, with a head of `width` numbers (a new one where the folder
-    holds no classifier)."""
+    holds no classifier, or `fresh`)."""
     if architecture(config) != "decoder":
-        reader = load_padded_reader(config, language, seed=seed, width=width)
+        reader = load_padded_reader(config, language, seed=seed, width=width, fresh=fresh)
         say(f"{type(reader.inner).__name__}: rows are padded and share no prompt")
         return reader
-    return load_packed_reader(config, language, seed=seed, width=width)
+    return load_packed_reader(config, language, seed=seed, width=width, fresh=fresh)
 
 
-def load_packed_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> PackedReader:
+def load_packed_reader(
+    config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False
+) -> PackedReader:
     """A decoder's reader, for kinds that look at more than one number an answer. UserError for other architectures."""
-    reader = PackedReader(load_classifier(config, language, seed=seed, num_labels=width))
+    reader = PackedReader(load_classifier(config, language, seed=seed, num_labels=width, fresh=fresh))
     if reader.trunk.layout == "padded":
         say(f"{type(reader.trunk.inner).__name__} can't run packed rows: they are padded and share no prompt")
     return reader

@@ -85,9 +85,12 @@ class PaddedReader(nn.Module):
         return self.hf(**inputs).logits
 
 
-def load_padded_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1) -> PaddedReader:
-    """The encoder's reader, with a head of `width` numbers (a new one where the folder holds no classifier)."""
-    return PaddedReader(load_encoder_classifier(config, language, seed=seed, width=width))
+def load_padded_reader(
+    config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False
+) -> PaddedReader:
+    """The encoder's reader, with a head of `width` numbers (a new one where the folder holds no classifier, or
+    `fresh`)."""
+    return PaddedReader(load_encoder_classifier(config, language, seed=seed, width=width, fresh=fresh))
 
 
 def padding_id(config) -> int:
