@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from plaudit.formulas.masks import at_least_float32
 from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
-from plaudit.models.adapters import Full
+from plaudit.models.adapters import Full, unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
