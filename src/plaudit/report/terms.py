@@ -22,6 +22,11 @@ class Term:
     """"up", "down" or ""."""
     formula: str = ""
 
+    @property
+    def is_key(self) -> bool:
+        """A metric's key, not a phrase (the page sets it in another face)."""
+        return re.fullmatch(r"\S+/\S+", self.key) is not None
+
 
 # key: (unit, meaning, formula)
 OWN_TERMS = {
