@@ -33,9 +33,10 @@ check: $(SET_UP_DEV) ## format, lint and import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 
-format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content
+format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md anew
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON3) tools/modules.py
 
 slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu" $(ARGS)

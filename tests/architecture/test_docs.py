@@ -1,13 +1,17 @@
 """The documentation is true: its links lead somewhere, and the commands that it shows run."""
 
+import ast
+import dataclasses
 import re
+import typing
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from tests.architecture.repo import ROOT, none_of
-from tools import docs_commands
+from plaudit.pipeline import STAGES
+from tests.architecture.repo import PACKAGE, ROOT, none_of, tree
+from tools import docs_commands, modules
 
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|(?:src|href)=\"(?P<html>[^\"]+)\"")
 CODE = re.compile(r"^( {0,3})(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -52,6 +56,47 @@ def anchors(document: Path) -> set[str]:
     plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
     made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
     return made | set(re.findall(r"(?:id|name)=\"([^\"]+)\"", document.read_text(encoding="utf-8")))
+
+
+def test_names_in_files_are_there():
+    """`formulas/kl.py:k1` in a document: the file has a function, class, field or constant of that name."""
+    wrong = [
+        f"{named(document)}: {place}:{name}"
+        for document in DOCUMENTS
+        for place, name in re.findall(r"`([\w/]+\.py):([A-Za-z_]\w*)`", document.read_text(encoding="utf-8"))
+        if place != "path.py"  # what a user writes for a file of their own
+        and not any(name in defined(path) for path in (*PACKAGE.rglob(place), ROOT / place) if path.exists())
+    ]
+    none_of(wrong)
+
+
+def defined(path: Path) -> set[str]:
+    names = {node.name for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    stored = (n for n in ast.walk(tree(path)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    return names | {node.id for node in stored}
+
+
+def test_every_module_stands_in_the_list():
+    assert modules.PAGE.read_text(encoding="utf-8") == modules.page(), "docs/modules.md: run `make format`"
+
+
+def test_every_option_is_named_in_the_documentation():
+    words = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)))
+    none_of(sorted({name for config, _ in STAGES.values() for name in options(config)} - words))
+
+
+def options(config: type) -> set[str]:
+    """The names of a config's options and of those of its parts."""
+    found, waiting = set(), [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            hints = typing.get_type_hints(part)
+            waiting += hints.values()
+            found |= {field.name for field in dataclasses.fields(part)} - {"kind"}
+        else:
+            waiting += typing.get_args(part)
+    return found
 
 
 def test_every_shell_block_says_whether_it_may_run():
