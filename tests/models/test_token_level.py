@@ -95,6 +95,20 @@ def test_another_tokenizers_tokens_get_shares_that_sum_to_the_score(model):
     assert shares[-1] == pytest.approx(values[-1] - values[-3], abs=1e-5)  # its last word and its end token
 
 
+def test_what_the_judges_context_cuts_off_earns_nothing(model):
+    """The value where it stopped reading is the score; no later token of the policy's is paid."""
+    text = "a " * 100
+    ends = tuple(range(1, len(text) + 1))
+    group = Group(prompt=Prompt.of_text("the cat"), responses=(text,), token_ends=(ends,))
+    said = model.score([group], 1000)
+    (shares,) = said.token_scores
+    read = model.language.renderer.written_ends(text)[TINY.tiny.context - 2]  # one prompt token, its first answer's
+    assert sum(shares) == pytest.approx(float(said.scores[0]), abs=1e-4)
+    assert read < len(text) - 20
+    assert shares[read - 1] != 0
+    assert not any(shares[read:])
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 PAIRS = [

@@ -100,3 +100,35 @@ def test_every_form_of_prompt_reads_its_answers(form):
     renderer = Renderer(byte_level())
     ids = renderer.response_ids(" One ö", end=True, form=form)
     assert "".join(renderer.response_pieces(ids, form)) == " One ö</s>"
+
+
+TURNS = (
+    "{% for m in messages %}{{ '[' + m.role + ']SPACE' + (m.content TRIM) + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def test_a_leading_space_of_the_template_counts_only_where_it_was_written():
+    renderer = Renderer(byte_level(), template=TURNS.replace("SPACE", " ").replace("TRIM", ""))
+    with_lead = renderer.response_ids("ab cd", end=True)
+    without = encode_continuing(renderer.tokenizer, "ab cd") + with_lead[-1:]
+    for ids in (with_lead, without):
+        assert renderer.response_text(ids) == "ab cd"
+        pieces = renderer.response_pieces(ids)
+        written = [min(len("".join(pieces[: i + 1]).lstrip()), 5) for i in range(len(ids))]
+        assert renderer.response_ends(ids, "ab cd") == written
+    assert renderer.response_pieces(without)[0][0] == "a"
+
+
+@pytest.mark.parametrize("text", ["  ab cd", "ab cd \n", "   ab cd  ", "ab cd", "  "])
+def test_white_space_that_the_template_strips_is_in_the_text_all_the_same(text):
+    """Its ids say `ab cd`; where they end is told in the text that others wrote."""
+    renderer = Renderer(byte_level(), template=TURNS.replace("SPACE", "").replace("TRIM", "| trim"))
+    ids = renderer.response_ids(text, end=True)
+    assert renderer.response_text(ids) == text.strip()
+    ends = renderer.written_ends(text)
+    assert len(ends) == len(ids)
+    pieces, before = renderer.response_pieces(ids)[:-1], len(text) - len(text.lstrip())
+    sizes = [before + len("".join(pieces[: i + 1])) for i in range(len(pieces))]
+    assert ends[: len(sizes) - 1] == sizes[:-1]
+    assert set(ends[-2:]) == {len(text)}  # the last word, and the end token, have said it all

@@ -7,6 +7,7 @@ the papers write it.
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,16 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training import sft
-from plaudit.training.ppo import PPOConfig, update
+from plaudit.training.ppo import (
+    AdaptiveTrust,
+    FixedLength,
+    PPOConfig,
+    SequenceMean,
+    TokenMean,
+    Whitening,
+    update,
+)
+from plaudit.training.ppo.experience import drift
 from plaudit.training.ppo.objective import Coefficients
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
@@ -190,6 +200,45 @@ def test_a_row_whose_judge_abstained_might_as_well_not_be_there(chosen):
     mine, other = gradient(actor, replace(base, response_mask=mask, loss_mask=mask), chosen)
     assert relative_difference(mine, expected) < CLOSE
     assert other[0].num_tokens == stats[0].num_tokens == 21 - 6 - 1
+
+
+@pytest.mark.parametrize("aggregation", [TokenMean(), SequenceMean(), FixedLength()])
+def test_what_is_left_out_of_the_losses_is_in_no_count(chosen, aggregation):
+    """Two rows that the sampler's mismatch takes out whole, though rewards were made of them."""
+    actor, base = actor_of(chosen), experience()
+    options = replace(chosen, aggregation=aggregation)
+    expected, _ = gradient(actor, base, options, [0, 1, 3, 4, 6, 7])
+    loss_mask = base.response_mask.clone()
+    loss_mask[[2, 5]] = False
+    mine, other = gradient(actor, replace(base, loss_mask=loss_mask), options)
+    assert relative_difference(mine, expected) < CLOSE
+    assert other[0].num_tokens == 21 - 6 - 1
+
+
+def test_a_minibatch_is_whitened_over_all_its_tokens_those_left_out_too(chosen):
+    """As an iteration is: advantages are made of what was answered, losses of what can be trusted."""
+    actor, base = actor_of(chosen), experience()
+    kept = base.advantages[base.response_mask]
+    white = torch.where(base.response_mask, (base.advantages - kept.mean()) / kept.std(correction=0), 0.0)
+    loss_mask = base.response_mask.clone()
+    loss_mask[[2, 5]] = False
+    expected, _ = gradient(actor, replace(base, loss_mask=loss_mask, advantages=white), replace(chosen, whitening=None))
+    options = replace(chosen, whitening=Whitening(over="minibatch"))
+    mine, _ = gradient(actor, replace(base, loss_mask=loss_mask), options)
+    assert relative_difference(mine, expected) < CLOSE
+
+
+def test_the_drift_is_measured_on_every_answered_token(chosen):
+    """Tokens that the losses leave out tell of π_θ too."""
+    actor, base = actor_of(chosen), experience()
+    options = replace(chosen, trust=AdaptiveTrust())
+    total = 0.0
+    for i, (prompt, answer) in enumerate(ROWS):
+        log_ratio = hf_logprobs(actor.policy.hf, prompt, answer, 0.7) - base.old_logprobs[i, : len(answer)]
+        total += (log_ratio.exp() - 1 - log_ratio).sum().item()
+    nothing = replace(base, loss_mask=torch.zeros_like(base.loss_mask))
+    found = drift(SimpleNamespace(actor=actor, place=CPU), nothing, options)
+    assert found == pytest.approx(total / 21, rel=1e-4)
 
 
 def test_minibatches_add_up_by_their_tokens(chosen):

@@ -274,8 +274,12 @@ def test_kl_and_entropy_are_those_of_the_two_models(two_iterations):
 
 
 def test_a_judge_that_abstains_leaves_numerator_and_denominator(tmp_path):
-    chosen = config(tmp_path, "shy", keep_rollouts=99, prompts_per_iteration=24, iterations=1)
-    (line,) = metrics(run(tmp_path, chosen))
+    chosen = config(tmp_path, "shy", keep_rollouts=99, prompts_per_iteration=24, iterations=2)
+    chosen = replace(chosen, optim=OptimConfig(learning_rate=1e-3))
+    line, later = metrics(run(tmp_path, chosen))
+    heard = [row["kl"] for row in rollouts(tmp_path / "run", 2) if "c" not in row["response"]]
+    assert 0 < len(heard) < 24
+    assert later["ppo/kl_ref_over_responses"] == pytest.approx(sum(heard) / len(heard), abs=1e-4)
     rows = rollouts(tmp_path / "run", 1)
     kept = [row for row in rows if "c" not in row["response"]]
     assert 0 < len(kept) < 24

@@ -14,6 +14,7 @@ from plaudit.models.policy import SeparateCritic
 from plaudit.models.reward import shared_trunk, token_level
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Scores
 from plaudit.records.text import Prompt
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
@@ -22,7 +23,7 @@ from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
 from plaudit.training.ppo import FixedKL, PPOConfig, ppo
 from plaudit.training.ppo.options import Shaping
-from plaudit.training.ppo.trunk_reward import TrunkReward
+from plaudit.training.ppo.trunk_reward import TrunkReward, with_trunk
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]
@@ -115,6 +116,21 @@ def test_it_is_mixed_with_other_judges(tmp_path, judge):
     assert "ppo/part/trunk_over_responses" in metrics(done)[0]
 
 
+def test_the_head_may_come_from_another_folder(tmp_path, judge):
+    """Of the same trunk: head and normalisation are that folder's, the policy starts as `model.path` says."""
+    done = run(tmp_path, (TrunkReward(path=judge),), ModelConfig(path=str(tmp_path / "base")))
+    for row in rollouts(done, 1):
+        assert row["score"] == pytest.approx(by_hand(judge, row["prompt"], row["tokens"]["id"]), abs=1e-3)
+
+
+def test_a_row_on_which_the_others_abstained_stays_out(judge):
+    told = Scores(scores=torch.tensor([1.0, 0.0]), valid=torch.tensor([True, False]), parts={})
+    mixed = with_trunk(told, torch.tensor([1.25, 3.25]), TrunkReward(path=judge, weight=0.5), ModelConfig())
+    assert mixed.scores.tolist() == [2.0, 0.0]
+    assert mixed.valid.tolist() == [True, False]
+    assert mixed.parts["trunk"].tolist() == [2.0, 6.0]
+
+
 def test_a_model_without_a_head_is_refused(tmp_path):
     plain = model_folder(tmp_path / "plain")
     with pytest.raises(UserError, match="has no reward head on its trunk"):
@@ -123,15 +139,15 @@ def test_a_model_without_a_head_is_refused(tmp_path):
         run(tmp_path, (TrunkReward(), TrunkReward()), ModelConfig(path=plain), name="two")
 
 
-def test_a_judge_of_tokens_pays_where_it_is_earned(tmp_path):
-    """Rewards by token sum to the score less β KL, and are not all at the end."""
-    folder = model_folder(tmp_path / "base", spread=0.4)
-    model = token_level.load(ModelConfig(path=folder), language(folder), seed=3)
-    model.save(tmp_path / "judge", {})
+@pytest.mark.parametrize("beside", [(), (TrunkReward(weight=3.0),)], ids=["alone", "head"])
+def test_a_judge_of_tokens_pays_where_it_is_earned(tmp_path, judge, beside):
+    """Rewards by token sum to the score less β KL, and are not all at the end; a head on the trunk is paid there."""
+    model = token_level.load(ModelConfig(path=str(tmp_path / "base")), language(judge), seed=3)
+    model.save(tmp_path / "by_token", {})
     done = run(
         tmp_path,
-        (RewardModelConfig(path=str(tmp_path / "judge")),),
-        ModelConfig(path=folder),
+        (RewardModelConfig(path=str(tmp_path / "by_token")), *beside),
+        ModelConfig(path=judge),
         shaping=Shaping(credit="token"),
     )
     spread = 0

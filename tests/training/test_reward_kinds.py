@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,12 +17,13 @@ from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.gated import GateShape
 from plaudit.records.text import Group, Prompt, Rating, Verdict
-from plaudit.runs.errors import UserError
+from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig, reward
+from plaudit.training.reward import RewardConfig, aspects, loop, reward
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated, aspects_of
+from plaudit.training.reward.finish import Centre, Standardise
 from plaudit.training.reward.gate import GateTraining, penalties
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
 from plaudit.training.reward.objective import Pace
@@ -160,6 +162,21 @@ def test_ratings_come_back_in_their_own_unit(tmp_path):
     assert row["value"] < 0.4 * row["floor"]
 
 
+@pytest.mark.parametrize(("how", "spread"), [(Centre(), None), (Standardise(), 1.0)])
+def test_reference_answers_set_the_zero_point_of_ratings_too(tmp_path, how, spread):
+    """In place of the ratings' own mean and unit, not on top of them."""
+    rows = [{"prompt": p, "response": w} for p, w in zip(prompts(30, 7), words(30, 8), strict=True)]
+    reference = (DataConfig(path=jsonl(tmp_path / "reference.jsonl", rows)),)
+    more = {"reference": reference, "normalise": how, "epochs": 1, "held_out_fraction": 0.0}
+    done = run(tmp_path, ratings(60), RatingRegression(), **more)
+    saved = judge(done / "model")
+    groups = [Group(prompt=Prompt.of_text(r["prompt"]), responses=(r["response"],)) for r in rows]
+    scores = saved.score(groups).scores
+    assert float(scores.mean()) == pytest.approx(0.0, abs=1e-4)
+    gain = saved.model.normalisation.gain
+    assert gain == 1.0 if spread is None else float(scores.std(correction=0)) == pytest.approx(spread, rel=1e-3)
+
+
 def test_labellers_with_different_scales_agree_once_each_has_their_own(tmp_path):
     """One rates from 0 to 1, the other around 1000, upside down in level: only their order within is worth anything."""
     rows = []
@@ -278,6 +295,18 @@ def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
         assert relative_difference(gradients(model), textbook) < 1e-5
 
 
+def test_a_shared_trunks_new_head_is_small(tmp_path):
+    """N(0, 1/(d+1)), d = 16 (Stiennon et al. 2020), and no bias: first scores are of size 1."""
+    folder = model_folder(tmp_path / "m")
+    heads = [
+        shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=i).trunk.score_head for i in range(40)
+    ]
+    drawn = torch.cat([head.weight.detach().flatten() for head in heads])
+    assert drawn.std().item() == pytest.approx(17**-0.5, rel=0.1)
+    assert drawn.mean().item() == pytest.approx(0.0, abs=0.03)
+    assert not any(head.bias.item() for head in heads)
+
+
 def test_a_shared_trunk_is_a_language_model_and_a_judge(tmp_path):
     """What its folder says as a policy is what it learned; its head alone can be read for a trunk that is there."""
     done = run(tmp_path, rankings(200), SharedTrunk())
@@ -354,6 +383,35 @@ def test_aspects_are_read_off_the_states_of_another_kind_of_reward_model(tmp_pat
     assert "its backbone alone is used, with a new head for worth, length, vowels" in capsys.readouterr().err
     hf = AutoModelForSequenceClassification.from_pretrained(done / "model")
     assert hf.score.weight.shape == (3, 32)
+
+
+def test_the_ridges_penalty_is_chosen_on_rows_that_it_was_not_fitted_to(monkeypatch):
+    """Labels that are noise, more features than rows: fitted rows would choose the least penalty. The fit that is
+    kept has all rows."""
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(20, 40, generator=generator), torch.randn(20, generator=generator)
+    monkeypatch.setattr(aspects, "hidden_states", lambda *_: features)
+    head = torch.nn.Linear(40, 1, bias=False)
+    model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
+    rows = [Rated(answer=([1], [2]), labels=(float(label),)) for label in labels]
+    AspectRidge(alphas=(1e-3, 1e3)).solve(model, rows, None)
+    centred = (features - features.mean(0)).double()
+    normal = centred.T @ centred + 1e3 * torch.eye(40).double()
+    wanted = torch.linalg.solve(normal, centred.T @ (labels - labels.mean()).double())
+    torch.testing.assert_close(head.weight[0].double(), wanted, atol=1e-6, rtol=1e-4)
+    assert model.aspects[0].offset == pytest.approx(float(labels.mean() - wanted @ features.mean(0).double()), abs=1e-5)
+
+
+def test_a_solved_run_that_was_stopped_before_it_was_saved_is_logged_once(tmp_path):
+    rows = (DataConfig(path=jsonl(tmp_path / "rated.jsonl", rated(20))),)
+    config = RewardConfig(data=rows, model=ModelConfig(path=model_folder(tmp_path / "m")), objective=AspectRidge())
+    with pytest.MonkeyPatch.context() as patch, Run.create(tmp_path / "run", "reward", config) as opened:
+        patch.setattr(loop, "_finish", lambda *_: (_ for _ in ()).throw(StopRequested(15)))
+        with pytest.raises(StopRequested):
+            reward(config, opened)
+    with Run.open(tmp_path / "run") as opened:
+        reward(config, opened)
+    assert len(metrics(tmp_path / "run")) == 1
 
 
 def test_the_penalty_is_the_smallest_that_takes_length_out():

@@ -168,9 +168,19 @@ class Renderer:
         """How many characters of `text`, which is what `ids` say, stand once each id is written; control tokens write
         none, and the template's own spaces in front are not in the text."""
         controls = set(self.tokenizer.all_special_ids)
-        sizes = [0 if i in controls else len(p) for i, p in zip(ids, self.response_pieces(ids, form), strict=True)]
-        lead = len(self._style(form).lead)
-        return [min(max(end - lead, 0), len(text)) for end in accumulate(sizes)]
+        pieces = self.response_pieces(ids, form)
+        words = ["" if i in controls else piece for i, piece in zip(ids, pieces, strict=True)]
+        lead = self._style(form).lead
+        before = len(lead) if "".join(words).startswith(lead) else 0  # a policy may not write it
+        return [min(max(end - before, 0), len(text)) for end in accumulate(map(len, words))]
+
+    def written_ends(self, text: str, form: Form = Form.TEXT) -> list[int]:
+        """`response_ends` of `response_ids(text, end=True)`. Outer white space that the template strips is none of its
+        ids': it counts with what follows in front, and behind with what ends the text."""
+        body = text.strip() if self._style(form).strips else text
+        stripped = len(text) - len(text.lstrip()) if body != text else 0
+        ends = self.response_ends(self.response_ids(text, end=True, form=form), body, form)
+        return [len(text) if end == len(body) else stripped + end for end in ends]
 
     def text_ids(self, text: str) -> list[int]:
         """A document: BOS if the tokenizer uses one, the text, the end token if there is one."""

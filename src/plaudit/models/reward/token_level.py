@@ -77,8 +77,7 @@ class TokenLevelRewardModel(nn.Module):
 
     def _ends(self, text: str, count: int, form: Form) -> list[int]:
         """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        renderer = self.language.renderer
-        return renderer.response_ends(renderer.response_ids(text, end=True, form=form)[:count], text, form)
+        return self.language.renderer.written_ends(text, form)[:count]
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier, whose score at the last token is this model's, and `plaudit.json`."""

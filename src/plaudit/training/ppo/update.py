@@ -143,11 +143,11 @@ def backward(
     Every term is a sum over kept tokens, each weighed by the whole minibatch's counts, so neither micro-batches nor
     ranks can change them: `optim.step` adds the parts up. The statistics are the whole minibatch's.
     """
+    advantages = _advantages(experience, rows, config)
     rows = [row for row in rows if bool(experience.loss_mask[row].any())]
     prompts = unpad(experience.prompt_ids[rows], experience.prompt_mask[rows])
     responses = unpad(experience.response_ids[rows], experience.response_mask[rows])
     counts = Counts(tokens=int(experience.loss_mask[rows].sum()), responses=len(rows))
-    advantages = _advantages(experience, rows, config)
     want, temperature = wanted(config, coefficients), config.sampling.temperature
     nothing = torch.zeros((), dtype=torch.float64, device=place.device)
     policy, value = PolicyStats.zero(place.device), ValueStats.zero(place.device)

@@ -34,6 +34,7 @@ def reward(config: RewardConfig, run: Run) -> None:
     if isinstance(objective, Prepared):
         objective.prepare(model, data.examples, pace)
     if isinstance(objective, Solved):
+        run.truncate_metrics(0)  # a run that was stopped before its model was saved solves anew
         run.log(1, objective.solve(model, data.examples, pace))
     else:
         _descend(objective, config, run, model, data, pace)

@@ -1,0 +1,41 @@
+"""The gate's arithmetic on one model: what is mixed, and by how much."""
+
+import pytest
+import torch
+
+from plaudit.models.load import load_language
+from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
+from plaudit.models.reward.gated import GatedRewardModel, GateShape
+from plaudit.models.reward.reader import encoded, load_packed_reader, sharing
+from plaudit.records.text import Group, Prompt
+from tests.models.test_token_level import TINY
+from tests.models.tiny import spread_out
+
+
+@pytest.fixture
+def model() -> GatedRewardModel:
+    reader = load_packed_reader(TINY, load_language(TINY, ["the cat sat on the mat"] * 3), seed=3, width=2)
+    spread_out(reader.trunk.hf)
+    aspects = AspectsRewardModel(reader, [Aspect(name="good", offset=0.75), Aspect(name="long", offset=-1.5)])
+    made = GatedRewardModel(aspects, GateShape(hidden_size=8, layers=1, scale=3.0, temperature=0.5), seed=1)
+    made.correct(1, torch.tensor([0.5, 1.0]))
+    return made
+
+
+@torch.no_grad()
+def test_the_score_is_the_gates_mix_of_the_aspects_with_their_offsets(model):
+    groups = [Group(prompt=Prompt.of_text(p), responses=("sat on the mat", "on")) for p in ("the cat", "a mat")]
+    rows = encoded(model.language, groups)
+    good, long = (model.reader(sharing(rows)) + torch.tensor([0.75, -1.5])).unbind(1)
+    weights = []
+    for prompt, _ in rows:
+        hidden = model.reader.trunk.hf.model(input_ids=torch.tensor([prompt])).last_hidden_state[0, -1]
+        weights.append(3.0 * torch.softmax(model.gate(hidden) / 0.5, dim=0))
+    mixed = torch.stack(weights)
+    assert (mixed[0] - mixed[2]).abs().max() > 1e-3  # prompts differ
+    wanted = mixed[:, 0] * (good - 0.5 * long)
+    torch.testing.assert_close(model(sharing(rows)), wanted, atol=1e-4, rtol=1e-4)
+    said = model.score(groups, 20)
+    torch.testing.assert_close(said.scores, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(said.parts["gate/good"], mixed[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(said.parts["aspect/long"], long, atol=1e-4, rtol=1e-4)
