@@ -23,9 +23,9 @@ from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig, aspects, loop, reward
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated, aspects_of
-from plaudit.training.reward.finish import Centre, Standardise
 from plaudit.training.reward.gate import GateTraining, penalties
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
+from plaudit.training.reward.normalise import Centre, Standardise
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce, Ranked
 from plaudit.training.reward.rows import shuffled
