@@ -22,7 +22,7 @@ def test_a_uniform_model_is_perplexed_by_its_whole_vocabulary(tmp_path):
     assert measured.perplexity == pytest.approx(11, rel=1e-5)
     assert measured.nll == pytest.approx([3 * math.log(11), math.log(11), 6 * math.log(11)], rel=1e-5)
     assert measured.num_tokens == 10
-    assert measured.nll_over_answers == pytest.approx(10 / 3 * math.log(11), rel=1e-5)
+    assert measured.nll_over_answers.value == pytest.approx(10 / 3 * math.log(11), rel=1e-5)
 
 
 @pytest.mark.parametrize("budget", [10**6, 10, 1])
@@ -44,9 +44,15 @@ def test_nothing_is_left_to_differentiate(tmp_path):
 
 def test_the_interval_is_that_of_a_mean_of_answers():
     """1, 2, 3, 6: mean 3, sample variance 14/3, so 3 ± 1.96 · √(14/3) / 2."""
-    low, high = Perplexity(nll=(1.0, 2.0, 3.0, 6.0), num_tokens=9).interval
-    assert (low + high) / 2 == pytest.approx(3.0)
-    assert (high - low) / 2 == pytest.approx(1.96 * 2.160247 / 2, rel=1e-5)
+    found = Perplexity(nll=(1.0, 2.0, 3.0, 6.0), num_tokens=9).nll_over_answers
+    assert found.value == pytest.approx(3.0)
+    assert (found.low + found.high) / 2 == pytest.approx(3.0)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * 2.160247 / 2, rel=1e-5)
+
+
+def test_one_answer_has_no_interval():
+    found = Perplexity(nll=(2.5,), num_tokens=3).nll_over_answers
+    assert (found.value, found.low, found.high) == (2.5, None, None)
 
 
 def test_a_hopeless_loss_is_no_overflow():

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from plaudit.data.sources import DataConfig, load
 from plaudit.engines.device import DeviceConfig, Machine, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
+from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.text_statistics import text_statistics
 from plaudit.evaluation.win_rate import WinRate, win_rates_against
-from plaudit.formulas.intervals import mean_interval
 from plaudit.models.load import Language, ModelConfig, check_model_path, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
@@ -195,17 +195,13 @@ def _facts(policy: _Policy) -> dict[str, float]:
 
 
 def _table(name: str, policy: _Policy, rate: WinRate, config: CompareConfig) -> list[dict[str, Any]]:
-    kept = torch.tensor([s for s in policy.scores if s is not None], dtype=torch.float64)
-    low, high = mean_interval(float(kept.mean()), float(kept.std(correction=1)) if len(kept) > 1 else 0.0, len(kept))
-    score = {"name": name, "metric": "mean score by the judge", "value": float(kept.mean()), "unit": "score"}
-    rows = [score | {"low": low, "high": high, "floor": None, "ceiling": None}]
-    if name != config.baseline:
-        won = {"name": name, "metric": f"win rate against {config.baseline} ({rate.n} prompts, {rate.ties} ties)"}
-        rows.append(
-            won
-            | {"value": rate.rate, "low": rate.low, "high": rate.high, "floor": 0.5, "ceiling": 1.0, "unit": "share"}
-        )
-    return rows
+    score = asdict(mean_estimate([s for s in policy.scores if s is not None]))
+    about = {"name": name, "metric": "mean score by the judge", "unit": "score", "floor": None, "ceiling": None}
+    if name == config.baseline:
+        return [about | score]
+    won = {"name": name, "metric": f"win rate against {config.baseline} ({rate.n} prompts, {rate.ties} ties)"}
+    won |= {"value": rate.rate, "low": rate.low, "high": rate.high, "floor": 0.5, "ceiling": 1.0, "unit": "share"}
+    return [about | score, won]
 
 
 def _objective(
@@ -263,20 +259,16 @@ def _objective_row(
     name: str, values: Sequence[float], baseline: Sequence[float], best: ListedOptimum | None, config: CompareConfig
 ) -> dict[str, Any]:
     """The value is J, or where a J* above J_ref is known the share of the way from J_ref to J*."""
-    mean, reference = sum(values) / len(values), sum(baseline) / len(baseline)
-    std = (sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)) ** 0.5
-    low, high = mean_interval(mean, std, len(values))
+    found, reference = mean_estimate(values), sum(baseline) / len(baseline)
     gain = best.lower_bound - reference if best is not None else 0.0
     if best is None or gain <= 0:
         row = {"name": name, "metric": f"objective J = E[score] − {config.objective.kl_coef:g}·KL"}
-        return row | {"value": mean, "low": low, "high": high, "floor": reference, "ceiling": None, "unit": "score"}
+        return row | asdict(found) | {"floor": reference, "ceiling": None, "unit": "score"}
 
-    def progress(objective: float) -> float:
-        return (objective - reference) / gain
-
+    way = {key: None if x is None else (x - reference) / gain for key, x in asdict(found).items()}
     row = {"name": name, "metric": "progress (J − J_ref) / (J* − J_ref) on the objective that PPO optimises"}
-    row |= {"value": progress(mean), "low": progress(low), "high": progress(high), "floor": 0.0, "ceiling": 1.0}
-    return row | {"unit": "share", "J": mean, "J_ref": reference, "J_star": best.lower_bound, "mass": best.optimum.mass}
+    row |= way | {"floor": 0.0, "ceiling": 1.0, "unit": "share"}
+    return row | {"J": found.value, "J_ref": reference, "J_star": best.lower_bound, "mass": best.optimum.mass}
 
 
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from plaudit.data.sources import DataConfig, load
 from plaudit.engines.device import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
-from plaudit.formulas.intervals import mean_interval
+from plaudit.evaluation.intervals import mean_estimate
 from plaudit.models.load import Language, ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
@@ -78,13 +76,9 @@ def curve(judged: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) ->
     size, n, points = len(judged[0]), 1, []
     while n <= size:
         score = [best_of_n_mean(mine, mine, n) for mine in judged]
-        truth = torch.tensor(
-            [best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)], dtype=torch.float64
-        )
-        deviation = float(truth.std(correction=1)) if len(truth) > 1 else 0.0
-        low, high = mean_interval(float(truth.mean()), deviation, len(truth))
-        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(score) / len(score), "truth": float(truth.mean())}
-        points.append(point | {"truth_low": low, "truth_high": high})
+        truth = mean_estimate([best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)])
+        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(score) / len(score), "truth": truth.value}
+        points.append(point | {"truth_low": truth.low, "truth_high": truth.high})
         n *= 2
     return points
 

@@ -1,9 +1,31 @@
-"""Intervals for shares whose trials are not independent: several pairs of one prompt, several answers to it."""
+"""Numbers with intervals: means, and shares whose trials are not independent (several pairs of one prompt)."""
 
 import math
+import statistics
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
-from plaudit.formulas.intervals import wilson_interval
+from plaudit.formulas.intervals import mean_interval, wilson_interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval; None where there is too little for one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def mean_estimate(values: Sequence[float]) -> Estimate:
+    """The mean of independent values and its normal interval, in their unit. ValueError for none."""
+    if not values:
+        raise ValueError("mean_estimate: no values")
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(value=mean, low=None, high=None)
+    low, high = mean_interval(mean, statistics.stdev(values, mean), len(values))
+    return Estimate(value=mean, low=low, high=high)
 
 
 def clustered_interval(

@@ -12,22 +12,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plaudit.engines.randomness import generator
-from plaudit.evaluation.intervals import clustered_interval
+from plaudit.evaluation.intervals import Estimate, clustered_interval
 from plaudit.formulas.calibration import brier_score
 from plaudit.formulas.correlation import mean_ranks, pearson, spearman
 
 RESAMPLES = 200
 MIN_UNITS = 3
 """Of fewer no bootstrap interval is made."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number with its 95 % interval; None where there are too few units for one."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

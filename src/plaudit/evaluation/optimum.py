@@ -50,25 +50,19 @@ def listed_optimum(
     for row in rows:
         prompt_ids = renderer.prompt_ids(row.prompt, where=row.where)
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
-        answers = [answer for answer, ids in listed if len(ids) <= max_new_tokens]
-        responses = [ids for _, ids in listed if len(ids) <= max_new_tokens]
-        if not answers:
+        kept = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
+        if not kept:
             raise UserError(
                 f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             )
-        logprobs = [0.0] * len(answers)
+        answers, responses = zip(*kept, strict=True)
+        logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):
             batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(place.device)
             with place.autocast():
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
-            for i, value in zip(cut, out.double().sum(1).tolist(), strict=True):
-                logprobs[i] = value
-        group = Group(
-            prompt=row.prompt,
-            responses=tuple(answers),
-            response_ids=tuple(map(tuple, responses)),
-            columns=row.columns,
-        )
+            logprobs += out.double().sum(1).tolist()
+        group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
         said = scorer.score([group])
         if not bool(said.valid.all()):
             raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from plaudit.engines.device import Machine
-from plaudit.formulas.intervals import mean_interval
+from plaudit.evaluation.intervals import Estimate, mean_estimate
 from plaudit.models.trunk import Trunk
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import Pair
@@ -31,16 +31,9 @@ class Perplexity:
         return math.exp(min(self.loss, 700.0))
 
     @property
-    def nll_over_answers(self) -> float:
-        """Nats per answer: what an entropy per answer is compared with."""
-        return sum(self.nll) / max(len(self.nll), 1)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % of the mean per answer, answers taken as independent."""
-        mean, n = self.nll_over_answers, len(self.nll)
-        std = math.sqrt(sum((x - mean) ** 2 for x in self.nll) / max(n - 1, 1))
-        return mean_interval(mean, std, n)
+    def nll_over_answers(self) -> Estimate:
+        """Nats per answer: what an entropy per answer is compared with. Answers are taken as independent."""
+        return mean_estimate(self.nll)
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ def sft(config: SFTConfig, run: Run) -> None:
     with state.saved_on_stop(save), Progress("sft", total, start=step) as progress:
         if first is None and data.held_out:
             untrained = _measure(trunk, data.held_out, config, place)
-            first = untrained.nll_over_answers
+            first = untrained.nll_over_answers.value
             run.log(0, _held_out_metrics(untrained))
         rows: list[int] = []
         while step < total:
@@ -216,7 +216,7 @@ def _held_out_metrics(measured: Perplexity) -> dict[str, float]:
     return {
         "sft/held_out_loss_over_tokens": measured.loss,
         "sft/held_out_perplexity": measured.perplexity,
-        "sft/held_out_nll_over_answers": measured.nll_over_answers,
+        "sft/held_out_nll_over_answers": measured.nll_over_answers.value,
     }
 
 
@@ -231,14 +231,11 @@ def _finish(run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machi
     rows = []
     if data.held_out:
         measured = _measure(trunk, data.held_out, config, place)
-        low, high = measured.interval
         rows.append(
             {
                 "name": "SFT",
                 "metric": "held-out negative log-likelihood per answer",
-                "value": measured.nll_over_answers,
-                "low": low,
-                "high": high,
+                **asdict(measured.nll_over_answers),
                 "floor": first,
                 "ceiling": data.entropy,
                 "unit": "nats",

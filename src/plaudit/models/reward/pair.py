@@ -28,7 +28,7 @@ from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader_padded import padding_id
+from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
@@ -111,14 +111,8 @@ class PairRewardModel(nn.Module):
     def forward(self, pairs: Sequence[Joint]) -> Float[Tensor, " M"]:
         """Log-odds that the answer shown first is the better one, in order, in fp32."""
         rows = [self._written(pair) for pair in pairs]
-        order: list[int] = []
-        parts: list[Tensor] = []
-        for bucket in alike(range(len(rows)), [len(ids) for ids, _ in rows]):
-            order += bucket
-            parts.append(self._read([rows[i] for i in bucket]))
-        place = torch.empty(len(order), dtype=torch.long)
-        place[order] = torch.arange(len(order))
-        return torch.cat(parts).index_select(0, place.to(self.device))
+        buckets = alike(range(len(rows)), [len(ids) for ids, _ in rows])
+        return in_buckets(buckets, lambda bucket: self._read([rows[i] for i in bucket]))
 
     def _written(self, pair: Joint) -> tuple[list[int], list[int]]:
         """The input's ids, and where its three markers stand."""

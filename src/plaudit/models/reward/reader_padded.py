@@ -6,7 +6,7 @@ to one prompt can't share it, because an encoder's prompt looks at the answer to
 
 import inspect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -58,14 +58,7 @@ class PaddedReader(nn.Module):
     def forward(self, groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> Float[Tensor, "B n"]:
         """Raw numbers of all groups' answers, in order, in fp32."""
         rows = [(list(prompt), list(response)) for prompt, responses in groups for response in responses]
-        order: list[int] = []
-        parts: list[Tensor] = []
-        for bucket in self._buckets(rows):
-            order += bucket
-            parts.append(self._read([rows[i] for i in bucket]).float())
-        place = torch.empty(len(order), dtype=torch.long)
-        place[order] = torch.arange(len(order))
-        return torch.cat(parts).index_select(0, place.to(self.device))
+        return in_buckets(self._buckets(rows), lambda bucket: self._read([rows[i] for i in bucket]).float())
 
     def _buckets(self, rows: Sequence[Pair]) -> list[list[int]]:
         """Rows that run in one forward: of similar length, and with as many end tokens (T5's classifier wants that;
@@ -91,6 +84,13 @@ def load_padded_reader(
     """The encoder's reader, with a head of `width` numbers (a new one where the folder holds no classifier, or
     `fresh`)."""
     return PaddedReader(load_encoder_classifier(config, language, seed=seed, width=width, fresh=fresh))
+
+
+def in_buckets(buckets: Sequence[Sequence[int]], read: Callable[[Sequence[int]], Tensor]) -> Float[Tensor, "*dims"]:
+    """`read` bucket by bucket, each row once, in the order of the rows' numbers 0 … N − 1."""
+    places = torch.tensor([i for bucket in buckets for i in bucket]).argsort()
+    told = torch.cat([read(bucket) for bucket in buckets])
+    return told.index_select(0, places.to(told.device))
 
 
 def padding_id(config) -> int:

@@ -22,7 +22,7 @@ from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, pretrained
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader_padded import padding_id
+from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
@@ -63,14 +63,8 @@ class Seq2SeqRewardModel(nn.Module):
 
     def forward(self, questions: Sequence[Ids]) -> Float[Tensor, "M 2"]:
         """log P of "A" and of "B" as the first token, in order, in fp32."""
-        order: list[int] = []
-        parts: list[Tensor] = []
-        for bucket in alike(range(len(questions)), [len(ids) for ids in questions]):
-            order += bucket
-            parts.append(self._read([questions[i] for i in bucket]))
-        place = torch.empty(len(order), dtype=torch.long)
-        place[order] = torch.arange(len(order))
-        return torch.cat(parts).index_select(0, place.to(self.device))
+        buckets = alike(range(len(questions)), [len(ids) for ids in questions])
+        return in_buckets(buckets, lambda bucket: self._read([questions[i] for i in bucket]))
 
     def _read(self, questions: Sequence[Ids]) -> Float[Tensor, "b 2"]:
         ids, mask = pad_right(questions, padding_id(self.config))
