@@ -82,7 +82,7 @@ def test_verdicts_by_hand():
 
 def test_the_majority_may_be_rejected():
     report = verdict_report(Judge(), [verdict("p", "a", True), *(verdict(q, "b", False) for q in "qrs")])
-    assert report.majority == 0.75
+    assert report.measured.majority == 0.75
 
 
 def test_answers_of_one_prompt_tell_less_than_answers_of_many():
