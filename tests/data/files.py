@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plaudit.data.sources import DataConfig, Loaded, load
+from plaudit.data.sources import DataConfig, LoadedFile, load
 from plaudit.records.text import Form, Kind, Message, Prompt
 
 
@@ -21,7 +21,7 @@ def write_bytes(folder: Path, data: bytes, name: str = "rows.jsonl") -> str:
     return str(path)
 
 
-def load_rows(folder: Path, rows: list[Any], *kinds: Kind, **options: Any) -> Loaded:
+def load_rows(folder: Path, rows: list[Any], *kinds: Kind, **options: Any) -> LoadedFile:
     return load(DataConfig(path=write(folder, rows), **options), *kinds)
 
 

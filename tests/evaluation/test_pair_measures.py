@@ -5,7 +5,7 @@ import math
 import pytest
 
 from plaudit.evaluation.pair_measures import (
-    Pair,
+    JudgedPair,
     calibration,
     judged_pairs,
     labellers_agreement,
@@ -19,8 +19,8 @@ from plaudit.evaluation.pair_measures import (
 LOG3 = math.log(3)
 
 
-def pair(margin: float, *, longer: int = 1, better_first: bool = True, prompt: int = 0) -> Pair:
-    return Pair(prompt=prompt, margin=margin, longer=longer, better_first=better_first)
+def pair(margin: float, *, longer: int = 1, better_first: bool = True, prompt: int = 0) -> JudgedPair:
+    return JudgedPair(prompt=prompt, margin=margin, longer=longer, better_first=better_first)
 
 
 def test_pairs_by_hand():
@@ -28,7 +28,7 @@ def test_pairs_by_hand():
         [[1.0, 3.0, None], [2.0, 2.0]], [[2, 1, 3], [1, 1]], [["abc", "a", "b"], ["x", "y"]], ["p", "q"]
     )
     # The second answer is better by 2, shorter by 2 and listed second; the abstained and the tied are left out.
-    assert pairs == [Pair(prompt="p", margin=2.0, longer=-2, better_first=False)]
+    assert pairs == [JudgedPair(prompt="p", margin=2.0, longer=-2, better_first=False)]
 
 
 def test_calibration_by_hand():

@@ -71,7 +71,7 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedFile:
     """Rows of one file, and what was found on the way."""
 
     rows: tuple[Row, ...]
@@ -111,7 +111,7 @@ class RawRows:
     fingerprint: str
 
 
-def load(config: DataConfig, *kinds: Kind) -> Loaded:
+def load(config: DataConfig, *kinds: Kind) -> LoadedFile:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
     them, else of the first that the file can serve.
 
@@ -141,7 +141,7 @@ def load(config: DataConfig, *kinds: Kind) -> Loaded:
         dropped.update(reasons)
     if not kept:
         raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
-    return Loaded(
+    return LoadedFile(
         rows=kept,
         kind_found=kind,
         columns=raw.columns,

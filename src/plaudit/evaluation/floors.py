@@ -21,7 +21,7 @@ from plaudit.scoring.words import Unit, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class LabelledPair:
     """Two answers of one prompt as the labels have them."""
 
     prompt_id: str
@@ -64,17 +64,17 @@ def floor_accuracies(
     return {floor.name: reward_accuracy(floor, held_out) for floor in floors}
 
 
-def pairs_of(rows: Sequence[Ranking | Comparison]) -> list[Pair]:
+def pairs_of(rows: Sequence[Ranking | Comparison]) -> list[LabelledPair]:
     """All pairs of the rows; ties in the labels give none."""
-    pairs: list[Pair] = []
+    pairs: list[LabelledPair] = []
     for row in rows:
         if isinstance(row, Comparison):
-            pairs.append(Pair(prompt_id=row.prompt.id, better=row.chosen, worse=row.rejected))
+            pairs.append(LabelledPair(prompt_id=row.prompt.id, better=row.chosen, worse=row.rejected))
             continue
         for (text_a, rank_a), (text_b, rank_b) in combinations(zip(row.responses, row.ranks, strict=True), 2):
             if rank_a != rank_b:
                 better, worse = (text_a, text_b) if rank_a < rank_b else (text_b, text_a)
-                pairs.append(Pair(prompt_id=row.prompt.id, better=better, worse=worse))
+                pairs.append(LabelledPair(prompt_id=row.prompt.id, better=better, worse=worse))
     return pairs
 
 
@@ -111,7 +111,10 @@ def fit_bag_of_words(
 
 
 def _best_ridge(
-    pairs: Sequence[Pair], rows: Sequence[Mapping[str, float]], place: Mapping[str, int], ridges: Sequence[float]
+    pairs: Sequence[LabelledPair],
+    rows: Sequence[Mapping[str, float]],
+    place: Mapping[str, int],
+    ridges: Sequence[float],
 ) -> float:
     """The ridge with the least log loss on the quarter of the prompts that its fit did not see."""
     seen = [row for pair, row in zip(pairs, rows, strict=True) if int(pair.prompt_id, 16) % 4]
@@ -126,7 +129,7 @@ def _best_ridge(
     return min(ridges, key=log_loss)
 
 
-def _difference(pair: Pair) -> dict[str, float]:
+def _difference(pair: LabelledPair) -> dict[str, float]:
     plus, minus = features(pair.better), features(pair.worse)
     both = {word: plus.get(word, 0.0) - minus.get(word, 0.0) for word in plus | minus}
     return {word: amount for word, amount in both.items() if amount}

@@ -23,7 +23,7 @@ Score = float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class JudgedPair:
     """Two answers of a prompt that the labels put on different places."""
 
     prompt: Hashable
@@ -45,7 +45,7 @@ def judged_pairs(
     ranks: Sequence[Sequence[int]],
     responses: Sequence[Sequence[str]],
     prompts: Sequence[Hashable],
-) -> list[Pair]:
+) -> list[JudgedPair]:
     """All pairs on different places with both answers scored, one inner list a ranking."""
     pairs = []
     for row in zip(scores, ranks, responses, prompts, strict=True):
@@ -55,12 +55,12 @@ def judged_pairs(
             first = one[1] < other[1]
             (better, _, text), (worse, _, other_text) = (one, other) if first else (other, one)
             pairs.append(
-                Pair(prompt=row[3], margin=better - worse, longer=len(text) - len(other_text), better_first=first)
+                JudgedPair(prompt=row[3], margin=better - worse, longer=len(text) - len(other_text), better_first=first)
             )
     return pairs
 
 
-def calibration(pairs: Sequence[Pair], num_bins: int) -> dict[str, Any]:
+def calibration(pairs: Sequence[JudgedPair], num_bins: int) -> dict[str, Any]:
     """Is P = σ(|score difference|) the share of pairs in which the judge's favourite is the labels' favourite?
 
     brier (mean (P − right)²), log_loss (nats), ece (expected calibration error), and the bins of the reliability
@@ -83,7 +83,7 @@ def calibration(pairs: Sequence[Pair], num_bins: int) -> dict[str, Any]:
     }
 
 
-def margins(pairs: Sequence[Pair]) -> dict[str, Any]:
+def margins(pairs: Sequence[JudgedPair]) -> dict[str, Any]:
     """Mean, deviation (population), quantiles and histogram of score of the better − score of the worse answer."""
     values = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
     low, high = values.min().item(), values.max().item()
@@ -105,7 +105,7 @@ def share(outcomes: Sequence[float], prompts: Sequence[Hashable]) -> dict[str, f
 
 
 def length_bias(
-    pairs: Sequence[Pair], scores: Sequence[Sequence[Score]], responses: Sequence[Sequence[str]]
+    pairs: Sequence[JudgedPair], scores: Sequence[Sequence[Score]], responses: Sequence[Sequence[str]]
 ) -> dict[str, Any]:
     """Accuracy where the better answer is the longer one and where it is the shorter (code points), how often labels
     and judge prefer the longer one, and the correlation of score with length inside prompts (Pearson, each prompt's
@@ -134,7 +134,7 @@ def _within_prompts(scores: Sequence[Sequence[Score]], responses: Sequence[Seque
     return pearson(torch.tensor(values, dtype=torch.float64), torch.tensor(lengths, dtype=torch.float64))
 
 
-def position_bias(pairs: Sequence[Pair]) -> dict[str, Any]:
+def position_bias(pairs: Sequence[JudgedPair]) -> dict[str, Any]:
     """How often the answer that is listed first is better by the labels, and by the judge; alike without a bias."""
     judge = [pair.right if pair.better_first else 1.0 - pair.right for pair in pairs]
     labels = sum(pair.better_first for pair in pairs) / max(len(pairs), 1)

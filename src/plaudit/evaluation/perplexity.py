@@ -10,7 +10,7 @@ from plaudit.engines.device import Machine
 from plaudit.evaluation.intervals import Estimate, mean_estimate
 from plaudit.models.trunk import Trunk
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Perplexity:
 
 
 @torch.no_grad()
-def perplexity(trunk: Trunk, rows: Sequence[Pair], place: Machine, *, budget: int = 16384) -> Perplexity:
+def perplexity(trunk: Trunk, rows: Sequence[EncodedRow], place: Machine, *, budget: int = 16384) -> Perplexity:
     """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward."""
     nll = [0.0] * len(rows)
     for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), budget):

@@ -22,7 +22,15 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
 )
 from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.evaluation.reward_rows import Judged, LabelledRows, Ranked, Rated, rankings, read_labelled, reversed_group
+from plaudit.evaluation.reward_rows import (
+    JudgedRow,
+    LabelledRows,
+    RankedRow,
+    RatedRow,
+    rankings,
+    read_labelled,
+    reversed_group,
+)
 from plaudit.records.text import Group, Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
@@ -124,7 +132,7 @@ def measure(scorer: Scorer, rows: LabelledRows, config: RewardEvalConfig) -> dic
     return found
 
 
-def _measure_ranked(scorer: Scorer, rows: Sequence[Ranked], config: RewardEvalConfig) -> dict[str, Any]:
+def _measure_ranked(scorer: Scorer, rows: Sequence[RankedRow], config: RewardEvalConfig) -> dict[str, Any]:
     groups = [row.group for row in rows]
     scores, ranks = score_groups(scorer, groups), [row.ranks for row in rows]
     responses, prompts = [g.responses for g in groups], [g.prompt.id for g in groups]
@@ -151,7 +159,7 @@ def _units(groups: Sequence[Group]) -> list[list[str]]:
     return [[text if alone else group.prompt.id for text in group.responses] for group in groups]
 
 
-def _measure_judged(scorer: Scorer, rows: Sequence[Judged], seed: int) -> dict[str, Any]:
+def _measure_judged(scorer: Scorer, rows: Sequence[JudgedRow], seed: int) -> dict[str, Any]:
     groups = [row.group for row in rows]
     answers = zip(score_groups(scorer, groups), rows, _units(groups), strict=True)
     kept = [(score, row.accepted, unit) for (score,), row, (unit,) in answers if score is not None]
@@ -160,14 +168,14 @@ def _measure_judged(scorer: Scorer, rows: Sequence[Judged], seed: int) -> dict[s
     return asdict(verdict_measures(*zip(*kept, strict=True), seed)) | {"abstained": len(rows) - len(kept)}
 
 
-def _measure_rated(scorer: Scorer, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
+def _measure_rated(scorer: Scorer, rows: Sequence[RatedRow], seed: int) -> dict[str, Any]:
     """By aspect; several labellers' numbers of one answer count as their mean."""
     scores = score_groups(scorer, [row.group for row in rows])
     aspects = dict.fromkeys(aspect for row in rows for answer in row.ratings for aspect in answer)
     return {aspect: _measure_aspect(aspect, scores, rows, seed) for aspect in aspects}
 
 
-def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[Rated], seed: int) -> dict[str, Any]:
+def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[RatedRow], seed: int) -> dict[str, Any]:
     given = zip(scores, rows, _units([row.group for row in rows]), strict=True)
     rated = [  # (score, mean rating, unit) of each answer that somebody rated, one list a prompt
         [
@@ -191,7 +199,9 @@ def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[Rated], seed: i
         return found
 
 
-def _accuracy(scores: Answers, ranks: Sequence[Sequence[int]], rows: Sequence[Ranked] | Sequence[Rated]) -> Accuracy:
+def _accuracy(
+    scores: Answers, ranks: Sequence[Sequence[int]], rows: Sequence[RankedRow] | Sequence[RatedRow]
+) -> Accuracy:
     """Over the pairs of each row's answers, split by subset where the rows have any."""
     subsets = [row.subset for row in rows]
     prompts = [row.group.prompt.id for row in rows]

@@ -7,7 +7,7 @@ from typing import Any
 
 from plaudit.data.formats import prompt_row
 from plaudit.data.kinds import Raw
-from plaudit.data.sources import DataConfig, Loaded, load, read_raw
+from plaudit.data.sources import DataConfig, LoadedFile, load, read_raw
 from plaudit.records.text import Group, Kind, Prompt, PromptRow, Ranking, Rating, Verdict
 from plaudit.runs.errors import UserError
 
@@ -21,7 +21,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rated:
+class RatedRow:
     """All rated answers of one prompt; `ratings[k]` are answer k's numbers by aspect, one a labeller."""
 
     group: Group
@@ -31,7 +31,7 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class RankedRow:
     """One ranking, and the places that single labellers gave, where the row tells."""
 
     group: Group
@@ -42,7 +42,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedRow:
     """One answer, accepted or not."""
 
     group: Group
@@ -55,9 +55,9 @@ class Judged:
 class LabelledRows:
     """Everything that the judges are measured on."""
 
-    ranked: tuple[Ranked, ...] = ()
-    rated: tuple[Rated, ...] = ()
-    judged: tuple[Judged, ...] = ()
+    ranked: tuple[RankedRow, ...] = ()
+    rated: tuple[RatedRow, ...] = ()
+    judged: tuple[JudgedRow, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """File → sha256."""
 
@@ -72,9 +72,9 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
 
     UserError where no row has that column, or where `votes` don't fit the answers.
     """
-    ranked: list[Ranked] = []
-    rated: list[Rated] = []
-    judged: list[Judged] = []
+    ranked: list[RankedRow] = []
+    rated: list[RatedRow] = []
+    judged: list[JudgedRow] = []
     fingerprints: dict[str, str] = {}
     named = False
     for source in sources:
@@ -102,7 +102,7 @@ def rankings(rows: LabelledRows) -> list[Ranking]:
     ]
 
 
-def _columns(source: DataConfig, loaded: Loaded) -> dict[str, dict[str, Any]]:
+def _columns(source: DataConfig, loaded: LoadedFile) -> dict[str, dict[str, Any]]:
     """Each row's columns beside its prompt, by its place in the file: most records don't keep them."""
     places = {row.where for row in loaded.rows}
     return {
@@ -115,11 +115,11 @@ def _without_labels(raw: Raw, kind: Kind, where: str) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if name not in _LABELS}
 
 
-def _ranked(row: Ranking, columns: Mapping[str, Any], subset: str) -> Ranked:
+def _ranked(row: Ranking, columns: Mapping[str, Any], subset: str) -> RankedRow:
     own = {**columns, **row.columns}
     group = Group(prompt=row.prompt, responses=row.responses, columns={k: v for k, v in own.items() if k != VOTES})
     votes = _votes(columns.get(VOTES), len(row.responses), row.where)
-    return Ranked(group=group, ranks=row.ranks, votes=votes, subset=subset, where=row.where)
+    return RankedRow(group=group, ranks=row.ranks, votes=votes, subset=subset, where=row.where)
 
 
 def _votes(value: Any, count: int, where: str) -> tuple[tuple[int, ...], ...]:
@@ -136,7 +136,9 @@ def _votes(value: Any, count: int, where: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(vote) for vote in value)
 
 
-def _rated(rows: Iterable[Rating], columns: Mapping[str, Mapping[str, Any]], subsets: Mapping[str, str]) -> list[Rated]:
+def _rated(
+    rows: Iterable[Rating], columns: Mapping[str, Mapping[str, Any]], subsets: Mapping[str, str]
+) -> list[RatedRow]:
     """Ratings of the same answer by several labellers stand together, and so do the answers of a prompt."""
     found: dict[Prompt, dict[str, dict[str, list[float]]]] = {}
     first: dict[Prompt, str] = {}
@@ -146,7 +148,7 @@ def _rated(rows: Iterable[Rating], columns: Mapping[str, Mapping[str, Any]], sub
         for aspect, value in row.scores.items():
             aspects.setdefault(aspect, []).append(value)
     return [
-        Rated(
+        RatedRow(
             group=Group(
                 prompt=prompt,
                 responses=tuple(answers),
@@ -160,9 +162,9 @@ def _rated(rows: Iterable[Rating], columns: Mapping[str, Mapping[str, Any]], sub
     ]
 
 
-def _judged(row: Verdict, columns: Mapping[str, Any], subset: str) -> Judged:
+def _judged(row: Verdict, columns: Mapping[str, Any], subset: str) -> JudgedRow:
     group = Group(prompt=row.prompt, responses=(row.response,), columns=columns)
-    return Judged(group=group, accepted=row.label, subset=subset, where=row.where)
+    return JudgedRow(group=group, accepted=row.label, subset=subset, where=row.where)
 
 
 def reversed_group(group: Group) -> Group:

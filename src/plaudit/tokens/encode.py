@@ -10,7 +10,8 @@ from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 
 TooLong = Literal["error", "drop", "truncate"]
-Pair = tuple[list[int], list[int]]
+EncodedRow = tuple[list[int], list[int]]
+"""The ids of a prompt and those of its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +27,18 @@ class Answer:
 class Encoded:
     """One entry an answer, in order; None where it was dropped."""
 
-    rows: tuple[Pair | None, ...]
+    rows: tuple[EncodedRow | None, ...]
     dropped: int
     truncated: int
 
     @property
-    def kept(self) -> list[Pair]:
+    def kept(self) -> list[EncodedRow]:
         return [row for row in self.rows if row is not None]
 
 
 def fit(
     prompt_ids: list[int], response_ids: list[int], max_length: int, bos: int | None = None, closing: int = 0
-) -> Pair:
+) -> EncodedRow:
     """Cut to `max_length` tokens: the prompt loses its beginning first (but its BOS), only then the response its end.
 
     At least one prompt token stays, because something must predict the first response token. The response's last
@@ -64,7 +65,7 @@ def encode_answers(
 
     Raises: UserError naming the rows that are too long, where `too_long` is `error`.
     """
-    rows: list[Pair | None] = []
+    rows: list[EncodedRow | None] = []
     long: list[str] = []
     prompts: dict[str, list[int]] = {}
     for answer in answers:
@@ -87,10 +88,10 @@ def encode_answers(
     return Encoded(rows=tuple(rows), dropped=len(long) - truncated, truncated=truncated)
 
 
-def encode_texts(texts: Sequence[str], renderer: Renderer, *, max_length: int) -> list[Pair]:
+def encode_texts(texts: Sequence[str], renderer: Renderer, *, max_length: int) -> list[EncodedRow]:
     """Plain documents for language modelling: every token but the first is a target. Long ones are cut into
     windows of `max_length`, each of which starts with the last token of the one before."""
-    rows: list[Pair] = []
+    rows: list[EncodedRow] = []
     for text in texts:
         ids = renderer.text_ids(text)
         for begin in range(0, len(ids) - 1, max_length - 1):

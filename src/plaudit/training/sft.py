@@ -18,7 +18,7 @@ from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers, encode_texts
+from plaudit.tokens.encode import Answer, EncodedRow, TooLong, encode_answers, encode_texts
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
 
@@ -79,9 +79,9 @@ class SFTConfig:
 class _Data:
     """Encoded rows: training sources laid end to end, and what is measured on."""
 
-    train: tuple[Pair, ...]
+    train: tuple[EncodedRow, ...]
     sizes: tuple[int, ...]
-    held_out: tuple[Pair, ...]
+    held_out: tuple[EncodedRow, ...]
     language: Language
     entropy: float | None
     """The known bound of the held-out loss, nats per answer."""
@@ -153,7 +153,7 @@ def sft(config: SFTConfig, run: Run) -> None:
     _finish(run, trunk, data, config, place, first)
 
 
-def backward(trunk: Trunk, rows: Sequence[Pair], microbatch_tokens: int, place: Machine) -> float:
+def backward(trunk: Trunk, rows: Sequence[EncodedRow], microbatch_tokens: int, place: Machine) -> float:
     """Accumulate this rank's part of the gradient of the minibatch's token-mean negative log-likelihood, which is
     returned whole (nats per token). `optim.step` adds the parts up."""
     num_tokens = sum(len(response) for _, response in rows)
@@ -197,7 +197,9 @@ def _texts(row: Demonstration | Text) -> list[str]:
     return [row.text] if isinstance(row, Text) else [m.content for m in row.prompt.turns] + [row.response]
 
 
-def _encode(rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong) -> list[Pair]:
+def _encode(
+    rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
+) -> list[EncodedRow]:
     answers = [
         Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
     ]
@@ -208,7 +210,7 @@ def _encode(rows: Sequence[Demonstration | Text], language: Language, max_length
     return encoded.kept + texts
 
 
-def _measure(trunk: Trunk, rows: Sequence[Pair], config: SFTConfig, place: Machine) -> Perplexity:
+def _measure(trunk: Trunk, rows: Sequence[EncodedRow], config: SFTConfig, place: Machine) -> Perplexity:
     return perplexity(trunk, rows, place, budget=config.microbatch_tokens)
 
 

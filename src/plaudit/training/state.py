@@ -20,7 +20,7 @@ from plaudit.runs.console import say, warn
 from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 
 STATE_JSON = "state.json"
 
@@ -117,7 +117,7 @@ def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mappin
     warn(f"optimiser step {step + 1} was not taken: NaN or infinity. Its batch lies in {run.folder}/skipped/{step:06d}")
 
 
-def pairs_of(rows: Sequence[Pair]) -> dict[str, Tensor]:
+def pairs_of(rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
     """Prompts and answers as tensors, for `keep_batch`."""
     (prompts, prompt_mask), (responses, mask) = pad_left([p for p, _ in rows]), pad_right([r for _, r in rows])
     return {"prompt_ids": prompts, "prompt_mask": prompt_mask, "response_ids": responses, "response_mask": mask}

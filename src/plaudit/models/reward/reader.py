@@ -16,7 +16,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
 from plaudit.runs.console import say
 from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared
-from plaudit.tokens.encode import Pair, fit
+from plaudit.tokens.encode import EncodedRow, fit
 
 SharedRows = tuple[Ids, Sequence[Ids]]
 """A prompt's ids and those of its answers."""
@@ -100,7 +100,7 @@ def load_packed_reader(
     return reader
 
 
-def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
+def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
     """Every answer in this language's own template, cut to its context; the end token stands behind each."""
     renderer, rows = language.renderer, []
     for group in groups:
@@ -112,7 +112,7 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[Pair]:
 
 
 @torch.no_grad()
-def read_all(reader: ReadsRows, rows: Sequence[Pair], budget: int) -> Float[Tensor, "B n"]:
+def read_all(reader: ReadsRows, rows: Sequence[EncodedRow], budget: int) -> Float[Tensor, "B n"]:
     """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens."""
     if not rows:
         return torch.zeros(0, reader.width)
@@ -127,7 +127,7 @@ def read_all(reader: ReadsRows, rows: Sequence[Pair], budget: int) -> Float[Tens
     return out
 
 
-def sharing(rows: Sequence[Pair]) -> list[SharedRows]:
+def sharing(rows: Sequence[EncodedRow]) -> list[SharedRows]:
     """Rows in order; neighbours with the same prompt become one group."""
     groups: list[tuple[Ids, list[Ids]]] = []
     for prompt, response in rows:

@@ -18,7 +18,7 @@ from plaudit.models.encoders import load_encoder_classifier
 from plaudit.models.load import Language, Loaded, ModelConfig
 from plaudit.models.trunk import silence_noise
 from plaudit.tokens.batches import Ids, pad_right
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 from plaudit.tokens.pairs import PairRenderer
 
 
@@ -60,7 +60,7 @@ class PaddedReader(nn.Module):
         rows = [(list(prompt), list(response)) for prompt, responses in groups for response in responses]
         return in_buckets(self._buckets(rows), lambda bucket: self._read([rows[i] for i in bucket]).float())
 
-    def _buckets(self, rows: Sequence[Pair]) -> list[list[int]]:
+    def _buckets(self, rows: Sequence[EncodedRow]) -> list[list[int]]:
         """Rows that run in one forward: of similar length, and with as many end tokens (T5's classifier wants that;
         only a rendered prompt may hold more than its neighbours)."""
         end = self.config.eos_token_id
@@ -70,7 +70,7 @@ class PaddedReader(nn.Module):
         lengths = [len(prompt) + len(response) for prompt, response in rows]
         return [bucket for indices in same.values() for bucket in alike(indices, lengths)]
 
-    def _read(self, rows: Sequence[Pair]) -> Float[Tensor, "B n"]:
+    def _read(self, rows: Sequence[EncodedRow]) -> Float[Tensor, "B n"]:
         ids, mask = pad_right([prompt + response for prompt, response in rows], padding_id(self.config))
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
         if self.typed:
@@ -107,7 +107,7 @@ def type_vocabulary(hf: nn.Module) -> int:
     return types if takes and types > 1 else 0
 
 
-def token_types(renderer: PairRenderer, rows: Sequence[Pair], known: int) -> Int[Tensor, "B L"]:
+def token_types(renderer: PairRenderer, rows: Sequence[EncodedRow], known: int) -> Int[Tensor, "B L"]:
     """Which of the two texts each token belongs to; 0 in the padding."""
     types = [renderer.token_types(len(prompt), len(response)) for prompt, response in rows]
     return pad_right(types)[0].clamp(max=known - 1)

@@ -16,7 +16,7 @@ from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
 from plaudit.tokens.batches import TokenBatch, by_token_budget
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 
 KIND = "token_level"
 
@@ -51,7 +51,7 @@ class TokenLevelRewardModel(nn.Module):
         )
 
     @torch.no_grad()
-    def _values(self, rows: Sequence[Pair], budget: int) -> list[Float[Tensor, " R"]]:
+    def _values(self, rows: Sequence[EncodedRow], budget: int) -> list[Float[Tensor, " R"]]:
         """Raw values of each row's response tokens, which its end token keeps from being empty."""
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
         values: list[Tensor] = [torch.zeros(0)] * len(rows)

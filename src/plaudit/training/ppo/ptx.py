@@ -11,7 +11,7 @@ from plaudit.records.text import Demonstration, Kind, Text
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import Answer, Pair, encode_answers, encode_texts
+from plaudit.tokens.encode import Answer, EncodedRow, encode_answers, encode_texts
 from plaudit.training import order, state
 from plaudit.training.ppo.options import Ptx
 
@@ -20,12 +20,12 @@ from plaudit.training.ppo.options import Ptx
 class Texts:
     """An endless stream of encoded rows, whose place is a function of the optimiser step alone."""
 
-    rows: tuple[Pair, ...] = ()
+    rows: tuple[EncodedRow, ...] = ()
     coef: float = 0.0
     per_step: int = 0
     seed: int = 0
 
-    def at(self, step: int) -> list[Pair]:
+    def at(self, step: int) -> list[EncodedRow]:
         """The rows of optimiser step `step`, the same after a resume; shuffled passes follow one another."""
         chosen = order.endless(len(self.rows), step * self.per_step, self.per_step, self.seed)
         return [self.rows[row] for row, _ in chosen]
@@ -55,7 +55,7 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     )
 
 
-def _encode(rows: Sequence[Demonstration | Text], language: Language, limit: int) -> list[Pair]:
+def _encode(rows: Sequence[Demonstration | Text], language: Language, limit: int) -> list[EncodedRow]:
     answers = [
         Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
     ]
@@ -73,7 +73,9 @@ class TextLoss:
     """Nats."""
 
 
-def backward(policy: Trunk, rows: Sequence[Pair], ptx_coef: float, microbatch_tokens: int, place: Machine) -> TextLoss:
+def backward(
+    policy: Trunk, rows: Sequence[EncodedRow], ptx_coef: float, microbatch_tokens: int, place: Machine
+) -> TextLoss:
     """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts target tokens.
 
     At temperature 1: text is not sampled.

@@ -18,7 +18,7 @@ from plaudit.models.reward.reader import SharedRows, sharing
 from plaudit.records.text import Kind, Rating
 from plaudit.runs.errors import UserError
 from plaudit.tokens.batches import by_token_budget
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
 STD_FLOOR = 1e-6
@@ -29,7 +29,7 @@ STD_FLOOR = 1e-6
 class Rated:
     """An encoded answer and its standardised ratings, NaN where an aspect was not rated."""
 
-    answer: Pair
+    answer: EncodedRow
     labels: tuple[float, ...]
 
     @property

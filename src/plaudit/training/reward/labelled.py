@@ -26,7 +26,7 @@ from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
 from plaudit.records.text import Kind, Rating, Verdict
 from plaudit.runs.errors import UserError
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
 STD_FLOOR = 1e-6
@@ -37,7 +37,7 @@ STD_FLOOR = 1e-6
 class Labelled:
     """An encoded answer and what was said of it: 1 or 0, or a standardised rating."""
 
-    answer: Pair
+    answer: EncodedRow
     label: float
 
     @property

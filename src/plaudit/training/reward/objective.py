@@ -12,7 +12,7 @@ from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Kind, Prompt
 from plaudit.runs.console import say
-from plaudit.tokens.encode import Answer, Pair, TooLong, encode_answers
+from plaudit.tokens.encode import Answer, EncodedRow, TooLong, encode_answers
 
 
 class Example(Protocol):
@@ -112,7 +112,7 @@ def accumulate(
     return pace.place.ranks.add_counts(sums)
 
 
-def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[Pair | None]:
+def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:
     """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
     answers = [Answer(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
     encoded = encode_answers(answers, language.renderer, max_length=limits.max_length, too_long=limits.too_long)

@@ -18,7 +18,7 @@ from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
@@ -27,7 +27,7 @@ from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_r
 class Ranked:
     """One prompt's encoded answers with their ranks; `margin` in score units, for comparisons that carry one."""
 
-    answers: tuple[Pair, ...]
+    answers: tuple[EncodedRow, ...]
     ranks: tuple[int, ...]
     margin: float
 
@@ -140,10 +140,10 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
     return rows
 
 
-Scores, Ranks, Owners = Float[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"]
-PromptLoss = Callable[[Scores, Ranks, Owners], tuple[Float[Tensor, ""], Tensor]]
+Numbers, Places = Float[Tensor, " N"], Int[Tensor, " N"]
+PromptLoss = Callable[[Numbers, Places, Places], tuple[Float[Tensor, ""], Tensor]]
 """A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
-RankLoss = Callable[[Scores, Ranks, Owners, Sequence[Ranked]], Float[Tensor, ""]]
+RankLoss = Callable[[Numbers, Places, Places, Sequence[Ranked]], Float[Tensor, ""]]
 """The sum alone, in whatever unit counts; it sees the prompts too."""
 
 
@@ -177,14 +177,14 @@ def learn_ranks(
     return {"reward/loss_over_rows": sums["loss"] / max(count, 1), **found}
 
 
-def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Ranks, Owners]:
+def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:
     """Of all answers of some prompts, in order: their ranks, and which of the prompts each belongs to."""
     ranks = torch.tensor([rank for row in part for rank in row.ranks], device=device)
     owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=device)
     return ranks, owner
 
 
-def margins_of(scores: Scores, ranks: Ranks, owner: Owners) -> Float[Tensor, " P"]:
+def margins_of(scores: Numbers, ranks: Places, owner: Places) -> Float[Tensor, " P"]:
     """r_w − r_l of every pair, without gradient."""
     better, worse = ranked_pairs(ranks, owner)
     return (scores[better] - scores[worse]).detach()

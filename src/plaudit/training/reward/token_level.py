@@ -13,7 +13,7 @@ from plaudit.models.reward import token_level as models
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel
 from plaudit.records.text import Comparison, Kind
-from plaudit.tokens.encode import Pair
+from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 
@@ -22,8 +22,8 @@ from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_r
 class Compared:
     """One prompt's preferred and other answer, encoded."""
 
-    chosen: Pair
-    rejected: Pair
+    chosen: EncodedRow
+    rejected: EncodedRow
 
     @property
     def num_tokens(self) -> int:
