@@ -36,12 +36,19 @@ def test_calibration_by_hand():
     pairs = [pair(LOG3), pair(LOG3), pair(LOG3), pair(-LOG3), pair(0.0)]
     found = calibration(pairs, num_bins=5)
     assert found["ece"] == pytest.approx(0.0)
-    assert found["brier"] == pytest.approx((3 / 16 + 9 / 16 + 0.0) / 5)
+    assert found["brier"] == pytest.approx((3 / 16 + 9 / 16 + 1 / 4) / 5)
     assert found["log_loss"] == pytest.approx((3 * math.log(4 / 3) + math.log(4) + math.log(2)) / 5)
     assert [(one["pairs"], one["confidence"], one["accuracy"]) for one in found["bins"]] == [
         (1, 0.5, 0.5),
         (4, pytest.approx(0.75), 0.75),
     ]
+
+
+def test_a_judge_that_says_nothing_is_calibrated_and_no_better_than_that():
+    found = calibration([pair(0.0), pair(0.0)], num_bins=10)
+    assert found["ece"] == 0.0
+    assert found["brier"] == 0.25
+    assert found["log_loss"] == pytest.approx(math.log(2))
 
 
 def test_certain_and_wrong_is_not_infinite():

@@ -19,8 +19,9 @@ from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig, reward
 from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
+from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, Ranked
 from plaudit.training.reward.rows import shuffled
+from plaudit.training.reward.shared_trunk import SharedTrunk
 from tests.training.tiny import CPU, jsonl, metrics, model_folder
 
 UTILITY = '''
@@ -330,6 +331,16 @@ def test_an_answer_that_is_too_long_is_named(tmp_path, no_model):
     rows = [*rankings(1), {"prompt": "a", "responses": ["a", "b" * 40], "ranks": [1, 2]}]
     with pytest.raises(UserError, match=r"rankings\.jsonl:2: 43 tokens"):
         train(tmp_path, config(tmp_path, rows))
+
+
+@pytest.mark.parametrize("objective", [BestOfK(), SharedTrunk()], ids=lambda o: o.kind)
+def test_where_the_best_answer_was_too_long_the_best_of_the_others_is_learned(tmp_path, objective):
+    rows = [{"prompt": "a", "responses": ["b" * 40, "c", "dd"], "ranks": [1, 3, 2]}]
+    (line,) = metrics(train(tmp_path, config(tmp_path, rows, objective=objective, too_long="drop")))
+    won_by = line["reward/margin_over_pairs"]
+    assert line["reward/loss_over_rows"] == pytest.approx(math.log1p(math.exp(-won_by)), rel=1e-5)
+    if isinstance(objective, SharedTrunk):
+        assert line["reward/lm_loss_over_tokens"] > 0.0
 
 
 def test_nothing_to_learn_from_is_a_mistake(tmp_path, no_model):

@@ -63,8 +63,8 @@ def judged_pairs(
 def calibration(pairs: Sequence[JudgedPair], num_bins: int) -> dict[str, Any]:
     """Is P = σ(|score difference|) the share of pairs in which the judge's favourite is the labels' favourite?
 
-    brier (mean (P − right)²), log_loss (nats), ece (expected calibration error), and the bins of the reliability
-    diagram, of equal width over [½, 1]: a judge never says less than ½ of its favourite.
+    brier (mean (1 − P(better))²: of equal scores ¼), log_loss (nats), ece (expected calibration error), and the bins of
+    the reliability diagram, of equal width over [½, 1]: a judge never says less than ½ of its favourite.
     """
     margins = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
     right = torch.tensor([pair.right for pair in pairs], dtype=torch.float64)
@@ -72,7 +72,7 @@ def calibration(pairs: Sequence[JudgedPair], num_bins: int) -> dict[str, Any]:
     found = reliability(confidence, right, num_bins=2 * num_bins)
     columns = [x.tolist()[num_bins:] for x in (found.counts, found.mean_probability, found.mean_outcome)]
     return {
-        "brier": brier_score(confidence, right).item(),
+        "brier": brier_score(margins.sigmoid(), torch.ones_like(margins)).item(),
         "log_loss": (pair_bce(margins.abs(), right)[0] / max(len(pairs), 1)).item(),
         "ece": found.expected_calibration_error,
         "bins": [

@@ -191,7 +191,8 @@ def margins_of(scores: Numbers, ranks: Places, owner: Places) -> Float[Tensor, "
 
 
 def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
-    """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out."""
+    """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out. The best of those
+    that are left has rank 1, whatever was too long."""
     pairs = iter(
         encode_rows([(row.prompt, text, row.where) for row in rows for text in row.responses], language, limits)
     )
@@ -199,7 +200,9 @@ def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits)
     for row in rows:
         kept = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
         margin = float(row.columns.get("margin", 0.0) or 0.0)
-        ranked.append(Ranked(answers=tuple(p for p, _ in kept), ranks=tuple(r for _, r in kept), margin=margin))
+        above = min((rank for _, rank in kept), default=1) - 1
+        ranks = tuple(rank - above for _, rank in kept)
+        ranked.append(Ranked(answers=tuple(p for p, _ in kept), ranks=ranks, margin=margin))
     useful = [row for row in ranked if row.num_pairs]
     if len(useful) < len(ranked):
         say(f"{len(ranked) - len(useful)} prompts without two ranks left out")
