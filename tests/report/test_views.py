@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.report import terms, views
+from plaudit.report import bars, terms, views
 from plaudit.report.collect import StageRow, Status, collect
 from plaudit.report.html import number, signed
 from tests.report.folders import EXPECTED_ACCURACY, PROGRESS, ppo_lines, reward_lines, write_pipeline, write_run
@@ -21,7 +21,7 @@ DOWN = dataclasses.replace(
 
 
 def test_the_bar_runs_from_floor_to_ceiling() -> None:
-    bar = views.bar(UP)
+    bar = bars.bar(UP)
     assert bar.dot == 230.0  # three quarters of 20 … 300
     assert [(tick.x, tick.label, tick.anchor) for tick in bar.ticks] == [
         (20.0, "floor 0.5", "start"),
@@ -34,7 +34,7 @@ def test_the_bar_runs_from_floor_to_ceiling() -> None:
 
 
 def test_where_less_is_better_the_bar_runs_the_other_way() -> None:
-    bar = views.bar(DOWN)
+    bar = bars.bar(DOWN)
     assert bar.dot == 230.0
     assert {tick.label: tick.x for tick in bar.ticks} == {"ceiling 5": 20.0, "floor 1": 300.0}
     assert bar.share == "75%"
@@ -53,20 +53,20 @@ def test_where_less_is_better_the_bar_runs_the_other_way() -> None:
 )
 def test_which_way_is_better(metric: str, floor: float, ceiling: float, share: str) -> None:
     """By definition for metrics and phrases that are known; else from floor to ceiling."""
-    bar = views.bar(dataclasses.replace(DOWN, metric=metric, floor=floor, ceiling=ceiling))
+    bar = bars.bar(dataclasses.replace(DOWN, metric=metric, floor=floor, ceiling=ceiling))
     assert bar.share == share
     assert bar.dot == (230.0 if share == "75%" else 90.0)
 
 
 @pytest.mark.parametrize(("value", "share", "dot"), [(1.3, "200%", 300.0), (0.3, "-50%", 20.0)])
 def test_values_beyond_the_references_stay_in_the_drawing(value: float, share: str, dot: float) -> None:
-    bar = views.bar(dataclasses.replace(UP, value=value, low=None, high=None))
+    bar = bars.bar(dataclasses.replace(UP, value=value, low=None, high=None))
     assert (bar.share, bar.dot, bar.interval) == (share, dot, None)
     assert all(20.0 <= tick.x <= 300.0 for tick in bar.ticks)
 
 
 def test_one_reference_gives_a_place_but_no_share() -> None:
-    bar = views.bar(dataclasses.replace(UP, ceiling=None))
+    bar = bars.bar(dataclasses.replace(UP, ceiling=None))
     assert (bar.share, bar.done) == ("", None)
     assert [tick.label for tick in bar.ticks] == ["floor 0.5"]
 
@@ -76,11 +76,11 @@ def test_one_reference_gives_a_place_but_no_share() -> None:
     [{"value": None}, {"floor": None, "ceiling": None}, {"value": 1, "low": 1, "high": 1, "floor": 1, "ceiling": 1}],
 )
 def test_no_bar_without_something_to_place(gone: dict) -> None:
-    assert views.bar(dataclasses.replace(UP, **gone)) is None
+    assert bars.bar(dataclasses.replace(UP, **gone)) is None
 
 
 def test_references_close_together_share_a_label() -> None:
-    bar = views.bar(dataclasses.replace(UP, value=5.0, low=None, high=None))
+    bar = bars.bar(dataclasses.replace(UP, value=5.0, low=None, high=None))
     assert [tick.label for tick in bar.ticks] == ["", "floor 0.5 · ceiling 0.9"]
 
 
