@@ -105,8 +105,8 @@ MUTATIONS = (
     ),
     trained(
         "training/collect",
-        "sum(other > score for other in scores)",
-        "sum(other < score for other in scores)",
+        "places([-said[text] for text in responses])",
+        "places([said[text] for text in responses])",
         "training/test_collect.py",
         "the worst answer ranked first",
     ),

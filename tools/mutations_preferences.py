@@ -245,4 +245,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "evaluation/test_label_measures.py",
         "the bootstrap draws members of the next unit",
     ),
+    trained(
+        "evaluation/label_measures",
+        " for index in taken if y[index].min() < y[index].max()]",
+        " for index in taken]",
+        "evaluation/test_label_measures.py",
+        "draws of one label pull the interval towards chance",
+    ),
 )

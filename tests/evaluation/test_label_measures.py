@@ -68,6 +68,14 @@ def test_intervals_draw_whole_units_and_come_back_the_same():
     assert estimate(pearson, x[:2], y[:2], [0, 1], seed=0) == Estimate(value=pearson(x[:2], y[:2]), low=None, high=None)
 
 
+def test_draws_of_one_label_are_left_out():
+    """A judge without a fault has no other area under its curve, however few answers there are: [1, 1]."""
+    found = verdict_measures([1.0, 2.0, -1.0], [True, True, False], "abc", seed=0)
+    assert found.auc == Estimate(value=1.0, low=1.0, high=1.0)
+    constant = rating_measures([1.0, 2.0, 3.0], [5.0, 5.0, 5.0], "abc", seed=0)
+    assert (constant.pearson.low, constant.pearson.high) == (None, None)
+
+
 def test_a_drawn_unit_brings_all_its_members_and_no_others():
     """Units of 1, 2 and 3 rows, out of order: each resample holds a unit's rows as often as the unit was drawn."""
     units = ["c", "a", "c", "b", "c", "b"]
@@ -78,7 +86,9 @@ def test_a_drawn_unit_brings_all_its_members_and_no_others():
         seen.append(sorted(x.tolist()))
         return float(len(x))
 
-    estimate(notes, torch.arange(6.0), torch.zeros(6), units, seed=0)
+    estimate(notes, torch.arange(6.0), torch.arange(6.0), units, seed=0)
     possible = [sorted(row for unit in draw for row in members[unit]) for draw in product("abc", repeat=3)]
     assert all(rows in possible for rows in seen[1:])
-    assert len({tuple(rows) for rows in seen[1:]}) == 10  # 3 units drawn 3 times, order aside
+    assert (
+        len({tuple(rows) for rows in seen[1:]}) == 9
+    )  # 3 units drawn 3 times, order aside, but for a, a, a: one label

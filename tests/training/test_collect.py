@@ -12,7 +12,7 @@ from plaudit.records.text import Kind
 from plaudit.runs.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
-from plaudit.training.collect import CollectConfig, collect, gumbel, ranks_of
+from plaudit.training.collect import CollectConfig, collect, gumbel
 from tests.training.scripted import judge
 from tests.training.tiny import jsonl, model_folder
 
@@ -78,10 +78,6 @@ def test_answers_without_a_verdict_are_left_out(tmp_path, capsys):
     assert all(len(row["responses"]) >= 2 for row in rows)
     assert any(len(row["responses"]) < 3 for row in rows) or len(rows) < 5
     assert ("prompts left out" in capsys.readouterr().err) == (len(rows) < 5)
-
-
-def test_ranks_share_places_and_skip_the_next():
-    assert ranks_of([0.5, 2.0, 0.5, -1.0]) == [2, 1, 2, 4]
 
 
 def test_noise_makes_plackett_luce_rankings():

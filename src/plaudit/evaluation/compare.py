@@ -157,8 +157,7 @@ def _answer(
     engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
     with place.autocast():
         rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
-    said = judge.score(groups(rollout))
-    scores = tuple(s if ok else None for s, ok in zip(said.scores.tolist(), said.valid.tolist(), strict=True))
+    scores = judge.score(groups(rollout)).told
     kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)
     return _Policy(trunk=trunk, language=language, rollout=rollout, scores=scores, kl=tuple(kl))
 

@@ -114,7 +114,8 @@ def auc(scores: Tensor, accepted: Tensor) -> float:
 def estimate(
     measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, units: Sequence[Hashable], seed: int
 ) -> Estimate:
-    """`measure` of all answers, and the 2.5 and 97.5 % quantiles of it where whole units are drawn with replacement."""
+    """`measure` of all answers, and the 2.5 and 97.5 % quantiles of it where whole units are drawn with replacement.
+    A draw whose labels are all alike says nothing of agreement with them and is left out."""
     value = measure(x, y)
     members: dict[Hashable, list[int]] = {}
     for index, unit in enumerate(units):
@@ -125,8 +126,11 @@ def estimate(
     together = torch.tensor([index for indices in members.values() for index in indices])
     draws = torch.randint(len(sizes), (RESAMPLES, len(sizes)), generator=generator(seed, "bootstrap"))
     taken = [together[_positions(draw, sizes)] for draw in draws]
-    values = torch.tensor([measure(x[index], y[index]) for index in taken], dtype=torch.float64)
-    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    values = [measure(x[index], y[index]) for index in taken if y[index].min() < y[index].max()]
+    if not values:
+        return Estimate(value=value, low=None, high=None)
+    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.tensor(values, dtype=torch.float64).quantile(quantiles).tolist()
     return Estimate(value=value, low=low, high=high)
 
 

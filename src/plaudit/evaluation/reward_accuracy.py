@@ -13,7 +13,7 @@ from itertools import combinations
 from plaudit.evaluation.intervals import clustered_interval
 from plaudit.records.text import Comparison, Group, Ranking
 from plaudit.runs.errors import UserError
-from plaudit.scoring.protocol import Scorer, check_scores, num_responses, split_flat
+from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
 BATCH_RESPONSES = 256
 
@@ -100,11 +100,8 @@ def score_groups(scorer: Scorer, groups: Sequence[Group]) -> list[list[float | N
         batch.append(group)
         if num_responses(batch) < BATCH_RESPONSES and index + 1 < len(groups):
             continue
-        result = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
-        split = zip(split_flat(result.scores, batch), split_flat(result.valid, batch), strict=True)
-        for scores, valid in split:
-            pairs = zip(scores.tolist(), valid.tolist(), strict=True)
-            results.append([score if counts else None for score, counts in pairs])
+        told = iter(check_scores(scorer.name, scorer.score(batch), num_responses(batch)).told)
+        results += [[next(told) for _ in group.responses] for group in batch]
         batch = []
     return results
 

@@ -40,6 +40,11 @@ class Scores:
     """Where the judge says it token by token (N3.8): B rows, a number for each id of the group's `response_ids`, whose
     sum is the row's score. Nothing at all where it gives one number a response."""
 
+    @property
+    def told(self) -> tuple[float | None, ...]:
+        """One number a response; None where the judge abstained."""
+        return tuple(s if valid else None for s, valid in zip(self.scores.tolist(), self.valid.tolist(), strict=True))
+
     @classmethod
     def of_all(cls, scores: Float[Tensor, " B"], parts: dict[str, Float[Tensor, " B"]] | None = None) -> "Scores":
         """Of a judge that abstains on no row."""

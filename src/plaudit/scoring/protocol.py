@@ -39,11 +39,6 @@ def scores_of(name: str, values: Sequence[float | None]) -> Scores:
     return Scores(scores=torch.where(valid, part, torch.zeros_like(part)), valid=valid, parts={name: part})
 
 
-def split_flat(flat: torch.Tensor, groups: Sequence[Group]) -> list[torch.Tensor]:
-    """A flat [B] tensor back into one [K] tensor a group."""
-    return list(torch.split(flat, [len(group.responses) for group in groups]))
-
-
 def check_scores(name: str, scores: Scores, num: int) -> Scores:
     """The same `scores`, or a UserError how they break the protocol: length, dtype, device, NaN in a valid row."""
     for field, tensor, dtype in (("scores", scores.scores, torch.float32), ("valid", scores.valid, torch.bool)):

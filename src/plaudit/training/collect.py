@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from plaudit.data.formats import places
 from plaudit.data.sources import DataConfig
 from plaudit.engines.device import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
@@ -14,7 +15,6 @@ from plaudit.engines.randomness import generator
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.load import ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.tensors import Scores
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.console import say
@@ -77,7 +77,7 @@ def collect(config: CollectConfig, run: Run) -> None:
             indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
             with place.autocast():
                 rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            said = _said(scorer.score(groups(rollout)))
+            said = scorer.score(groups(rollout)).told
             for i, row in enumerate(rows[begin : begin + per_batch]):
                 mine = range(i * config.samples, (i + 1) * config.samples)
                 kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
@@ -90,11 +90,6 @@ def collect(config: CollectConfig, run: Run) -> None:
     run.finish({"stages": [], "rankings": len(lines)})
 
 
-def _said(scores: Scores) -> list[float | None]:
-    """None where the labeller abstained."""
-    return [s if valid else None for s, valid in zip(scores.scores.tolist(), scores.valid.tolist(), strict=True)]
-
-
 def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:
     # A model may write anything, NUL too, which no data file may hold.
     responses = [text.replace("\0", "\ufffd") for text in responses]
@@ -103,13 +98,13 @@ def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], con
         text: scores[responses.index(text)] + config.noise * n
         for text, n in zip(sorted(set(responses)), noise, strict=True)
     }
-    ranks = ranks_of([said[text] for text in responses])
+    ranks = places([-said[text] for text in responses])
     prompt = (
         [{"role": m.role, "content": m.content} for m in row.prompt.turns]
         if row.prompt.form.value == "chat"
         else row.prompt.text
     )
-    fact = {"prompt": prompt, "responses": list(responses), "ranks": ranks}
+    fact = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
         fact["prompt_rendered"] = True
     return json.dumps(fact, ensure_ascii=False) + "\n"
@@ -120,8 +115,3 @@ def gumbel(n: int, seed: int, prompt_id: str) -> list[float]:
     gives Plackett–Luce rankings (Yellott 1977)."""
     uniform = torch.rand(n, generator=generator(seed, "labeller", prompt_id), dtype=torch.float64)
     return [-math.log(-math.log(max(u, 1e-300))) for u in uniform.tolist()]
-
-
-def ranks_of(scores: Sequence[float]) -> list[int]:
-    """1 for the highest; equal scores share a place, and the next place is skipped."""
-    return [1 + sum(other > score for other in scores) for score in scores]
