@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.records.text import Prompt
+from plaudit.records.text import Demonstration, Prompt, Text
 from plaudit.runs.errors import UserError
-from plaudit.tokens.encode import Answer, encode_answers, encode_texts, fit
+from plaudit.tokens.encode import Answer, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
 
@@ -134,3 +134,15 @@ def test_every_token_but_the_first_is_a_target_exactly_once(texts, max_length):
     rows = encode_texts(texts, RENDERER, max_length=max_length)
     assert [token for _, targets in rows for token in targets] == [t for text in texts for t in (*ids(text), 1)]
     assert all(len(prompt) == 1 and 1 <= len(targets) < max_length for prompt, targets in rows)
+
+
+def test_demonstrations_come_before_texts_and_too_long_is_for_them():
+    rows = [
+        Text(text="abcde"),
+        Demonstration(prompt=Prompt.of_text("abcdefg"), response="hi", where="f:2"),
+        Demonstration(prompt=Prompt.of_text("a"), response="b", where="f:3"),
+    ]
+    found = encode_learned(rows, RENDERER, max_length=4, too_long="drop")
+    texts = encode_texts(["abcde"], RENDERER, max_length=4)
+    assert found.rows == (None, ([0, *ids("a")], [*ids("b"), 1]), *texts)
+    assert (found.dropped, found.truncated, len(texts)) == (1, 0, 2)

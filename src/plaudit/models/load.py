@@ -93,6 +93,12 @@ class Language:
     context: int
     """The most tokens that a sequence may have."""
 
+    def limit(self, max_length: int, option: str = "max_length") -> int:
+        """How long a sequence may be where `option` says `max_length`; 0 is the context. UserError beyond it."""
+        if max_length > self.context:
+            raise UserError(f"{option}: {max_length} exceeds the model's context of {self.context}")
+        return max_length or self.context
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:

@@ -1,10 +1,10 @@
 """Rows of text to rows of ids. A row that is too long is an error, dropped, or cut; never silently."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from plaudit.records.text import Prompt
+from plaudit.records.text import Demonstration, Prompt, Text
 from plaudit.runs.errors import UserError
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
@@ -86,6 +86,18 @@ def encode_answers(
         )
     truncated = len(long) if too_long == "truncate" else 0
     return Encoded(rows=tuple(rows), dropped=len(long) - truncated, truncated=truncated)
+
+
+def encode_learned(
+    rows: Sequence[Demonstration | Text], renderer: Renderer, *, max_length: int, too_long: TooLong
+) -> Encoded:
+    """What a language model learns to write, demonstrations before texts: of demonstrations the answer (`too_long` is
+    for them), of texts everything. Raises: UserError as `encode_answers`."""
+    shown = [row for row in rows if isinstance(row, Demonstration)]
+    answers = [Answer(prompt=row.prompt, response=row.response, where=row.where) for row in shown]
+    encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
+    texts = encode_texts([row.text for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
+    return replace(encoded, rows=(*encoded.rows, *texts))
 
 
 def encode_texts(texts: Sequence[str], renderer: Renderer, *, max_length: int) -> list[EncodedRow]:

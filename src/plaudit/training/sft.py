@@ -18,7 +18,7 @@ from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.progress import Progress, Stopwatch
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import Answer, EncodedRow, TooLong, encode_answers, encode_texts
+from plaudit.tokens.encode import EncodedRow, TooLong, encode_learned
 from plaudit.training import optim, order, state
 from plaudit.training.optim import OptimConfig
 
@@ -178,9 +178,7 @@ def _data(config: SFTConfig, run: Run) -> _Data:
     )
     texts = [t for rows in sources for row in rows for t in _texts(row)]
     language = load_language(config.model, texts)
-    max_length = config.max_length or language.context
-    if max_length > language.context:
-        raise UserError(f"max_length: {max_length} exceeds the model's context of {language.context}")
+    max_length = language.limit(config.max_length)
     encoded = [_encode(rows, language, max_length, config.too_long) for rows in sources]
     if not any(encoded):
         raise UserError(f"data: no row is left to train on in {', '.join(d.path for d in config.data)}")
@@ -200,14 +198,10 @@ def _texts(row: Demonstration | Text) -> list[str]:
 def _encode(
     rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
 ) -> list[EncodedRow]:
-    answers = [
-        Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
-    ]
-    encoded = encode_answers(answers, language.renderer, max_length=max_length, too_long=too_long)
+    encoded = encode_learned(rows, language.renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
-    texts = encode_texts([r.text for r in rows if isinstance(r, Text)], language.renderer, max_length=max_length)
-    return encoded.kept + texts
+    return encoded.kept
 
 
 def _measure(trunk: Trunk, rows: Sequence[EncodedRow], config: SFTConfig, place: Machine) -> Perplexity:

@@ -7,11 +7,11 @@ from plaudit.engines.device import Machine
 from plaudit.engines.randomness import derive_seed
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.records.text import Kind
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import Answer, EncodedRow, encode_answers, encode_texts
+from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.training import order, state
 from plaudit.training.ppo.options import Ptx
 
@@ -35,13 +35,11 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     """Read and encode the text. `coef: 0` reads nothing. Raises: UserError where no row is left."""
     if config is None or not config.coef:
         return Texts()
-    limit = config.max_length or language.context
-    if limit > language.context:
-        raise UserError(f"ptx.max_length: {limit} exceeds the model's context of {language.context}")
+    limit = language.limit(config.max_length, "ptx.max_length")
     if limit < 2:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
     sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
-    encoded = [_encode(rows, language, limit) for rows in sources]
+    encoded = [encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").kept for rows in sources]
     weights = [source.weight for source in config.data]
     mixed = order.weighted([len(rows) for rows in encoded], weights, seed, 0)
     end_to_end = [pair for rows in encoded for pair in rows]
@@ -53,15 +51,6 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
         per_step=config.rows,
         seed=derive_seed(seed, "ptx"),
     )
-
-
-def _encode(rows: Sequence[Demonstration | Text], language: Language, limit: int) -> list[EncodedRow]:
-    answers = [
-        Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows if isinstance(r, Demonstration)
-    ]
-    texts = [r.text for r in rows if isinstance(r, Text)]
-    encoded = encode_answers(answers, language.renderer, max_length=limit, too_long="truncate")
-    return encoded.kept + encode_texts(texts, language.renderer, max_length=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

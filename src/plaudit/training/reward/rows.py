@@ -53,7 +53,7 @@ def read(config: RewardConfig, run: Run) -> RewardData:
         sources = [shuffled(rows, config.seed) for rows in sources]
     reference = tuple(row for rows in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in rows)
     language = load_language(config.model, [text for rows in sources for row in rows for text in texts(row)])
-    limits = Limits(max_length=_max_length(config, language), too_long=config.too_long)
+    limits = Limits(max_length=language.limit(config.max_length), too_long=config.too_long)
     examples = config.objective.examples(sources, language, limits)
     _say_cut(held_out, language)
     if not any(examples):
@@ -66,12 +66,6 @@ def read(config: RewardConfig, run: Run) -> RewardData:
         reference=reference,
         language=language,
     )
-
-
-def _max_length(config: RewardConfig, language: Language) -> int:
-    if config.max_length > language.context:
-        raise UserError(f"max_length: {config.max_length} exceeds the model's context of {language.context}")
-    return config.max_length or language.context
 
 
 def responses(row: Any) -> tuple[str, ...]:
