@@ -11,13 +11,14 @@ from plaudit.data.sources import DataConfig
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig, load_language
 from plaudit.models.reward import seq2seq
-from plaudit.models.reward.loading import check_reward_folder, load_reward_model
+from plaudit.models.reward.loading import check_reward_folder, load_reward_model, needed_columns
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.seq2seq import question_ids
 from plaudit.records.text import Form, Group, Message, Prompt, Ranking
 from plaudit.runs.errors import UserError
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.optim import OptimConfig
+from plaudit.training.reward import RewardConfig
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.seq2seq import Seq2Seq
 from tests.models import zoo
@@ -101,6 +102,45 @@ def test_both_orders_are_averaged_in_a_comparison(folder, tmp_path):
     assert model.preference(PROMPT, "red", "big") == pytest.approx(wanted, abs=1e-5)
     assert model.preference(PROMPT, "big", "red") == pytest.approx(1.0 - wanted, abs=1e-5)
     assert model.preference(PROMPT, "red", "red") == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("output", ["probability", "log_odds"])
+def test_beside_references_both_orders_are_averaged_over_all_of_them(folder, tmp_path, output):
+    model = load(folder, output=output, against="references")
+    model.save(tmp_path, {})
+
+    def said(answer: str, other: str) -> float:
+        a, b = by_transformers(str(tmp_path), "the old house", answer, other)
+        other_a, other_b = by_transformers(str(tmp_path), "the old house", other, answer)
+        if output == "probability":
+            return (a + other_b) / 2
+        return (math.log(a / b) + math.log(other_b / other_a)) / 2
+
+    group = Group(prompt=PROMPT, responses=("red red", "big big"), columns={"references": ["green", "red"]})
+    alone = Group(prompt=PROMPT, responses=("red",), columns={"references": "green"})
+    wanted = [(said(answer, "green") + said(answer, "red")) / 2 for answer in group.responses] + [said("red", "green")]
+    again = load_reward_model(ModelConfig(path=str(tmp_path)))
+    for judge in (model, again):
+        for budget in (1, 10_000):
+            assert judge.score([group, alone], budget).scores.tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    assert needed_columns(str(tmp_path)) == ("references",)
+
+
+def test_without_references_answers_of_a_group_are_compared_with_each_other(folder):
+    model = load(folder, output="log_odds", against="references")
+    pair = scores(model, "red", "big")
+    odds = model.score([Group(prompt=PROMPT, responses=("red",), columns={"references": ["big"]})], 99).scores.item()
+    assert pair[0] - pair[1] == pytest.approx(odds, abs=1e-5)
+    assert sum(scores(model, "red", "big", "")) == pytest.approx(0.0, abs=1e-5)
+    with pytest.raises(UserError, match="can't judge one answer alone"):
+        scores(model, "red")
+    assert model.score([], 9).scores.shape == (0,)
+
+
+def test_beside_references_there_is_no_zero_point(folder):
+    data = (DataConfig(path="x.jsonl"),)
+    with pytest.raises(ValueError, match="has no zero point"):
+        RewardConfig(data=data, reference=data, objective=Seq2Seq(against="references"))
 
 
 # ------------------------------------------------------------------------------------------------------- the question

@@ -7,6 +7,7 @@ from plaudit.models.load import Language, ModelConfig, check_model_path, is_clas
 from plaudit.models.reward import aspects, gated, pair, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
+from plaudit.models.reward.references import REFERENCES
 from plaudit.runs.errors import UserError
 
 KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
@@ -48,7 +49,9 @@ def kind_of(path: str) -> str:
 
 def needed_columns(path: str) -> tuple[str, ...]:
     """Data columns without which the model can't judge a lone answer."""
-    return (pair.REFERENCES,) if kind_of(path) == pair.KIND else ()
+    kind = kind_of(path)
+    compares = kind == pair.KIND or (kind == seq2seq.KIND and read_facts(path).get("against") == "references")
+    return (REFERENCES,) if compares else ()
 
 
 def load_reward_model(config: ModelConfig) -> RewardModel:

@@ -29,6 +29,7 @@ from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
+from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
@@ -39,8 +40,6 @@ from plaudit.tokens.pairs import PairRenderer
 KIND = "pair"
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 HEAD = "pair_head.safetensors"
-REFERENCES = "references"
-"""The data column with answers that a lone answer is compared with: one string or several."""
 SOURCE_SHARE = 0.6
 """Of the room, where prompt and answers don't fit: what the prompt may keep; PairRM's own limits are 1224 of 2048."""
 Aggregate = Literal["matrix", "one_pass"]
@@ -143,12 +142,7 @@ class PairRewardModel(nn.Module):
         (log-odds, mean 0 in the group). UserError names a lone answer without reference."""
         told: dict[int, Float[Tensor, " K"]] = {}
         among = [i for i, group in enumerate(groups) if not references_of(group.columns)]
-        for i in among:
-            if len(groups[i].responses) == 1:
-                raise UserError(
-                    f"prompt {groups[i].prompt.id}: a pair model can't judge one answer alone; give the row answers "
-                    f"to compare it with, in the column {REFERENCES!r}"
-                )
+        refuse_lone([groups[i] for i in among])
         against = [i for i in range(len(groups)) if i not in set(among)]
         told |= zip(against, self._against([groups[i] for i in against], budget), strict=True)
         relative = self._one_pass if self.aggregate == "one_pass" else self._matrix
@@ -255,15 +249,6 @@ def fit(pair: Joint, room: int) -> Joint:
     of_first = min(len(first), max(half, left - len(second)))
     of_second = min(len(second), max(half, left - len(first)))
     return Joint(source[len(source) - kept :], first[:of_first], second[:of_second])
-
-
-def references_of(columns: Mapping[str, Any]) -> list[str]:
-    """The row's reference answers; none where the column is missing or empty. UserError for anything but text."""
-    found = columns.get(REFERENCES)
-    texts = [found] if isinstance(found, str) else list(found or ())
-    if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise UserError(f"the column {REFERENCES!r} must hold one answer or a list of them, not {wrong[0]!r}")
-    return texts
 
 
 def check_backbone(config: ModelConfig) -> None:

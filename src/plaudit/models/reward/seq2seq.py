@@ -2,9 +2,10 @@
 
     POST: {x} \\n\\n RESPONSE A: {a}\\n\\n RESPONSE B: {b}\\n\\n Which response is better? RESPONSE
 
-The answer is the decoder's first token. One answer alone stands as A beside the B ".", as the SHP authors score it. A
-probability saturates: among answers that all beat "." clearly, P("A") is near 1 for each, and their differences, which
-are all that PPO sees, are small. `output: log_odds` doesn't.
+The answer is the decoder's first token. `against: nothing`: one answer alone stands as A beside the B ".", as the SHP
+authors score it. A probability saturates: among answers that all beat "." clearly, P("A") is near 1 for each, and their
+differences, which are all that PPO sees, are small. `output: log_odds` doesn't. `against: references`: it stands
+beside real answers, as in training, and in both orders, so that what a letter gains by its place cancels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, pretrained
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
+from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
@@ -36,14 +38,16 @@ NOTHING = "."
 """The B beside a lone answer."""
 LETTERS = ("A", "B")
 Output = Literal["probability", "log_odds"]
+Against = Literal["nothing", "references"]
 
 
 class Seq2SeqRewardModel(nn.Module):
     """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary."""
 
-    def __init__(self, loaded: Loaded, *, output: Output):
+    def __init__(self, loaded: Loaded, *, output: Output, against: Against):
         super().__init__()
-        self.loaded, self.output, self.hf = loaded, output, loaded.hf
+        self.loaded, self.hf = loaded, loaded.hf
+        self.output, self.against = output, against
         self.normalisation = Normalisation()
         self.letters = letter_ids(loaded.language)
         silence_noise(self)
@@ -78,22 +82,37 @@ class Seq2SeqRewardModel(nn.Module):
         return at_least_float32(logits).log_softmax(dim=-1)[:, list(self.letters)]
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
-        """Normalised, flat [B]: P("A") beside the B ".", or log P("A") − log P("B")."""
-        asked = [
-            question_ids(self.language, group.prompt, response, NOTHING, self.language.context)
-            for group in groups
-            for response in group.responses
-        ]
-        told = self._ask(asked, budget)
-        raw = told[:, 0].exp() if self.output == "probability" else told[:, 0] - told[:, 1]
+        """Normalised, flat [B]: P("A") or log P("A") − log P("B"), beside the B "." or as `_beside_others` says."""
+        raw = self._beside_nothing(groups, budget) if self.against == "nothing" else self._beside_others(groups, budget)
         scores = self.normalisation.apply(raw)
-        return Scores.of_all(scores)
+        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+
+    def _beside_nothing(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
+        pairs = [(group.prompt, answer, NOTHING) for group in groups for answer in group.responses]
+        return self._said(self._asked(pairs, budget))
+
+    def _beside_others(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
+        """The mean over the row's `references`, or else over the group's own answers, of what both orders' mean says.
+        An answer is among its group's own: differences of log-odds are then those of the pair, whatever K is. UserError
+        names a lone answer without reference."""
+        refuse_lone(groups)
+        others = [references_of(group.columns) or list(group.responses) for group in groups]
+        pairs = [(g.prompt, a, b) for g, rest in zip(groups, others, strict=True) for a in g.responses for b in rest]
+        told, swapped = self._asked(pairs, budget), self._asked([(p, b, a) for p, a, b in pairs], budget)
+        each = 0.5 * (self._said(told) + self._said(swapped.flip(1)))
+        sizes = [len(rest) for group, rest in zip(groups, others, strict=True) for _ in group.responses]
+        return torch.stack([part.mean() for part in each.split(sizes)]) if sizes else each
+
+    def _said(self, told: Float[Tensor, "M 2"]) -> Float[Tensor, " M"]:
+        """Of log P of the answer's own letter and of the other: what is the score."""
+        return told[:, 0].exp() if self.output == "probability" else told[:, 0] - told[:, 1]
+
+    def _asked(self, pairs: Sequence[tuple[Prompt, str, str]], budget: int) -> Float[Tensor, "M 2"]:
+        return self._ask([question_ids(self.language, p, a, b, self.language.context) for p, a, b in pairs], budget)
 
     def preference(self, prompt: Prompt, first: str, second: str) -> float:
         """P(the first answer is better), the mean of both orders: what a letter gains by its place cancels."""
-        pairs = ((first, second), (second, first))
-        asked = [question_ids(self.language, prompt, a, b, self.language.context) for a, b in pairs]
-        told = self._ask(asked, 1).softmax(dim=1)
+        told = self._asked([(prompt, first, second), (prompt, second, first)], 1).softmax(dim=1)
         return 0.5 * float(told[0, 0] + told[1, 1])
 
     @torch.no_grad()
@@ -103,7 +122,12 @@ class Seq2SeqRewardModel(nn.Module):
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A sequence-to-sequence model for transformers, and plaudit.json."""
-        own = {"kind": KIND, "output": self.output, "normalisation": self.normalisation.facts()}
+        own = {
+            "kind": KIND,
+            "output": self.output,
+            "against": self.against,
+            "normalisation": self.normalisation.facts(),
+        }
         export(folder, self.loaded, {**own, **facts})
 
 
@@ -166,8 +190,21 @@ def check_backbone(config: ModelConfig) -> None:
         raise UserError(f"model.pooling: {config.pooling!r} has no effect on a seq2seq model, which reads a letter")
 
 
-def load(config: ModelConfig, language: Language, *, output: Output | None = None, seed: int = 0) -> Seq2SeqRewardModel:
-    """A saved model, or a sequence-to-sequence language model that is yet to learn the question."""
+def load(
+    config: ModelConfig,
+    language: Language,
+    *,
+    output: Output | None = None,
+    against: Against | None = None,
+    seed: int = 0,
+) -> Seq2SeqRewardModel:
+    """A saved model, or a sequence-to-sequence language model that is yet to learn the question; `output` and `against`
+    None: as it was saved."""
     check_backbone(config)
+    facts = read_facts(config.path)
     loaded = finish(pretrained(AutoModelForSeq2SeqLM, config, seed), language, config, seed)
-    return Seq2SeqRewardModel(loaded, output=output or read_facts(config.path).get("output", "probability"))
+    return Seq2SeqRewardModel(
+        loaded,
+        output=output or facts.get("output", "probability"),
+        against=against or facts.get("against", "nothing"),
+    )

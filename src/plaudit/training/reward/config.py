@@ -88,5 +88,10 @@ class RewardConfig:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
         if not self.reference and self.normalise != Centre():
             raise ValueError("normalise needs `reference` answers")
-        if self.reference and self.objective.kind == "pair":
-            raise ValueError("reference: a pair model scores answers against each other and has no zero point to set")
+        if self.reference and _compares(self.objective):
+            raise ValueError("reference: this model scores answers against each other and has no zero point to set")
+
+
+def _compares(objective: AnyObjective) -> bool:
+    """Its model says how good an answer is beside others only."""
+    return objective.kind == "pair" or (isinstance(objective, Seq2Seq) and objective.against == "references")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import seq2seq
-from plaudit.models.reward.seq2seq import Output, Seq2SeqRewardModel, question_ids
+from plaudit.models.reward.seq2seq import Against, Output, Seq2SeqRewardModel, question_ids
 from plaudit.records.text import Kind, Prompt, Ranking
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
 from plaudit.training.reward.objective import Limits, Pace, accumulate
@@ -48,7 +48,10 @@ class Seq2Seq:
 
     kind: Literal["seq2seq"] = "seq2seq"
     output: Output = "probability"
-    """What it scores an answer by once it is trained: P("A") against an empty answer, or its log-odds against "B"."""
+    """What it scores an answer by once it is trained: P("A"), or its log-odds against "B"."""
+    against: Against = "nothing"
+    """What it scores an answer beside: the B ".", as the SHP authors do, or the row's column `references` (without it
+    the answers of one group among themselves), both orders averaged."""
     learns_from: ClassVar[Kind] = Kind.RANKING
 
     def check(self, config: ModelConfig) -> None:
@@ -58,7 +61,7 @@ class Seq2Seq:
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
     ) -> Seq2SeqRewardModel:
-        return seq2seq.load(config, language, output=self.output, seed=seed)
+        return seq2seq.load(config, language, output=self.output, against=self.against, seed=seed)
 
     def examples(
         self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits

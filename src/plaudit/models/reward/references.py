@@ -1,0 +1,29 @@
+"""The answers that a row brings along for judges that compare: what a lone answer, as in PPO, is compared with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from plaudit.records.text import Group
+from plaudit.runs.errors import UserError
+
+REFERENCES = "references"
+"""Their data column: one string or several."""
+
+
+def references_of(columns: Mapping[str, Any]) -> list[str]:
+    """The row's reference answers; none where the column is missing or empty. UserError for anything but text."""
+    found = columns.get(REFERENCES)
+    texts = [found] if isinstance(found, str) else list(found or ())
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise UserError(f"the column {REFERENCES!r} must hold one answer or a list of them, not {wrong[0]!r}")
+    return texts
+
+
+def refuse_lone(groups: Sequence[Group]) -> None:
+    """UserError naming the first prompt with a single answer and nothing to compare it with."""
+    for group in groups:
+        if len(group.responses) == 1 and not references_of(group.columns):
+            raise UserError(
+                f"prompt {group.prompt.id}: this reward model can't judge one answer alone; give the row answers to "
+                f"compare it with, in the column {REFERENCES!r}"
+            )
