@@ -29,6 +29,7 @@ from plaudit.training.reward.labelled import RatingRegression, TwoClass
 from plaudit.training.reward.normalise import Standardise
 from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
+from plaudit.training.reward.seq2seq import Seq2Seq
 from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
 from tests.learning import zoo_world as world
@@ -50,6 +51,11 @@ def comparisons(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]
         rows.append({"prompt": row["prompt"], "chosen": row["responses"][best], "rejected": row["responses"][worse]})
     rng.shuffle(rows)
     return rows
+
+
+def triples(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
+    """Rankings of three, for kinds that read every pair."""
+    return world.rankings(pool, count, seed, 3)
 
 
 def verdicts(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
@@ -118,8 +124,14 @@ CASES = {
     "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=20000, minibatch=192),
     "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
     "encoder": Case(objective=KWise(), rows=world.rankings, count=24000, backbone=world.encoder),
-    "pair": Case(
-        objective=Pair(), rows=lambda pool, n, seed: world.rankings(pool, n, seed, 3), count=32000, lone=False
+    "pair": Case(objective=Pair(), rows=triples, count=32000, lone=False),
+    "seq2seq": Case(
+        objective=Seq2Seq(output="log_odds", against="references"),
+        rows=triples,
+        count=40000,
+        learning_rate=5e-3,
+        backbone=world.encoder_decoder,
+        lone=False,
     ),
     "shared trunk": Case(objective=SharedTrunk(lm_coef=0.3), rows=world.rankings),
 }
@@ -185,9 +197,9 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
         prompts=(world.file(folder, "prompts", rows),),
         rewards=(RewardModelConfig(path=judge),),
         model=ModelConfig(path=policy),
-        kl=FixedKL(coef=0.05),
+        kl=FixedKL(coef=0.1),
         sampling=world.SAMPLING,
-        optim=OptimConfig(learning_rate=3e-4, eps=1e-5),
+        optim=OptimConfig(learning_rate=2e-4, eps=1e-5),
         iterations=10,
         prompts_per_iteration=256,
         epochs=4,

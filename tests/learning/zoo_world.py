@@ -17,6 +17,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from plaudit.data import tinyworld
@@ -24,6 +26,7 @@ from plaudit.data.sources import DataConfig
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.load import Language, ModelConfig, load_causal, load_language
+from plaudit.models.reward.seq2seq import QUESTION
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt, PromptRow
 from plaudit.rollouts.sampler import sample
@@ -98,6 +101,26 @@ def encoder(folder: Path, seed: int) -> str:
         ).save_pretrained(folder)  # fmt: skip
     words = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), names, strict=True))
     PreTrainedTokenizerFast(tokenizer_object=backend, **words).save_pretrained(folder)
+    return str(folder)
+
+
+def encoder_decoder(folder: Path, seed: int) -> str:
+    """A T5 of the same size and words, untrained."""
+    names = ("<pad>", "</s>", "<unk>")
+    backend = _words(names, "<unk>", *PIECES.findall(QUESTION))
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=backend.get_vocab_size(), d_model=64, d_ff=128, d_kv=16, num_layers=2, num_decoder_layers=1,
+                num_heads=4, dropout_rate=0.0, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+            )
+        ).save_pretrained(folder)  # fmt: skip
+    words = dict(zip(("pad_token", "eos_token", "unk_token"), names, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=512, **words).save_pretrained(folder)
     return str(folder)
 
 
