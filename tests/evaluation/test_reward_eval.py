@@ -144,15 +144,16 @@ def test_a_judge_that_prefers_whoever_comes_first_is_found_out(tmp_path, rules):
     assert value(summary, "a_share", "winner changes with the answers' order")["value"] == 0.0
 
 
-def test_known_truth(tmp_path, rules):
+@pytest.mark.parametrize(("noise", "probability"), [(1.0, 3 / 4), (0.5, 9 / 10)])
+def test_known_truth(tmp_path, rules, noise, probability):
     summary = run(
         tmp_path,
         data=(data(tmp_path, "d.jsonl", [RANKINGS[2]]),),
         models=(judge(rules, "a_share"),),
-        truth=TruthConfig(function=f"{rules}:a_share"),
+        truth=TruthConfig(function=f"{rules}:a_share", noise=noise),
     )
     expected = value(summary, "a_share", "pair accuracy, expected under the known label probabilities")
-    assert (expected["value"], expected["ceiling"]) == (pytest.approx(0.75), pytest.approx(0.75))
+    assert (expected["value"], expected["ceiling"]) == (pytest.approx(probability), pytest.approx(probability))
     assert value(summary, "a_share", "pair accuracy")["value"] == 0.0
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from plaudit.engines.protocol import SamplingConfig
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.records.tensors import Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
@@ -94,6 +95,17 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
     assert totals(tmp_path, **shaping) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp_path):
+    chosen = config(
+        tmp_path,
+        kl=FixedKL(coef=0.0),
+        sampling=SamplingConfig(max_new_tokens=6),
+        shaping=Shaping(length=Overlong(buffer=4)),
+    )
+    found = shape(judged(), chosen, kl_coef=0.0, scores_seen=RunningMoments()).rewards.sum(1)
+    assert found.tolist() == pytest.approx([2, -1 - 0.25, 6 - 0.5])
+
+
 def test_running_normalisation_knows_all_iterations(tmp_path):
     """Before: 2 scores, mean 1, Σ of squares 2. With 2, −1, 6: mean 9/5, Σ(x − mean)² = 0² + 2² … = 28.8."""
     before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=2.0)  # 0 and 2
@@ -159,6 +171,15 @@ def test_whitened_rewards_keep_their_mean(tmp_path):
     assert white[MASK].mean().item() == pytest.approx(raw[MASK].mean().item(), rel=1e-5)
     assert white[MASK].std(correction=0).item() == pytest.approx(1.0, rel=1e-4)
     assert not white[~MASK].any()
+
+
+def test_rows_without_a_score_enter_no_whitening_of_rewards(tmp_path):
+    kept = MASK & torch.tensor([[True], [True], [False]])
+    some = judged((True, True, False))
+    raw, white = rewards(tmp_path, None, some), rewards(tmp_path, None, some, whiten=RewardWhitening())
+    assert white[kept].mean().item() == pytest.approx(raw[kept].mean().item(), rel=1e-5)
+    assert white[kept].std(correction=0).item() == pytest.approx(1.0, rel=1e-4)
+    assert not white[~kept].any()
 
 
 def test_a_kl_in_the_loss_leaves_the_rewards(tmp_path):
