@@ -277,13 +277,16 @@ def test_a_judge_that_abstains_leaves_numerator_and_denominator(tmp_path):
     chosen = config(tmp_path, "shy", keep_rollouts=99, prompts_per_iteration=24, iterations=2)
     chosen = replace(chosen, optim=OptimConfig(learning_rate=1e-3))
     line, later = metrics(run(tmp_path, chosen))
-    heard = [row["kl"] for row in rollouts(tmp_path / "run", 2) if "c" not in row["response"]]
+    heard = [row for row in rollouts(tmp_path / "run", 2) if "c" not in row["response"]]
     assert 0 < len(heard) < 24
-    assert later["ppo/kl_ref_over_responses"] == pytest.approx(sum(heard) / len(heard), abs=1e-4)
+    assert later["ppo/kl_ref_over_responses"] == pytest.approx(sum(r["kl"] for r in heard) / len(heard), abs=1e-4)
+    objective = sum(r["score"] - later["ppo/kl_coef"] * r["kl"] for r in heard) / len(heard)
+    assert later["ppo/objective_over_responses"] == pytest.approx(objective, abs=1e-4)
     rows = rollouts(tmp_path / "run", 1)
     kept = [row for row in rows if "c" not in row["response"]]
     assert 0 < len(kept) < 24
     assert line["ppo/abstained_over_responses"] == pytest.approx(1 - len(kept) / 24)
+    assert line["ppo/length_over_responses"] == pytest.approx(sum(r["length"] for r in rows) / 24)
     assert line["ppo/score_over_responses"] == pytest.approx(sum(r["score"] for r in kept) / len(kept), abs=1e-6)
     assert line["ppo/part/shy_over_responses"] == pytest.approx(line["ppo/score_over_responses"])
     assert line["ppo/reward_over_responses"] == pytest.approx(line["ppo/score_over_responses"], abs=1e-5)  # KL is 0

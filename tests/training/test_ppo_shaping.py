@@ -28,6 +28,7 @@ from plaudit.training.ppo import (
 )
 from plaudit.training.ppo.experience import agreement, estimate
 from plaudit.training.ppo.judged import Judged, Opinions
+from plaudit.training.ppo.metrics import mean_kl
 from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import _advantages
 from tests.training.scripted import config
@@ -204,6 +205,14 @@ def test_the_critics_lambda_is_its_own(tmp_path):
     assert own.returns[1].tolist() == [-1, -1, -1, 0]
     same = estimated(tmp_path)
     assert same.returns[1].tolist() == [0, 0, -1, 0]
+
+
+def test_an_adaptive_price_looks_at_the_responses_that_have_a_score(tmp_path):
+    """Log-ratios −½, (left out), 4: their mean, and n = 2."""
+    found = estimated(tmp_path, judged((True, False, True)))
+    kl, episodes = mean_kl(found)
+    assert kl == pytest.approx(1.75, abs=1e-6)
+    assert episodes == 2
 
 
 def test_advantages_can_be_whitened_by_minibatch(tmp_path):

@@ -144,6 +144,16 @@ def test_without_any_pair_there_is_no_loss_and_no_gradient():
     assert model.scores.grad is None or model.scores.grad.abs().max() == 0
 
 
+def test_answers_share_a_prompt_only_where_it_is_the_same():
+    """Truncation may leave a long answer less of it."""
+    together = Ranked(answers=(([1, 2], [3]), ([1, 2], [4, 5])), ranks=(1, 2), margin=0.0)
+    assert together.groups == [([1, 2], [[3], [4, 5]])]
+    assert together.num_tokens == 5
+    apart = Ranked(answers=(([1, 2], [3]), ([2], [4, 5, 6])), ranks=(1, 2), margin=0.0)
+    assert apart.groups == [([1, 2], [[3]]), ([2], [[4, 5, 6]])]
+    assert apart.num_tokens == 7
+
+
 # --------------------------------------------------------------------------------------------------------- whole runs
 
 
