@@ -100,6 +100,27 @@ MUTATIONS = (
         "test_ppo_shaping.py::test_a_kl_in_the_loss_leaves_the_rewards",
         "the KL is paid twice: in the reward and in the loss",
     ),
+    ppo(
+        "shaping",
+        "limit = config.sampling.max_new_tokens",
+        "limit = int(lengths.max())",
+        "test_ppo_shaping.py::test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest",
+        "the longest answer of an iteration is always too long",
+    ),
+    ppo(
+        "shaping",
+        "scale(rewards, mask, moments(rewards, mask)",
+        "scale(rewards, mask, moments(rewards, judged.rollout.response_mask)",
+        "test_ppo_shaping.py::test_rows_without_a_score_enter_no_whitening_of_rewards",
+        "zeros of abstained rows in the rewards' deviation",
+    ),
+    ppo(
+        "trunk_reward",
+        "(*tokens[:-1], tokens[-1] + share) if tokens else ()",
+        "tokens",
+        "test_ppo_judges.py::test_a_judge_of_tokens_pays_where_it_is_earned",
+        "a head on the trunk counts in the score and not in the rewards by token",
+    ),
     # estimate
     ppo(
         "experience",
@@ -274,6 +295,20 @@ MUTATIONS = (
         "the same rows of text in every step",
     ),
     # controllers, progress
+    ppo(
+        "metrics",
+        ".sum()) / max(episodes, 1), episodes",
+        ".sum()) / len(experience.scores), episodes",
+        "test_ppo_shaping.py::test_an_adaptive_price_looks_at_the_responses_that_have_a_score",
+        "responses without a score dilute the KL that an adaptive β looks at",
+    ),
+    ppo(
+        "experience",
+        "    mask = experience.response_mask\n    return float",
+        "    mask = experience.loss_mask\n    return float",
+        "test_invariance.py::test_the_drift_is_measured_on_every_answered_token",
+        "what the losses left out tells nothing of how far the policy went",
+    ),
     ppo(
         "cursor",
         "beta = adapted_kl_coef(now.kl, kl[0],",

@@ -159,6 +159,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         "compare(champion, challenger)) < 0.0",
         "the worst of a pass",
     ),
+    # what the losses are fed with
+    trained(
+        "training/reward/rankings",
+        "tuple(rank - above for _, rank in kept)",
+        "tuple(rank for _, rank in kept)",
+        "training/test_reward.py::test_where_the_best_answer_was_too_long_the_best_of_the_others_is_learned",
+        "where the best answer was too long nothing is the best, and the prompt still counts in the mean",
+    ),
+    trained(
+        "training/reward/rankings",
+        "if all(prompt == prompts[0] for prompt in prompts):",
+        "if prompts:",
+        "training/test_reward.py::test_answers_share_a_prompt_only_where_it_is_the_same",
+        "an answer read after the prompt of another, where truncation left them different ones",
+    ),
     # calibration, correlation, ridge
     formula(
         "calibration",
@@ -209,6 +224,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "pair_bce(margins, right)",
         "evaluation/test_pair_measures.py",
         "the label in the probability: a judge that is wrong is calibrated",
+    ),
+    trained(
+        "evaluation/pair_measures",
+        "brier_score(margins.sigmoid(), torch.ones_like(margins))",
+        "brier_score(confidence, right)",
+        "evaluation/test_pair_measures.py",
+        "a judge that finds all answers equal has a perfect Brier score",
     ),
     trained(
         "evaluation/pair_measures",
