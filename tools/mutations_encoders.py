@@ -88,4 +88,11 @@ MUTATIONS = (
         f"{ASKED}::test_the_loss_is_the_better_answers_letter_in_both_orders",
         "both orders learn A: only the place is learned",
     ),
+    trained(
+        "models/reward/reader_padded",
+        "for i in bucket]).argsort()",
+        "for i in bucket])",
+        "models/test_encoders.py::test_a_row_scores_the_same_alone_in_any_batch_and_any_order",
+        "rows read by length are handed back in the order of reading",
+    ),
 )

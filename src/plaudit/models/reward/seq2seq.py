@@ -85,7 +85,7 @@ class Seq2SeqRewardModel(nn.Module):
         """Normalised, flat [B]: P("A") or log P("A") − log P("B"), beside the B "." or as `_beside_others` says."""
         raw = self._beside_nothing(groups, budget) if self.against == "nothing" else self._beside_others(groups, budget)
         scores = self.normalisation.apply(raw)
-        return Scores(scores=scores, valid=torch.ones(len(scores), dtype=torch.bool), parts={})
+        return Scores.of_all(scores)
 
     def _beside_nothing(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
         pairs = [(group.prompt, answer, NOTHING) for group in groups for answer in group.responses]
