@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STAGE_HELP = {
     "sft": "supervised fine-tuning: learn to write as the demonstrations do",
     "collect": "let a model answer prompts, have a rule rank the answers",
-    "reward": "train a reward model on rankings or comparisons",
+    "reward": "train a reward model on rankings, comparisons, ratings or verdicts",
     "ppo": "align a policy with reward models and functions",
     "compare": "compare policies on held-out prompts: win rates, KL, samples",
     "reward_eval": "measure reward models and functions on labelled answers: accuracy, calibration, bias",

@@ -29,6 +29,7 @@ from plaudit.training.ppo.experience import estimate
 from plaudit.training.ppo.judged import Judged, Opinions
 from plaudit.training.ppo.metrics import describe, summarise
 from plaudit.training.ppo.objective import Coefficients
+from plaudit.training.ppo.options import Shaping
 from plaudit.training.ppo.shaping import shape
 from plaudit.training.ppo.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run
@@ -472,6 +473,7 @@ def no_model(monkeypatch):
         ({"rewards": (RewardModelConfig(path="./nowhere"),)}, r"rewards\.0\.path: no folder"),
         ({"rewards": (FunctionConfig(function="no_such_rule"),)}, "no built-in reward function 'no_such_rule'"),
         ({"model": ModelConfig(path="./nowhere")}, r"model\.path: no folder"),
+        ({"shaping": Shaping(credit="token")}, r"shaping\.credit: token needs a judge that scores tokens"),
     ],
 )
 def test_mistakes_are_found_before_a_model_loads(tmp_path, no_model, options, message):

@@ -150,6 +150,8 @@ def test_equal_scores_make_no_noise_and_are_told(tmp_path, capsys):
     assert "all 3 scores are 3" in capsys.readouterr().err
     totals(tmp_path)
     assert "scores are" not in capsys.readouterr().err
+    totals(tmp_path, None, judged((False, False, False), scores=torch.full((3,), NAN)))
+    assert "abstained from every answer" in capsys.readouterr().err
 
 
 BY_TOKEN = {"token_scores": ((1.5, 0.5), (-0.5, -0.5, 0.0), (1.0, 2.0, 3.0, 0.0))}

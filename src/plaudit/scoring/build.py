@@ -6,7 +6,7 @@ from typing import Literal
 
 from plaudit.engines.device import Machine
 from plaudit.models.load import ModelConfig
-from plaudit.models.reward import loading
+from plaudit.models.reward import loading, token_level
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix
@@ -59,6 +59,11 @@ def check_rewards(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow], opt
             check_columns(_Unloaded(config.name, loading.needed_columns(config.path)), rows)
         else:
             check_columns(function_scorer(config), rows)
+
+
+def judges_tokens(config: JudgeConfig) -> bool:
+    """Whether it says a number for each token, told before any model loads."""
+    return loading.kind_of(config.path) == token_level.KIND if config.kind == "model" else config.by_token
 
 
 def build_scorer(configs: Sequence[JudgeConfig], place: Machine) -> Scorer:

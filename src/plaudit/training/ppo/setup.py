@@ -14,8 +14,9 @@ from plaudit.models.reference import Reference
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.console import say
+from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
 from plaudit.scoring.protocol import Scorer
 from plaudit.training import optim, state
 from plaudit.training.ppo import ptx
@@ -45,11 +46,18 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
     """Read data, load models. Everything that can be wrong with the input is found before a model loads."""
     prompts = _prompts(config, run)
     check_rewards(config.judges, prompts)
+    if config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
+        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
     if config.trunk_reward:
         check_trunk(config.trunk_reward, config.model)
     if config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = load_language(config.model)
+    if not language.end_ids and not config.sampling.stop:
+        raise UserError(
+            f"model.path: {config.model.path!r} has no token that ends an answer, so none would ever end; name one by "
+            "model.end_tokens, or a text by sampling.stop"
+        )
     check_prompts(prompts, language, config.sampling.max_new_tokens)
     text = ptx.load(config.ptx, run, language, config.seed)
 

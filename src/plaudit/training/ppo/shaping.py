@@ -100,5 +100,7 @@ def _token_scores(judged: Judged, mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B
 
 
 def _warn_of_equal_scores(kept: Float[Tensor, " n"]) -> None:
+    if not len(kept):
+        warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
     if len(kept) > 1 and bool((kept == kept[0]).all()):
         warn(f"ppo: all {len(kept)} scores are {float(kept[0]):g}: this iteration teaches nothing but the KL's price")
