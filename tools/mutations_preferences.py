@@ -174,6 +174,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "training/test_reward.py::test_answers_share_a_prompt_only_where_it_is_the_same",
         "an answer read after the prompt of another, where truncation left them different ones",
     ),
+    trained(
+        "models/reward/gated",
+        "Scores.of_all(self.normalisation.apply(scores), {**self",
+        "Scores.of_all(scores, {**self",
+        "models/test_gated.py",
+        "a zero point that is stored and not applied",
+    ),
+    trained(
+        "models/reward/gated",
+        'model.correct(int(facts["verbosity"]), tensors.pop("penalties"))',
+        'tensors.pop("penalties")',
+        "models/test_gated.py",
+        "a loaded gate scores without the correction that it was trained with",
+    ),
     # calibration, correlation, ridge
     formula(
         "calibration",

@@ -133,6 +133,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     # the mix
     trained(
         "scoring/combine",
+        "if not (valid[i] and result.valid[i] and row):",
+        "if not row:",
+        "scoring/test_by_token.py",
+        "who abstains pays the last token all the same",
+    ),
+    trained(
+        "scoring/combine",
         "weight * result.scores.double(), torch.zeros_like(total)",
         "weight * result.scores.double(), weight * torch.ones_like(total)",
         "scoring/test_combine.py",

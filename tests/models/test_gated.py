@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from plaudit.models.load import load_language
+from plaudit.models.load import ModelConfig, load_language
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.gated import GatedRewardModel, GateShape
+from plaudit.models.reward.loading import load_reward_model
+from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded, load_packed_reader, sharing
 from plaudit.records.text import Group, Prompt
 from tests.models.test_token_level import TINY
@@ -39,3 +41,13 @@ def test_the_score_is_the_gates_mix_of_the_aspects_with_their_offsets(model):
     torch.testing.assert_close(said.scores, wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(said.parts["gate/good"], mixed[:, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(said.parts["aspect/long"], long, atol=1e-4, rtol=1e-4)
+
+
+def test_it_is_normalised_and_saved_with_its_penalties(model, tmp_path):
+    groups = [Group(prompt=Prompt.of_text("the cat"), responses=("sat on the mat", "on"))]
+    raw = model.score(groups, 20).scores
+    model.normalisation = Normalisation(bias=0.25, gain=2.0)
+    torch.testing.assert_close(model.score(groups, 20).scores, 2.0 * (raw - 0.25))
+    model.save(tmp_path / "gated", {})
+    saved = load_reward_model(ModelConfig(path=str(tmp_path / "gated")))
+    torch.testing.assert_close(saved.score(groups, 20).scores, 2.0 * (raw - 0.25), atol=1e-5, rtol=1e-5)

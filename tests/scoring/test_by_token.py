@@ -1,8 +1,11 @@
 """Reward functions that judge by token: lists for lists, never broadcast; PPO pays each token its own (N3.14)."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
+from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.runs.errors import UserError
 from plaudit.scoring.combine import WeightedMix
@@ -113,3 +116,19 @@ def test_a_mix_keeps_what_was_said_by_token_and_pays_the_rest_at_the_end():
     assert said.token_scores == ((2.0, 4.0, 6.0 - 10.0), (-20.0,), (10.0,))
     assert said.scores.tolist() == [2.0, -20.0, 10.0]
     assert WeightedMix(parts=((whole, 1.0), (tokens, 0.0))).score(GROUPS).token_scores == ()
+
+
+def test_what_stands_where_a_judge_abstained_is_paid_to_no_token():
+    """A judge of one's own may leave any number there."""
+
+    @dataclass
+    class Abstains:
+        name: str = "abstains"
+
+        def score(self, groups):
+            return Scores(scores=torch.tensor([7.0, 1.0, 7.0]), valid=torch.tensor([False, True, False]), parts={})
+
+    tokens = scorer(lambda completion_ids, **_: [[1.0, 2.0, 3.0], [4.0], [5.0]])
+    said = WeightedMix(parts=((tokens, 1.0), (Abstains(), 1.0))).score(GROUPS)
+    assert said.token_scores == ((1.0, 2.0, 3.0), (5.0,), (5.0,))
+    assert said.scores.tolist() == [6.0, 5.0, 5.0]
