@@ -23,6 +23,7 @@ from plaudit.models.load import (
     load_language,
     seeded,
 )
+from plaudit.models.reward.loading import check_reward_folder
 from plaudit.records.text import Form, Message, Prompt
 from plaudit.runs.errors import UserError
 from tests.models.tiny import CONFIGS, causal, packed
@@ -334,3 +335,9 @@ def test_checkpointed_activations_are_on_where_they_are_asked_for(folder, langua
     assert len(calls) == 2
     for one, two in zip(plain.parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_a_name_that_holds_nothing_is_told_by_the_option_that_gave_it(folder):
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"models\.0\.path: .* can't be loaded"):
+        check_reward_folder(str(folder), "models.0.path")

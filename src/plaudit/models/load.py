@@ -258,12 +258,13 @@ def check_model_path(path: str, option: str = "model.path") -> None:
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format")
 
 
-def read_config(config: ModelConfig):
-    """transformers' configuration of the model, before any weight is read. UserError where there is none."""
+def read_config(config: ModelConfig, option: str = "model.path"):
+    """transformers' configuration of the model, before any weight is read. UserError naming `option` where there is
+    none."""
     try:
         return AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
     except Exception as error:  # as in `pretrained`
-        raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
+        raise UserError(f"{option}: {config.path!r} can't be loaded: {error}") from error
 
 
 def _generation_config(config: ModelConfig) -> dict | None:
@@ -273,9 +274,9 @@ def _generation_config(config: ModelConfig) -> dict | None:
         return {"eos_token_id": read_config(config).get_text_config().eos_token_id}
 
 
-def is_classifier(config: ModelConfig) -> bool:
+def is_classifier(config: ModelConfig, option: str = "model.path") -> bool:
     """Whether the folder's config names a sequence classifier, which is what a saved reward model is."""
-    names = getattr(read_config(config), "architectures", None) or []
+    names = getattr(read_config(config, option), "architectures", None) or []
     return any(name.endswith("ForSequenceClassification") for name in names)
 
 

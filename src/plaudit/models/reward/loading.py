@@ -29,7 +29,7 @@ def check_reward_folder(path: str, option: str) -> None:
     A language model's folder would get a head of random weights and judge by noise.
     """
     check_model_path(path, option=option)
-    if path == "tiny" or (not read_facts(path).get("kind") and not is_classifier(ModelConfig(path=path))):
+    if path == "tiny" or (not read_facts(path).get("kind") and not is_classifier(ModelConfig(path=path), option)):
         raise UserError(f"{option}: {path!r} is no reward model but a language model without a trained reward head")
     kind = kind_of(path)
     if kind == "policy":
