@@ -294,6 +294,20 @@ MUTATIONS = (
         "test_ppo_care.py::test_both_gradients_make_one_step",
         "the same rows of text in every step",
     ),
+    ppo(
+        "update",
+        "tokens=int(experience.loss_mask[rows].sum())",
+        "tokens=int(experience.response_mask[rows].sum())",
+        "test_invariance.py::test_minibatches_add_up_by_what_is_in_their_losses",
+        "tokens that were left out in the denominator",
+    ),
+    ppo(
+        "update",
+        "responses=len(rows))",
+        "responses=len(experience.scores))",
+        "test_invariance.py::test_minibatches_add_up_by_what_is_in_their_losses",
+        "an iteration's responses as a minibatch's denominator",
+    ),
     # controllers, progress
     ppo(
         "metrics",

@@ -254,6 +254,23 @@ def test_minibatches_add_up_by_their_tokens(chosen):
     assert b[0].num_tokens + a[0].num_tokens == 21
 
 
+@pytest.mark.parametrize("aggregation", [TokenMean(), SequenceMean(), FixedLength()], ids=lambda a: a.kind)
+def test_minibatches_add_up_by_what_is_in_their_losses(chosen, aggregation):
+    """Four rows without their first tokens, of which one is left out, and four whole ones."""
+    actor, base = actor_of(chosen), experience()
+    loss_mask = base.response_mask.clone()
+    loss_mask[:4, 0] = False
+    loss_mask[1] = False
+    base, options = replace(base, loss_mask=loss_mask), replace(chosen, aggregation=aggregation)
+    counted = loss_mask.sum(1) if aggregation.kind == "token_mean" else loss_mask.any(1)
+    share = (counted[:4].sum() / counted.sum()).item()
+    whole, _ = gradient(actor, base, options)
+    first, _ = gradient(actor, base, options, range(4))
+    second, _ = gradient(actor, base, options, range(4, 8))
+    mixed = {name: share * first[name] + (1 - share) * second[name] for name in whole}
+    assert relative_difference(mixed, whole) < CLOSE
+
+
 @CRITICS
 def test_the_critics_weight_scales_its_gradient_alone(chosen, critic):
     actor = actor_of(chosen, critic)
