@@ -154,6 +154,13 @@ MUTATIONS = (
     ),
     ppo(
         "objective",
+        "weighted_sum(leaving, weights, mask)",
+        "weighted_sum(leaving, weights * targets.importance, mask)",
+        "test_ppo_objective.py::test_the_kl_to_the_reference_as_a_loss",
+        "the sampler's mismatch weighs what has nothing to do with it",
+    ),
+    ppo(
+        "objective",
         "loss = loss + coefficients.trust * weighted_sum(drift",
         "loss = loss - coefficients.trust * weighted_sum(drift",
         "test_ppo_objective.py::test_the_trust_region_is_added_to_the_clip_and_stands_alone",

@@ -38,6 +38,7 @@ TARGETS = Targets(
     returns=torch.tensor([[0.0, 1.0, NAN], [0.0, 0.0, 1.0]]),
     importance=torch.ones(2, 3),
 )
+WEIGHED = replace(TARGETS, importance=torch.tensor([[0.5, 1.0, NAN], [1.0, 2.0, 1.0]]))
 COUNTS = Counts(tokens=5, responses=2)
 
 
@@ -121,6 +122,7 @@ def test_the_kl_to_the_reference_as_a_loss(plain, estimator, total):
     loss, _, terms = asked(chosen)
     assert loss == pytest.approx(0.14 + 0.3 * total / 5, rel=1e-5)
     assert terms.kl_ref_sum.item() == pytest.approx(total, rel=1e-5)
+    assert asked(chosen, WEIGHED)[0] - asked(plain, WEIGHED)[0] == pytest.approx(0.3 * total / 5, rel=1e-4)
     adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, place="loss"))
     assert asked(adaptive, coefficients=Coefficients(kl=0.7, trust=0.0))[0] == pytest.approx(0.14 + 0.7 * total / 5)
 
@@ -131,6 +133,8 @@ def test_the_kl_in_the_reward_is_not_in_the_loss(plain):
 
 def test_the_entropy_bonus_lowers_the_loss(plain):
     assert asked(replace(plain, entropy_coef=0.3))[0] == pytest.approx(0.14 - 0.3 * 5.0 / 5, rel=1e-5)
+    change = asked(replace(plain, entropy_coef=0.3), WEIGHED)[0] - asked(plain, WEIGHED)[0]
+    assert change == pytest.approx(-0.3 * 5.0 / 5, rel=1e-4)
 
 
 def test_the_value_loss_has_its_half_and_its_weight(plain):
@@ -142,10 +146,9 @@ def test_the_value_loss_has_its_half_and_its_weight(plain):
 
 
 def test_importance_weighs_the_policys_losses_alone(plain):
-    weighed = replace(TARGETS, importance=torch.tensor([[0.5, 1.0, NAN], [1.0, 2.0, 1.0]]))
     chosen = replace(plain, value_coef=2.0, value_clip_range=0.0, trust=FixedTrust(coef=0.5))
     both = 2 * 3.5 / 5 + 0.5 * 2.140563 / 5
-    assert asked(chosen, weighed)[0] == pytest.approx((-0.6 + 0.8 - 2.4 + 8.0 - 0.5) / 5 + both, rel=1e-5)
+    assert asked(chosen, WEIGHED)[0] == pytest.approx((-0.6 + 0.8 - 2.4 + 8.0 - 0.5) / 5 + both, rel=1e-5)
 
 
 def test_what_has_no_weight_is_neither_asked_for_nor_added(plain):
