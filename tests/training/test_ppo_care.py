@@ -406,3 +406,19 @@ def _expected_norm(tmp_path, base: PPOConfig) -> float:
         patch.setattr(optim, "step", lambda o, *a, honest=optim.step, **k: norms.append(_norm(o)) or honest(o, *a, **k))
         run(tmp_path, base, "turned")
     return norms[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"objective": PolicyGradient()}, "policy_gradient is right for an iteration's first update only"),
+        ({"objective": PolicyGradient(), "epochs": 1, "minibatches": 1}, ""),
+        ({"objective": Surrogate()}, "surrogate without `trust`"),
+        ({"objective": Surrogate(), "trust": FixedTrust(coef=1.0)}, ""),
+    ],
+)
+def test_an_objective_that_nothing_holds_is_told(tmp_path, capsys, options, said):
+    run(tmp_path, config(tmp_path, iterations=1, **options))
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert bool(said) == ("warning: objective" in errors)

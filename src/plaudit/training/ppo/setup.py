@@ -13,7 +13,7 @@ from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts
-from plaudit.runs.console import say
+from plaudit.runs.console import say, warn
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
@@ -59,6 +59,8 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
             "model.end_tokens, or a text by sampling.stop"
         )
     check_prompts(prompts, language, config.sampling.max_new_tokens)
+    if config.epochs * config.minibatches > 1:
+        _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
     place = machine(config.device)
@@ -90,3 +92,13 @@ def _prompts(config: PPOConfig, run: Run) -> list[PromptRow]:
     if len(first) < len(every):
         say(f"{len(every) - len(first)} repeated prompts left out; the first of each stays")
     return list(first.values())
+
+
+def _warn_if_unheld(config: PPOConfig) -> None:
+    """Of objectives that are wrong or boundless after an iteration's first update."""
+    if config.objective.kind == "policy_gradient":
+        warn(
+            "objective: policy_gradient is right for an iteration's first update only; set epochs and minibatches to 1"
+        )
+    if config.objective.kind == "surrogate" and config.trust is None:
+        warn("objective: surrogate without `trust`: nothing holds the policy near the one that sampled")
