@@ -2,17 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from plaudit.data.sources import DataConfig
-from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
+from plaudit.evaluation.reward_eval import RewardEvalConfig, measure, reward_eval
 from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.evaluation.reward_rows import read_labelled
+from plaudit.evaluation.reward_rows import LabelledRows, RatedRow, read_labelled
+from plaudit.records.text import Group, Prompt
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.protocol import scores_of
 from tests.training.tiny import jsonl
 
 RULES = '''
@@ -261,3 +265,32 @@ def test_options_without_effect_and_judges_without_words_are_refused(tmp_path, r
     }.items():
         with pytest.raises(UserError, match=name):
             run(tmp_path / name, **{"data": (verdicts,), "models": (judge(rules, "a_share"),), **options})
+
+
+@pytest.mark.parametrize("prefix", ["", "mix/"])
+def test_a_judge_of_aspects_is_measured_by_its_own_part_of_each(prefix):
+    """Its score runs against the ratings, its part with them; an aspect without a part is judged by the score."""
+
+    class Judge:
+        name = "judge"
+
+        def score(self, groups):
+            lengths = [float(len(text)) for group in groups for text in group.responses]
+            said = scores_of("judge", [-x for x in lengths])
+            return replace(said, parts={f"{prefix}aspect/tone": torch.tensor(lengths)})
+
+    rows = tuple(
+        RatedRow(
+            group=Group(prompt=Prompt.of_text(str(i)), responses=("a", "bb", "ccc")),
+            ratings=tuple({"tone": (float(n),), "care": (float(n),)} for n in (1, 2, 3)),
+            subset="",
+            where=f"x:{i}",
+        )
+        for i in range(300)  # more answers than one batch
+    )
+    config = RewardEvalConfig(data=(DataConfig(path="x"),), models=(FunctionConfig(function="x"),))
+    found = measure(Judge(), LabelledRows(rated=rows), config)["ratings"]
+    assert found["tone"]["pearson"]["value"] == pytest.approx(1.0)
+    assert found["tone"]["accuracy"]["accuracy"] == 1.0
+    assert found["care"]["pearson"]["value"] == pytest.approx(-1.0)
+    assert found["care"]["accuracy"]["accuracy"] == 0.0

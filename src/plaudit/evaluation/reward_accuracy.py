@@ -6,9 +6,10 @@ so are pairs with an answer on which the judge abstained.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import TypeVar
 
 from plaudit.evaluation.intervals import clustered_interval
 from plaudit.records.text import Comparison, Group, Ranking
@@ -16,6 +17,7 @@ from plaudit.runs.errors import UserError
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
 BATCH_RESPONSES = 256
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +96,31 @@ def reward_accuracy(scorer: Scorer, rankings: Sequence[Ranking | Comparison], *,
 
 def score_groups(scorer: Scorer, groups: Sequence[Group]) -> list[list[float | None]]:
     """The scorer's numbers, one list a group, None where it abstained; asked in batches of about 256 responses."""
+    return score_parts(scorer, groups)[0]
+
+
+def score_parts(
+    scorer: Scorer, groups: Sequence[Group]
+) -> tuple[list[list[float | None]], dict[str, list[list[float]]]]:
+    """`score_groups`, and by name the parts that its scores are made of, in the same shape."""
     results: list[list[float | None]] = []
+    parts: dict[str, list[list[float]]] = {}
     batch: list[Group] = []
     for index, group in enumerate(groups):
         batch.append(group)
         if num_responses(batch) < BATCH_RESPONSES and index + 1 < len(groups):
             continue
-        told = iter(check_scores(scorer.name, scorer.score(batch), num_responses(batch)).told)
-        results += [[next(told) for _ in group.responses] for group in batch]
+        scores = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
+        results += _by_group(scores.told, batch)
+        for name, values in scores.parts.items():
+            parts.setdefault(name, []).extend(_by_group(values.tolist(), batch))
         batch = []
-    return results
+    return results, parts
+
+
+def _by_group(flat: Iterable[T], groups: Sequence[Group]) -> list[list[T]]:
+    values = iter(flat)
+    return [[next(values) for _ in group.responses] for group in groups]
 
 
 def group_of(ranking: Ranking) -> Group:

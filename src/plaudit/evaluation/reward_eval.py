@@ -20,6 +20,7 @@ from plaudit.evaluation.reward_accuracy import (
     pair_accuracy,
     reward_accuracy,
     score_groups,
+    score_parts,
 )
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.evaluation.reward_rows import (
@@ -169,10 +170,12 @@ def _measure_judged(scorer: Scorer, rows: Sequence[JudgedRow], seed: int) -> dic
 
 
 def _measure_rated(scorer: Scorer, rows: Sequence[RatedRow], seed: int) -> dict[str, Any]:
-    """By aspect; several labellers' numbers of one answer count as their mean."""
-    scores = score_groups(scorer, [row.group for row in rows])
+    """By aspect, each against the judge's part `aspect/NAME`, or against its score where it has no such part; several
+    labellers' numbers of one answer count as their mean."""
+    scores, parts = score_parts(scorer, [row.group for row in rows])
+    own = {name.rpartition("aspect/")[2]: said for name, said in parts.items() if "aspect/" in name}
     aspects = dict.fromkeys(aspect for row in rows for answer in row.ratings for aspect in answer)
-    return {aspect: _measure_aspect(aspect, scores, rows, seed) for aspect in aspects}
+    return {aspect: _measure_aspect(aspect, own.get(aspect, scores), rows, seed) for aspect in aspects}
 
 
 def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[RatedRow], seed: int) -> dict[str, Any]:
