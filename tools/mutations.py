@@ -8,6 +8,7 @@ from tools import (
     mutations_ppo_formulas,
     mutations_preferences,
     mutations_ranks,
+    mutations_rewards,
     mutations_scoring,
     mutations_worlds,
 )
@@ -19,6 +20,7 @@ MUTATIONS = (
     *mutations_formulas.MUTATIONS,
     *mutations_ppo_formulas.MUTATIONS,
     *mutations_preferences.MUTATIONS,
+    *mutations_rewards.MUTATIONS,
     *mutations_scoring.MUTATIONS,
     *mutations_encoders.MUTATIONS,
     *mutations_ranks.MUTATIONS,

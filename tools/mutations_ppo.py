@@ -5,6 +5,7 @@ from tools.mutation import Mutation, ppo, trained
 FIRST_RATIO = "test_ppo.py::test_the_first_minibatch_has_ratio_one_and_no_kl"
 WARM_UP = "test_ppo_care.py::test_in_the_warm_up_only_the_critic_moves"
 RESUMED = "faults/test_resume_ppo.py"
+UPDATE = "test_ppo_update.py"
 
 MUTATIONS = (
     # sample, score
@@ -279,7 +280,63 @@ MUTATIONS = (
         f"training/{WARM_UP}",
         "the value loss moves a shared trunk in the warm-up",
     ),
+    ppo(
+        "update",
+        "policy.ratio_mean > brakes",
+        "policy.ratio_max > brakes",
+        f"{UPDATE}::test_brakes_look_at_means_over_tokens",
+        "one odd token stops a minibatch",
+    ),
+    ppo(
+        "update",
+        "policy.approx_kl_old > brakes",
+        "policy.approx_kl_old_sum > brakes",
+        f"{UPDATE}::test_brakes_look_at_means_over_tokens",
+        "the trust region shrinks with the minibatch's tokens",
+    ),
+    ppo(
+        "update",
+        "value_clipped_tokens=float(value.clipped_tokens)",
+        "value_clipped_tokens=float(policy.clipped_tokens)",
+        f"{UPDATE}::test_each_number_of_an_update_is_under_its_own_name",
+        "the policy's clipped tokens under the critic's name",
+    ),
+    ppo(
+        "update",
+        "policy_loss_sum=float(policy.loss_sum)",
+        "policy_loss_sum=float(terms.loss)",
+        f"{UPDATE}::test_each_number_of_an_update_is_under_its_own_name",
+        "the whole loss under the name of the policy's",
+    ),
+    ppo(
+        "update",
+        "float(terms.loss) + text.loss_sum",
+        "float(terms.loss)",
+        f"{UPDATE}::test_the_loss_that_must_be_finite_holds_the_text",
+        "a text whose loss overflows is not looked at",
+    ),
+    ppo(
+        "update",
+        "elif setup.text.rows:",
+        "if setup.text.rows:",
+        f"{UPDATE}::test_no_text_is_learned_while_the_critic_warms_up",
+        "the text moves the policy in the critic's warm-up",
+    ),
     # text beside
+    ppo(
+        "update",
+        "setup.text.at(at.step)",
+        "setup.text.at(at.update)",
+        f"{UPDATE}::test_the_text_goes_by_the_runs_step",
+        "every iteration learns the same few texts",
+    ),
+    ppo(
+        "update",
+        "setup.text.coef, config",
+        "1.0, config",
+        f"{UPDATE}::test_the_text_goes_by_the_runs_step",
+        "the text's coefficient is read and not used",
+    ),
     ppo(
         "ptx",
         "loss_sum = -logprobs.sum()",
@@ -371,6 +428,27 @@ MUTATIONS = (
         "setup.actor, setup.optimizer, facts, {})",
         "faults/test_resume.py::test_a_stop_in_mid_iteration_keeps_the_experience",
         "a resumed iteration that goes on with rollouts of another policy",
+    ),
+    ppo(
+        "loop",
+        "kl_coef=cursor.coefficients.kl, scores_seen",
+        "kl_coef=config.kl.coef, scores_seen",
+        f"{UPDATE}::test_what_the_controllers_set_is_what_is_paid",
+        "the adaptive β is told and not paid",
+    ),
+    ppo(
+        "cursor",
+        "coefficients=cursor.coefficients,\n    )",
+        "coefficients=Coefficients.start(config),\n    )",
+        f"{UPDATE}::test_an_update_stands_where_the_run_is",
+        "the losses by the coefficients that the run began with",
+    ),
+    ppo(
+        "loop",
+        "mean_kl(pending.experience), kl_old)",
+        "mean_kl(pending.experience), stats.approx_kl_old_sum / max(stats.num_tokens, 1))",
+        f"{UPDATE}::test_the_trust_regions_controller_looks_at_the_policy_after_its_updates",
+        "the trust region's β by what was before the last update",
     ),
     # metrics
     ppo(

@@ -118,20 +118,29 @@ PAIRS = [
 ]
 
 
+# The columns that are compared, (chosen, rejected), pair by pair; the note goes on to the longer one's end.
+SPANS = {
+    "strict": [[(1, 1), (2, 2)], [(0, 0), (1, 1)], [(1, 1)]],
+    "note": [[(1, 1), (2, 2), (3, 2)], [(0, 0), (1, 1), (1, 2), (1, 3)], [(1, 1)]],
+}
+
+
+@pytest.mark.parametrize("form", list(SPANS))
 @pytest.mark.parametrize("budget", [10**6, 20, 1])
-def test_the_gradient_is_that_of_values_read_one_row_at_a_time(model, budget):
-    total = torch.zeros(())
-    for i, ((prompt, chosen), (_, rejected)) in enumerate(PAIRS):
+def test_the_gradient_is_that_of_values_read_one_row_at_a_time(model, budget, form):
+    total, margins = torch.zeros(()), []
+    for span, ((prompt, chosen), (_, rejected)) in zip(SPANS[form], PAIRS, strict=True):
         c, r = by_hand(model, prompt, chosen), by_hand(model, prompt, rejected)
-        span = [(1, 1), (2, 2)] if i == 0 else [(0, 0), (1, 1)] if i == 1 else [(1, 1)]
         losses = [torch.log1p(torch.exp(r[b] - c[a])) for a, b in span]
         total = total + sum(losses) / len(losses)
+        margins.append((c[-1] - r[-1]).item())
     (total / 3).backward()
     textbook = gradients(model)
     model.zero_grad()
     rows = [Compared(chosen=c, rejected=r) for c, r in PAIRS]
-    told = TokenLevel().backward(model, rows, Pace(place=CPU, budget=budget))
+    told = TokenLevel(form=form).backward(model, rows, Pace(place=CPU, budget=budget))
     assert told["reward/loss_over_rows"] == pytest.approx(total.item() / 3, rel=1e-5)
+    assert told["reward/margin_over_pairs"] == pytest.approx(sum(margins) / 3, abs=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 

@@ -415,13 +415,17 @@ def test_a_solved_run_that_was_stopped_before_it_was_saved_is_logged_once(tmp_pa
 
 
 def test_the_penalty_is_the_smallest_that_takes_length_out():
-    """By hand: quality = length + noise needs λ = 1; noise alone needs none; verbosity itself vanishes."""
+    """By hand: quality = length + noise needs λ = 1; noise alone needs none, nor does noise − length;
+    verbosity itself vanishes; five times length would need 5 and gets the largest on offer."""
     generator = torch.Generator().manual_seed(0)
     length, noise = torch.randn(2, 4000, generator=generator)
-    found = penalties(torch.stack([length + noise, noise, length], dim=1), 2, 0.03)
-    assert found.tolist() == pytest.approx([1.0, 0.0, 1.0], abs=0.11)
+    ratings = torch.stack([length + noise, noise, length, noise - length, 5 * length + noise], dim=1)
+    found = penalties(ratings, 2, 0.03)
+    assert found.tolist() == pytest.approx([1.0, 0.0, 1.0, 0.0, 2.0], abs=0.11)
     corrected = (length + noise) - found[0] * length
     assert abs(float(torch.corrcoef(torch.stack([corrected, length]))[0, 1])) < 0.06
+    # Pearson (1 − λ) / √((1 − λ)² + 1) of two normals; Spearman ½ where it is 0.5176: 1 − λ = 0.605
+    assert penalties(ratings, 2, 0.5)[0].item() == pytest.approx(0.4, abs=0.06)
 
 
 def test_the_gate_learns_which_aspect_counts_for_which_prompt(ridge, tmp_path):

@@ -1,0 +1,44 @@
+"""A zero point, a unit and a limit hold for every kind of reward model, before and after a folder."""
+
+import pytest
+import torch
+
+from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.reward import aspects, scalar, shared_trunk, token_level, two_class
+from plaudit.models.reward.aspects import Aspect
+from plaudit.models.reward.loading import load_reward_model
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.records.text import Group, Prompt
+from tests.models.test_token_level import TINY
+from tests.models.tiny import spread_out
+
+TWO = (Aspect(name="good", mean=5.0, std=2.0, offset=0.5, weight=0.75), Aspect(name="long", weight=-0.5))
+KINDS = {
+    "scalar": lambda spoken: scalar.load(TINY, spoken, seed=3),
+    "two_class": lambda spoken: two_class.load(TINY, spoken, seed=3),
+    "token_level": lambda spoken: token_level.load(TINY, spoken, seed=3),
+    "aspects": lambda spoken: aspects.new(TINY, spoken, TWO, seed=3),
+    "shared_trunk": lambda spoken: shared_trunk.new(TINY, spoken, seed=3),
+}
+GROUPS = [
+    Group(prompt=Prompt.of_text("the cat"), responses=("sat on the mat", "on", "cat")),
+    Group(prompt=Prompt.of_text("a mat"), responses=("the",)),
+]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_scores_are_raw_ones_less_the_bias_times_the_gain_within_the_limit(tmp_path, kind):
+    model = KINDS[kind](load_language(TINY, ["the cat sat on the mat"] * 3))
+    spread_out(model, spread=0.3)
+    raw = sorted((told := model.score(GROUPS, 20)).scores.tolist())
+    assert raw[0] < raw[1] < raw[2] < raw[3]
+    bias, limit = raw[1], 1.5 * (raw[2] - raw[1])
+    model.normalisation = Normalisation(bias=bias, gain=2.0, clip=limit)
+    wanted = [min(max(2 * (score - bias), -limit), limit) for score in told.scores.tolist()]
+    assert sorted(wanted)[1] == 0.0 and sorted(wanted)[2:] == [pytest.approx(limit)] * 2
+    model.save(tmp_path / kind, {})
+    for judge in (model, load_reward_model(ModelConfig(path=str(tmp_path / kind)))):
+        said = judge.score(GROUPS, 20)
+        assert said.scores.tolist() == pytest.approx(wanted, abs=1e-5)
+        for name, part in told.parts.items():  # ratings keep their own unit
+            torch.testing.assert_close(said.parts[name], part, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,190 @@
+"""One update whose numbers are written down: what a brake looks at, what is said of the minibatch, which text is
+learned beside; and by which coefficients a run's updates and rewards are made."""
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from plaudit.data.sources import DataConfig
+from plaudit.formulas.policy_losses import PolicyStats
+from plaudit.formulas.value_losses import ValueStats
+from plaudit.models.load import load_language
+from plaudit.runs.folder import Run
+from plaudit.training import optim
+from plaudit.training.optim import OptimConfig, StepStats
+from plaudit.training.ppo import AdaptiveKL, AdaptiveTrust, Brakes, Ptx, loop, ptx, update
+from plaudit.training.ppo.cursor import Cursor, position_of
+from plaudit.training.ppo.objective import Coefficients, TermStats
+from plaudit.training.ppo.ptx import TextLoss, Texts
+from plaudit.training.ppo.update import Position, UpdateStats, ppo_step
+from tests.training.scripted import config, run
+from tests.training.tiny import CPU, jsonl, metrics, rollouts
+
+STEEP = OptimConfig(learning_rate=0.05, schedule="constant")
+
+
+def number(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def told(kind, **sums: float):
+    """Statistics, 0 where nothing is named."""
+    return kind(**{f.name: number(sums.get(f.name, 0.0)) for f in fields(kind)})
+
+
+POLICY = told(
+    PolicyStats, num_tokens=8.0, loss_sum=3.0, clipped_tokens=2.0, approx_kl_old_sum=0.4, ratio_sum=8.8, ratio_max=5.0
+)
+"""Of eight tokens: the mean ratio is 1.1, the mean KL to the old policy 0.05 nats."""
+VALUE = told(ValueStats, num_tokens=8.0, loss_sum=7.0, clipped_tokens=1.0)
+TERMS = told(TermStats, loss=11.0, kl_ref_sum=13.0)
+ROWS = tuple(([0], [3 + i]) for i in range(7))
+TEXTS = Texts(rows=ROWS, coef=0.3, per_step=2, seed=0)
+AT = Position(iteration=1, update=1, step=5, total_steps=8, coefficients=Coefficients(kl=0.1, trust=0.0))
+
+
+class Stage:
+    """An update whose parts are scripted; it keeps what they were asked."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, text_loss: float = 4.5):
+        self.texts, self.losses = [], []
+        patch.setattr(update, "backward", lambda *_: (POLICY, VALUE, TERMS))
+        patch.setattr(
+            ptx, "backward", lambda *asked: self.texts.append(asked) or TextLoss(num_tokens=6, loss_sum=text_loss)
+        )
+        patch.setattr(optim, "step", self._step)
+        optimizer = SimpleNamespace(zero_grad=lambda **_: None)
+        actor = SimpleNamespace(policy=None, policy_parameters=list)
+        self.setup = SimpleNamespace(actor=actor, reference=None, place=CPU, optimizer=optimizer, text=TEXTS)
+
+    def _step(self, *_, loss: float, **__) -> StepStats:
+        self.losses.append(loss)
+        return StepStats(grad_norm=0.25, learning_rate=0.125, taken=True)
+
+    def update(self, chosen, at: Position = AT) -> UpdateStats:
+        return ppo_step(self.setup, SimpleNamespace(scores=torch.zeros(8)), chosen, at, None)
+
+
+@pytest.fixture
+def stage(monkeypatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("brakes", "outcome"),
+    [
+        (Brakes(), "taken"),
+        (Brakes(max_mean_ratio=1.11), "taken"),  # the largest of the eight is 5
+        (Brakes(max_mean_ratio=1.09), "ratio_too_large"),
+        (Brakes(max_approx_kl=0.051), "taken"),  # their sum is 0.4
+        (Brakes(max_approx_kl=0.049), "left_trust_region"),
+        (Brakes(max_approx_kl=0.049, max_mean_ratio=1.09), "left_trust_region"),
+    ],
+)
+def test_brakes_look_at_means_over_tokens(tmp_path, stage, brakes, outcome):
+    assert stage.update(config(tmp_path, brakes=brakes)).outcome == outcome
+    assert len(stage.losses) == len(stage.texts) == (outcome == "taken")
+
+
+SEEN = {
+    "num_tokens": 8.0,
+    "policy_loss_sum": 3.0,
+    "clipped_tokens": 2.0,
+    "approx_kl_old_sum": 0.4,
+    "ratio_max": 5.0,
+    "kl_ref_sum": 13.0,
+    "value_loss_sum": 7.0,
+    "value_clipped_tokens": 1.0,
+}
+
+
+def test_each_number_of_an_update_is_under_its_own_name(tmp_path, stage):
+    """What was seen is told of a minibatch that was left out too; what was done is not."""
+    done = {"ptx_tokens": 6, "ptx_loss_sum": 4.5, "grad_norm": 0.25, "learning_rate": 0.125}
+    assert stage.update(config(tmp_path)) == UpdateStats(outcome="taken", **SEEN, **done)
+    held = stage.update(config(tmp_path, brakes=Brakes(max_mean_ratio=1.09)))
+    assert held == UpdateStats(outcome="ratio_too_large", **SEEN, **dict.fromkeys(done, 0))
+
+
+def test_the_loss_that_must_be_finite_holds_the_text(tmp_path, monkeypatch):
+    assert Stage(monkeypatch).update(config(tmp_path)).outcome == "taken"
+    stage = Stage(monkeypatch, text_loss=float("inf"))
+    stage.update(config(tmp_path))
+    assert stage.losses == [float("inf")]
+
+
+def test_the_text_goes_by_the_runs_step(tmp_path, stage):
+    """Two of seven rows a step: another update number, or another iteration's, would learn others."""
+    chosen = config(tmp_path, microbatch_tokens=50)
+    stage.update(chosen)
+    (asked,) = stage.texts
+    assert asked == (None, TEXTS.at(5), 0.3, 50, CPU)
+    assert asked[1] != TEXTS.at(1)
+
+
+def test_no_text_is_learned_while_the_critic_warms_up(tmp_path, stage):
+    for warm_up, learned in ((2, 0), (1, 1), (0, 2)):  # of iterations; this is the second one
+        told = stage.update(config(tmp_path, critic_warmup=warm_up))
+        assert (told.ptx_tokens, len(stage.texts)) == (6 if learned else 0, learned)
+
+
+def test_the_text_is_what_its_options_say(tmp_path):
+    """Coefficient, rows a step, and a stream that is the seed's."""
+    chosen = config(tmp_path, iterations=1)
+    rows = [{"text": "abc"[i % 3] * (1 + i)} for i in range(12)]
+    data = (DataConfig(path=jsonl(tmp_path / "text.jsonl", rows)),)
+    spoken = load_language(chosen.model)
+    with Run.create(tmp_path / "run", "ppo", chosen) as opened:
+        one, same, other = (ptx.load(Ptx(data=data, coef=0.3, rows=5), opened, spoken, seed) for seed in (1, 1, 2))
+    assert (one.coef, len(one.at(0)), len(one.rows)) == (0.3, 5, 12)
+    stream = [len(targets) for step in range(12) for _, targets in one.at(step)]
+    for start in range(0, 60, 12):
+        assert len(set(stream[start : start + 12])) == 12  # each pass sees every text once
+    assert stream[:12] != stream[12:24]
+    assert one.at(3) == same.at(3)
+    lengths = [[len(targets) for step in range(2) for _, targets in texts.at(step)] for texts in (one, other)]
+    assert lengths[0] != lengths[1]
+
+
+# ------------------------------------------------------------------------------------------------------ coefficients
+
+
+def test_what_the_controllers_set_is_what_is_paid(tmp_path, monkeypatch):
+    """Rewards, rollout rows and losses of an iteration by the β's that its metrics name, which move fast here."""
+    used, honest = [], loop.ppo_step
+    monkeypatch.setattr(loop, "ppo_step", lambda *a: used.append(a[3].coefficients) or honest(*a))
+    moving = {"kl": AdaptiveKL(coef=0.2, target=0.01, horizon=8), "trust": AdaptiveTrust(coef=0.1, target=1e-4)}
+    lines = metrics(run(tmp_path, config(tmp_path, iterations=3, optim=STEEP, **moving)))
+    betas = [line["ppo/kl_coef"] for line in lines]
+    assert betas == pytest.approx([0.2, 0.16, 0.192])  # the first iteration leaves nothing yet, the second does
+    assert used == [
+        Coefficients(kl=line["ppo/kl_coef"], trust=line["ppo/trust_kl_coef"]) for line in lines for _ in range(4)
+    ]
+    assert used[0].trust == 0.1 < 0.2 == used[4].trust
+    for iteration, beta in enumerate(betas, 1):
+        rows = rollouts(tmp_path / "run", iteration)
+        assert all(row["kl_coef"] == pytest.approx(beta) for row in rows)
+        for row in rows:
+            assert row["reward"] == pytest.approx(row["score"] - beta * row["kl"], abs=1e-4)
+        assert iteration == 1 or max(abs(row["kl"]) for row in rows) > 0.1
+
+
+def test_the_trust_regions_controller_looks_at_the_policy_after_its_updates(tmp_path):
+    """One update an iteration: before it the policy is the one that sampled, and the coefficient would be halved."""
+    chosen = config(
+        tmp_path, epochs=1, minibatches=1, optim=STEEP, trust=AdaptiveTrust(coef=0.1, target=1e-4), iterations=2
+    )
+    first, second = metrics(run(tmp_path, chosen))
+    assert first["ppo/approx_kl_old_over_tokens"] < 1e-9
+    assert (first["ppo/trust_kl_coef"], second["ppo/trust_kl_coef"]) == (0.1, 0.2)
+
+
+def test_an_update_stands_where_the_run_is(tmp_path):
+    """Third update of the second iteration, of three times four; with the coefficients that were moved."""
+    chosen = config(tmp_path, iterations=3)
+    cursor = replace(Cursor.start(chosen), iteration=1, coefficients=Coefficients(kl=0.7, trust=0.4))
+    found = position_of(cursor, SimpleNamespace(updates=(1, 2)), chosen)
+    moved = Coefficients(kl=0.7, trust=0.4)
+    assert found == Position(iteration=1, update=2, step=6, total_steps=12, coefficients=moved)

@@ -1,0 +1,182 @@
+"""Reward models' losses and measures on numbers that are written down: denominators, sides, penalties, limits."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plaudit.models.load import ModelConfig
+from plaudit.models.reward import shared_trunk as shared_trunk_models
+from plaudit.models.reward.aspects import Aspect
+from plaudit.models.reward.normalisation import Normalisation
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Demonstration, Prompt, Rating
+from plaudit.training.reward.gate import GateTraining
+from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
+from plaudit.training.reward.normalise import Centre, Standardise, normalisation
+from plaudit.training.reward.objective import Limits, Pace
+from plaudit.training.reward.rankings import Ranked
+from plaudit.training.reward.shared_trunk import SharedTrunk
+from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
+
+WHOLE = Pace(place=CPU, budget=10**6)
+
+
+class Table(nn.Module):
+    """Says of an answer what stands in the row that its last token names."""
+
+    def __init__(self, rows: list[list[float]]):
+        super().__init__()
+        self.rows = nn.Parameter(torch.tensor(rows))
+
+    def forward(self, groups) -> Tensor:
+        return self.rows[[answer[-1] for _, answers in groups for answer in answers]]
+
+
+def test_a_verdict_is_right_on_its_own_side_of_zero():
+    """Log-odds 2, 1, −3, −1: the third was accepted, so three of four are right, by row and in any portion."""
+    model = Table([[0.0, 2.0], [1.0, 2.0], [3.0, 0.0], [0.0, -1.0]])
+    rows = [Labelled(answer=([9], [8, i]), label=label) for i, label in enumerate([1.0, 1.0, 1.0, 0.0])]
+    for budget in (10**6, 3):
+        told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
+        assert told["reward/accuracy_over_rows"] == 0.75
+        assert told["reward/loss_over_rows"] == pytest.approx((0.126928 + 0.313262 + 3.048587 + 0.313262) / 4, abs=1e-6)
+
+
+# Two prompts with a pair, one without, of which both answers are best ones too.
+RANKED = [
+    Ranked(answers=(([3, 4, 5], [6, 1]), ([3, 4, 5], [7, 8, 9, 1])), ranks=(2, 1), margin=0.0),
+    Ranked(answers=(([8], [3, 1]), ([8], [1]), ([8], [5, 5, 1])), ranks=(1, 1, 2), margin=0.0),
+    Ranked(answers=(([5, 9], [4, 3, 1]), ([5, 9], [7, 1])), ranks=(1, 1), margin=0.0),
+]
+
+
+@pytest.mark.parametrize("budget", [10**6, 14, 1])
+def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best_tokens(tmp_path, budget):
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
+
+    def read(prompt: list[int], answer: list[int]) -> tuple[Tensor, Tensor]:
+        """One answer's score, and its tokens' summed −log π, row by itself."""
+        ids = torch.tensor([[*prompt, *answer]])
+        score = model.trunk.score_head(model.loaded.hf.model(input_ids=ids).last_hidden_state[0, -1]).squeeze()
+        logits = model.loaded.hf(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+        return score, nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
+
+    (s0, _), (s1, n1) = (read(*row) for row in RANKED[0].answers)
+    (s2, n2), (s3, n3), (s4, _) = (read(*row) for row in RANKED[1].answers)
+    (_, n5), (_, n6) = (read(*row) for row in RANKED[2].answers)
+    first, second = -nn.functional.logsigmoid(s1 - s0), -nn.functional.logsigmoid(torch.stack([s2, s3]) - s4).mean()
+    ranking, nll = (first + second) / 2, (n1 + n2 + n3 + n5 + n6) / (4 + 2 + 1 + 3 + 2)
+    (ranking + 0.25 * nll).backward()
+    textbook = gradients(model)
+    model.zero_grad()
+    told = SharedTrunk(lm_coef=0.25).backward(model, RANKED, Pace(place=CPU, budget=budget))
+    assert told["reward/loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
+    assert told["reward/lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
+    assert told["reward/margin_over_pairs"] == pytest.approx((s1 - s0 + s2 - s4 + s3 - s4).item() / 3, rel=1e-4)
+    assert relative_difference(gradients(model), textbook) < 1e-5
+
+
+def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
+    folder = model_folder(tmp_path / "m", spread=0.4)
+    model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
+    told = SharedTrunk(lm_coef=0.0).backward(model, RANKED, WHOLE)
+    assert told["reward/lm_loss_over_tokens"] > 1.0  # told all the same
+    assert not model.loaded.hf.lm_head.weight.grad.any()
+
+
+def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
+    """Aspect `b` stands for length: `a` = b + independent noise loses it at λ = 1, `c` has nothing of it. The mix that
+    is read beside them says otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    long, noise, other = torch.randn(3, 2000, generator=generator)
+    z, mixed = torch.stack([long + noise, long, other], dim=1), torch.stack([other, long, long + other], dim=1)
+    kept = {}
+    model = SimpleNamespace(
+        aspects=SimpleNamespace(aspects=[Aspect(name=name) for name in "abc"]),
+        read=lambda groups: tuple(x[[a[-1] for _, answers in groups for a in answers]] for x in (z, mixed)),
+        correct=lambda verbosity, penalties: kept.update(verbosity=verbosity, penalties=penalties.tolist()),
+    )
+    rows = [Ranked(answers=(([9], [i]), ([9], [i + 1])), ranks=(1, 2), margin=0.0) for i in range(0, 2000, 2)]
+    GateTraining(verbosity="b").prepare(model, rows, Pace(place=CPU, budget=700))
+    assert kept["verbosity"] == 1
+    assert kept["penalties"] == pytest.approx([1.0, 1.0, 0.0], abs=0.11)
+    kept.clear()
+    GateTraining().prepare(model, rows, WHOLE)
+    assert kept == {}
+
+
+# ------------------------------------------------------------------------------------------------------- reference rows
+
+REFERENCE = [Demonstration(prompt=Prompt.of_text("x"), response=r) for r in ("one", "two", "three", "four")]
+RAW = [1.0, 2.0, 3.0, 6.0]
+"""Mean 3, deviation √(14/4) = 1.870829 (of four, not of three)."""
+
+
+class Remembering:
+    """A reward model that scores by its own normalisation, as all do."""
+
+    normalisation = None
+
+    def eval(self):
+        return self
+
+    def to(self, _):
+        return self
+
+    def score(self, groups, budget) -> Scores:
+        return Scores.of_all(self.normalisation.apply(torch.tensor(RAW)))
+
+
+@pytest.mark.parametrize(
+    ("how", "gain", "scores"),
+    [
+        (Centre(), 1.0, [-2.0, -1.0, 0.0, 3.0]),
+        (Centre(clip=1.5), 1.0, [-1.5, -1.0, 0.0, 1.5]),
+        (Standardise(), 0.534522, [-1.069045, -0.534522, 0.0, 1.603567]),
+        (Standardise(clip=1.0), 0.534522, [-1.0, -0.534522, 0.0, 1.0]),
+    ],
+)
+def test_reference_answers_set_zero_unit_and_limit(how, gain, scores):
+    """Whatever stood there before."""
+    model = Remembering()
+    model.normalisation = Normalisation(bias=7.0, gain=5.0, clip=2.0)
+    model.normalisation = normalisation(model, REFERENCE, how, CPU, 100)
+    assert (model.normalisation.bias, model.normalisation.gain) == (3.0, pytest.approx(gain, rel=1e-5))
+    assert model.score([], 0).scores.tolist() == pytest.approx(scores, rel=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- ratings
+
+
+def rating(score: float, labeller: str = "") -> Rating:
+    return Rating(prompt=Prompt.of_text("abc"), response="a", scores={"score": score}, labeller=labeller)
+
+
+def test_labels_are_standardised_over_all_sources_together_or_by_labeller(tmp_path):
+    """1, 3 | 5, 7: mean 4, deviation √5. By labeller u (1, 5: mean 3, 2) and v (3, 7: mean 5, 2), who rate apart."""
+    spoken = language(model_folder(tmp_path / "m"))
+    limits = Limits(max_length=16, too_long="error")
+    sources = [[rating(1.0, "u"), rating(3.0, "v")], [rating(5.0, "u"), rating(7.0, "v")]]
+
+    def labels(objective: RatingRegression) -> list[list[float]]:
+        return [[row.label for row in rows] for rows in objective.examples(sources, spoken, limits)]
+
+    together = labels(RatingRegression())
+    assert together[0] == pytest.approx([-3 / 5**0.5, -1 / 5**0.5])
+    assert together[1] == pytest.approx([1 / 5**0.5, 3 / 5**0.5])
+    assert labels(RatingRegression(per_labeller=True)) == [[-1.0, -1.0], [1.0, 1.0]]
+
+
+def test_a_rating_models_scores_are_in_the_ratings_unit(tmp_path):
+    """Raw 0 is the mean, 4; raw 1 a deviation above it. With scales by labeller there is no one unit: raw scores."""
+    config = ModelConfig(path=model_folder(tmp_path / "m"))
+    spoken = language(config.path)
+    rows = [rating(score, "u") for score in (1.0, 3.0, 5.0, 7.0)]
+    raw = torch.tensor([0.0, 1.0])
+    pooled = RatingRegression().model(config, spoken, rows, seed=0).normalisation
+    assert pooled.apply(raw).tolist() == pytest.approx([4.0, 4.0 + 5**0.5])
+    own = RatingRegression(per_labeller=True).model(config, spoken, rows, seed=0).normalisation
+    assert own.apply(raw).tolist() == [0.0, 1.0]
