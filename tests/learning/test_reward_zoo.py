@@ -129,7 +129,6 @@ CASES = {
         objective=Seq2Seq(output="log_odds", against="references"),
         rows=triples,
         count=40000,
-        learning_rate=5e-3,
         backbone=world.encoder_decoder,
         lone=False,
     ),
