@@ -123,7 +123,7 @@ CASES = {
     "rating rmse": Case(objective=RatingRegression(loss="rmse"), rows=ratings, minibatch=192),
     "aspects": Case(objective=AspectRegression(weights=SUM_OF_ASPECTS), rows=aspects, count=20000, minibatch=192),
     "token level": Case(objective=TokenLevel(), rows=comparisons, count=32000, minibatch=96),
-    "encoder": Case(objective=KWise(), rows=world.rankings, count=40000, backbone=world.encoder),
+    "encoder": Case(objective=KWise(), rows=world.rankings, count=48000, backbone=world.encoder),
     "pair": Case(objective=Pair(), rows=triples, count=32000, lone=False),
     "seq2seq": Case(
         objective=Seq2Seq(output="log_odds", against="references"),
