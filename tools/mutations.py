@@ -4,6 +4,7 @@ from tools import (
     mutations_data,
     mutations_encoders,
     mutations_formulas,
+    mutations_measured,
     mutations_ppo,
     mutations_ppo_formulas,
     mutations_preferences,
@@ -55,6 +56,7 @@ MUTATIONS = (
         "prompts that leave no room for an answer: positions overflow in mid-run",
     ),
     *mutations_ppo.MUTATIONS,
+    *mutations_measured.MUTATIONS,
     # sft, reward, optim, order, state, collect
     trained(
         "training/sft",

@@ -118,4 +118,18 @@ MUTATIONS = (
         NORMALISED,
         "a zero point that is stored and not applied",
     ),
+    trained(
+        "models/reward/aspects",
+        'budget) + self.table("offset").cpu()',
+        "budget)",
+        f"{NORMALISED}::test_an_aspects_offset_is_in_its_rating_and_in_the_score",
+        "a ridge fit's intercept left out of the score",
+    ),
+    trained(
+        "training/reward/gate",
+        "penalties(ratings, verbosity, self.max_correlation)",
+        "penalties(ratings, verbosity, 0.03)",
+        f"{UPDATES}::test_a_gates_penalties_are_measured_on_the_ratings",
+        "an option that is read and not used",
+    ),
 )

@@ -8,6 +8,7 @@ from plaudit.models.reward import aspects, scalar, shared_trunk, token_level, tw
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import encoded, sharing
 from plaudit.records.text import Group, Prompt
 from tests.models.test_token_level import TINY
 from tests.models.tiny import spread_out
@@ -42,3 +43,17 @@ def test_scores_are_raw_ones_less_the_bias_times_the_gain_within_the_limit(tmp_p
         assert said.scores.tolist() == pytest.approx(wanted, abs=1e-5)
         for name, part in told.parts.items():  # ratings keep their own unit
             torch.testing.assert_close(said.parts[name], part, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_aspects_offset_is_in_its_rating_and_in_the_score():
+    """good = 2 (h + ½) + 5, long = h; the score ¾ (h_good + ½) − ½ h_long."""
+    model = spread_out(KINDS["aspects"](load_language(TINY, ["the cat sat on the mat"] * 3)), spread=0.3)
+    good, long = model.reader(sharing(encoded(model.language, GROUPS))).unbind(1)
+    said = model.score(GROUPS, 20)
+    for found, wanted in (
+        (said.scores, 0.75 * (good + 0.5) - 0.5 * long),
+        (said.parts["aspect/good"], 2.0 * (good + 0.5) + 5.0),
+        (said.parts["aspect/long"], long),
+    ):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)

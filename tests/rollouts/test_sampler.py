@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from plaudit.models.load import Language, ModelConfig, TinyShape, load_causal, l
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Message, Prompt, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups, groups_with_ends, sample
 from plaudit.runs.errors import UserError
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
@@ -132,6 +133,18 @@ def test_groups_are_one_a_sequence_with_the_ids_that_were_written(language):
     assert [g.responses for g in found] == [("sat",), ("on",), ("x",)]
     assert [g.response_ids for g in found] == [(tuple(ids),) for ids in engine.ids]
     assert found[0].columns == {"solution": "mat"}
+
+
+def test_where_tokens_end_is_asked_by_the_prompts_own_form(language):
+    """What the template writes in front of an answer depends on it."""
+    rollout, engine = scripted(language, ("sat", True), ("on", True))
+    spoken = dataclasses.replace(ROWS[1], prompt=dataclasses.replace(ROWS[1].prompt, form=Form.CHAT))
+    rollout = dataclasses.replace(rollout, rows=(ROWS[0], spoken))
+    asked = []
+    renderer = SimpleNamespace(response_ends=lambda *told: asked.append(told) or [len(asked)])
+    found = groups_with_ends(rollout, SimpleNamespace(renderer=renderer))
+    assert asked == [(tuple(engine.ids[0]), "sat", Form.TEXT), (tuple(engine.ids[1]), "on", Form.CHAT)]
+    assert [group.token_ends for group in found] == [((1,),), ((2,),)]
 
 
 def test_what_a_template_writes_behind_an_answer_is_no_answer():

@@ -52,6 +52,7 @@ def test_text_without_the_string_stays_whole():
     assert StopStrings(by_letters, ["x"]).cut("abc ") == "abc "
     assert StopStrings(by_letters, []).cut("abc") == "abc"
     assert StopStrings(by_letters, ["x"]).cut("") == ""
+    assert StopStrings(by_letters, ["x"]).cut("xabc") == ""  # at the very beginning too
     assert not StopStrings(by_letters, [])([97, 98])
 
 

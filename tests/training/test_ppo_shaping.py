@@ -207,6 +207,15 @@ def test_the_critics_lambda_is_its_own(tmp_path):
     assert own.returns[1].tolist() == [-1, -1, -1, 0]
     same = estimated(tmp_path)
     assert same.returns[1].tolist() == [0, 0, -1, 0]
+    none = estimated(tmp_path, gae_lambda=1.0, critic_gae_lambda=0.0)  # 0 is a choice, not the lack of one
+    assert (none.advantages[1].tolist(), none.returns[1].tolist()) == ([-1, -1, -1, 0], [0, 0, -1, 0])
+
+
+def test_what_comes_later_is_discounted(tmp_path):
+    """V = 0 and γ = ½: the score of −1 on the third token is worth −½ at the second, −¼ at the first."""
+    found = estimated(tmp_path, gamma=0.5, gae_lambda=1.0)
+    assert found.returns[1].tolist() == [-0.25, -0.5, -1, 0]
+    assert found.advantages[1].tolist() == [-0.25, -0.5, -1, 0]
 
 
 def test_an_adaptive_price_looks_at_the_responses_that_have_a_score(tmp_path):

@@ -1,6 +1,7 @@
 """One update whose numbers are written down: what a brake looks at, what is said of the minibatch, which text is
 learned beside; and by which coefficients a run's updates and rewards are made."""
 
+import json
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -12,9 +13,20 @@ from plaudit.formulas.policy_losses import PolicyStats
 from plaudit.formulas.value_losses import ValueStats
 from plaudit.models.load import load_language
 from plaudit.runs.folder import Run
-from plaudit.training import optim
+from plaudit.training import optim, state
 from plaudit.training.optim import OptimConfig, StepStats
-from plaudit.training.ppo import AdaptiveKL, AdaptiveTrust, Brakes, Ptx, loop, ptx, update
+from plaudit.training.ppo import (
+    AdaptiveKL,
+    AdaptiveTrust,
+    Brakes,
+    Ptx,
+    ReferenceNormalisation,
+    RunningNormalisation,
+    Shaping,
+    loop,
+    ptx,
+    update,
+)
 from plaudit.training.ppo.cursor import Cursor, position_of
 from plaudit.training.ppo.objective import Coefficients, TermStats
 from plaudit.training.ppo.ptx import TextLoss, Texts
@@ -188,3 +200,26 @@ def test_an_update_stands_where_the_run_is(tmp_path):
     found = position_of(cursor, SimpleNamespace(updates=(1, 2)), chosen)
     moved = Coefficients(kl=0.7, trust=0.4)
     assert found == Position(iteration=1, update=2, step=6, total_steps=12, coefficients=moved)
+
+
+@pytest.mark.parametrize(
+    ("rule", "counts"), [(RunningNormalisation(), [0, 8, 16]), (ReferenceNormalisation(), [0, 8, 8])]
+)
+def test_an_iteration_goes_on_from_the_scores_that_were_seen(tmp_path, monkeypatch, rule, counts):
+    """Eight responses an iteration: what is known of scores before each, and what the checkpoint keeps."""
+    known, honest = [], loop.shape
+    monkeypatch.setattr(loop, "shape", lambda *a, **k: known.append(k["scores_seen"].count) or honest(*a, **k))
+    chosen = config(tmp_path, iterations=3, epochs=1, minibatches=1, save_every=3, shaping=Shaping(normalise=rule))
+    run(tmp_path, chosen)
+    assert known == counts
+    saved = json.loads((tmp_path / "run" / "checkpoints" / "000003" / "state.json").read_text(encoding="utf-8"))
+    assert saved["cursor"]["scores_seen"]["count"] == (24 if counts[-1] == 16 else 8)
+
+
+def test_checkpoints_are_written_after_every_so_many_steps(tmp_path, monkeypatch):
+    """Every third of eight steps, in the middle of an iteration too, and the last one."""
+    saved, honest = [], state.save
+    monkeypatch.setattr(state, "save", lambda run, step, *rest: saved.append(step) or honest(run, step, *rest))
+    run(tmp_path, config(tmp_path, save_every=3))
+    assert (saved[0], saved[-1]) == (3, 8)
+    assert {3, 6} <= set(saved) and not {1, 2, 5, 7} & set(saved)

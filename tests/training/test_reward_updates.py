@@ -12,6 +12,8 @@ from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Demonstration, Prompt, Rating
+from plaudit.training.reward import aspects
+from plaudit.training.reward.aspects import AspectRidge, Rated
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
 from plaudit.training.reward.normalise import Centre, Standardise, normalisation
@@ -103,9 +105,23 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
     GateTraining(verbosity="b").prepare(model, rows, Pace(place=CPU, budget=700))
     assert kept["verbosity"] == 1
     assert kept["penalties"] == pytest.approx([1.0, 1.0, 0.0], abs=0.11)
+    # Spearman ½ of (1 − λ) length + noise with length: 1 − λ = 0.605
+    GateTraining(verbosity="b", max_correlation=0.5).prepare(model, rows, WHOLE)
+    assert kept["penalties"] == pytest.approx([0.4, 1.0, 0.0], abs=0.11)
     kept.clear()
     GateTraining().prepare(model, rows, WHOLE)
     assert kept == {}
+
+
+def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
+    """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
+    monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
+    monkeypatch.setattr(aspects, "hidden_states", lambda *_: torch.eye(10))
+    head = nn.Linear(10, 1, bias=False)
+    model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
+    rows = [Rated(answer=([1], [2]), labels=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
+    told = AspectRidge(alphas=(1e9,), validation_fraction=0.3).solve(model, rows, WHOLE)
+    assert told == {"reward/loss_over_rows": pytest.approx((1 + 4) / 2)}
 
 
 # ------------------------------------------------------------------------------------------------------- reference rows

@@ -1,0 +1,117 @@
+"""What an iteration says of three responses whose numbers are written down; the second one's judge abstained."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.formulas.statistics import RunningMoments
+from plaudit.models.load import ModelConfig
+from plaudit.models.reference import Reference
+from plaudit.records.tensors import Rollout
+from plaudit.records.text import FinishReason, Prompt, PromptRow
+from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.training.ppo import AdaptiveTrust, FixedKL
+from plaudit.training.ppo.experience import ask_models, estimate
+from plaudit.training.ppo.metrics import describe
+from plaudit.training.ppo.objective import Coefficients
+from plaudit.training.ppo.shaping import shape
+from tests.training.scripted import config
+from tests.training.test_invariance import ANSWERS, PROMPTS, ROWS, actor_of
+from tests.training.test_ppo import judged_of, scripted
+from tests.training.tiny import CPU, model_folder
+
+
+def test_an_iterations_metrics_by_hand(tmp_path):
+    """2, 3 and 4 tokens; scores 2, (−1), 9; KLs ½ − 1, (½), 4 · 1; the β that was paid is ½, not the config's 0.1.
+
+    Rewards −¼, ½ + 2 | −½, −½, −½, −½ + 9; with γ = λ = 1 the returns are 2¼, 2½ | 7, 7½, 8, 8½.
+    """
+    rollout, scores = scripted((True, False, True))
+    sampler = torch.tensor([[-1.0, -1.0, 0.0, 0.0], [-1.0, -1.0, 2.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
+    judged = judged_of(
+        replace(rollout, sampler_logprobs=sampler), replace(scores, parts={"part": torch.tensor([1.0, math.nan, 3.0])})
+    )
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=1.0, trust=AdaptiveTrust())
+    shaped = shape(judged, chosen, kl_coef=0.5, scores_seen=RunningMoments())
+    told = describe(judged, estimate(judged, shaped, chosen), chosen, Coefficients(kl=0.5, trust=0.25))
+    explained = told.pop("ppo/explained_variance")
+    assert explained == pytest.approx(1 - (3.218750 / 6) / (39.802083 / 6), rel=1e-5)
+    assert told == {
+        "ppo/score_over_responses": 5.5,
+        "ppo/score_std_over_responses": 3.5,
+        "ppo/objective_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
+        "ppo/kl_ref_over_responses": pytest.approx((-0.5 + 4) / 2),
+        "ppo/reward_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
+        "ppo/length_over_responses": 3.0,  # of all that were written
+        "ppo/eos_over_responses": pytest.approx(2 / 3),
+        "ppo/abstained_over_responses": pytest.approx(1 / 3),
+        "ppo/entropy_over_tokens": pytest.approx(-10 / 9),  # scripted; of all nine
+        "ppo/value_over_tokens": pytest.approx((1 + 0.5 + 5 + 5 + 5 + 5) / 6),
+        "ppo/return_over_tokens": pytest.approx((2.25 + 2.5 + 7 + 7.5 + 8 + 8.5) / 6),
+        "ppo/kl_coef": 0.5,
+        "ppo/trust_kl_coef": 0.25,
+        "ppo/sampler_logprob_gap_max": 3.0,  # of all nine
+        "ppo/kl_sampler_over_tokens": pytest.approx((math.exp(-1) - 1 + 1) / 6),  # of one of the six: ρ − 1 − log ρ
+        "ppo/part/part_over_responses": 2.0,
+    }
+
+
+def written() -> Rollout:
+    prompt_ids, prompt_mask = pad_left(PROMPTS)
+    response_ids, response_mask = pad_right(ANSWERS)
+    return Rollout(
+        rows=(PromptRow(prompt=Prompt.of_text("a")),) * 8,
+        responses=("",) * 8,
+        finish_reasons=(FinishReason.EOS,) * 8,
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        response_ids=response_ids,
+        response_mask=response_mask,
+        sampler_logprobs=torch.zeros(response_ids.shape),
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("estimator", "place", "told"),
+    [*((name, "reward", name) for name in ("k1", "abs", "k2", "k3", "full")), ("full", "loss", "k1")],
+)
+def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, place, told):
+    """Policy and reference apart, asked of transformers alone, at the sampling temperature. `full` in the loss is no
+    part of the rewards, which are then told of the sampled token."""
+    chosen = config(
+        tmp_path,
+        model=ModelConfig(path=model_folder(tmp_path / "m", spread=0.4)),
+        sampling=SamplingConfig(max_new_tokens=4, temperature=0.7),
+        kl=FixedKL(coef=0.1, estimator=estimator, place=place),
+        microbatch_tokens=20,
+    )
+    actor = actor_of(chosen)
+    reference = Reference(actor.policy)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in actor.policy.hf.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    said = ask_models(SimpleNamespace(actor=actor, reference=reference, place=CPU), written(), chosen)
+    largest = 0.0
+    for i, (prompt, answer) in enumerate(ROWS):
+        ids, n = torch.tensor([[*prompt, *answer]]), len(answer)
+        own, other = (
+            (model.hf(input_ids=ids).logits[0, len(prompt) - 1 : -1] / 0.7).log_softmax(-1)
+            for model in (actor.policy, reference.trunk)
+        )
+        ratio = (own - other).gather(1, torch.tensor([answer]).T).squeeze(1)
+        expected = {
+            "k1": ratio,
+            "abs": ratio.abs(),
+            "k2": ratio**2 / 2,
+            "k3": 1 / ratio.exp() - 1 + ratio,
+            "full": (own.exp() * (own - other)).sum(-1),
+        }[told]
+        largest = max(largest, expected.abs().max().item())
+        torch.testing.assert_close(said.ref_kl[i, :n], expected, atol=1e-5, rtol=1e-4)
+        assert not said.ref_kl[i, n:].any()
+    assert largest > 0.05
