@@ -246,5 +246,5 @@ def test_ridge_and_gate_come_near_the_attainable_and_guide_ppo(tmp_path, policy,
     noise, _ = train(
         tmp_path / "noise", Case(objective=AspectRidge(), rows=aspects, count=800), seed, policy, pool, shuffle=True
     )
-    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0)), rows=world.rankings, count=4000)
+    gate = Case(objective=GateTraining(shape=GateShape(temperature=1.0, scale=2.6)), rows=world.rankings, count=8000)
     check(tmp_path, gate, seed, ridge, policy, pool, before, control=noise)
