@@ -218,6 +218,22 @@ def test_labelled_texts_under_one_prompt_are_draws_of_their_own(tmp_path, rules)
     assert found["low"] < found["value"] < found["high"]
 
 
+def test_a_column_that_differs_among_a_prompts_ratings_is_not_shown(tmp_path, rules):
+    """What belongs to one answer must not judge the others; what all rows share is the prompt's."""
+    rated = [
+        {"prompt": "p", "response": "a", "score": 1.0, "solution": "a", "topic": "x"},
+        {"prompt": "p", "response": "b", "score": 2.0, "solution": "b", "topic": "x"},
+        {"prompt": "q", "response": "b", "score": 3.0, "solution": "b", "topic": "x"},
+    ]
+    source = data(tmp_path, "r.jsonl", rated)
+    assert [row.group.columns for row in read_labelled((source,), "").rated] == [
+        {"topic": "x"},
+        {"topic": "x", "solution": "b"},
+    ]
+    with pytest.raises(UserError, match="solution"):
+        run(tmp_path, data=(source,), models=(judge(rules, "bonus"),))
+
+
 def test_several_files_are_subsets(tmp_path):
     files = (data(tmp_path, "one.jsonl", RANKINGS[:1]), data(tmp_path, "two.jsonl", RANKINGS[1:]))
     assert [row.subset for row in read_labelled(files, "").ranked] == ["one", "two", "two"]

@@ -139,11 +139,16 @@ def _votes(value: Any, count: int, where: str) -> tuple[tuple[int, ...], ...]:
 def _rated(
     rows: Iterable[Rating], columns: Mapping[str, Mapping[str, Any]], subsets: Mapping[str, str]
 ) -> list[RatedRow]:
-    """Ratings of the same answer by several labellers stand together, and so do the answers of a prompt."""
+    """Ratings of the same answer by several labellers stand together, and so do the answers of a prompt. A column whose
+    value is not the same in all rows of a prompt is none of the prompt's: judges are not shown it."""
     found: dict[Prompt, dict[str, dict[str, list[float]]]] = {}
     first: dict[Prompt, str] = {}
+    shared: dict[Prompt, dict[str, Any]] = {}
     for row in rows:
         first.setdefault(row.prompt, row.where)
+        own = columns[row.where]
+        before = shared.setdefault(row.prompt, dict(own))
+        shared[row.prompt] = {k: v for k, v in before.items() if k in own and own[k] == v}
         aspects = found.setdefault(row.prompt, {}).setdefault(row.response, {})
         for aspect, value in row.scores.items():
             aspects.setdefault(aspect, []).append(value)
@@ -152,7 +157,7 @@ def _rated(
             group=Group(
                 prompt=prompt,
                 responses=tuple(answers),
-                columns=columns[first[prompt]],
+                columns=shared[prompt],
             ),
             ratings=tuple({aspect: tuple(v) for aspect, v in aspects.items()} for aspects in answers.values()),
             subset=subsets[first[prompt]],
