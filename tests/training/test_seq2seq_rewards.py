@@ -93,17 +93,6 @@ def test_an_answer_scores_the_same_alone_and_in_any_batch(folder, budget):
     assert model.score([], budget).scores.shape == (0,)
 
 
-def test_both_orders_are_averaged_in_a_comparison(folder, tmp_path):
-    model = load(folder)
-    model.save(tmp_path, {})
-    a, b = by_transformers(str(tmp_path), "the old house", "red", "big")
-    other_a, other_b = by_transformers(str(tmp_path), "the old house", "big", "red")
-    wanted = (a / (a + b) + other_b / (other_a + other_b)) / 2
-    assert model.preference(PROMPT, "red", "big") == pytest.approx(wanted, abs=1e-5)
-    assert model.preference(PROMPT, "big", "red") == pytest.approx(1.0 - wanted, abs=1e-5)
-    assert model.preference(PROMPT, "red", "red") == pytest.approx(0.5, abs=1e-6)
-
-
 @pytest.mark.parametrize("output", ["probability", "log_odds"])
 def test_beside_references_both_orders_are_averaged_over_all_of_them(folder, tmp_path, output):
     model = load(folder, output=output, against="references")

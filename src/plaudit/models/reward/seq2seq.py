@@ -110,11 +110,6 @@ class Seq2SeqRewardModel(nn.Module):
     def _asked(self, pairs: Sequence[tuple[Prompt, str, str]], budget: int) -> Float[Tensor, "M 2"]:
         return self._ask([question_ids(self.language, p, a, b, self.language.context) for p, a, b in pairs], budget)
 
-    def preference(self, prompt: Prompt, first: str, second: str) -> float:
-        """P(the first answer is better), the mean of both orders: what a letter gains by its place cancels."""
-        told = self._asked([(prompt, first, second), (prompt, second, first)], 1).softmax(dim=1)
-        return 0.5 * float(told[0, 0] + told[1, 1])
-
     @torch.no_grad()
     def _ask(self, questions: Sequence[Ids], budget: int) -> Float[Tensor, "M 2"]:
         parts = [self([questions[i] for i in cut]).cpu() for cut in by_token_budget(map(len, questions), budget)]
