@@ -7,8 +7,6 @@ writing appear as their codes.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,9 @@ from plaudit.report.collect import PipelineData, RunData, collect, stage_name
 from plaudit.report.reading import clean, read_rows_as_written, visible
 from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
 from plaudit.report.shades import decimal, number, spelled
+from plaudit.runs.console import print_width
 from plaudit.runs.errors import UserError
 
-PIPED_WIDTH = 100
-"""Columns where there is no terminal to ask."""
 NUMBERS_WIDTH = 44
 """Columns of the list that its numbers take; its two texts share what is left."""
 
@@ -118,9 +115,13 @@ def to_json(found: Found) -> str:
 
 def to_text(found: Found, *, plain: bool) -> str:
     """What is printed. Colours only where standard output is a terminal (or FORCE_COLOR says so) and not `plain`."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
     console = Console(
-        color_system=None if plain else "auto", width=width, markup=False, emoji=False, highlight=False, no_color=plain
+        color_system=None if plain else "auto",
+        width=print_width(),
+        markup=False,
+        emoji=False,
+        highlight=False,
+        no_color=plain,
     )
     with console.capture() as captured:
         show(found, console)

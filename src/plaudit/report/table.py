@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from plaudit.runs.console import print_width
+
 
 def print_table(folder: Path) -> None:
     """Print summary.json's stages; nothing where there are none."""
@@ -25,12 +27,11 @@ def print_table(folder: Path) -> None:
     table.add_column("unit", overflow="fold", min_width=5, max_width=8)
     for row in rows:
         table.add_row(*_cells(row))
-    Console().print(table)
+    console = Console(width=print_width())
+    console.print(table)
     if "seconds" in summary:
         memory = summary["peak_memory_bytes"] / 2**30
-        Console().print(
-            f"{summary['seconds']:.0f} s, {memory:.2f} GiB at most, seed {summary['seed']}", highlight=False
-        )
+        console.print(f"{summary['seconds']:.0f} s, {memory:.2f} GiB at most, seed {summary['seed']}", highlight=False)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run says to its user: on stderr, never fatal, quiet when asked (PLAUDIT_QUIET=1)."""
+"""What a run says to its user: on stderr, never fatal, quiet when asked (PLAUDIT_QUIET=1); how wide tables are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 
+PIPED_WIDTH = 100
+"""Columns where there is no terminal to ask."""
 _muted = False
 
 
@@ -23,6 +25,11 @@ def muted() -> bool:
 def quiet() -> bool:
     """True when PLAUDIT_QUIET is set to something other than 0: no progress, no notices; warnings still come."""
     return _muted or os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
+
+
+def print_width() -> int | None:
+    """Columns of what is printed to standard output: None, the terminal's own, or PIPED_WIDTH where there is none."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
 
 
 def say(message: str) -> None:
