@@ -59,8 +59,7 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
             "model.end_tokens, or a text by sampling.stop"
         )
     check_prompts(prompts, language, config.sampling.max_new_tokens)
-    if config.epochs * config.minibatches > 1:
-        _warn_if_unheld(config)
+    _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
     place = machine(config.device)
@@ -96,6 +95,8 @@ def _prompts(config: PPOConfig, run: Run) -> list[PromptRow]:
 
 def _warn_if_unheld(config: PPOConfig) -> None:
     """Of objectives that are wrong or boundless after an iteration's first update."""
+    if config.steps_per_iteration == 1:
+        return
     if config.objective.kind == "policy_gradient":
         warn(
             "objective: policy_gradient is right for an iteration's first update only; set epochs and minibatches to 1"

@@ -42,7 +42,7 @@ def shape(judged: Judged, config: PPOConfig, *, kl_coef: float, scores_seen: Run
     valid, options = judged.scores.valid, config.shaping
     mask = judged.rollout.response_mask & valid.unsqueeze(1)
     said = torch.where(valid, judged.scores.scores, 0.0)
-    _warn_of_equal_scores(said[valid])
+    _warn_if_nothing_is_taught(said[valid])
     seen = _seen(said, valid, config, scores_seen)
     scores = _shaped_scores(said, judged, config, seen)
     kl_coef = kl_coef if config.kl.place == "reward" else 0.0
@@ -99,7 +99,7 @@ def _token_scores(judged: Judged, mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B
     return tokens
 
 
-def _warn_of_equal_scores(kept: Float[Tensor, " n"]) -> None:
+def _warn_if_nothing_is_taught(kept: Float[Tensor, " n"]) -> None:
     if not len(kept):
         warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
     if len(kept) > 1 and bool((kept == kept[0]).all()):
