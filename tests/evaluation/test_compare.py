@@ -29,6 +29,10 @@ def shy(completions, **columns):
     return [None if "b" in text else float(text.count("a")) for text in completions]
 
 
+def mute(completions, **columns):
+    return [None for _ in completions]
+
+
 def words(prompt):
     """Everything that two letters and an end can say."""
     return ["".join(word) for n in range(3) for word in itertools.product("ab", repeat=n)]
@@ -126,6 +130,20 @@ def test_an_abstained_prompt_is_left_out_of_score_and_rate(place, tmp_path):
     assert f"({len(both)} prompts" in row(summary, "new", "win rate")["metric"]
     kept = [s["score_after"] for s in new if s["score_after"] is not None]
     assert row(summary, "new", "mean score")["value"] == pytest.approx(sum(kept) / len(kept))
+
+
+def test_a_judge_that_says_nothing_of_all_answers_is_named(place, tmp_path):
+    with pytest.raises(UserError, match=r"judge 'mute': abstained on all 8 answers"):
+        run(tmp_path / "run", config(place, judge=judge(place, "mute")))
+
+
+def test_the_terminal_describes_each_policy_in_a_line(place, tmp_path, capsys):
+    summary, _ = run(tmp_path / "run", config(place, judge=judge(place, "shy")))
+    facts = summary["policies"]["new"]
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("new:")]
+    assert f"score {facts['score']:.3g}, KL {facts['kl']:.3g} nats" in line
+    assert f"{facts['length_rate']:.0%} cut by the limit" in line
+    assert "of 8 answers not judged" in line
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ def compare(config: CompareConfig, run: Run) -> None:
         run.check_stop()
         trunk = baseline if name == config.baseline else _load(config, name, languages, place)
         policies[name] = _answer(trunk, language, baseline, rows, judge, config, run, place)
-        say(f"{name}: {_facts(policies[name])}")
+        say(_in_words(name, policies[name]))
     scores = {name: p.scores for name, p in policies.items()}
     rates = win_rates_against(scores, config.baseline, prompts=[row.prompt.id for row in rows])
     table = [row for name in policies for row in _table(name, policies[name], rates[name], config)]
@@ -158,6 +158,8 @@ def _answer(
     with place.autocast():
         rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
     scores = judge.score(groups(rollout)).told
+    if all(score is None for score in scores):
+        raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
     kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)
     return _Policy(trunk=trunk, language=language, rollout=rollout, scores=scores, kl=tuple(kl))
 
@@ -187,10 +189,21 @@ def _facts(policy: _Policy) -> dict[str, float]:
     kept = [s for s in policy.scores if s is not None]
     lengths = policy.rollout.response_mask.sum(1).tolist()
     return {
-        "score": sum(kept) / max(len(kept), 1),
+        "score": sum(kept) / len(kept),
         "kl": sum(policy.kl) / len(policy.kl),
         **text_statistics(policy.rollout.responses, finish_reasons=policy.rollout.finish_reasons, num_tokens=lengths),
     }
+
+
+def _in_words(name: str, policy: _Policy) -> str:
+    """One line for the terminal; run.json has all of the facts."""
+    facts = _facts(policy)
+    silent = sum(score is None for score in policy.scores)
+    return (
+        f"{name}: score {facts['score']:.3g}, KL {facts['kl']:.3g} nats, {facts['mean_tokens']:.3g} tokens an answer, "
+        f"{facts['length_rate']:.0%} cut by the limit, {facts['repetition']:.0%} repetition"
+        + (f", {silent} of {len(policy.scores)} answers not judged" if silent else "")
+    )
 
 
 def _table(name: str, policy: _Policy, rate: WinRate, config: CompareConfig) -> list[dict[str, Any]]:
