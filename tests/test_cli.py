@@ -185,7 +185,10 @@ def test_a_wrong_config_is_named_by_its_line(capsys, no_model, text, message):
 def test_a_config_that_is_not_there(capsys):
     assert "there is no config file gone.yaml" in fails(capsys, "sft", "gone.yaml")
     message = fails(capsys, "sft", "--epochs", "2", yaml("sft.yaml", SFT))
-    assert "there is no config file 2; it stands before the options: sft CONFIG" in message
+    assert "there is no config file 2; it stands before the options: plaudit sft CONFIG" in message
+    for command in (["sft"], ["eval", "policies"]):
+        message = fails(capsys, *command, "--config", yaml("sft.yaml", SFT))
+        assert f"--config: the config file is named without an option: plaudit {' '.join(command)} FILE" in message
 
 
 @pytest.mark.parametrize("arguments", [[], ["nope"], ["eval"], ["report"], ["resume"], ["demo", "--sed", "3"]])

@@ -147,8 +147,11 @@ def _stage(known: argparse.Namespace) -> int:
         return 0 if known.wants_help else 2
     from plaudit.runs.config import load_config
 
+    if any(option.split("=")[0] == "--config" for option in known.options):
+        raise UserError(f"--config: the config file is named without an option: {known.parser.prog} FILE …")
     if known.options and not Path(known.config).exists():
-        raise UserError(f"there is no config file {known.config}; it stands before the options: {known.stage} CONFIG …")
+        usage = f"{known.parser.prog} CONFIG …"
+        raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
     config = load_config(config_class, Path(known.config), known.options)
     folder = _run_folder(known)
     return _run_new(known.stage, function, config, folder, known.sink)
