@@ -68,6 +68,20 @@ MUTATIONS = (
     ),
     ppo(
         "shaping",
+        "'late' if mean > 0 else 'early'",
+        "'early' if mean > 0 else 'late'",
+        "test_ppo_shaping.py::test_scores_far_from_zero_are_told_while_the_critic_knows_nothing",
+        "the warning names the wrong end of the answer",
+    ),
+    ppo(
+        "shaping",
+        "kept.mean()), float(kept.std())\n    if abs(mean)",
+        "kept.mean()), float(kept.std())\n    if mean",
+        "test_ppo_shaping.py::test_scores_far_from_zero_are_told_while_the_critic_knows_nothing",
+        "scores far below 0 pass for centred",
+    ),
+    ppo(
+        "shaping",
         "reason is not FinishReason.LENGTH",
         "reason is FinishReason.LENGTH",
         "test_ppo_shaping.py::test_scores_are_shaped",

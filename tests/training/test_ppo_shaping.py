@@ -96,6 +96,34 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
     assert totals(tmp_path, **shaping) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("scores", "values", "options", "favoured"),
+    [
+        ([7.0, 8.0, 9.0], 0.0, {}, "late"),  # 8 ± 1
+        ([-7.0, -8.0, -9.0], 0.0, {}, "early"),
+        ([1.0, 2.0, 3.1], 0.0, {}, ""),  # 2.03 ± 1.05
+        ([1.0, 2.0, 2.9], 0.0, {}, "late"),  # 1.97 ± 0.95
+        ([7.0, 8.0, 9.0], 0.1, {}, ""),
+        ([7.0, 8.0, 9.0], 0.0, {"gae_lambda": 1.0}, ""),
+        ([7.0, 8.0, 9.0], 0.0, {"gae_lambda": 1.0, "gamma": 0.9}, "late"),
+        ([7.0, 8.0, 9.0], 0.0, {"critic_warmup": 1}, ""),
+        ([7.0, 8.0, 9.0], 0.0, {"shaping": Shaping(normalise=ReferenceNormalisation())}, ""),
+    ],
+)
+def test_scores_far_from_zero_are_told_while_the_critic_knows_nothing(
+    tmp_path, capsys, scores, values, options, favoured
+):
+    made = judged(scores=torch.tensor(scores))
+    made = replace(made, opinions=replace(made.opinions, old_values=torch.where(MASK, values, NAN)))
+    chosen = config(tmp_path, kl=FixedKL(coef=0.0), **options)
+    shaped = shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments())
+    said = capsys.readouterr().err
+    assert (f"{favoured} tokens are favoured" in said) if favoured else ("favoured" not in said)
+    if favoured:  # and they are: the advantages of the longest response rise or fall from token to token
+        steps = estimate(made, shaped, chosen).advantages[2].diff()
+        assert bool((steps > 0).all() if favoured == "late" else (steps < 0).all())
+
+
 def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp_path):
     chosen = config(
         tmp_path,

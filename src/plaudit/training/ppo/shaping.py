@@ -24,6 +24,9 @@ from plaudit.runs.errors import UserError
 from plaudit.training.ppo.config import PPOConfig
 from plaudit.training.ppo.judged import Judged
 
+FAR_FROM_ZERO = 2.0
+"""Standard deviations; from here on a token's place weighs about as much as what the judge can tell apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shaped:
@@ -45,6 +48,7 @@ def shape(judged: Judged, config: PPOConfig, *, kl_coef: float, scores_seen: Run
     _warn_if_nothing_is_taught(said[valid])
     seen = _seen(said, valid, config, scores_seen)
     scores = _shaped_scores(said, judged, config, seen)
+    _warn_if_position_is_taught(scores[valid], judged, config)
     kl_coef = kl_coef if config.kl.place == "reward" else 0.0
     if options.credit == "token":
         rewards = dense_token_rewards(_token_scores(judged, mask), judged.opinions.ref_kl, mask, kl_coef=kl_coef)
@@ -104,3 +108,18 @@ def _warn_if_nothing_is_taught(kept: Float[Tensor, " n"]) -> None:
         warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
     if len(kept) > 1 and bool((kept == kept[0]).all()):
         warn(f"ppo: all {len(kept)} scores are {float(kept[0]):g}: this iteration teaches nothing but the KL's price")
+
+
+def _warn_if_position_is_taught(kept: Float[Tensor, " n"], judged: Judged, config: PPOConfig) -> None:
+    """While V ≡ 0, Â_t = (γλ)^(T−t) r: scores far from 0 make a token's place worth something."""
+    is_new = not bool(judged.opinions.old_values[judged.rollout.response_mask].any())
+    has_no_place = config.gamma * config.gae_lambda == 1.0 or config.shaping.credit == "token"
+    if not is_new or has_no_place or config.critic_warmup or not config.value_coef or len(kept) < 2:
+        return
+    mean, std = float(kept.mean()), float(kept.std())
+    if abs(mean) > FAR_FROM_ZERO * std > 0:
+        warn(
+            f"ppo: the scores are {mean:.3g} ± {std:.2g}, and a new critic expects 0: until it has learned, "
+            f"{'late' if mean > 0 else 'early'} tokens are favoured, whatever they say. Centre the scores "
+            "(`reference:` of a reward model, or shaping.normalise), or let the critic learn first (critic_warmup)"
+        )
