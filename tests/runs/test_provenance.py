@@ -21,6 +21,19 @@ def test_it_names_machine_versions_command_and_data(monkeypatch: pytest.MonkeyPa
     assert facts["started"].endswith("+00:00")
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("/home/me/lib/plaudit/__main__.py", ["python", "-m", "plaudit"]),
+        ("/home/me/bin/plaudit", ["plaudit"]),
+        ("mine/train.py", ["mine/train.py"]),
+    ],
+)
+def test_the_command_is_told_as_it_was_typed(monkeypatch: pytest.MonkeyPatch, program: str, told: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "demo"])
+    assert provenance()["command"] == [*told, "demo"]
+
+
 def test_no_environment_and_no_secret_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("WORLD_SIZE", "many")

@@ -25,7 +25,7 @@ def provenance(stage: str = "", data: Mapping[str, str] | None = None) -> dict[s
     return {
         "stage": stage,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": redact(sys.argv),
+        "command": redact(_typed(sys.argv)),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -63,6 +63,12 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
+
+
+def _typed(arguments: Sequence[str]) -> list[str]:
+    """The command as it was typed; Python gives the program's path instead, which says where a user lives."""
+    names = {"__main__.py": ["python", "-m", "plaudit"], "plaudit": ["plaudit"]}
+    return [*names.get(Path(arguments[0]).name, arguments[:1]), *arguments[1:]]
 
 
 def redact(arguments: Sequence[str]) -> list[str]:
