@@ -24,8 +24,8 @@ def test_it_names_machine_versions_command_and_data(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        ("/home/me/lib/plaudit/__main__.py", ["python", "-m", "plaudit"]),
-        ("/home/me/bin/plaudit", ["plaudit"]),
+        ("lib/plaudit/__main__.py", ["python", "-m", "plaudit"]),
+        ("bin/plaudit", ["plaudit"]),
         ("mine/train.py", ["mine/train.py"]),
     ],
 )

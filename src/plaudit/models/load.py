@@ -1,6 +1,7 @@
 """Models from a folder, a hub name, or `tiny` (trained from scratch, with its tokenizer)."""
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -361,7 +362,16 @@ def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] 
             f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "
             f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}"
         )
+    aligned(hf)
     return hf
+
+
+def aligned(hf: nn.Module) -> None:
+    """Move weights that begin inside a cache line of 64 bytes, as they lie in a mapped file, to where torch itself would
+    put them: kernels round by the place, and a model that was saved and loaded should say what it said."""
+    for tensor in itertools.chain(hf.parameters(), hf.buffers()):
+        if tensor.data_ptr() % 64:
+            tensor.data = tensor.data.clone()
 
 
 def finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
