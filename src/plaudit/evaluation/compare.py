@@ -196,7 +196,7 @@ def _facts(policy: _Policy) -> dict[str, float]:
 
 
 def _in_words(name: str, policy: _Policy) -> str:
-    """One line for the terminal; run.json has all of the facts."""
+    """One line for the terminal; summary.json has all of the facts."""
     facts = _facts(policy)
     silent = sum(score is None for score in policy.scores)
     return (
