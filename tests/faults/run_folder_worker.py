@@ -187,11 +187,29 @@ def stuck(folder: Path) -> None:
 def orphan(folder: Path) -> None:
     """A parent that dies while its forked worker lives on: the lock must not live on with the worker."""
     run = Run.create(folder, "sft", {})
+    begun, begin = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.write(begin, b"!")  # what runs after a fork has run by now
         time.sleep(60)
         os._exit(0)
+    os.read(begun, 1)
     tell(worker=pid, holder=run is not None)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slow_orphan(folder: Path) -> None:
+    """The parent dies before its forked worker came to let go of the lock, as on a busy machine."""
+    run = Run.create(folder, "sft", {})
+    assert run._lock is not None
+    still_held = os.dup(run._lock._handle)  # the descriptor that a worker has until it first runs
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.5)
+        os.close(still_held)
+        time.sleep(60)
+        os._exit(0)
+    tell(worker=pid)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -227,6 +245,6 @@ if __name__ == "__main__":
         "every_kill": lambda folder: every_kill(folder, again=False),
         "every_kill_again": lambda folder: every_kill(folder, again=True),
     }
-    for job in (random_kills, disk_full, train, stuck, orphan, closed_output, as_nobody):
+    for job in (random_kills, disk_full, train, stuck, orphan, slow_orphan, closed_output, as_nobody):
         jobs[job.__name__] = job
     jobs[what](where)

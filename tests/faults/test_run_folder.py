@@ -87,8 +87,9 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
         Run.open(folder).close()
 
 
-def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
-    with worker("orphan", tmp_path / "run") as process:
+@pytest.mark.parametrize("what", ["orphan", "slow_orphan"])
+def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(what: str, tmp_path: Path) -> None:
+    with worker(what, tmp_path / "run") as process:
         orphan = started(process)["worker"]
         try:
             process.wait(timeout=20)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,33 @@ def test_a_file_system_without_locks_only_warns(
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot lock"):
         FolderLock(tmp_path / "absent")
+
+
+def test_a_lock_left_to_nobody_is_waited_for_a_while_and_then_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    held = FolderLock(tmp_path)
+    (tmp_path / ".lock").write_text(f"{pid}\n")  # its holder is dead, yet somebody has the file open
+    naps: list[float] = []
+    monkeypatch.setattr(lock, "_PATIENCE", 0.05)
+    monkeypatch.setattr(lock, "_nap", lambda: naps.append(1.0) or time.sleep(0.02))
+    with pytest.raises(UserError, match=f"in use by process {pid};"):
+        FolderLock(tmp_path)
+    assert naps
+    held.release()
+
+
+@pytest.mark.parametrize("written", ["", "who knows", f"{10**30}", f"{os.getpid()}"])
+def test_a_holder_that_lives_or_is_unknown_is_not_waited_for(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = FolderLock(tmp_path)
+    (tmp_path / ".lock").write_text(written)
+    monkeypatch.setattr(lock, "_nap", lambda: pytest.fail("it waits"))
+    with pytest.raises(UserError, match=f"in use by process {written or 'unknown'};"):
+        FolderLock(tmp_path)
+    held.release()

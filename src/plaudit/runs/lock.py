@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -17,6 +18,7 @@ except ImportError:  # a system without flock: no lock, and the user is told
     fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_PATIENCE = 2.0  # seconds for what a dead holder had just forked to let go; it takes milliseconds on a busy machine
 
 
 class FolderLock:
@@ -44,19 +46,36 @@ class FolderLock:
             warn(f"this system has no file locks; make sure that only one process uses {self.path.parent}")
             return
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._wait_for_the_dead()
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 warn(f"{self.path.parent}: this file system has no locks; make sure that only one process uses it")
                 return
-            holder = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise UserError(
-                f"the run folder {self.path.parent} is in use by process {holder}; "
+                f"the run folder {self.path.parent} is in use by process {self._holder() or 'unknown'}; "
                 "wait for it, stop it, or choose another folder"
             ) from error
         with contextlib.suppress(OSError):  # the pid only serves the message; a full disk must not matter here
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def _wait_for_the_dead(self) -> None:
+        """Take the lock, at once or not at all, but give the children of a killed holder the time to let go.
+
+        A worker forked just before the kill shares the open file until it has run `_drop_in_child`. Raises OSError.
+        """
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if _is_alive(self._holder()) or time.monotonic() > until:
+                    raise
+            _nap()
+
+    def _holder(self) -> str:
+        """The pid that the holder wrote down; empty when it could not."""
+        return os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()
 
     def release(self) -> None:
         """Give the folder free. Harmless when called twice, or in a forked child (which never owned it)."""
@@ -71,6 +90,21 @@ class FolderLock:
         with contextlib.suppress(OSError):
             os.close(self._handle)
         self._handle = -1
+
+
+def _nap() -> None:
+    time.sleep(0.02)
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether such a process is there; unknown counts as alive."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, OSError):  # no pid, or another user's process
+        return True
+    return True
 
 
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
