@@ -2,6 +2,7 @@
 
 from tools.mutation import trained
 
+PAIRRM = "training/test_pairrm.py"
 ENCODERS, PAIRS, ASKED = "models/test_encoders.py", "training/test_pair_rewards.py", "training/test_seq2seq_rewards.py"
 MUTATIONS = (
     trained(
@@ -101,5 +102,54 @@ MUTATIONS = (
         "for i in bucket])",
         "models/test_encoders.py::test_a_row_scores_the_same_alone_in_any_batch_and_any_order",
         "rows read by length are handed back in the order of reading",
+    ),
+    trained(
+        "models/reward/pair",
+        "before if language.texts_apart else ()",
+        "()",
+        f"{PAIRRM}::test_its_files_say_what_the_model_card_says",
+        "PairRM's answers without the [CLS] that its authors put before each",
+    ),
+    trained(
+        "models/reward/pair",
+        "if head is not None:",
+        "if facts.get('kind') == KIND:",
+        f"{PAIRRM}::test_its_files_say_what_the_model_card_says",
+        "PairRM's backbone below a head of random weights",
+    ),
+    trained(
+        "models/load",
+        "        return PAIRRM_CONTEXT",
+        "        pass",
+        f"{PAIRRM}::test_it_reads_as_much_as_its_authors_let_it",
+        "PairRM cut to the 512 positions of DeBERTa's config",
+    ),
+    trained(
+        "models/reward/pairrm",
+        "if wanted != found:",
+        "if False:",
+        f"{PAIRRM}::test_files_that_do_not_fit_are_refused",
+        "another tokenizer's markers read without a word",
+    ),
+    trained(
+        "models/reward/loading",
+        "if said not in (None, seq2seq.KIND):",
+        "if False:",
+        f"{ASKED}::test_what_is_no_sequence_to_sequence_model_is_not_read_as_one",
+        "a model of another kind asked SteamSHP's question",
+    ),
+    trained(
+        "runs/lock",
+        "if _is_alive(self._holder()) or time.monotonic() > until:",
+        "if True:",
+        "faults/test_run_folder.py::test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock",
+        "what a killed run had just forked locks its folder",
+    ),
+    trained(
+        "runs/lock",
+        "if _is_alive(self._holder()) or time.monotonic() > until:",
+        "if time.monotonic() > until:",
+        "runs/test_lock.py::test_a_holder_that_lives_or_is_unknown_is_not_waited_for",
+        "a folder in use is waited for in silence",
     ),
 )

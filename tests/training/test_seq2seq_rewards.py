@@ -16,6 +16,7 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.seq2seq import question_ids
 from plaudit.records.text import Form, Group, Message, Prompt, Ranking
 from plaudit.runs.errors import UserError
+from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, judges_tokens
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig
@@ -130,6 +131,28 @@ def test_beside_references_there_is_no_zero_point(folder):
     data = (DataConfig(path="x.jsonl"),)
     with pytest.raises(ValueError, match="has no zero point"):
         RewardConfig(data=data, reference=data, objective=Seq2Seq(against="references"))
+
+
+def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
+    """SteamSHP's own files are any T5's."""
+    with pytest.raises(UserError, match=r"^rewards\.0\.path: .*, say `read_as: seq2seq`$"):
+        check_rewards([RewardModelConfig(path=folder)], [])
+    judge = RewardModelConfig(path=folder, read_as="seq2seq")
+    check_rewards([judge], [])
+    assert not judges_tokens(judge)
+    told = build_scorer([judge], CPU).score([Group(prompt=PROMPT, responses=("red red",))]).scores.item()
+    assert told == pytest.approx(by_transformers(folder, "the old house", "red red", ".")[0], rel=1e-4)
+
+
+def test_what_is_no_sequence_to_sequence_model_is_not_read_as_one(folder, tmp_path):
+    bert = zoo.save(tmp_path / "bert", "bert", TEXTS)
+    with pytest.raises(UserError, match="needs an encoder-decoder such as T5, no encoder"):
+        check_rewards([RewardModelConfig(path=bert, read_as="seq2seq")], [])
+    load(folder).save(tmp_path / "asked", {})
+    check_rewards([RewardModelConfig(path=str(tmp_path / "asked"), read_as="seq2seq")], [])
+    (tmp_path / "asked" / "plaudit.json").write_text('{"kind": "scalar"}')
+    with pytest.raises(UserError, match="is a model of kind 'scalar', which can't be read as a 'seq2seq'"):
+        check_rewards([RewardModelConfig(path=str(tmp_path / "asked"), read_as="seq2seq")], [])
 
 
 # ------------------------------------------------------------------------------------------------------- the question
@@ -297,7 +320,7 @@ def test_what_is_too_long_is_an_error_dropped_or_cut(folder):
 def test_margins_and_other_backbones_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="x:1: has a margin"):
         examples(load(folder), ranking(1, 2, columns={"margin": 1.0}))
-    with pytest.raises(UserError, match="needs an encoder-decoder such as T5; this is a decoder"):
+    with pytest.raises(UserError, match="needs an encoder-decoder such as T5, no decoder"):
         seq2seq.check_backbone(ModelConfig(path="tiny"))
     with pytest.raises(UserError, match="has no effect"):
         seq2seq.check_backbone(ModelConfig(path=folder, pooling="mean"))

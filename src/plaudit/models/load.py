@@ -93,6 +93,8 @@ class Language:
     end_ids: tuple[int, ...]
     context: int
     """The most tokens that a sequence may have."""
+    texts_apart: bool = False
+    """A pair model whose three texts have the tokenizer's frame one by one, as PairRM's authors wrote them."""
 
     def limit(self, max_length: int, option: str = "max_length") -> int:
         """How long a sequence may be where `option` says `max_length`; 0 is the context. UserError beyond it."""
@@ -114,6 +116,9 @@ OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"}
 )
 """Families that count positions from pad_token_id + 1 on: so many fewer tokens fit."""
+
+PAIRRM_CONTEXT = 2048
+"""1,224 of the prompt and twice 412, by its authors; more than DeBERTa's 512 positions, which are relative."""
 
 
 def architecture(config: ModelConfig) -> Architecture:
@@ -150,7 +155,13 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
             )
     if architecture(config) != "decoder":
         pairs = PairRenderer(tokenizer, config.template, _chat_template(config))
-        return Language(tokenizer=tokenizer, renderer=pairs, end_ids=pairs.end_ids, context=context)
+        return Language(
+            tokenizer=tokenizer,
+            renderer=pairs,
+            end_ids=pairs.end_ids,
+            context=context,
+            texts_apart=_is_pairrm(read_config(config)),
+        )
     end_id = _first_end(tokenizer, config.end_tokens)
     renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
@@ -161,12 +172,19 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
 def _context(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> int:
     """The most tokens of a sequence; of an encoder no more than its tokenizer says either (T5 counts no positions)."""
     hf = read_config(config)
+    if _is_pairrm(hf):
+        return PAIRRM_CONTEXT
     positions = int(getattr(hf.get_text_config(), "max_position_embeddings", 0) or 10**9)
     if architecture(config) == "decoder":
         return positions
     if hf.model_type in OFFSET_POSITIONS:
         positions -= hf.pad_token_id + 1
     return min(positions, int(tokenizer.model_max_length))
+
+
+def _is_pairrm(hf_config) -> bool:
+    """Whether it is PairRM's, or that of a model trained further from it: it names the ids of PairRM's markers."""
+    return hasattr(hf_config, "cand1_prefix_id")
 
 
 def _chat_template(config: ModelConfig) -> str | None:

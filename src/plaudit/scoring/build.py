@@ -22,7 +22,10 @@ class RewardModelConfig:
 
     kind: Literal["model"] = "model"
     path: str
-    """Its folder."""
+    """Its folder, or its name on the hub."""
+    read_as: loading.ReadAs = "auto"
+    """What the model is. auto: what its files say; seq2seq: one that was trained elsewhere to name the better of A and
+    B, as SteamSHP was, which looks like any other T5."""
     weight: float = 1.0
     """Factor of this part in the weighted sum of scores."""
     name: str = "reward_model"
@@ -55,15 +58,17 @@ def check_rewards(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow], opt
     the `option` that holds `configs`."""
     for index, config in enumerate(configs):
         if config.kind == "model":
-            loading.check_reward_folder(config.path, f"{option}.{index}.path")
-            check_columns(_Unloaded(config.name, loading.needed_columns(config.path)), rows)
+            loading.check_reward_folder(config.path, f"{option}.{index}.path", config.read_as)
+            check_columns(_Unloaded(config.name, loading.needed_columns(config.path, config.read_as)), rows)
         else:
             check_columns(function_scorer(config), rows)
 
 
 def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
-    return loading.kind_of(config.path) == token_level.KIND if config.kind == "model" else config.by_token
+    return (
+        loading.kind_of(config.path, config.read_as) == token_level.KIND if config.kind == "model" else config.by_token
+    )
 
 
 def build_scorer(configs: Sequence[JudgeConfig], place: Machine) -> Scorer:
@@ -81,7 +86,8 @@ def _scorer(config: JudgeConfig, place: Machine) -> Scorer:
 
 def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
     """A saved reward model, ready to score."""
-    model = loading.load_reward_model(ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code))
+    found = ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code)
+    model = loading.load_reward_model(found, config.read_as)
     model.to(place.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, place, name=config.name)

@@ -1,10 +1,20 @@
-"""A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says."""
+"""A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says, or the
+user (`read_as`): a SteamSHP from elsewhere looks like any other T5."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.load import Language, ModelConfig, check_model_path, is_classifier, load_language, number_of_labels
-from plaudit.models.reward import aspects, gated, pair, scalar, seq2seq, shared_trunk, token_level, two_class
+from plaudit.models.load import (
+    Language,
+    ModelConfig,
+    architecture,
+    check_model_path,
+    is_classifier,
+    load_language,
+    number_of_labels,
+)
+from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.references import REFERENCES
@@ -22,15 +32,29 @@ KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
 }
 """Every kind's name in plaudit.json, and who loads it."""
 
+ReadAs = Literal["auto", "seq2seq"]
 
-def check_reward_folder(path: str, option: str) -> None:
+
+def check_reward_folder(path: str, option: str, read_as: ReadAs = "auto") -> None:
     """Before any model loads: UserError naming `option` for a folder that is no reward model.
 
     A language model's folder would get a head of random weights and judge by noise.
     """
     check_model_path(path, option=option)
-    if path == "tiny" or (not read_facts(path).get("kind") and not is_classifier(ModelConfig(path=path), option)):
+    if path == "tiny":
         raise UserError(f"{option}: {path!r} is no reward model but a language model without a trained reward head")
+    said = read_facts(path).get("kind")
+    if read_as == seq2seq.KIND:
+        if said not in (None, seq2seq.KIND):
+            raise UserError(f"{option}: {path!r} is a model of kind {said!r}, which can't be read as a {read_as!r}")
+        return seq2seq.check_backbone(ModelConfig(path=path))
+    config = ModelConfig(path=path)
+    if not said and not is_classifier(config, option) and not pairrm.is_published(config):
+        asked = architecture(config) == "encoder_decoder"
+        hint = "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`" if asked else ""
+        raise UserError(
+            f"{option}: {path!r} is no reward model but a language model without a trained reward head{hint}"
+        )
     kind = kind_of(path)
     if kind == "policy":
         raise UserError(f"{option}: {path!r} is no reward model but a language model, without a trained reward head")
@@ -38,25 +62,29 @@ def check_reward_folder(path: str, option: str) -> None:
         raise UserError(f"{option}: {path!r} is a reward model of kind {kind!r}; this plaudit knows {', '.join(KINDS)}")
 
 
-def kind_of(path: str) -> str:
+def kind_of(path: str, read_as: ReadAs = "auto") -> str:
     """`scalar` or one of its siblings, a file each beside this one; of a classifier that plaudit did not write, what
     its number of labels says."""
+    if read_as != "auto":
+        return read_as
     if kind := read_facts(path).get("kind"):
         return str(kind)
+    if pairrm.is_published(ModelConfig(path=path)):
+        return pair.KIND
     labels = number_of_labels(ModelConfig(path=path))
     return scalar.KIND if labels == 1 else two_class.KIND if labels == 2 else aspects.KIND
 
 
-def needed_columns(path: str) -> tuple[str, ...]:
+def needed_columns(path: str, read_as: ReadAs = "auto") -> tuple[str, ...]:
     """Data columns without which the model can't judge a lone answer."""
-    kind = kind_of(path)
+    kind = kind_of(path, read_as)
     compares = kind == pair.KIND or (kind == seq2seq.KIND and read_facts(path).get("against") == "references")
     return (REFERENCES,) if compares else ()
 
 
-def load_reward_model(config: ModelConfig) -> RewardModel:
+def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
-    check_reward_folder(config.path, "path")
-    model = KINDS[kind_of(config.path)](config, load_language(config))
+    check_reward_folder(config.path, "path", read_as)
+    model = KINDS[kind_of(config.path, read_as)](config, load_language(config))
     model.normalisation = of_facts(read_facts(config.path), config.path)
     return model

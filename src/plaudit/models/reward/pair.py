@@ -2,9 +2,11 @@
 
     encoder   [CLS] <|source|> x [SEP] <|candidate1|> a [SEP] <|candidate2|> b [SEP]
     decoder     <s> x <|source|> a <|candidate1|> b <|candidate2|>
+    PairRM    [CLS] <|source|> x [SEP] [CLS] <|candidate1|> a [SEP] [CLS] <|candidate2|> b [SEP]
 
 logit(a, b) = f(h_source, h_candidate1) − f(h_source, h_candidate2), h the last states at the three markers, f a small
-network. A decoder's marker stands behind its segment, because nothing before it can have been read there.
+network. A decoder's marker stands behind its segment, because nothing before it can have been read there. The last
+line is how PairRM's authors wrote it: their weights are read so (`pairrm`).
 
 What this says of one answer it says of one answer against another. K answers are scored among themselves; an answer
 alone, as in PPO, against the row's `references`.
@@ -17,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +30,7 @@ from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
+from plaudit.models.reward import pairrm
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
@@ -69,7 +73,7 @@ class Joint:
     @property
     def num_tokens(self) -> int:
         """With room for markers and separators."""
-        return self.length + 8
+        return self.length + 9
 
     @property
     def swapped(self) -> "Joint":
@@ -115,10 +119,12 @@ class PairRewardModel(nn.Module):
 
     def _written(self, pair: Joint) -> tuple[list[int], list[int]]:
         """The input's ids, and where its three markers stand."""
-        before, behind = frame(self.language)
+        before, between, behind = frame(self.language)
         pair = fit(pair, self.language.context - overhead(self.language))
-        ids, places = list(before), []
-        for marker, part in zip(self.markers, (pair.source, pair.first, pair.second), strict=True):
+        ids, places = [], []
+        fronts = (before, between, between)
+        for front, marker, part in zip(fronts, self.markers, (pair.source, pair.first, pair.second), strict=True):
+            ids += front
             marked = [*part, marker] if self.decoder else [marker, *part]
             places.append(len(ids) + (len(part) if self.decoder else 0))
             ids += [*marked, *behind]
@@ -224,18 +230,19 @@ def segments(language: Language, prompt: Prompt, answers: Sequence[str], where: 
     return Segments(tuple(source), tuple(map(tuple, written)))
 
 
-def frame(language: Language) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What stands in front of an input, and behind each of its three segments."""
+def frame(language: Language) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """What stands in front of an input, in front of each answer, and behind each of the three segments."""
     renderer = language.renderer
     if isinstance(renderer, PairRenderer):
-        return renderer.frame.before, renderer.frame.behind
-    return (() if renderer.bos is None else (renderer.bos,)), ()
+        before = renderer.frame.before
+        return before, before if language.texts_apart else (), renderer.frame.behind
+    return (() if renderer.bos is None else (renderer.bos,)), (), ()
 
 
 def overhead(language: Language) -> int:
     """Ids of an input that are none of its texts'."""
-    before, behind = frame(language)
-    return len(before) + 3 * (1 + len(behind))
+    before, between, behind = frame(language)
+    return len(before) + 2 * len(between) + 3 * (1 + len(behind))
 
 
 def fit(pair: Joint, room: int) -> Joint:
@@ -262,13 +269,19 @@ def check_backbone(config: ModelConfig) -> None:
 def load(
     config: ModelConfig, language: Language, *, aggregate: Aggregate | None = None, seed: int = 0
 ) -> PairRewardModel:
-    """A saved pair model, or a new one on the backbone that `config` names; `aggregate` None: as it was saved."""
+    """A saved pair model, PairRM as its authors saved it, or a new one on the backbone that `config` names; `aggregate`
+    None: as it was saved."""
     check_backbone(config)
     facts = read_facts(config.path) if config.path != "tiny" else {}
     mark(language)
     decoder = architecture(config) == "decoder"
     bare = replace(config, train=Full(), activation_checkpointing=False)
-    hf = load_backbone(bare, language, seed=seed).hf if decoder else encoder_backbone(bare, seed)
+    head: dict[str, Tensor] | None = None
+    if pairrm.is_published(config):
+        pairrm.check_markers(config, language, MARKERS)
+        hf, head = pairrm.backbone_and_head(bare, seed)
+    else:
+        hf = load_backbone(bare, language, seed=seed).hf if decoder else encoder_backbone(bare, seed)
     if len(language.tokenizer) > hf.get_input_embeddings().num_embeddings:
         with seeded(seed):
             hf.resize_token_embeddings(len(language.tokenizer), mean_resizing=False)
@@ -276,11 +289,20 @@ def load(
     chosen = aggregate or facts.get("aggregate", "matrix")
     model = PairRewardModel(loaded, aggregate=chosen, decoder=decoder, seed=seed)
     if facts.get("kind") == KIND:
+        head = _saved_head(config.path)
+    if head is not None:
         try:
-            model.head.load_state_dict(load_file(Path(config.path) / HEAD))
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{config.path}: the pair head is damaged or missing: {error}") from error
+            model.head.load_state_dict(head)
+        except RuntimeError as error:
+            raise UserError(f"{config.path}: the pair head is damaged: {error}") from error
     return model
+
+
+def _saved_head(path: str) -> dict[str, Tensor]:
+    try:
+        return load_file(Path(path) / HEAD)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: the pair head is damaged or missing: {error}") from error
 
 
 def mark(language: Language) -> None:

@@ -180,7 +180,7 @@ def _begins(language: Language, text: str) -> list[int]:
 def check_backbone(config: ModelConfig) -> None:
     """UserError for a model that isn't asked questions."""
     if (kind := architecture(config)) != "encoder_decoder":
-        raise UserError(f"model.path: a seq2seq reward model needs an encoder-decoder such as T5; this is a {kind}")
+        raise UserError(f"model.path: a seq2seq reward model needs an encoder-decoder such as T5, no {kind}")
     if config.pooling != "auto":
         raise UserError(f"model.pooling: {config.pooling!r} has no effect on a seq2seq model, which reads a letter")
 
