@@ -1,11 +1,14 @@
 """PairRM: two answers in one input. Order, position and padding change nothing; a lone answer needs a reference."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
 from plaudit.data.sources import DataConfig
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig, TinyShape, load_language
 from plaudit.models.reward import pair
@@ -13,7 +16,9 @@ from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.pair import Joint, fit
 from plaudit.records.text import Group, Prompt, PromptRow, Ranking
 from plaudit.runs.errors import UserError
+from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, check_rewards
+from plaudit.training.collect import CollectConfig, collect
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig
 from plaudit.training.reward.objective import Limits, Pace
@@ -288,6 +293,54 @@ def test_rows_without_references_are_named_before_the_model_loads(folder, tmp_pa
         rows = [PromptRow(prompt=PROMPT, columns=columns, where="p.jsonl:7")]
         with pytest.raises(UserError, match=rf"p\.jsonl:7: .*'references', which is {problem}"):
             check_rewards(judge, rows)
+
+
+def test_it_labels_the_answers_of_a_prompt_among_themselves(folder, tmp_path):
+    """Collecting needs no references: K answers are there to be compared. Ranks are those of the whole group."""
+    load(folder).save(tmp_path / "judge", {})
+    judge = RewardModelConfig(path=str(tmp_path / "judge"))
+    config = CollectConfig(
+        prompts=(DataConfig(path=jsonl(tmp_path / "p.jsonl", [{"prompt": p} for p in ("ab", "b", "ca")])),),
+        model=ModelConfig(path=model_folder(tmp_path / "writer", letters="abc")),
+        labeller=(judge,),
+        samples=3,
+        sampling=SamplingConfig(max_new_tokens=5, batch_size=6),
+    )
+    with Run.create(tmp_path / "run", "collect", config) as run:
+        collect(config, run)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rankings.jsonl").read_text().splitlines()]
+    assert len(rows) == 3
+    scorer = load_reward_model(ModelConfig(path=judge.path))
+    for row in rows:
+        assert len(set(row["ranks"])) == len(set(row["responses"])) > 1
+        group = Group(prompt=Prompt.of_text(row["prompt"]), responses=tuple(row["responses"]))
+        said = dict(zip(group.responses, scorer.score([group], 10_000).scores.tolist(), strict=True))
+        best = row["responses"][row["ranks"].index(1)]
+        assert said[best] == max(said.values())
+
+
+def test_comparisons_need_no_references_and_verdicts_do(folder, tmp_path):
+    load(folder).save(tmp_path / "judge", {})
+    pairs = [{"prompt": f"house {i}", "chosen": "red red", "rejected": "big old"} for i in range(4)]
+    verdict = {"prompt": "house", "response": "red", "label": True}
+    data = (DataConfig(path=jsonl(tmp_path / "pairs.jsonl", pairs)),)
+    judge = RewardModelConfig(path=str(tmp_path / "judge"))
+    config = RewardEvalConfig(data=data, models=(judge,))
+    with Run.create(tmp_path / "run", "eval_reward", config) as run:
+        reward_eval(config, run)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["reward_eval"]["judges"]["reward_model"]
+    scorer = load_reward_model(ModelConfig(path=judge.path))
+    said = [logit(scorer, "red red", "big old", Prompt.of_text(pair["prompt"])) for pair in pairs]
+    turned = [logit(scorer, "big old", "red red", Prompt.of_text(pair["prompt"])) for pair in pairs]
+    right = sum(there > back for there, back in zip(said, turned, strict=True))
+    assert found["pairs"]["accuracy"]["accuracy"] == right / 4
+    mixed = (*data, DataConfig(path=jsonl(tmp_path / "verdicts.jsonl", [verdict])))
+    config = RewardEvalConfig(data=mixed, models=(judge,))
+    with (
+        Run.create(tmp_path / "mixed", "eval_reward", config) as run,
+        pytest.raises(UserError, match=r"verdicts\.jsonl:1: .*'references'"),
+    ):
+        reward_eval(config, run)
 
 
 def test_a_pair_model_has_no_zero_point(tmp_path):

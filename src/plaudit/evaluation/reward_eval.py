@@ -5,7 +5,7 @@ margins, length and position bias, beside floors that know no language and the l
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from plaudit.data.formats import places
@@ -107,7 +107,7 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     rows = read_labelled(config.data, config.subset_column)
     training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
     run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
-    check_rewards(config.models, rows.prompt_rows(), option="models")
+    check_rewards(config.models, rows.prompt_rows(), option="models", lone=replace(rows, ranked=()).prompt_rows())
     if not rows.ranked:
         without = "the data has no rankings or comparisons"
         for option, given in (

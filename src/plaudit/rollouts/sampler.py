@@ -82,6 +82,19 @@ def groups(rollout: Rollout) -> list[Group]:
     ]
 
 
+def groups_of(rollout: Rollout, size: int) -> list[Group]:
+    """The same where `size` answers to each prompt stand together: judges that compare see them side by side."""
+    alone = groups(rollout)
+    return [
+        replace(
+            alone[begin],
+            responses=tuple(group.responses[0] for group in alone[begin : begin + size]),
+            response_ids=tuple(group.response_ids[0] for group in alone[begin : begin + size]),
+        )
+        for begin in range(0, len(alone), size)
+    ]
+
+
 def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
     """The same, and where each token ends in the text: for judges that say it token by token (N3.8)."""
     ends = language.renderer.response_ends

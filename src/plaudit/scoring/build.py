@@ -53,13 +53,23 @@ class _Unloaded:
         raise NotImplementedError("a judge that isn't loaded")
 
 
-def check_rewards(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow], option: str = "rewards") -> None:
+def check_rewards(
+    configs: Sequence[JudgeConfig],
+    rows: Sequence[PromptRow],
+    option: str = "rewards",
+    lone: Sequence[PromptRow] | None = None,
+) -> None:
     """Before any model loads: folders exist, functions load, the columns that they need are there. UserError naming
-    the `option` that holds `configs`."""
+    the `option` that holds `configs`.
+
+    `lone` are those of the `rows` whose answers are not judged among several (None: all): a model that compares needs
+    something to compare them with.
+    """
+    alone = rows if lone is None else lone
     for index, config in enumerate(configs):
         if config.kind == "model":
             loading.check_reward_folder(config.path, f"{option}.{index}.path", config.read_as)
-            check_columns(_Unloaded(config.name, loading.needed_columns(config.path, config.read_as)), rows)
+            check_columns(_Unloaded(config.name, loading.needed_columns(config.path, config.read_as)), alone)
         else:
             check_columns(function_scorer(config), rows)
 

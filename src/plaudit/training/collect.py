@@ -16,7 +16,7 @@ from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.load import ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.console import say
 from plaudit.runs.files import atomic_write
 from plaudit.runs.folder import Run
@@ -61,7 +61,7 @@ def collect(config: CollectConfig, run: Run) -> None:
     Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
     """
     rows = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
-    check_rewards(config.labeller, rows, option="labeller")
+    check_rewards(config.labeller, rows, option="labeller", lone=())
     language = load_language(config.model)
     check_prompts(rows, language, config.sampling.max_new_tokens)
     place = machine(config.device)
@@ -77,7 +77,7 @@ def collect(config: CollectConfig, run: Run) -> None:
             indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
             with place.autocast():
                 rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            said = scorer.score(groups(rollout)).told
+            said = scorer.score(groups_of(rollout, config.samples)).told
             for i, row in enumerate(rows[begin : begin + per_batch]):
                 mine = range(i * config.samples, (i + 1) * config.samples)
                 kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
