@@ -152,4 +152,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "scoring/test_combine.py",
         "each iteration shows the sum of all before it",
     ),
+    trained(
+        "scoring/functions",
+        "if len(outcomes) == HOPELESS and all(",
+        "if len(outcomes) == HOPELESS and any(",
+        "scoring/test_functions.py::test_a_judge_on_which_the_first_rows_all_hang_is_given_up",
+        "rows given up though the function answers",
+    ),
 )

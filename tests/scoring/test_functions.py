@@ -10,7 +10,8 @@ import torch
 
 from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
 from plaudit.runs.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, FunctionScorer, check_columns, function_scorer
+from plaudit.scoring.functions import HOPELESS, FunctionConfig, FunctionScorer, check_columns, function_scorer
+from plaudit.scoring.isolate import CallFailed
 
 
 def text_group(prompt: str, /, *responses: str, ids: tuple[tuple[int, ...], ...] = (), **columns) -> Group:
@@ -465,3 +466,46 @@ def test_a_solution_of_the_wrong_kind_names_its_row():
 def test_options_are_checked_before_anything_is_scored(function, args, message):
     with pytest.raises(UserError, match=message):
         function_scorer(FunctionConfig(function=function, args=args))
+
+
+# --- hanging again and again ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hanging", "calls", "judged"),
+    [
+        (range(9), 1 + HOPELESS, []),  # nothing answers: the rest isn't waited for
+        ((0, 1, 2, 4, 5, 6, 7, 8), 1 + 9, [3]),  # one of the first four did: each row gets its chance
+        ((5, 6, 7, 8), 1 + 9, [0, 1, 2, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("by_token", [False, True])
+def test_a_judge_on_which_the_first_rows_all_hang_is_given_up(hanging, calls, judged, by_token, capsys):
+    asked: list[list[str]] = []
+
+    def judge(completions):
+        asked.append(completions)
+        if any(int(text) in hanging for text in completions):
+            raise CallFailed("timed_out", "gave no answer")
+        return [[2.0] if by_token else 2.0 for _ in completions]
+
+    scorer = scorer_of(judge, on_error="value", error_value=-1.0, by_token=by_token)
+    group = text_group("p", *map(str, range(9)), ids=tuple((i,) for i in range(9)))
+    assert scorer.score([group]).scores.tolist() == [2.0 if i in judged else -1.0 for i in range(9)]
+    assert len(asked) == calls
+    assert scorer.tally.counts["timed_out"] == 9 - len(judged)
+    assert any("was not called: the 4 rows before it all hung" in line for line in scorer.tally.examples) == (
+        not judged
+    )
+
+
+def test_rows_that_fail_otherwise_are_all_called():
+    asked: list[list[str]] = []
+
+    def judge(completions):
+        asked.append(completions)
+        raise ValueError("never")
+
+    scorer = scorer_of(judge, on_error="abstain")
+    assert scorer.score([text_group("p", *"abcdefg")]).valid.tolist() == [False] * 7
+    assert len(asked) == 8

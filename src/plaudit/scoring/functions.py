@@ -59,6 +59,8 @@ LEFT_OUT = frozenset({"prompt", "completion", "completion_ids"})
 """Data columns that are not passed on, as in TRL: their contents come as `prompts` and `completions`."""
 TIMEOUT = 120.0
 """Seconds: long for a rule, enough for a batch of requests to a model."""
+HOPELESS = 4
+"""So many rows of a failed batch hang one after the other before the rest is given up, not waited for."""
 GIGABYTE = 2**30
 
 
@@ -131,9 +133,11 @@ class FunctionScorer:
 
     `on_error` decides about rows on which the function raises (or calls sys.exit) or returns NaN or infinity; and where
     it has a process of its own, also about those on which it hangs or ends that process. To find them, a batch that
-    failed is called again row by row (B rows that all hang cost B timeouts): with `abstain` and `value` a function must
-    therefore judge each row by itself. Whatever else is wrong (not a list, wrong length, text instead of numbers, a
-    missing column) is the function's or the data's mistake on every row, and always stops with a UserError.
+    failed is called again row by row: with `abstain` and `value` a function must therefore judge each row by itself.
+    Where the first `HOPELESS` rows all hang, the others of the batch count as hung without a call.
+
+    Whatever else is wrong (not a list, wrong length, text instead of numbers, a missing column) is the function's or
+    the data's mistake on every row, and always stops with a UserError.
     """
 
     function: RewardFunction
@@ -194,6 +198,9 @@ class FunctionScorer:
             return [failure]
         outcomes: list[Outcome] = []
         for row in rows:
+            if len(outcomes) == HOPELESS and all(_hung(outcome) for outcome in outcomes):
+                given_up = Failure(kind="timed_out", reason=f"was not called: the {HOPELESS} rows before it all hung")
+                return outcomes + [given_up] * (len(rows) - HOPELESS)
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
                 self._settle(row, outcomes[-1])  # raises: the rest need not be called
@@ -260,6 +267,10 @@ def _by_token(value: float | tuple[float, ...] | None, row: Row) -> tuple[float,
         return value
     count = len(row.response_ids or ())
     return (0.0,) * (count - 1) + (value or 0.0,) if count else ()
+
+
+def _hung(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.kind == "timed_out"
 
 
 def _failure(error: BaseException) -> Failure:
