@@ -14,6 +14,7 @@ ALLOWED = {
     "torch": TENSOR_ROOMS | {"pipeline", "doctor"},
     "jaxtyping": TENSOR_ROOMS,
     "transformers": {"tokens", "models", "engines"},
+    "huggingface_hub": {"models"},
     "tokenizers": {"tokens", "models"},
     "safetensors": {"models", "training"},
     "peft": {"models"},

@@ -18,7 +18,7 @@ from plaudit.models.adapters import LastLayers, LoRA, count_parameters
 from plaudit.models.encoders import HEAD, pooled
 from plaudit.models.load import ModelConfig, architecture, load_backbone, load_causal, load_language
 from plaudit.models.reward import scalar
-from plaudit.models.reward.loading import check_reward_folder, load_reward_model
+from plaudit.models.reward.loading import check_reward_model, load_reward_model
 from plaudit.models.reward.reader import encoded, load_reader, read_all
 from plaudit.models.reward.reader_padded import PaddedReader, padding_id
 from plaudit.models.reward.scalar import ScalarRewardModel
@@ -172,7 +172,7 @@ def test_what_pooling_the_head_has_stands_in_its_file(folders, tmp_path):
         assert head.metadata() == {"pooling": "mean"}
     with pytest.raises(UserError, match="was trained with 'mean', not 'max'"):
         load(str(tmp_path), pooling="max")
-    check_reward_folder(str(tmp_path), "rewards.0.path")
+    check_reward_model(ModelConfig(path=str(tmp_path)), "rewards.0.path")
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -182,7 +182,7 @@ def test_what_pooling_the_head_has_stands_in_its_file(folders, tmp_path):
 def test_a_saved_model_loads_again_with_equal_scores(folders, tmp_path, family, pooling):
     model = load(folders[family], pooling=pooling)
     model.save(tmp_path, {})
-    check_reward_folder(str(tmp_path), "rewards.0.path")
+    check_reward_model(ModelConfig(path=str(tmp_path)), "rewards.0.path")
     again = load_reward_model(ModelConfig(path=str(tmp_path)))
     assert scores(again) == scores(model)
 
@@ -240,7 +240,7 @@ def test_a_hub_classifier_of_one_label_is_a_judge(tmp_path):
     config.num_labels = 1
     tiny.spread_out(BertForSequenceClassification(config)).save_pretrained(tmp_path)
     words.save_pretrained(tmp_path)
-    check_reward_folder(str(tmp_path), "rewards.0.path")
+    check_reward_model(ModelConfig(path=str(tmp_path)), "rewards.0.path")
     ours = scores(load_reward_model(ModelConfig(path=str(tmp_path))))
     assert by_transformers(str(tmp_path)) == pytest.approx(ours, abs=2e-5)
 

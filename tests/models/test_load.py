@@ -23,7 +23,7 @@ from plaudit.models.load import (
     load_language,
     seeded,
 )
-from plaudit.models.reward.loading import check_reward_folder
+from plaudit.models.reward.loading import check_reward_model
 from plaudit.records.text import Form, Message, Prompt
 from plaudit.runs.errors import UserError
 from tests.models.tiny import CONFIGS, causal, packed
@@ -348,4 +348,4 @@ def test_checkpointed_activations_are_on_where_they_are_asked_for(folder, langua
 def test_a_name_that_holds_nothing_is_told_by_the_option_that_gave_it(folder):
     (folder / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"models\.0\.path: .* can't be loaded"):
-        check_reward_folder(str(folder), "models.0.path")
+        check_reward_model(ModelConfig(path=str(folder)), "models.0.path")

@@ -69,3 +69,16 @@ def test_a_holder_that_lives_or_is_unknown_is_not_waited_for(
     with pytest.raises(UserError, match=f"in use by process {written or 'unknown'};"):
         FolderLock(tmp_path)
     held.release()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="only Linux tells")
+def test_a_dead_holder_whom_nobody_waited_for_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    held = FolderLock(tmp_path)
+    (tmp_path / ".lock").write_text(f"{pid}\n")
+    monkeypatch.setattr(lock, "_nap", held.release)
+    FolderLock(tmp_path).release()
+    os.waitpid(pid, 0)

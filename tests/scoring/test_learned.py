@@ -141,3 +141,9 @@ def test_a_language_model_is_no_judge(tmp_path):
     LlamaForCausalLM(shape).save_pretrained(tmp_path / "sft")
     with pytest.raises(UserError, match=r"rewards\.0\.path.*is no reward model"):
         check_rewards((RewardModelConfig(path=str(tmp_path / "sft")),), [])
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_judge_is_trusted_where_the_option_says_so(trusted):
+    found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).found
+    assert (found.path, found.trust_remote_code) == ("me/judge", trusted)

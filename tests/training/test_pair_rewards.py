@@ -295,6 +295,33 @@ def test_rows_without_references_are_named_before_the_model_loads(folder, tmp_pa
             check_rewards(judge, rows)
 
 
+@pytest.mark.parametrize("wrong", [5, [1, 2], {"text": "red"}, ["red", None]])
+def test_references_that_are_no_text_are_named_before_the_model_loads(folder, tmp_path, wrong):
+    load(folder).save(tmp_path, {})
+    judge = [RewardModelConfig(path=str(tmp_path))]
+    rows = [
+        PromptRow(prompt=PROMPT, columns={"references": said}, where=f"p:{i}") for i, said in enumerate(("a", wrong))
+    ]
+    for lone in (None, ()):
+        with pytest.raises(UserError, match=r"^p:1: the column 'references' must hold one answer or a list of them"):
+            check_rewards(judge, rows, lone=lone)
+
+
+def test_a_ranking_of_one_answer_is_a_lone_one(folder, tmp_path):
+    load(folder).save(tmp_path / "judge", {})
+    rows = [
+        {"prompt": "house", "responses": ["red", "big"], "ranks": [1, 2]},
+        {"prompt": "old", "responses": ["red"], "ranks": [1]},
+    ]
+    data = DataConfig(path=jsonl(tmp_path / "r.jsonl", rows))
+    config = RewardEvalConfig(data=(data,), models=(RewardModelConfig(path=str(tmp_path / "judge")),))
+    with (
+        Run.create(tmp_path / "run", "eval_reward", config) as run,
+        pytest.raises(UserError, match=r"r\.jsonl:2: .*'references', which is missing"),
+    ):
+        reward_eval(config, run)
+
+
 def test_it_labels_the_answers_of_a_prompt_among_themselves(folder, tmp_path):
     """Collecting needs no references: K answers are there to be compared. Ranks are those of the whole group."""
     load(folder).save(tmp_path / "judge", {})

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model
 from plaudit.data.sources import DataConfig
 from plaudit.models.load import PAIRRM_CONTEXT, ModelConfig, load_language
 from plaudit.models.reward import pair
-from plaudit.models.reward.loading import check_reward_folder, load_reward_model, needed_columns
+from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.records.text import Group, Prompt, PromptRow
 from plaudit.runs.errors import UserError
 from plaudit.scoring.build import RewardModelConfig, check_rewards
@@ -95,7 +95,7 @@ def logit(model, source: str, first: str, second: str) -> float:
 
 
 def test_its_files_say_what_the_model_card_says(folder):
-    check_reward_folder(folder, "rewards.0.path")
+    check_reward_model(ModelConfig(path=folder), "rewards.0.path")
     model = load_reward_model(ModelConfig(path=folder))
     for row in (ROWS[0], ROWS[2]):
         assert logit(model, *row) == pytest.approx(by_the_card(folder, *row), abs=1e-5)
@@ -128,7 +128,7 @@ def test_saved_here_it_scores_the_same(folder, tmp_path):
 
 def test_it_judges_policies_beside_references_only(folder):
     judge = [RewardModelConfig(path=folder)]
-    assert needed_columns(folder) == ("references",)
+    assert needed_columns(ModelConfig(path=folder)) == ("references",)
     prompt = Prompt.of_text("the old house")
     with pytest.raises(UserError, match="references"):
         check_rewards(judge, [PromptRow(prompt=prompt, columns={}, where="p:1")])
@@ -178,6 +178,12 @@ def test_it_begins_where_it_was_saved(folder, tmp_path):
 def test_files_that_do_not_fit_are_refused(changed, message, tmp_path):
     with pytest.raises(UserError, match=message):
         load_reward_model(ModelConfig(path=publish(tmp_path / "hub", **changed)))
+
+
+def test_mistakes_name_the_option_before_the_model_loads(tmp_path):
+    path = publish(tmp_path / "hub", cand2_prefix_id=5)
+    with pytest.raises(UserError, match=r"^rewards\.0\.path: .* counts on the ids"):
+        check_rewards([RewardModelConfig(path=path)], [])
 
 
 def test_a_head_without_weights_is_refused(tmp_path):

@@ -11,12 +11,12 @@ from plaudit.data.sources import DataConfig
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig, load_language
 from plaudit.models.reward import seq2seq
-from plaudit.models.reward.loading import check_reward_folder, load_reward_model, needed_columns
+from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.seq2seq import question_ids
 from plaudit.records.text import Form, Group, Message, Prompt, Ranking
 from plaudit.runs.errors import UserError
-from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, judges_tokens
+from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, has_scale, judges_tokens
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.optim import OptimConfig
 from plaudit.training.reward import RewardConfig
@@ -113,7 +113,7 @@ def test_beside_references_both_orders_are_averaged_over_all_of_them(folder, tmp
     for judge in (model, again):
         for budget in (1, 10_000):
             assert judge.score([group, alone], budget).scores.tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-4)
-    assert needed_columns(str(tmp_path)) == ("references",)
+    assert needed_columns(ModelConfig(path=str(tmp_path))) == ("references",)
 
 
 def test_without_references_answers_of_a_group_are_compared_with_each_other(folder):
@@ -140,13 +140,21 @@ def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
     judge = RewardModelConfig(path=folder, read_as="seq2seq")
     check_rewards([judge], [])
     assert not judges_tokens(judge)
+    assert not has_scale(judge), "differences of probabilities are no log-odds"
     told = build_scorer([judge], CPU).score([Group(prompt=PROMPT, responses=("red red",))]).scores.item()
     assert told == pytest.approx(by_transformers(folder, "the old house", "red red", ".")[0], rel=1e-4)
+    load(folder, output="log_odds").save(tmp_path / "odds", {})
+    assert has_scale(RewardModelConfig(path=str(tmp_path / "odds")))
+    load(folder).save(tmp_path / "probability", {})
+    assert not has_scale(RewardModelConfig(path=str(tmp_path / "probability")))
 
 
 def test_what_is_no_sequence_to_sequence_model_is_not_read_as_one(folder, tmp_path):
     bert = zoo.save(tmp_path / "bert", "bert", TEXTS)
-    with pytest.raises(UserError, match="needs an encoder-decoder such as T5, no encoder"):
+    with pytest.raises(
+        UserError,
+        match=r"^rewards\.0\.path: .*encoder-decoder such as T5; .* is no such, but of the kind encoder",
+    ):
         check_rewards([RewardModelConfig(path=bert, read_as="seq2seq")], [])
     load(folder).save(tmp_path / "asked", {})
     check_rewards([RewardModelConfig(path=str(tmp_path / "asked"), read_as="seq2seq")], [])
@@ -212,7 +220,7 @@ def test_a_saved_model_scores_the_same(folder, tmp_path):
     model.normalisation = Normalisation(bias=0.5)
     before = scores(model, *ANSWERS)
     model.save(tmp_path, {})
-    check_reward_folder(str(tmp_path), "rewards.0.path")
+    check_reward_model(ModelConfig(path=str(tmp_path)), "rewards.0.path")
     assert scores(load_reward_model(ModelConfig(path=str(tmp_path))), *ANSWERS) == before
 
 
@@ -320,7 +328,7 @@ def test_what_is_too_long_is_an_error_dropped_or_cut(folder):
 def test_margins_and_other_backbones_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="x:1: has a margin"):
         examples(load(folder), ranking(1, 2, columns={"margin": 1.0}))
-    with pytest.raises(UserError, match="needs an encoder-decoder such as T5, no decoder"):
+    with pytest.raises(UserError, match=r"encoder-decoder such as T5; .* is no such, but of the kind decoder"):
         seq2seq.check_backbone(ModelConfig(path="tiny"))
     with pytest.raises(UserError, match="has no effect"):
         seq2seq.check_backbone(ModelConfig(path=folder, pooling="mean"))

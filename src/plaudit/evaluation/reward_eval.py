@@ -36,7 +36,7 @@ from plaudit.records.text import Group, Kind, Ranking
 from plaudit.runs.console import say
 from plaudit.runs.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
+from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards, has_scale
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.loading import function_name
 from plaudit.scoring.protocol import Scorer, check_columns
@@ -92,7 +92,7 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
     for judge in config.models:
         run.check_stop()
         found[name_of(judge)] = {
-            "scale": "learned" if judge.kind == "model" else "none",
+            "scale": "learned" if has_scale(judge) else "none",
             **measure(build_scorer((judge,), place), rows, config),
         }
         say(f"{name_of(judge)}: measured")
@@ -107,7 +107,8 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     rows = read_labelled(config.data, config.subset_column)
     training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
     run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
-    check_rewards(config.models, rows.prompt_rows(), option="models", lone=replace(rows, ranked=()).prompt_rows())
+    lone = replace(rows, ranked=tuple(row for row in rows.ranked if len(row.ranks) < 2)).prompt_rows()
+    check_rewards(config.models, rows.prompt_rows(), option="models", lone=lone)
     if not rows.ranked:
         without = "the data has no rankings or comparisons"
         for option, given in (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from plaudit.models import adapters
+from plaudit.models.beside import file_beside
 from plaudit.models.load import Loaded
 from plaudit.runs.errors import UserError
 from plaudit.runs.files import atomic_write
@@ -96,7 +97,7 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def read_facts(folder: str | Path) -> dict[str, Any]:
     """What `plaudit.json` says, or nothing for a model that plaudit did not write. UserError for a damaged file."""
-    path = Path(folder) / PLAUDIT_JSON
+    path = file_beside(folder, PLAUDIT_JSON)
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
 from plaudit.formulas.masks import at_least_float32
+from plaudit.models.beside import file_beside
 from plaudit.models.load import (
     Language,
     Loaded,
@@ -130,7 +131,7 @@ def encoder_backbone(config: ModelConfig, seed: int) -> nn.Module:
 
 def stored_pooling(path: str) -> Pooling | None:
     """How the pooled head in this folder pools; None where there is no such head."""
-    file = Path(path) / HEAD
+    file = file_beside(path, HEAD)
     if not file.is_file():
         return None
     with safe_open(file, framework="pt") as head:
@@ -143,7 +144,7 @@ def holds_head(config: ModelConfig) -> bool:
 
 
 def _load_head(head: nn.Linear, path: str) -> None:
-    with safe_open(Path(path) / HEAD, framework="pt") as file, torch.no_grad():
+    with safe_open(file_beside(path, HEAD), framework="pt") as file, torch.no_grad():
         for name, parameter in head.named_parameters():
             saved = file.get_tensor(name)
             if saved.shape != parameter.shape:

@@ -69,7 +69,8 @@ def _reliability(judges: Judges) -> Figure | None:
     return Figure(
         title="Reliability",
         caption="Below the dashed line a judge is surer than it is right. A larger mark is a bin of more pairs. A "
-        "rule's scores have no scale, so its curve only says how far a unit of it is from a nat of preference.",
+        "rule's scores have no scale, nor has a probability: such a curve only says how far a unit of it is from a "
+        "nat of preference.",
         keys=(),
         plot={"data": [ideal, *traces], "layout": layout},
         alt=alt,

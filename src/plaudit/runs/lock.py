@@ -97,14 +97,23 @@ def _nap() -> None:
 
 
 def _is_alive(pid: str) -> bool:
-    """Whether such a process is there; unknown counts as alive."""
+    """Whether such a process runs; unknown counts as alive. One that is dead and not yet waited for doesn't run."""
     try:
         os.kill(int(pid), 0)
+        return not _is_zombie(pid)
     except ProcessLookupError:
         return False
     except (ValueError, OverflowError, OSError):  # no pid, or another user's process
         return True
-    return True
+
+
+def _is_zombie(pid: str) -> bool:
+    """As far as Linux tells."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return state[:1] == ["Z"]
 
 
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()

@@ -7,6 +7,7 @@ from typing import Literal
 from plaudit.engines.device import Machine
 from plaudit.models.load import ModelConfig
 from plaudit.models.reward import loading, token_level
+from plaudit.models.reward.references import check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix
@@ -32,6 +33,11 @@ class RewardModelConfig:
     """Name in metrics and messages."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
+
+    @property
+    def found(self) -> ModelConfig:
+        """Where the model is, as whoever loads models is told."""
+        return ModelConfig(path=self.path, trust_remote_code=self.trust_remote_code)
 
 
 JudgeConfig = RewardModelConfig | FunctionConfig
@@ -67,18 +73,26 @@ def check_rewards(
     """
     alone = rows if lone is None else lone
     for index, config in enumerate(configs):
-        if config.kind == "model":
-            loading.check_reward_folder(config.path, f"{option}.{index}.path", config.read_as)
-            check_columns(_Unloaded(config.name, loading.needed_columns(config.path, config.read_as)), alone)
-        else:
+        if config.kind != "model":
             check_columns(function_scorer(config), rows)
+            continue
+        found = config.found
+        loading.check_reward_model(found, f"{option}.{index}.path", config.read_as)
+        if needed := loading.needed_columns(found, config.read_as):
+            check_references(rows)
+            check_columns(_Unloaded(config.name, needed), alone)
 
 
 def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
-    return (
-        loading.kind_of(config.path, config.read_as) == token_level.KIND if config.kind == "model" else config.by_token
-    )
+    if config.kind != "model":
+        return config.by_token
+    return loading.kind_of(config.found, config.read_as) == token_level.KIND
+
+
+def has_scale(config: JudgeConfig) -> bool:
+    """Whether differences of its scores can be read as log-odds, told before any model loads."""
+    return config.kind == "model" and loading.has_scale(config.found, config.read_as)
 
 
 def build_scorer(configs: Sequence[JudgeConfig], place: Machine) -> Scorer:
@@ -96,8 +110,7 @@ def _scorer(config: JudgeConfig, place: Machine) -> Scorer:
 
 def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
     """A saved reward model, ready to score."""
-    found = ModelConfig(path=config.path, trust_remote_code=config.trust_remote_code)
-    model = loading.load_reward_model(found, config.read_as)
+    model = loading.load_reward_model(config.found, config.read_as)
     model.to(place.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, place, name=config.name)

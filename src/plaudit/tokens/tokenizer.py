@@ -31,7 +31,10 @@ TINY_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Of tokenizers trained with `chat=True`: a role token, the content, </s>."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("spiece.model", "spm.model", "tekken.json"),
+)
 _AFTER = "\n"
 """Text put in front, and its ids taken off again, where a tokenizer would otherwise write a space."""
 

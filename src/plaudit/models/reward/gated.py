@@ -20,6 +20,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.load import Language, ModelConfig, seeded
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
@@ -151,7 +152,7 @@ def load(config: ModelConfig, language: Language) -> GatedRewardModel:
     facts = read_facts(config.path)
     try:
         model = GatedRewardModel(_aspects(config, language), GateShape(**facts["gate"]))
-        tensors = load_file(Path(config.path) / GATE)
+        tensors = load_file(file_beside(config.path, GATE))
         model.correct(int(facts["verbosity"]), tensors.pop("penalties"))
         model.gate.load_state_dict({name.removeprefix("gate."): t for name, t in tensors.items()})
     except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:

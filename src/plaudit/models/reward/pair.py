@@ -27,6 +27,7 @@ from plaudit.formulas.masks import at_least_float32
 from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
 from plaudit.models.adapters import Full, unwrapped
 from plaudit.models.attention import alike
+from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
@@ -300,7 +301,7 @@ def load(
 
 def _saved_head(path: str) -> dict[str, Tensor]:
     try:
-        return load_file(Path(path) / HEAD)
+        return load_file(file_beside(path, HEAD))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: the pair head is damaged or missing: {error}") from error
 

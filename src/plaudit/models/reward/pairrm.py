@@ -32,18 +32,20 @@ def is_published(config: ModelConfig) -> bool:
     return config.path != "tiny" and ARCHITECTURE in (getattr(read_config(config), "architectures", None) or ())
 
 
-def check_markers(config: ModelConfig, language: Language, markers: tuple[str, str, str]) -> None:
+def check_markers(
+    config: ModelConfig, language: Language, markers: tuple[str, str, str], option: str = "model.path"
+) -> None:
     """UserError where the tokenizer gives the markers other ids than config.json, or the head judges several tasks."""
     said = read_config(config)
     wanted = [getattr(said, name, None) for name in ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")]
     found = language.tokenizer.convert_tokens_to_ids(list(markers))
     if wanted != found:
         raise UserError(
-            f"model.path: {config.path!r} counts on the ids {wanted} for {', '.join(markers)}, but its tokenizer gives "
+            f"{option}: {config.path!r} counts on the ids {wanted} for {', '.join(markers)}, but its tokenizer gives "
             f"{found}; take the tokenizer's files from the place that the weights are from"
         )
     if (tasks := getattr(said, "n_tasks", 1)) != 1:
-        raise UserError(f"model.path: {config.path!r} judges by {tasks} tasks; a pair model has one")
+        raise UserError(f"{option}: {config.path!r} judges by {tasks} tasks; a pair model has one")
 
 
 def backbone_and_head(config: ModelConfig, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:

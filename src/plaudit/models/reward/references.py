@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plaudit.records.text import Group
+from plaudit.records.text import Group, PromptRow
 from plaudit.runs.errors import UserError
 
 REFERENCES = "references"
@@ -13,10 +13,19 @@ REFERENCES = "references"
 def references_of(columns: Mapping[str, Any]) -> list[str]:
     """The row's reference answers; none where the column is missing or empty. UserError for anything but text."""
     found = columns.get(REFERENCES)
-    texts = [found] if isinstance(found, str) else list(found or ())
+    texts = [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise UserError(f"the column {REFERENCES!r} must hold one answer or a list of them, not {wrong[0]!r}")
     return texts
+
+
+def check_references(rows: Sequence[PromptRow]) -> None:
+    """Before any model loads: UserError naming the first row whose column holds anything else."""
+    for index, row in enumerate(rows):
+        try:
+            references_of(row.columns)
+        except UserError as error:
+            raise UserError(f"{row.where or f'row {index}'}: {error}") from error
 
 
 def refuse_lone(groups: Sequence[Group]) -> None:

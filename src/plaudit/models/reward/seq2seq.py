@@ -126,13 +126,13 @@ class Seq2SeqRewardModel(nn.Module):
         export(folder, self.loaded, {**own, **facts})
 
 
-def letter_ids(language: Language) -> tuple[int, int]:
+def letter_ids(language: Language, where: str = "") -> tuple[int, int]:
     """The ids of the answers "A" and "B", as the tokenizer writes them (T5: 71 and 272). UserError where either takes
     several tokens: the first one alone would not tell them apart."""
     written = [encode_plain(language.tokenizer, letter) for letter in LETTERS]
     unknown = language.tokenizer.unk_token_id
     if any(len(ids) != 1 or ids[0] == unknown for ids in written) or written[0] == written[1]:
-        raise UserError("the tokenizer has no single tokens for the answers A and B, by which this kind is read")
+        raise UserError(f"{where}the tokenizer has no single tokens for the answers A and B, which this kind reads")
     return written[0][0], written[1][0]
 
 
@@ -177,10 +177,13 @@ def _begins(language: Language, text: str) -> list[int]:
     return [begin for begin, _ in found["offset_mapping"]]
 
 
-def check_backbone(config: ModelConfig) -> None:
-    """UserError for a model that isn't asked questions."""
+def check_backbone(config: ModelConfig, option: str = "model.path") -> None:
+    """UserError naming `option` for a model that isn't asked questions."""
     if (kind := architecture(config)) != "encoder_decoder":
-        raise UserError(f"model.path: a seq2seq reward model needs an encoder-decoder such as T5, no {kind}")
+        raise UserError(
+            f"{option}: a seq2seq reward model needs an encoder-decoder such as T5; {config.path!r} is no such, but "
+            f"of the kind {kind}"
+        )
     if config.pooling != "auto":
         raise UserError(f"model.pooling: {config.pooling!r} has no effect on a seq2seq model, which reads a letter")
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, ModelConfig, load_causal
 from plaudit.models.reward.normalisation import Normalisation
@@ -84,7 +85,7 @@ def load_head(path: str, loaded: Loaded) -> nn.Linear:
     """The saved head alone, for a trunk that is there already. UserError for a missing or damaged one."""
     head = _linear(loaded)
     try:
-        head.load_state_dict(load_file(Path(path) / HEAD))
+        head.load_state_dict(load_file(file_beside(path, HEAD)))
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: the reward head {HEAD} is missing or damaged: {error}") from error
     return head

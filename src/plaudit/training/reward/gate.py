@@ -46,7 +46,7 @@ class GateTraining:
 
     def check(self, config: ModelConfig) -> None:
         """Before any model loads: UserError where the folder holds no aspects, or none that stands for length."""
-        if config.path == "tiny" or kind_of(config.path) != ASPECTS:
+        if config.path == "tiny" or kind_of(config) != ASPECTS:
             raise UserError(
                 f"model.path: {config.path!r} is no reward model of aspects, which a gate mixes; train one by "
                 "`objective: aspects_ridge`"

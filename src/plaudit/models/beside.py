@@ -1,0 +1,36 @@
+"""Files of plaudit's own that lie beside a model's weights: plaudit.json, heads, a gate. In a folder or on the hub."""
+
+import functools
+from pathlib import Path
+
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from plaudit.runs.console import warn
+from plaudit.tokens.tokenizer import looks_local
+
+
+def file_beside(path: str | Path, name: str) -> Path:
+    """Where `name` of the model at `path` (a folder or a hub name) lies on this machine; nothing is there where the
+    model has no such file. Of a hub model it is fetched, as transformers fetches the weights."""
+    found = None if looks_local(path) else _fetched(str(path), name)
+    return found or Path(path) / name
+
+
+@functools.cache
+def _fetched(path: str, name: str) -> Path | None:
+    try:
+        return Path(hf_hub_download(path, name))
+    except LocalEntryNotFoundError as error:  # no network, and no copy in the cache
+        if try_to_load_from_cache(path, name) is not _CACHED_NO_EXIST:
+            warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({_first_line(error)})")
+        return None
+    except EntryNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # whoever reads the weights says what is wrong with the name
+        warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({_first_line(error)})")
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
