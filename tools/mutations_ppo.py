@@ -249,7 +249,7 @@ MUTATIONS = (
         "update",
         "mask=part(experience.loss_mask),",
         "mask=part(experience.response_mask),",
-        "test_ppo_care.py::test_what_the_sampler_got_wrong_gives_no_gradient",
+        "test_invariance.py::test_tokens_that_are_left_out_have_no_part_in_the_gradient",
         "tokens that were to be left out are in the loss",
     ),
     ppo(
@@ -477,7 +477,7 @@ MUTATIONS = (
         "models/adapters",
         "        for layer in layers:\n            layer.set_adapter(CRITIC)\n",
         "        for layer in layers:\n            layer.set_adapter(POLICY)\n",
-        f"training/{WARM_UP}",
+        "models/test_policy.py::test_an_adapter_critic_leaves_policy_and_reference_alone",
         "the critic answers through the policy's adapter",
     ),
     trained(

@@ -108,7 +108,7 @@ def gradient(actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows
 
 
 def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> dict[str, Tensor]:
-    """Row by row: −min(ρÂ, clip(ρ)Â) and ½ max of the two squares, summed, over all tokens' count."""
+    """Row by row: −min(ρÂ, clip(ρ)Â) and ½ max of the two squares, summed over the kept tokens, by their count."""
     actor.zero_grad()
     critic = actor.critic or actor.policy
     total = torch.zeros(())
@@ -122,9 +122,10 @@ def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> d
         ratio = (logprobs - experience.old_logprobs[i, :n]).exp()
         advantage, target, old = (x[i, :n] for x in (experience.advantages, experience.returns, experience.old_values))
         held = old + (values - old).clamp(-0.2, 0.2)
-        total = total - torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).sum()
-        total = total + 0.1 * 0.5 * torch.maximum((values - target) ** 2, (held - target) ** 2).sum()
-    (total / sum(map(len, ANSWERS))).backward()
+        kept = experience.loss_mask[i, :n]
+        total = total - torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)[kept].sum()
+        total = total + 0.1 * 0.5 * torch.maximum((values - target) ** 2, (held - target) ** 2)[kept].sum()
+    (total / experience.loss_mask.sum()).backward()
     return gradients(actor)
 
 
@@ -213,6 +214,27 @@ def test_what_is_left_out_of_the_losses_is_in_no_count(chosen, aggregation):
     mine, other = gradient(actor, replace(base, loss_mask=loss_mask), options)
     assert relative_difference(mine, expected) < CLOSE
     assert other[0].num_tokens == 21 - 6 - 1
+
+
+@CRITICS
+@pytest.mark.parametrize("budget", CUTS)
+def test_tokens_that_are_left_out_have_no_part_in_the_gradient(chosen, critic, budget):
+    """Single tokens of rows that stay: first, last and in the middle; and a row of which nothing is left."""
+    actor, base = actor_of(chosen, critic), experience()
+    loss_mask = base.response_mask.clone()
+    loss_mask[::2, 0] = False
+    loss_mask[1, base.response_mask[1].sum() - 1] = False
+    loss_mask[3] = False
+    longest = int(base.response_mask.sum(1).argmax())
+    loss_mask[longest, 1] = False
+    left_out = base.response_mask & ~loss_mask
+    assert 5 <= left_out.sum() <= 16
+    junk = {n: torch.where(left_out, 50.0, getattr(base, n)) for n in ("advantages", "returns", "old_values")}
+    partial = replace(base, loss_mask=loss_mask, **junk)
+    expected = textbook(actor, partial, chosen)
+    mine, stats = gradient(actor, partial, chosen, budget=budget)
+    assert relative_difference(mine, expected) < CLOSE
+    assert stats[0].num_tokens == loss_mask.sum() == stats[1].num_tokens
 
 
 def test_a_minibatch_is_whitened_over_all_its_tokens_those_left_out_too(chosen):
