@@ -36,7 +36,7 @@ from plaudit.training.sft import SFTConfig, sft
 
 HELD_OUT = 150
 """Prompts that nothing is trained on."""
-ROWS = 8000
+ROWS = 12000
 """Prompts with answers to learn from; the 490 training prompts come again with other answers."""
 ANSWERS = 6
 PIECES = re.compile(r"\w+|[^\w\s]")
