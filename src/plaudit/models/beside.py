@@ -21,15 +21,17 @@ def file_beside(path: str | Path, name: str) -> Path:
 def _fetched(path: str, name: str) -> Path | None:
     try:
         return Path(hf_hub_download(path, name))
-    except LocalEntryNotFoundError as error:  # no network, and no copy in the cache
-        if try_to_load_from_cache(path, name) is not _CACHED_NO_EXIST:
+    except (EntryNotFoundError, OSError, ValueError) as error:  # who reads the weights says what is wrong with the name
+        if not _is_absent(error, path, name):
             warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({_first_line(error)})")
         return None
-    except EntryNotFoundError:
-        return None
-    except (OSError, ValueError) as error:  # whoever reads the weights says what is wrong with the name
-        warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({_first_line(error)})")
-        return None
+
+
+def _is_absent(error: Exception, path: str, name: str) -> bool:
+    """Whether the model is known to have no such file: the hub says so, or said so when it was last asked."""
+    if isinstance(error, LocalEntryNotFoundError):  # no network, and no copy in the cache
+        return try_to_load_from_cache(path, name) is _CACHED_NO_EXIST
+    return isinstance(error, EntryNotFoundError)
 
 
 def _first_line(error: Exception) -> str:

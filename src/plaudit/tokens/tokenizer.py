@@ -32,8 +32,13 @@ TINY_TEMPLATE = (
 )
 """Of tokenizers trained with `chat=True`: a role token, the content, </s>."""
 TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
-    *("spiece.model", "spm.model", "tekken.json"),
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "spm.model",
+    "tekken.json",
 )
 _AFTER = "\n"
 """Text put in front, and its ids taken off again, where a tokenizer would otherwise write a space."""
