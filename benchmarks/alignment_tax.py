@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plaudit.data.sources import DataConfig, load
 from plaudit.data.tinyworld import true_reward
-from plaudit.engines.device import DeviceConfig, machine
+from plaudit.hardware.machine import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.compare import sequence_log_ratio
@@ -24,10 +24,10 @@ from plaudit.models.trunk import Trunk
 from plaudit.pipeline import PipelineConfig, plan, run_stage
 from plaudit.records.text import Kind
 from plaudit.rollouts.sampler import sample
-from plaudit.runs.config import load_config
+from plaudit.config.load import load_config
 from plaudit.runs.folder import Run
 from plaudit.tokens.encode import Answer, encode_answers
-from plaudit.training.ppo import PPOConfig, ppo
+from plaudit.training.policy import PPOConfig, ppo
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "alignment_tax" / "pipeline.yaml"
 MEASURED = (4, 8, 12, 16, 20, 24)

@@ -17,7 +17,7 @@ from typing import Any
 
 from plaudit.cli import main as plaudit
 from plaudit.runs.folder import Run
-from plaudit.runs.metrics_log import read_metrics
+from plaudit.telemetry.log import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "overoptimisation" / "pipeline.yaml"

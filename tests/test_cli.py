@@ -15,7 +15,7 @@ from plaudit import pipeline as pipeline_module
 from plaudit.cli import main
 from plaudit.runs.folder import Run
 from plaudit.training import collect, sft
-from plaudit.training.ppo import setup as ppo_setup
+from plaudit.training.policy import setup as ppo_setup
 from tests.faults.stages import CONFIGS
 from tests.training.tiny import jsonl, metrics, model_folder
 
@@ -306,7 +306,7 @@ def test_a_report_of_nothing(capsys):
 
 def test_a_real_process_is_told_to_stop_and_goes_on(tmp_path):
     """The whole way once, without any help from the tests: SIGTERM, 143, `plaudit resume`."""
-    from plaudit.runs.config import dump_yaml
+    from plaudit.config.load import dump_yaml
 
     yaml("ppo.yaml", dump_yaml(CONFIGS["ppo"](tmp_path, iterations=500)))
     environment = {**os.environ, "PYTHONPATH": str(Path(plaudit.__file__).parents[1])}

@@ -8,8 +8,8 @@ import pytest
 from plaudit import pipeline as module
 from plaudit.cli import main
 from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
-from plaudit.runs.config import load_config
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.config.load import load_config
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from tests.training.tiny import jsonl, metrics, model_folder, same_weights
 

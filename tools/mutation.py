@@ -29,4 +29,4 @@ def trained(module: str, old: str, new: str, test: str, why: str) -> Mutation:
 
 def ppo(part: str, old: str, new: str, test: str, why: str) -> Mutation:
     """`part` names the file of training/ppo, `test` the place under tests/training."""
-    return trained(f"training/ppo/{part}", old, new, f"training/{test}", why)
+    return trained(f"training/policy/{part}", old, new, f"training/{test}", why)

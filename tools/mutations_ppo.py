@@ -46,7 +46,7 @@ MUTATIONS = (
         "a row whose judge abstained is trained on with a score of 0",
     ),
     trained(
-        "training/ppo/shaping",
+        "training/policy/shaping",
         "rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=kl_coef)",
         "rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=-kl_coef)",
         "learning/test_bandit.py::test_a_bandit_is_solved",
@@ -217,7 +217,7 @@ MUTATIONS = (
         "clip-higher is read and not used",
     ),
     Mutation(
-        "src/plaudit/training/ppo/trunk_reward.py",
+        "src/plaudit/training/policy/trunk_reward.py",
         "scores.scores + reward.weight * said, 0.0)",
         "scores.scores + said, 0.0)",
         "tests/training/test_ppo_judges.py",
@@ -423,21 +423,21 @@ MUTATIONS = (
         "the learning rate's step counted otherwise than its total",
     ),
     trained(
-        "training/ppo/cursor",
+        "training/policy/cursor",
         "kl=moved.kl if config.kl.kind",
         "kl=start.kl if config.kl.kind",
         RESUMED,
         "the adaptive β forgotten at a resume",
     ),
     trained(
-        "training/ppo/cursor",
+        "training/policy/cursor",
         'scores_seen=RunningMoments(**told["scores_seen"]),',
         "scores_seen=RunningMoments(),",
         RESUMED,
         "the running moments forgotten at a resume",
     ),
     trained(
-        "training/ppo/loop",
+        "training/policy/loop",
         "setup.actor, setup.optimizer, facts, tensors)",
         "setup.actor, setup.optimizer, facts, {})",
         "faults/test_resume.py::test_a_stop_in_mid_iteration_keeps_the_experience",

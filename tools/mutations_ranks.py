@@ -52,7 +52,7 @@ MUTATIONS = (
         "every rank steps by its own gradient",
     ),
     trained(
-        "training/ppo/experience",
+        "training/policy/experience",
         "    return place.ranks.gather_tensors(out)",
         "    return out",
         RUN,

@@ -29,7 +29,7 @@ MUTATIONS = (
     ),
     # the exact worlds: whole runs, which know nothing of the code
     trained(
-        "training/ppo/experience",
+        "training/policy/experience",
         'kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)',
         'kept_log_ratio(ref_logprobs, said["logprobs"], rollout.response_mask)',
         WORLD,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit import __version__
-from plaudit.runs.console import discard_closed, mute, muted, say, warn
-from plaudit.runs.errors import FirstFailed, StopRequested, UserError
+from plaudit.telemetry.console import discard_closed, mute, muted, say, warn
+from plaudit.errors import FirstFailed, StopRequested, UserError
 
 if TYPE_CHECKING:
-    from plaudit.engines.parallel import Ranks
+    from plaudit.hardware.ranks import Ranks
 
 STAGE_HELP = {
     "sft": "supervised fine-tuning: learn to write as the demonstrations do",
@@ -140,12 +140,12 @@ def _stage(known: argparse.Namespace) -> int:
     """`plaudit sft CONFIG --option value …` and its siblings."""
     config_class, function = _stages()[known.stage]
     if known.wants_help or known.config is None:
-        from plaudit.runs.config import help_text
+        from plaudit.config.load import help_text
 
         known.parser.print_usage()
         print(f"\n{(config_class.__doc__ or '').strip()}\n\n{help_text(config_class)}", end="")
         return 0 if known.wants_help else 2
-    from plaudit.runs.config import load_config
+    from plaudit.config.load import load_config
 
     if any(option.split("=")[0] == "--config" for option in known.options):
         raise UserError(f"--config: the config file is named without an option: {known.parser.prog} FILE …")
@@ -192,7 +192,7 @@ PARALLEL = ("sft", "reward", "ppo")
 
 def _ranks() -> "Ranks":
     """The processes that torchrun started, of which only the first talks; or this one alone."""
-    from plaudit.engines.parallel import start
+    from plaudit.hardware.ranks import start
 
     ranks = start()
     if not ranks.is_first:
@@ -208,7 +208,7 @@ def _check_ranks(stage: str, ranks: "Ranks") -> None:
 def _demo(known: argparse.Namespace) -> int:
     """The embedded pipeline on the tiny world."""
     from plaudit.pipeline import PipelineConfig, pipeline
-    from plaudit.runs.config import load_config
+    from plaudit.config.load import load_config
     from plaudit.runs.folder import Run
 
     folder = Path(known.out)
@@ -241,7 +241,7 @@ def _set_damaged_aside(run: Any) -> None:
 def _resume_folder(folder: Path, options: Sequence[str], *, change: bool, fallback: bool = False) -> int:
     """Go on where the last checkpoint is; options may extend the run, and with --change alter it."""
     from plaudit.pipeline import check_late_changes, unfinished
-    from plaudit.runs.config import config_changes, load_config, to_plain
+    from plaudit.config.load import config_changes, load_config, to_plain
     from plaudit.runs.folder import Run
 
     ranks = _ranks()

@@ -18,20 +18,20 @@ from typing import Any
 from plaudit.data.openings import write_openings
 from plaudit.data.sources import DataConfig
 from plaudit.data.tinyworld_files import write_world
-from plaudit.engines.device import peak_memory_bytes
+from plaudit.hardware.machine import peak_memory_bytes
 from plaudit.evaluation.compare import CompareConfig, compare
 from plaudit.evaluation.frontier import FrontierConfig, frontier
 from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
 from plaudit.records.text import Kind
-from plaudit.runs.config import config_changes, load_config, to_plain
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import safe_name
+from plaudit.config.load import config_changes, load_config, to_plain
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
+from plaudit.files import safe_name
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.training import state
 from plaudit.training.collect import CollectConfig, collect
-from plaudit.training.ppo import PPOConfig, ppo
+from plaudit.training.policy import PPOConfig, ppo
 from plaudit.training.reward import RewardConfig, reward
 from plaudit.training.sft import SFTConfig, sft
 

@@ -18,7 +18,7 @@ from plaudit.records.text import (
     Text,
     Verdict,
 )
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import plain
 
 Q, P = plain("q"), plain("p")

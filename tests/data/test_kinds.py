@@ -4,7 +4,7 @@ import pytest
 
 from plaudit.data.kinds import candidates, recognise, samples
 from plaudit.records.text import Kind
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import message
 
 ASKED = [message("user", "q")]

@@ -9,7 +9,7 @@ from plaudit.data.openings import opening, write_openings
 from plaudit.data.sources import DataConfig, load
 from plaudit.data.splits import split
 from plaudit.records.text import Kind, Text
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 
 def rows(path: Path) -> list[dict]:

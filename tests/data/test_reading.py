@@ -12,7 +12,7 @@ from plaudit.data.reading import BLANK_LINE, open_source
 from plaudit.data.sources import DataConfig, load
 from plaudit.data.turns import RowError
 from plaudit.records.text import Kind
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import write, write_bytes
 
 GOOD = b'{"text": "one"}\n{"text": "two"}\n'

@@ -9,7 +9,7 @@ from plaudit.data.sources import DataConfig, load
 from plaudit.data.splits import split
 from plaudit.data.turns import RowError
 from plaudit.records.text import Kind, Rating, Verdict
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import load_rows, plain, write
 
 TWO = {"prompt": "Name a fruit.", "input": "", "response1": "A stone.", "response2": "An apple."}

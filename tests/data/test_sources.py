@@ -7,7 +7,7 @@ import pytest
 
 from plaudit.data.sources import DataConfig, load
 from plaudit.records.text import Demonstration, Kind, PromptRow, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import load_rows, message, plain, write
 
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}

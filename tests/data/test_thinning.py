@@ -6,7 +6,7 @@ import pytest
 
 from plaudit.data.sources import DataConfig, check_config
 from plaudit.records.text import Kind
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.data.files import load_rows
 
 SCORES = [0.1, 0.9, 0.5, 0.5, 0.52, 0.0, 0.7, 0.3]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plaudit.data import tinyworld as world
 from plaudit.data.tinyworld_files import vocabulary
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 HUNGRY_CAT = "Anna asks: My cat is hungry. What can I do?"
 SAD_HORSE = "Rosa says: Please help me. The horse looks sad today."

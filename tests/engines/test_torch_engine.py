@@ -14,7 +14,7 @@ from plaudit.models.adapters import LoRA, apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import FinishReason
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import pack
 from tests.models.tiny import CONFIGS, build, causal
 

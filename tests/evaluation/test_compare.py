@@ -11,7 +11,7 @@ from plaudit.data.sources import DataConfig
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.evaluation import compare as module
 from plaudit.evaluation.compare import CompareConfig, ObjectiveConfig, compare
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder

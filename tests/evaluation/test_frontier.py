@@ -11,7 +11,7 @@ from plaudit.engines.protocol import SamplingConfig
 from plaudit.evaluation.best_of_n import best_of_n_mean
 from plaudit.evaluation.frontier import FrontierConfig, curve, frontier
 from plaudit.models.load import ModelConfig
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from tests.training.tiny import jsonl, model_folder

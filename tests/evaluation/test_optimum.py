@@ -10,7 +10,7 @@ from plaudit.evaluation.optimum import listed_optimum
 from plaudit.models.load import ModelConfig, load_causal
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionScorer
 from tests.training.tiny import CPU, END, hf, hf_logprobs, ids, language, model_folder
 

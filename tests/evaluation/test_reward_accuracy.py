@@ -15,7 +15,7 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
 )
 from plaudit.records.text import Comparison, Prompt, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionScorer
 
 

@@ -13,7 +13,7 @@ from plaudit.evaluation.reward_eval import RewardEvalConfig, measure, reward_eva
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.evaluation.reward_rows import LabelledRows, RatedRow, read_labelled
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.protocol import scores_of

@@ -6,7 +6,7 @@ import pytest
 
 from plaudit.evaluation.reward_report import TruthConfig, reward_report
 from plaudit.records.text import Prompt, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionScorer
 
 SCORES = {"good": 1.0, "fair": 0.0, "poor": -1.0, "same": 0.0}

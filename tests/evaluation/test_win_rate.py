@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from plaudit.evaluation.win_rate import judged_win_rate, rate_of, win_rate, win_rates_against
 from plaudit.formulas.intervals import wilson_interval
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 
 def test_by_hand():

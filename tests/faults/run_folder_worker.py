@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
-from plaudit.runs.metrics_log import read_metrics
+from plaudit.telemetry.log import read_metrics
 
 
 def tell(**facts: object) -> None:
@@ -215,8 +215,8 @@ def slow_orphan(folder: Path) -> None:
 
 def closed_output(folder: Path) -> None:
     """stdout and stderr are closed pipes by now."""
-    from plaudit.runs.console import say, warn
-    from plaudit.runs.progress import Progress
+    from plaudit.telemetry.console import say, warn
+    from plaudit.telemetry.progress import Progress
 
     time.sleep(0.2)
     with Run.create(folder, "sft", {}) as run, Progress("sft", 3, interval=0) as progress:

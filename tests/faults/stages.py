@@ -12,7 +12,7 @@ from plaudit.pipeline import STAGES
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import PPOConfig
+from plaudit.training.policy import PPOConfig
 from plaudit.training.reward import RewardConfig
 from plaudit.training.sft import SFTConfig
 from tests.training.tiny import jsonl, model_folder

@@ -17,10 +17,10 @@ from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import SharedCritic
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
-from plaudit.runs.config import dump_yaml
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.config.load import dump_yaml
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
-from plaudit.runs.metrics_log import read_metrics
+from plaudit.telemetry.log import read_metrics
 from tests.faults.stages import CONFIGS, train
 from tests.training.tiny import jsonl, metrics, same_weights
 

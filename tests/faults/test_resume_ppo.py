@@ -12,7 +12,7 @@ from plaudit.models.adapters import LoRA
 from plaudit.models.policy import AdapterCritic, SeparateCritic
 from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import (
+from plaudit.training.policy import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,

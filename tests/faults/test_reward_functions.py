@@ -9,7 +9,7 @@ import pytest
 
 from plaudit.data.sources import DataConfig
 from plaudit.records.text import Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionConfig
 from tests.training.scripted import config, run
 from tests.training.tiny import jsonl, metrics, rollouts

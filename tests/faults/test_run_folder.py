@@ -14,7 +14,7 @@ import pytest
 
 import plaudit
 from plaudit.runs.checkpoints import latest_checkpoint
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")

@@ -76,7 +76,7 @@ def kill_and_go_on(stage: str, folder: Path, kills: int) -> None:
 def signalled(stage: str, folder: Path, signum: int) -> None:
     """The command line, told to stop while the run is somewhere in its middle."""
     config = CONFIGS[stage](folder, **({"iterations": 2000} if stage == "ppo" else {"epochs": 2000}))
-    from plaudit.runs.config import dump_yaml
+    from plaudit.config.load import dump_yaml
 
     (folder / "long.yaml").write_text(dump_yaml(config), encoding="utf-8")
     pid = in_child(lambda: main([stage, str(folder / "long.yaml"), "--out", str(folder / "long")]))

@@ -25,7 +25,7 @@ from plaudit.models.load import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, ppo
+from plaudit.training.policy import FixedKL, PPOConfig, ppo
 from tests.training.tiny import END, hf, ids, jsonl, model_folder
 
 TOKENS, STEPS, BETA = 5, 4, 0.3

@@ -20,7 +20,7 @@ from plaudit.models.policy import SeparateCritic
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, ppo, shaping
+from plaudit.training.policy import FixedKL, PPOConfig, ppo, shaping
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 TOKENS = 5

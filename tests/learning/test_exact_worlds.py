@@ -5,7 +5,7 @@ import math
 import pytest
 
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum
-from plaudit.training.ppo.options import AdaptiveTrust, Clip, Surrogate
+from plaudit.training.policy.options import AdaptiveTrust, Clip, Surrogate
 from tests.learning import exact
 from tests.training.tiny import model_folder
 

@@ -21,7 +21,7 @@ from plaudit.models.reward.gated import GateShape
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, ppo
+from plaudit.training.policy import FixedKL, PPOConfig, ppo
 from plaudit.training.reward import RewardConfig, reward
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
 from plaudit.training.reward.gate import GateTraining

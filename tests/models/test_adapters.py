@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from plaudit.models.adapters import Full, LastLayers, LoRA, Trainable, apply, base_off, count_parameters, freeze, merge
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 IDS = torch.tensor([[1, 5, 9, 2, 7], [3, 3, 8, 30, 4]])
 

@@ -15,7 +15,7 @@ from plaudit.models.reward import pair, scalar
 from plaudit.models.reward.loading import check_reward_model, load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models import zoo
 from tests.models.tiny import spread_out
 

@@ -14,7 +14,7 @@ from plaudit.models.checkpoint import export, load_training_state, read_facts, s
 from plaudit.models.load import Language, Loaded, ModelConfig, TinyShape, load_causal, load_language
 from plaudit.models.policy import ActorCritic, value_head
 from plaudit.models.trunk import Trunk
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models.tiny import build, packed
 
 TRAINED = {

@@ -23,7 +23,7 @@ from plaudit.models.reward.reader import encoded, load_reader, read_all
 from plaudit.models.reward.reader_padded import PaddedReader, padding_id
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models import tiny, zoo
 from tests.training.tiny import tokenizer as letters
 

@@ -25,7 +25,7 @@ from plaudit.models.load import (
 )
 from plaudit.models.reward.loading import check_reward_model
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, causal, packed
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

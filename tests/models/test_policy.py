@@ -19,7 +19,7 @@ from plaudit.models.load import (
 from plaudit.models.policy import ActorCritic, AdapterCritic, SeparateCritic, SharedCritic, actor_critic, value_head
 from plaudit.models.reference import Reference
 from plaudit.models.trunk import Trunk
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, build, causal, gradients, linear, packed
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

@@ -15,7 +15,7 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, ROWS, causal, gradients, spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

@@ -11,7 +11,7 @@ from plaudit.models import trunk as module
 from plaudit.models.adapters import LoRA, apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.trunk import Trunk, final_logits
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import pack
 from tests.models.tiny import (
     CONFIGS,

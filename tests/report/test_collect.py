@@ -10,7 +10,7 @@ import pytest
 
 from plaudit.report.collect import PipelineData, Reference, RunData, Status, collect, flatten
 from plaudit.report.reading import clean_text, read_json_lines
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from tests.report.folders import ppo_lines, rollout_rows, write_pipeline, write_run
 
 
@@ -185,7 +185,7 @@ def test_text_that_neither_utf8_nor_html_can_carry() -> None:
 
 def test_ppo_lines_are_declared_metrics() -> None:
     """The helper speaks the language of the real runs."""
-    from plaudit.runs.metrics import metric_of
+    from plaudit.telemetry.register import metric_of
 
     for key in {key for line in ppo_lines(11) for key in line} - {"step", "time"}:
         assert metric_of(key)

@@ -92,7 +92,7 @@ def test_every_metric_is_drawn_once_unknown_ones_folded() -> None:
 
 
 def test_every_declared_metric_has_a_panel() -> None:
-    from plaudit.runs.metrics import METRICS
+    from plaudit.telemetry.register import METRICS
 
     assert [panel.title for panel, _ in panels.arrange(METRICS) if not panel.pattern] == []
 

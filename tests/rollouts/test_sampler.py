@@ -14,7 +14,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Message, Prompt, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, groups_with_ends, sample
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
 from tests.models.tiny import spread_out

@@ -11,7 +11,7 @@ import pytest
 
 from plaudit.runs import checkpoints
 from plaudit.runs.checkpoints import Corrupted, latest_checkpoint, read_manifest, verify
-from plaudit.runs.errors import SaveFailed, StopRequested, UserError
+from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.runs.folder import Run
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.runs.errors import SaveFailed, UserError
+from plaudit.errors import SaveFailed, UserError
 from plaudit.runs.folder import Run, read_rollouts
-from plaudit.runs.metrics_log import read_metrics
-from tests.runs.schema import Config, Data
+from plaudit.telemetry.log import read_metrics
+from tests.config.schema import Config, Data
 
 
 def test_a_new_run_has_config_provenance_and_lock(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_sinks_get_the_finite_values_and_die_alone(
 
         return send
 
-    monkeypatch.setattr("plaudit.runs.sinks.SINKS", {"fake": fake, "mortal": mortal})
+    monkeypatch.setattr("plaudit.telemetry.sinks.SINKS", {"fake": fake, "mortal": mortal})
     with Run.create(tmp_path, "sft", {"a": 1}) as run:
         run.attach(["mortal", "fake"])
         run.log(1, {"sft/loss_over_tokens": 2.0, "sft/grad_norm": math.inf})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from plaudit.runs import console
-from plaudit.runs.errors import FirstFailed, StopRequested, UserError
+from plaudit.telemetry import console
+from plaudit.errors import FirstFailed, StopRequested, UserError
 from plaudit.runs.folder import Run
 
 

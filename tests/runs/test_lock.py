@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.runs import lock
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.lock import FolderLock
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.runs.errors import StopRequested
+from plaudit.errors import StopRequested
 from plaudit.runs.folder import Run
 from plaudit.runs.signals import StopSignals
 

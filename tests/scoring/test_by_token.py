@@ -7,7 +7,7 @@ import torch
 
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
 from tests.training.tiny import jsonl, model_folder, rollouts
@@ -89,8 +89,8 @@ def test_ppo_pays_each_token_what_it_earned(tmp_path, file):
     from plaudit.engines.protocol import SamplingConfig
     from plaudit.models.load import ModelConfig
     from plaudit.runs.folder import Run
-    from plaudit.training.ppo import FixedKL, PPOConfig, ppo
-    from plaudit.training.ppo.options import Shaping
+    from plaudit.training.policy import FixedKL, PPOConfig, ppo
+    from plaudit.training.policy.options import Shaping
 
     config = PPOConfig(
         prompts=(DataConfig(path=jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in "abcd"])),),

@@ -7,8 +7,8 @@ import torch
 
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
-from plaudit.runs.metrics import metric_of
+from plaudit.errors import UserError
+from plaudit.telemetry.register import metric_of
 from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer
 from plaudit.scoring.protocol import check_scores, scores_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import HOPELESS, FunctionConfig, FunctionScorer, check_columns, function_scorer
 from plaudit.scoring.isolate import CallFailed
 

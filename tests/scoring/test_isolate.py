@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.records.text import Form, Group, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring import isolate
 from plaudit.scoring.calls import declared_columns, named_parameters, takes_any
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.models.load import ModelConfig, TinyShape, load_classifier, load_language
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, load_reward_model
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionConfig
@@ -132,7 +132,7 @@ def test_a_language_model_is_no_judge(tmp_path):
     """Its reward head would be random: refused before anything is scored."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from plaudit.runs.errors import UserError
+    from plaudit.errors import UserError
     from plaudit.scoring.build import RewardModelConfig, check_rewards
 
     shape = LlamaConfig(

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.functions import FunctionConfig, function_scorer, load_function
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.rules.answers import math_match, numbers_in, numeric_match
 

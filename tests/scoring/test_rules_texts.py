@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.rules.content import word_list
 from plaudit.scoring.rules.form import json_valid

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from plaudit.engines.parallel import ALONE, Ranks
+from plaudit.hardware.ranks import ALONE, Ranks
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.scoring.protocol import scores_of

@@ -3,7 +3,7 @@
 import pytest
 
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.encode import Answer, encode_answers, fit
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import PreTrainedTokenizerFast
 
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import encode_plain, train_tokenizer
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.tokenizer import (
     bos_id,
     cut,
@@ -342,7 +342,7 @@ def test_a_wrong_path_is_refused_before_anything_heavy():
     code = (
         "import sys\n"
         "from plaudit.tokens.tokenizer import load_tokenizer\n"
-        "from plaudit.runs.errors import UserError\n"
+        "from plaudit.errors import UserError\n"
         "try: load_tokenizer('/none/at/all')\n"
         "except UserError: print(sorted({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))\n"
     )

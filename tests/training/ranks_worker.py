@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from plaudit.cli import main
 from plaudit.data.sources import DataConfig
-from plaudit.engines.device import Machine
-from plaudit.engines.parallel import TIMEOUT, Ranks
+from plaudit.hardware.machine import Machine
+from plaudit.hardware.ranks import TIMEOUT, Ranks
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig, load_causal
 from plaudit.models.policy import SeparateCritic, SharedCritic
@@ -29,16 +29,16 @@ from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import STAGES
-from plaudit.runs.config import dump_yaml
-from plaudit.runs.errors import StopRequested
+from plaudit.config.load import dump_yaml
+from plaudit.errors import StopRequested
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.training import sft
-from plaudit.training.ppo import AdaptiveKL, Brakes, PPOConfig, Ptx, Whitening, ptx, update
-from plaudit.training.ppo.objective import Coefficients
+from plaudit.training.policy import AdaptiveKL, Brakes, PPOConfig, Ptx, Whitening, ptx, update
+from plaudit.training.policy.objective import Coefficients
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise
-from tests.engines.ranks_worker import codes, start, together
+from tests.hardware.ranks_worker import codes, start, together
 from tests.faults.stages import CONFIGS, WORDS
 from tests.training.test_invariance import CUTS, RANKINGS, ROWS, actor_of, experience
 from tests.training.tiny import CPU, gradients, jsonl, language, model_folder, relative_difference

@@ -8,7 +8,7 @@ from plaudit.models.load import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import PPOConfig, ppo
+from plaudit.training.policy import PPOConfig, ppo
 from tests.training.tiny import jsonl, model_folder
 
 JUDGE = '''

@@ -9,7 +9,7 @@ from plaudit.data.sources import DataConfig, load
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.load import ModelConfig
 from plaudit.records.text import Kind
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
 from plaudit.training.collect import CollectConfig, collect, gumbel

@@ -9,7 +9,7 @@ from plaudit.data.sources import DataConfig
 from plaudit.models.load import ModelConfig, load_language
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig

@@ -21,7 +21,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training import sft
-from plaudit.training.ppo import (
+from plaudit.training.policy import (
     AdaptiveTrust,
     FixedLength,
     PPOConfig,
@@ -30,8 +30,8 @@ from plaudit.training.ppo import (
     Whitening,
     update,
 )
-from plaudit.training.ppo.experience import drift
-from plaudit.training.ppo.objective import Coefficients
+from plaudit.training.policy.experience import drift
+from plaudit.training.policy.objective import Coefficients
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
 from tests.training.scripted import config

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.training import optim
 from plaudit.training.optim import OptimConfig
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.training.order import endless, minibatch, steps_per_epoch, weighted
 
 

@@ -15,7 +15,7 @@ from plaudit.models.reward import pair
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.pair import Joint, fit
 from plaudit.records.text import Group, Prompt, PromptRow, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, check_rewards
 from plaudit.training.collect import CollectConfig, collect

@@ -17,7 +17,7 @@ from plaudit.models.load import PAIRRM_CONTEXT, ModelConfig, load_language
 from plaudit.models.reward import pair
 from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.build import RewardModelConfig, check_rewards
 from plaudit.scoring.build import load_reward_model as load_scorer
 from plaudit.training.optim import OptimConfig

@@ -17,21 +17,21 @@ from plaudit.models.policy import SeparateCritic, SharedCritic
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.loading import load_function
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, ppo, setup
-from plaudit.training.ppo.cursor import from_state, to_state
-from plaudit.training.ppo.experience import estimate
-from plaudit.training.ppo.judged import Judged, Opinions
-from plaudit.training.ppo.metrics import describe, summarise
-from plaudit.training.ppo.objective import Coefficients
-from plaudit.training.ppo.options import Shaping
-from plaudit.training.ppo.shaping import shape
-from plaudit.training.ppo.update import UpdateStats, minibatch_rows
+from plaudit.training.policy import FixedKL, PPOConfig, ppo, setup
+from plaudit.training.policy.cursor import from_state, to_state
+from plaudit.training.policy.experience import estimate
+from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.metrics import describe, summarise
+from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.options import Shaping
+from plaudit.training.policy.shaping import shape
+from plaudit.training.policy.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
 

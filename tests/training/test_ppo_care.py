@@ -15,10 +15,10 @@ from plaudit.engines.protocol import SamplingConfig
 from plaudit.models.adapters import LoRA
 from plaudit.models.load import ModelConfig
 from plaudit.models.policy import AdapterCritic, SeparateCritic, SharedCritic
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.training import optim
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import (
+from plaudit.training.policy import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -40,8 +40,8 @@ from plaudit.training.ppo import (
     setup,
     update,
 )
-from plaudit.training.ppo.cursor import Cursor
-from plaudit.training.ppo.objective import Coefficients
+from plaudit.training.policy.cursor import Cursor
+from plaudit.training.policy.objective import Coefficients
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, hf, hf_logprobs, ids, jsonl, metrics, model_folder, same_weights, weights
 

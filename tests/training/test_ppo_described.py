@@ -14,11 +14,11 @@ from plaudit.models.reference import Reference
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training.ppo import AdaptiveTrust, FixedKL
-from plaudit.training.ppo.experience import ask_models, estimate
-from plaudit.training.ppo.metrics import describe
-from plaudit.training.ppo.objective import Coefficients
-from plaudit.training.ppo.shaping import shape
+from plaudit.training.policy import AdaptiveTrust, FixedKL
+from plaudit.training.policy.experience import ask_models, estimate
+from plaudit.training.policy.metrics import describe
+from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.shaping import shape
 from tests.training.scripted import config
 from tests.training.test_invariance import ANSWERS, PROMPTS, ROWS, actor_of
 from tests.training.test_ppo import judged_of, scripted

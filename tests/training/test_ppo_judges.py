@@ -16,14 +16,14 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig
 from plaudit.scoring.functions import FunctionConfig
 from plaudit.training.optim import OptimConfig
-from plaudit.training.ppo import FixedKL, PPOConfig, ppo
-from plaudit.training.ppo.options import Shaping
-from plaudit.training.ppo.trunk_reward import TrunkReward, with_trunk
+from plaudit.training.policy import FixedKL, PPOConfig, ppo
+from plaudit.training.policy.options import Shaping
+from plaudit.training.policy.trunk_reward import TrunkReward, with_trunk
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.training.ppo import (
+from plaudit.training.policy import (
     AdaptiveKL,
     Clip,
     FixedKL,
@@ -18,7 +18,7 @@ from plaudit.training.ppo import (
     SequenceMean,
     Surrogate,
 )
-from plaudit.training.ppo.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
 from tests.training.scripted import config
 
 NAN = math.nan

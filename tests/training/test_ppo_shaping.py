@@ -11,8 +11,8 @@ from plaudit.engines.protocol import SamplingConfig
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.records.tensors import Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
-from plaudit.runs.errors import UserError
-from plaudit.training.ppo import (
+from plaudit.errors import UserError
+from plaudit.training.policy import (
     Exclude,
     FixedKL,
     Overlong,
@@ -26,11 +26,11 @@ from plaudit.training.ppo import (
     Truncate,
     Whitening,
 )
-from plaudit.training.ppo.experience import agreement, estimate
-from plaudit.training.ppo.judged import Judged, Opinions
-from plaudit.training.ppo.metrics import mean_kl
-from plaudit.training.ppo.shaping import shape
-from plaudit.training.ppo.update import _advantages
+from plaudit.training.policy.experience import agreement, estimate
+from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.metrics import mean_kl
+from plaudit.training.policy.shaping import shape
+from plaudit.training.policy.update import _advantages
 from tests.training.scripted import config
 
 NAN = math.nan

@@ -15,7 +15,7 @@ from plaudit.models.load import load_language
 from plaudit.runs.folder import Run
 from plaudit.training import optim, state
 from plaudit.training.optim import OptimConfig, StepStats
-from plaudit.training.ppo import (
+from plaudit.training.policy import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -27,10 +27,10 @@ from plaudit.training.ppo import (
     ptx,
     update,
 )
-from plaudit.training.ppo.cursor import Cursor, position_of
-from plaudit.training.ppo.objective import Coefficients, TermStats
-from plaudit.training.ppo.ptx import TextLoss, Texts
-from plaudit.training.ppo.update import Position, UpdateStats, ppo_step
+from plaudit.training.policy.cursor import Cursor, position_of
+from plaudit.training.policy.objective import Coefficients, TermStats
+from plaudit.training.policy.ptx import TextLoss, Texts
+from plaudit.training.policy.update import Position, UpdateStats, ppo_step
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, jsonl, metrics, rollouts
 

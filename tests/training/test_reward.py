@@ -13,7 +13,7 @@ from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.models.load import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig

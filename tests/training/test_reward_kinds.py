@@ -17,7 +17,7 @@ from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.gated import GateShape
 from plaudit.records.text import Group, Prompt, Rating, Verdict
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelConfig, load_reward_model
 from plaudit.training.optim import OptimConfig

@@ -15,7 +15,7 @@ from plaudit.models.reward.loading import check_reward_model, load_reward_model,
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.seq2seq import question_ids
 from plaudit.records.text import Form, Group, Message, Prompt, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, has_scale, judges_tokens
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.optim import OptimConfig

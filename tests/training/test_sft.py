@@ -13,7 +13,7 @@ from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.adapters import LastLayers, LoRA
 from plaudit.models.load import ModelConfig, TinyShape, load_causal
 from plaudit.models.trunk import Trunk
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.training import sft as module
 from plaudit.training.optim import OptimConfig

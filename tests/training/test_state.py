@@ -6,9 +6,9 @@ from torch import nn
 
 from plaudit.data.sources import DataConfig
 from plaudit.records.text import Kind
-from plaudit.runs.errors import StopRequested, UserError
+from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
-from plaudit.runs.metrics_log import read_metrics
+from plaudit.telemetry.log import read_metrics
 from plaudit.training import optim, state
 from plaudit.training.optim import OptimConfig
 from tests.training.tiny import jsonl

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language, ModelConfig, load_language
-from plaudit.runs.metrics_log import read_metrics
+from plaudit.telemetry.log import read_metrics
 from plaudit.tokens.batches import TokenBatch, pack
 
 CPU = Machine(torch.device("cpu"), "fp32")

@@ -32,7 +32,7 @@ from plaudit.data.sources import (
     unused_columns,
 )
 from plaudit.records.text import Kind, Ranking, Row, Text
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 _BAD_SHOWN = 20

@@ -32,7 +32,7 @@ from plaudit.records.text import (
     Row,
     Verdict,
 )
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 ONE_ANSWER = "with the only rated answer of the prompt"
 SEEN_PROMPT = "with a prompt that came before"

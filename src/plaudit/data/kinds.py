@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from plaudit.records.text import Kind
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 Raw = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from plaudit.data.splits import split
 from plaudit.records.text import Prompt, PromptRow, Text
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import atomic_write
+from plaudit.errors import UserError
+from plaudit.files import atomic_write
 
 
 def opening(text: str, words: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.data.turns import RowError, type_name
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 HUB = "hub:"
 BLANK_LINE = "blank"

@@ -17,7 +17,7 @@ from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.records.text import Kind, Row
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 KindName = Literal["auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt"]
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from plaudit.data.clean import overlap, unit_keys
 from plaudit.records.text import Row
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 R = TypeVar("R", bound=Row)
 

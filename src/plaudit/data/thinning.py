@@ -8,7 +8,7 @@ from typing import Any
 
 from plaudit.data.splits import uniform
 from plaudit.records.text import Ranking, Row
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 
 def thinned(rows: Sequence[Row], answers: int, min_gap: float, *, source: str) -> list[Row]:

@@ -59,7 +59,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 # --- the words -------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ from plaudit.data.tinyworld import (
     true_reward,
 )
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 # --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from plaudit.engines.parallel import ALONE, Ranks
+from plaudit.hardware.ranks import ALONE, Ranks
 from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
-from plaudit.engines.randomness import bases, uniforms
+from plaudit.hardware.randomness import bases, uniforms
 from plaudit.models.trunk import Trunk, evaluating, final_logits
 from plaudit.records.text import FinishReason
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import pack, pad_left
 
 COMPACT_BELOW = 0.75

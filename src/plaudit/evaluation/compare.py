@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from plaudit.data.sources import DataConfig, load
-from plaudit.engines.device import DeviceConfig, Machine, machine
+from plaudit.hardware.machine import DeviceConfig, Machine, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.intervals import mean_estimate
@@ -20,9 +20,9 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import atomic_write
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
+from plaudit.files import atomic_write
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.scoring.loading import load_function

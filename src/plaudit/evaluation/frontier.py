@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit.data.sources import DataConfig, load
-from plaudit.engines.device import DeviceConfig, machine
+from plaudit.hardware.machine import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
@@ -14,7 +14,7 @@ from plaudit.models.load import Language, ModelConfig, load_causal, load_languag
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 

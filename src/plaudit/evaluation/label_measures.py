@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plaudit.engines.randomness import generator
+from plaudit.hardware.randomness import generator
 from plaudit.evaluation.intervals import Estimate, clustered_interval
 from plaudit.formulas.calibration import brier_score
 from plaudit.formulas.correlation import mean_ranks, pearson, spearman

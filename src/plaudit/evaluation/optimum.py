@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.protocol import Scorer
 from plaudit.tokens.batches import by_token_budget, pack_shared
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.evaluation.intervals import Estimate, mean_estimate
 from plaudit.models.trunk import Trunk
 from plaudit.tokens.batches import pack

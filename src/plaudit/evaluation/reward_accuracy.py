@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from plaudit.evaluation.intervals import clustered_interval
 from plaudit.records.text import Comparison, Group, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
 BATCH_RESPONSES = 256

@@ -10,7 +10,7 @@ from typing import Any
 
 from plaudit.data.formats import places
 from plaudit.data.sources import DataConfig, load
-from plaudit.engines.device import DeviceConfig, machine
+from plaudit.hardware.machine import DeviceConfig, machine
 from plaudit.evaluation import pair_measures, reward_table
 from plaudit.evaluation.floors import LongerWins, fit_bag_of_words
 from plaudit.evaluation.label_measures import labellers_correlation, rating_measures, verdict_measures
@@ -33,8 +33,8 @@ from plaudit.evaluation.reward_rows import (
     reversed_group,
 )
 from plaudit.records.text import Group, Kind, Ranking
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards, has_scale
 from plaudit.scoring.functions import FunctionConfig, function_scorer

@@ -18,7 +18,7 @@ from plaudit.evaluation.reward_accuracy import (
 )
 from plaudit.formulas.preference_losses import kwise
 from plaudit.records.text import Ranking, Rating, Verdict
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, function_scorer
 from plaudit.scoring.protocol import Scorer
 

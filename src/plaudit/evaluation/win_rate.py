@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from plaudit.evaluation.intervals import clustered_interval
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 Judge = Callable[[str, str, str], float | None]
 """judge(prompt, first, second) → probability in [0, 1] that `first` is the better answer; None abstains."""

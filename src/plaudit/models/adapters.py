@@ -17,7 +17,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from plaudit.runs.console import warn
+from plaudit.telemetry.console import warn
 from plaudit.tokens.tokenizer import looks_local
 
 

@@ -13,8 +13,8 @@ from transformers import GenerationConfig
 from plaudit.models import adapters
 from plaudit.models.beside import file_beside
 from plaudit.models.load import Loaded
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import atomic_write
+from plaudit.errors import UserError
+from plaudit.files import atomic_write
 
 PLAUDIT_JSON = "plaudit.json"
 

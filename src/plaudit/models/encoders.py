@@ -30,7 +30,7 @@ from plaudit.models.load import (
     pretrained,
     read_config,
 )
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 HEAD = "head.safetensors"
 NEW = ("pooler.", "classifier.", "classification_head.", "pre_classifier.", "head.")

@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from plaudit.models import adapters
 from plaudit.models.adapters import Full, LastLayers, LoRA
 from plaudit.models.attention import attention_implementation
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, train_tokenizer

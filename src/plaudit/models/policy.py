@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plaudit.models import adapters
 from plaudit.models.load import Loaded, ModelConfig, load_backbone
 from plaudit.models.trunk import OtherPolicy, Trunk
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
 

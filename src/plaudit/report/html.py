@@ -17,8 +17,8 @@ from markupsafe import Markup
 import plaudit
 from plaudit.report.collect import PipelineData, RunData, collect
 from plaudit.report.views import page
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import atomic_write, make_folder
+from plaudit.errors import UserError
+from plaudit.files import atomic_write, make_folder
 
 TEXT_LIMIT = 3000
 """Characters shown of a prompt or an answer."""

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from plaudit.runs.console import print_width
+from plaudit.telemetry.console import print_width
 
 
 def print_table(folder: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from plaudit.runs.metrics import Metric, metric_of
+from plaudit.telemetry.register import Metric, metric_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
 from plaudit.rollouts.stopping import StopStrings
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import pad_left, pad_right
 
 

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plaudit.runs.console import warn
-from plaudit.runs.errors import UserError
-from plaudit.runs.files import (
+from plaudit.telemetry.console import warn
+from plaudit.errors import UserError
+from plaudit.files import (
     TEMP_PREFIX,
     atomic_write,
     is_disk_full,

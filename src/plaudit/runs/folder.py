@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from plaudit.runs import checkpoints
-from plaudit.runs.config import dump_yaml, read_plain
-from plaudit.runs.console import warn
-from plaudit.runs.errors import SaveFailed, StopRequested, UserError
-from plaudit.runs.files import (
+from plaudit.config.load import dump_yaml, read_plain
+from plaudit.telemetry.console import warn
+from plaudit.errors import SaveFailed, StopRequested, UserError
+from plaudit.files import (
     atomic_write,
     finite,
     free_bytes,
@@ -30,11 +30,11 @@ from plaudit.runs.files import (
     write_json,
 )
 from plaudit.runs.lock import FolderLock
-from plaudit.runs.metrics_log import MetricsLog
+from plaudit.telemetry.log import MetricsLog
 from plaudit.runs.provenance import provenance
 from plaudit.runs.ranks import Alone, Ranks
 from plaudit.runs.signals import StopSignals
-from plaudit.runs.sinks import Sink, open_sink
+from plaudit.telemetry.sinks import Sink, open_sink
 
 CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"
 

@@ -1,4 +1,4 @@
-"""What a run folder asks of the processes that share it: `plaudit.engines.parallel.Ranks`, or nobody else at all."""
+"""What a run folder asks of the processes that share it: `plaudit.hardware.ranks.Ranks`, or nobody else at all."""
 
 from __future__ import annotations
 

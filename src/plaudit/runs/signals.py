@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from plaudit.runs.errors import StopRequested
+from plaudit.errors import StopRequested
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 

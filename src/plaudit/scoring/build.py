@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.models.load import ModelConfig
 from plaudit.models.reward import loading, token_level
 from plaudit.models.reward.references import check_references

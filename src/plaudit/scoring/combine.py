@@ -9,7 +9,7 @@ import torch
 
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
 from plaudit.scoring.shares import FirstRankScorer

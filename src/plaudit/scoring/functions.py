@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import (
     OURS,

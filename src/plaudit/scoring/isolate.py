@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.calls import OURS
 from plaudit.scoring.results import Entry, Unusable, from_wire
 from plaudit.scoring.rows import FailureKind

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group

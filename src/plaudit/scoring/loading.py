@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import RewardFunction
 

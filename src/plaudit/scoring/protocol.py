@@ -8,7 +8,7 @@ import torch
 
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 MISSING = object()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from plaudit.records.text import Form, Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of, typed
 
 FailureKind = Literal["raised", "timed_out", "died", "not_finite"]

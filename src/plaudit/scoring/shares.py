@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from plaudit.engines.parallel import Ranks
+from plaudit.hardware.ranks import Ranks
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.scoring.protocol import Scorer, required_columns

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import get_args
 
-from plaudit.runs.console import warn
+from plaudit.telemetry.console import warn
 from plaudit.scoring.rows import FailureKind
 
 EXAMPLES_KEPT = 5

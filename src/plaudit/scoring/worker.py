@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.scoring.calls import RewardFunction, call, declared_columns, parameters
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.results import described, entries_of, to_wire

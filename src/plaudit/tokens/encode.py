@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from plaudit.records.text import Demonstration, Prompt, Text
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 

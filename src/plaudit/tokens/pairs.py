@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.records.text import Form, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import encode_plain
 

@@ -22,7 +22,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.pieces import text_pieces
 from plaudit.tokens.tokenizer import (
     bos_id,

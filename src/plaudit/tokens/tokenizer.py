@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

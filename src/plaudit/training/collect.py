@@ -9,18 +9,18 @@ import torch
 
 from plaudit.data.formats import places
 from plaudit.data.sources import DataConfig
-from plaudit.engines.device import DeviceConfig, machine
+from plaudit.hardware.machine import DeviceConfig, machine
 from plaudit.engines.protocol import SamplingConfig
-from plaudit.engines.randomness import generator
+from plaudit.hardware.randomness import generator
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.load import ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
-from plaudit.runs.console import say
-from plaudit.runs.files import atomic_write
+from plaudit.telemetry.console import say
+from plaudit.files import atomic_write
 from plaudit.runs.folder import Run
-from plaudit.runs.progress import Progress
+from plaudit.telemetry.progress import Progress
 from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.training import state
 

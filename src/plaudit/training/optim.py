@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from plaudit.engines.parallel import ALONE, Ranks
+from plaudit.hardware.ranks import ALONE, Ranks
 from plaudit.formulas.schedules import learning_rate
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

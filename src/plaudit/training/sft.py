@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plaudit.data.sources import DataConfig
-from plaudit.engines.device import DeviceConfig, Machine, machine
-from plaudit.engines.randomness import derive_seed
+from plaudit.hardware.machine import DeviceConfig, Machine, machine
+from plaudit.hardware.randomness import derive_seed
 from plaudit.evaluation.perplexity import Perplexity, perplexity
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, ModelConfig, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Kind, Text
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.runs.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, TooLong, encode_learned
 from plaudit.training import optim, order, state

@@ -16,8 +16,8 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 
 KIND = "aspects"
 

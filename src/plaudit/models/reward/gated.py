@@ -28,7 +28,7 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import SharedRows, encoded, load_packed_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 KIND = "gated"
 GATE = "gate.safetensors"

@@ -18,7 +18,7 @@ from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq,
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.references import REFERENCES
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
     scalar.KIND: scalar.load,

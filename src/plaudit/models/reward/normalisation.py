@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

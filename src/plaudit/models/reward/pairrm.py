@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
 from plaudit.models.load import Language, ModelConfig, pretrained, read_config
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 ARCHITECTURE = "DebertaV2PairRM"
 

@@ -14,7 +14,7 @@ from plaudit.models.load import Language, Loaded, ModelConfig, architecture, loa
 from plaudit.models.reward.reader_padded import PaddedReader, load_padded_reader
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
-from plaudit.runs.console import say
+from plaudit.telemetry.console import say
 from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared
 from plaudit.tokens.encode import EncodedRow, fit
 

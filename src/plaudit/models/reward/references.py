@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plaudit.records.text import Group, PromptRow
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 
 REFERENCES = "references"
 """Their data column: one string or several."""

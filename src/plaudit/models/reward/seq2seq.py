@@ -28,7 +28,7 @@ from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import Ids, by_token_budget, pad_right
 from plaudit.tokens.tokenizer import encode_plain
 

@@ -22,7 +22,7 @@ from plaudit.models.reward.reader import SharedRows, encoded, read_all
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import pack_shared
 
 KIND = "shared_trunk"

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from plaudit.engines.randomness import permutation
+from plaudit.hardware.randomness import permutation
 from plaudit.formulas.pointwise_losses import aspect_errors, rating_scales
 from plaudit.formulas.ridge import ridge
 from plaudit.models.load import Language, ModelConfig, architecture
@@ -16,7 +16,7 @@ from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.reader import SharedRows, sharing
 from plaudit.records.text import Kind, Rating
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.records.text import Comparison, Ranking
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 from plaudit.training.reward.objective import Limits
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from plaudit.data.sources import DataConfig
-from plaudit.engines.device import DeviceConfig
+from plaudit.hardware.machine import DeviceConfig
 from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.models.load import ModelConfig
 from plaudit.tokens.encode import TooLong

@@ -17,7 +17,7 @@ from plaudit.models.reward.aspects import saved_aspects
 from plaudit.models.reward.gated import GatedRewardModel, GateShape
 from plaudit.models.reward.loading import kind_of
 from plaudit.records.text import Kind, Ranking
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.batches import by_token_budget
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins

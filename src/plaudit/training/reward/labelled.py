@@ -25,7 +25,7 @@ from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
 from plaudit.records.text import Kind, Rating, Verdict
-from plaudit.runs.errors import UserError
+from plaudit.errors import UserError
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 

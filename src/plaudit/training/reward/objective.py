@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from plaudit.engines.device import Machine
+from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Kind, Prompt
-from plaudit.runs.console import say
+from plaudit.telemetry.console import say
 from plaudit.tokens.encode import Answer, EncodedRow, TooLong, encode_answers
 
 
@@ -62,7 +62,7 @@ class Descended(Objective, Protocol):
     (`accumulate`): micro-batches cannot change a gradient."""
 
     def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
-        """Accumulate the minibatch's gradient; its metrics, keys of runs/metrics.py."""
+        """Accumulate the minibatch's gradient; its metrics, keys of telemetry/register.py."""
         ...
 
 

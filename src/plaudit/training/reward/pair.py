@@ -12,7 +12,7 @@ from plaudit.models.load import Language, ModelConfig
 from plaudit.models.reward import pair
 from plaudit.models.reward.pair import Aggregate, Joint, PairRewardModel
 from plaudit.records.text import Kind, Ranking
-from plaudit.runs.console import say
+from plaudit.telemetry.console import say
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
 from plaudit.training.reward.objective import Limits, Pace, accumulate
 

@@ -16,8 +16,8 @@ from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Kind, Ranking
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows

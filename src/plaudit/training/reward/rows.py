@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from plaudit.engines.randomness import permutation
+from plaudit.hardware.randomness import permutation
 from plaudit.models.load import Language, load_language
 from plaudit.records.text import Comparison, Demonstration, Kind, Ranking, Rating, Verdict
-from plaudit.runs.console import say
-from plaudit.runs.errors import UserError
+from plaudit.telemetry.console import say
+from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import FunctionConfig, check_columns, function_scorer
 from plaudit.tokens.encode import Answer, encode_answers

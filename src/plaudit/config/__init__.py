@@ -1,0 +1,1 @@
+"""Configuration: read, checked, overridden, explained. It knows no torch."""

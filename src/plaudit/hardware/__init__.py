@@ -1,0 +1,1 @@
+"""The one room that knows devices, ranks and where random numbers come from."""

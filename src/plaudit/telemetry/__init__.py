@@ -1,0 +1,1 @@
+"""What a run says while it runs: the register of measures, the log, progress, sinks."""

@@ -1,0 +1,139 @@
+"""PPO's options, all together; `options` holds the parts."""
+
+from dataclasses import dataclass, field
+
+from plaudit.data.sources import DataConfig
+from plaudit.hardware.machine import DeviceConfig
+from plaudit.engines.protocol import SamplingConfig
+from plaudit.models.load import ModelConfig
+from plaudit.models.policy import Critic, SharedCritic
+from plaudit.scoring.build import JudgeConfig
+from plaudit.training.optim import OptimConfig
+from plaudit.training.policy.options import (
+    AdaptiveKL,
+    AdaptiveTrust,
+    Aggregation,
+    Brakes,
+    Clip,
+    Exclude,
+    FixedKL,
+    FixedTrust,
+    Objective,
+    Overlong,
+    Ptx,
+    Shaping,
+    TokenMean,
+    Truncate,
+    Whitening,
+)
+from plaudit.training.policy.trunk_reward import TrunkReward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOConfig:
+    """PPO against a reward model, reward functions, or a weighted mix of them."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files whose prompts the policy answers."""
+    rewards: tuple[JudgeConfig | TrunkReward, ...]
+    """What judges the answers; several are summed by their weights."""
+    model: ModelConfig
+    """The policy's start and the frozen reference: the SFT model."""
+    critic: Critic = field(default_factory=SharedCritic)
+    """`shared`: a head on the policy's trunk; `separate`: a model of its own; `adapter`: its own adapter (LoRA)."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the policy writes."""
+    objective: Objective = field(default_factory=Clip)
+    """What the policy maximises: `clip`, `surrogate` or `policy_gradient`."""
+    trust: FixedTrust | AdaptiveTrust | None = None
+    """A penalty on KL(π_old ‖ π_θ), with the clip or, beside `surrogate`, instead of it; null: none (N4.5)."""
+    aggregation: Aggregation = field(default_factory=TokenMean)
+    """How tokens weigh in the losses: `token_mean`, `sequence_mean` or `fixed_length`."""
+    kl: FixedKL | AdaptiveKL = field(default_factory=FixedKL)
+    """The price of leaving the reference: `fixed` or `adaptive`."""
+    entropy_coef: float = 0.0
+    """c2, weight of the entropy bonus, score units per nat (N4.9); the KL in the reward already holds such a bonus."""
+    shaping: Shaping = field(default_factory=Shaping)
+    """From the judge's scores to rewards."""
+    sampler_mismatch: Truncate | Exclude | None = None
+    """What becomes of tokens to which sampler and trainer give different probabilities; null: they are only logged."""
+    ptx: Ptx | None = None
+    """Pre-training text that is learned beside; none by default."""
+    brakes: Brakes = field(default_factory=Brakes)
+    """What stops updates that went too far."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5, eps=1e-5))
+    """The optimiser, one for policy and critic."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling and the order of prompts."""
+    iterations: int = 100
+    """Rounds of sampling and updating."""
+    prompts_per_iteration: int = 64
+    """Prompts answered in one iteration."""
+    samples_per_prompt: int = 1
+    """Answers to each prompt (G)."""
+    epochs: int = 4
+    """Passes over one iteration's rollouts (InstructGPT: 1; lm-human-preferences: 4)."""
+    minibatches: int = 4
+    """Optimiser steps in one pass; must divide the number of rollouts."""
+    microbatch_tokens: int = 16384
+    """Tokens in one forward; memory depends on it, results do not."""
+    gamma: float = 1.0
+    """Discount per token (lm-human-preferences: 1)."""
+    gae_lambda: float = 0.95
+    """λ of the advantage estimator (Schulman et al. 2016)."""
+    critic_gae_lambda: float | None = None
+    """λ of the critic's returns; null: the same (VC-PPO, Yuan et al. 2025: 1)."""
+    whitening: Whitening | None = field(default_factory=Whitening)
+    """Of the advantages; null leaves them as they are."""
+    value_clip_range: float = 0.2
+    """The critic may move so far from its old value in one iteration, score units; 0: no clipping."""
+    value_coef: float = 0.1
+    """c1, weight of the value loss, which has its ½ (lm-human-preferences: 0.1)."""
+    critic_warmup: int = 0
+    """First iterations in which the critic learns and the policy doesn't (of a shared trunk: the value head alone)."""
+    save_every: int = 100
+    """Optimiser steps between checkpoints, in the middle of an iteration too."""
+    keep_rollouts: int = 32
+    """Rollouts written down per iteration."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts or not self.rewards:
+            raise ValueError("prompts and rewards must each name at least one")
+        counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
+        if small := [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]:
+            raise ValueError(f"{', '.join(small)} must be at least 1")
+        if (rollouts := self.prompts_per_iteration * self.samples_per_prompt) % self.minibatches:
+            raise ValueError(
+                f"minibatches ({self.minibatches}) must divide prompts_per_iteration × samples_per_prompt ({rollouts})"
+            )
+        lambdas = (self.gae_lambda, self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda)
+        if not all(0 <= x <= 1 for x in (self.gamma, *lambdas)):
+            raise ValueError("gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
+        if min(self.value_clip_range, self.value_coef, self.entropy_coef, self.critic_warmup) < 0:
+            raise ValueError("value_clip_range, value_coef, entropy_coef and critic_warmup must not be negative")
+        if sum(reward.kind == "trunk" for reward in self.rewards) > 1:
+            raise ValueError("rewards: one head fits on a trunk, so at most one may be of kind trunk")
+        if self.critic_warmup and not self.value_coef:
+            raise ValueError("critic_warmup trains the critic alone, and value_coef: 0 doesn't train it")
+        if self.critic.kind == "adapter" and self.model.train.kind != "lora":
+            raise ValueError("critic: kind adapter needs model.train: lora")
+        buffer = self.shaping.length.buffer if isinstance(self.shaping.length, Overlong) else 0
+        if buffer > self.sampling.max_new_tokens:
+            raise ValueError("shaping.length.buffer must not exceed sampling.max_new_tokens")
+
+    @property
+    def judges(self) -> tuple[JudgeConfig, ...]:
+        """The rewards that are judges of their own."""
+        return tuple(reward for reward in self.rewards if reward.kind != "trunk")
+
+    @property
+    def trunk_reward(self) -> TrunkReward | None:
+        """The one that sits on a trunk, where there is one."""
+        return next((reward for reward in self.rewards if reward.kind == "trunk"), None)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """The most optimiser steps in one iteration; brakes may leave some out."""
+        return self.epochs * self.minibatches

@@ -1,0 +1,105 @@
+"""Progress on a terminal, in a log file, and not at all."""
+
+import io
+import sys
+
+import pytest
+
+from plaudit.telemetry.console import say, warn
+from plaudit.telemetry.progress import Progress, Stopwatch, duration
+from tests.telemetry.test_log import Clock
+
+
+@pytest.fixture(autouse=True)
+def not_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLAUDIT_QUIET", raising=False)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Broken(io.StringIO):
+    """A terminal that went away."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_plain_lines_come_every_interval_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress("ppo", 30, interval=10, clock=clock) as progress:
+        for step in range(1, 31):
+            clock.now += 1
+            progress.update(step, {"score": step / 3, "n": step})
+    assert capsys.readouterr().err.splitlines() == [
+        "ppo 1/30  29 s to go  score 0.3333  n 1",
+        "ppo 11/30  19 s to go  score 3.667  n 11",
+        "ppo 21/30  9 s to go  score 7  n 21",
+        "ppo 30/30  score 10  n 30",
+    ]
+
+
+def test_the_last_line_is_said_when_stopping_early(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with pytest.raises(RuntimeError), Progress("sft", 0, clock=clock) as progress:
+        progress.update(1)
+        progress.update(2)
+        raise RuntimeError
+    assert capsys.readouterr().err == "sft 1\nsft 2\n"
+
+
+def test_a_resumed_run_judges_by_its_own_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress("sft", 100, start=90, clock=clock) as progress:
+        clock.now += 60
+        progress.update(92)
+    assert capsys.readouterr().err == "sft 92/100  4 min 00 s to go\n"
+
+
+def test_quiet_says_nothing_but_warnings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PLAUDIT_QUIET", "1")
+    with Progress("sft", 1) as progress:
+        progress.update(1, {"a": 1.0})
+    say("hello")
+    warn("mind")
+    assert capsys.readouterr().err == "warning: mind\n"
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("ppo [x]", 4) as progress:
+        progress.update(4, {"score": 0.123456})
+    shown = terminal.getvalue()
+    assert "ppo [x]" in shown and "4/4" in shown and "score 0.1235" in shown
+    assert "\x1b[" in shown
+
+
+@pytest.mark.parametrize("stream", [None, Broken()])
+def test_a_terminal_that_goes_away_ends_only_the_display(
+    stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress("ppo", 2) as progress:
+        progress.update(1)
+        progress.update(2)
+    say("x")
+    warn("x")
+
+
+def test_durations() -> None:
+    told = [duration(s) for s in (0.4, 59.4, 60, 187, 7500, 3 * 86400 + 4 * 3600)]
+    assert told == ["0 s", "59 s", "1 min 00 s", "3 min 07 s", "2 h 05 min", "3 d 04 h"]
+
+
+def test_the_stopwatch_is_never_zero() -> None:
+    with Stopwatch() as watch:
+        pass
+    assert 0 < watch.seconds < 1
