@@ -12,22 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plaudit.data.sources import DataConfig, load
+from plaudit.config.load import load_config
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
 from plaudit.data.tinyworld import true_reward
-from plaudit.hardware.machine import DeviceConfig, machine
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.compare import sequence_log_ratio
 from plaudit.evaluation.perplexity import perplexity
-from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.hardware.machine import machine
+from plaudit.hardware.options import DeviceConfig
+from plaudit.models.load import load_causal, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import PipelineConfig, plan, run_stage
 from plaudit.records.text import Kind
 from plaudit.rollouts.sampler import sample
-from plaudit.config.load import load_config
 from plaudit.runs.folder import Run
 from plaudit.tokens.encode import Answer, encode_answers
-from plaudit.training.policy import PPOConfig, ppo
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "alignment_tax" / "pipeline.yaml"
 MEASURED = (4, 8, 12, 16, 20, 24)

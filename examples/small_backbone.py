@@ -17,7 +17,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tokenizers import decoders as tokenizer_decoders
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from plaudit.data.sources import DataConfig, read_raw
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import read_raw
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from plaudit import pipeline as module
 from plaudit.cli import main
-from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
 from plaudit.config.load import load_config
 from plaudit.errors import StopRequested, UserError
+from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
 from plaudit.runs.folder import Run
 from tests.training.tiny import jsonl, metrics, model_folder, same_weights
 

@@ -167,7 +167,7 @@ MUTATIONS = (
         "a hub model without its bias, gain and kind",
     ),
     trained(
-        "scoring/build",
+        "scoring/options",
         "trust_remote_code=self.trust_remote_code",
         "trust_remote_code=False",
         "scoring/test_learned.py::test_a_judge_is_trusted_where_the_option_says_so",

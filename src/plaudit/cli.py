@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit import __version__
-from plaudit.telemetry.console import discard_closed, mute, muted, say, warn
 from plaudit.errors import FirstFailed, StopRequested, UserError
+from plaudit.telemetry.console import discard_closed, mute, muted, say, warn
 
 if TYPE_CHECKING:
     from plaudit.hardware.ranks import Ranks
@@ -207,8 +207,8 @@ def _check_ranks(stage: str, ranks: "Ranks") -> None:
 
 def _demo(known: argparse.Namespace) -> int:
     """The embedded pipeline on the tiny world."""
-    from plaudit.pipeline import PipelineConfig, pipeline
     from plaudit.config.load import load_config
+    from plaudit.pipeline import PipelineConfig, pipeline
     from plaudit.runs.folder import Run
 
     folder = Path(known.out)
@@ -240,8 +240,8 @@ def _set_damaged_aside(run: Any) -> None:
 
 def _resume_folder(folder: Path, options: Sequence[str], *, change: bool, fallback: bool = False) -> int:
     """Go on where the last checkpoint is; options may extend the run, and with --change alter it."""
-    from plaudit.pipeline import check_late_changes, unfinished
     from plaudit.config.load import config_changes, load_config, to_plain
+    from plaudit.pipeline import check_late_changes, unfinished
     from plaudit.runs.folder import Run
 
     ranks = _ranks()

@@ -15,25 +15,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plaudit.data.openings import write_openings
-from plaudit.data.sources import DataConfig
-from plaudit.data.tinyworld_files import write_world
-from plaudit.hardware.machine import peak_memory_bytes
-from plaudit.evaluation.compare import CompareConfig, compare
-from plaudit.evaluation.frontier import FrontierConfig, frontier
-from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
-from plaudit.records.text import Kind
 from plaudit.config.load import config_changes, load_config, to_plain
-from plaudit.telemetry.console import say
+from plaudit.data.openings import write_openings
+from plaudit.data.options import DataConfig
+from plaudit.data.tinyworld_files import write_world
 from plaudit.errors import UserError
+from plaudit.evaluation.compare import compare
+from plaudit.evaluation.frontier import frontier
+from plaudit.evaluation.options import CompareConfig, FrontierConfig, RewardEvalConfig
+from plaudit.evaluation.reward_eval import reward_eval
 from plaudit.files import safe_name
+from plaudit.hardware.machine import peak_memory_bytes
+from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
+from plaudit.telemetry.console import say
 from plaudit.training import state
-from plaudit.training.collect import CollectConfig, collect
-from plaudit.training.policy import PPOConfig, ppo
-from plaudit.training.reward import RewardConfig, reward
-from plaudit.training.sft import SFTConfig, sft
+from plaudit.training.collect import collect
+from plaudit.training.options import CollectConfig, SFTConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
+from plaudit.training.reward.config import RewardConfig
+from plaudit.training.reward.loop import reward
+from plaudit.training.sft import sft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

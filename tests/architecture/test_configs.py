@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.pipeline import STAGES, PipelineConfig, plan
 from plaudit.config.load import load_config
+from plaudit.pipeline import STAGES, PipelineConfig, plan
 from tests.architecture.repo import PACKAGE, ROOT
 
 COMMANDS = {"demo": "pipeline", "pipeline": "pipeline", "eval policies": "compare", "eval reward": "reward_eval"} | {

@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.repo import PACKAGE, package_files
 
-LIGHT_ROOMS = ["data", "report", "feedback", "runs"]
+LIGHT_ROOMS = ["data", "report", "feedback", "runs", "telemetry", "config"]
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets"}
 
 

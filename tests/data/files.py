@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plaudit.data.sources import DataConfig, LoadedFile, load
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import LoadedFile, load
 from plaudit.records.text import Form, Kind, Message, Prompt
 
 

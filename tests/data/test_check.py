@@ -5,7 +5,7 @@ import json
 import pytest
 
 from plaudit.data.check import check, quantiles
-from plaudit.data.sources import DataConfig
+from plaudit.data.options import DataConfig
 from tests.data.files import write, write_bytes
 
 PAIRS = [

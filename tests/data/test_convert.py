@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.data.convert import comparisons_of_ranking, convert, serves, serves_rows
+from plaudit.errors import UserError
 from plaudit.records.text import (
     Comparison,
     Demonstration,
@@ -18,7 +19,6 @@ from plaudit.records.text import (
     Text,
     Verdict,
 )
-from plaudit.errors import UserError
 from tests.data.files import plain
 
 Q, P = plain("q"), plain("p")

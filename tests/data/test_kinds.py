@@ -3,8 +3,8 @@
 import pytest
 
 from plaudit.data.kinds import candidates, recognise, samples
-from plaudit.records.text import Kind
 from plaudit.errors import UserError
+from plaudit.records.text import Kind
 from tests.data.files import message
 
 ASKED = [message("user", "q")]

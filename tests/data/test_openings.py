@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from plaudit.data.openings import opening, write_openings
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
 from plaudit.data.splits import split
-from plaudit.records.text import Kind, Text
 from plaudit.errors import UserError
+from plaudit.records.text import Kind, Text
 
 
 def rows(path: Path) -> list[dict]:

@@ -8,11 +8,12 @@ import types
 
 import pytest
 
+from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, open_source
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import load
 from plaudit.data.turns import RowError
-from plaudit.records.text import Kind
 from plaudit.errors import UserError
+from plaudit.records.text import Kind
 from tests.data.files import write, write_bytes
 
 GOOD = b'{"text": "one"}\n{"text": "two"}\n'

@@ -4,12 +4,13 @@ import pytest
 
 from plaudit.data.check import check
 from plaudit.data.clean import overlap
+from plaudit.data.options import DataConfig
 from plaudit.data.shapes import reshaped
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.data.turns import RowError
-from plaudit.records.text import Kind, Rating, Verdict
 from plaudit.errors import UserError
+from plaudit.records.text import Kind, Rating, Verdict
 from tests.data.files import load_rows, plain, write
 
 TWO = {"prompt": "Name a fruit.", "input": "", "response1": "A stone.", "response2": "An apple."}

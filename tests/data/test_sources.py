@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from plaudit.data.sources import DataConfig, load
-from plaudit.records.text import Demonstration, Kind, PromptRow, Ranking
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
 from plaudit.errors import UserError
+from plaudit.records.text import Demonstration, Kind, PromptRow, Ranking
 from tests.data.files import load_rows, message, plain, write
 
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}

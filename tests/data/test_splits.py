@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from plaudit.data.clean import prompt_key
 from plaudit.data.splits import check_no_leak, split, uniform
-from plaudit.records.text import Demonstration, PromptRow
 from plaudit.errors import UserError
+from plaudit.records.text import Demonstration, PromptRow
 from tests.data.files import chat, plain
 
 ROWS = [Demonstration(prompt=plain(f"question {i // 3}"), response=str(i), where=f"f:{i}") for i in range(600)]

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from plaudit.data.sources import DataConfig, check_config
-from plaudit.records.text import Kind
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import check_config
 from plaudit.errors import UserError
+from plaudit.records.text import Kind
 from tests.data.files import load_rows
 
 SCORES = [0.1, 0.9, 0.5, 0.5, 0.52, 0.0, 0.7, 0.3]

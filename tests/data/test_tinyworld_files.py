@@ -12,8 +12,8 @@ import pytest
 
 from plaudit.data import tinyworld as world
 from plaudit.data import tinyworld_files as files
-from plaudit.formulas.optimum import kl_regularised_optimum
 from plaudit.errors import UserError
+from plaudit.formulas.optimum import kl_regularised_optimum
 
 HUNGRY_CAT = "Anna asks: My cat is hungry. What can I do?"
 SAD_HORSE = "Rosa says: Please help me. The horse looks sad today."

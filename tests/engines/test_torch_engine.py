@@ -8,13 +8,16 @@ import torch
 from torch import nn
 from transformers import MambaConfig
 
-from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.engines.protocol import Generation
 from plaudit.engines.torch_engine import TorchEngine, _draw
-from plaudit.models.adapters import LoRA, apply
+from plaudit.errors import UserError
+from plaudit.hardware.randomness import SampleKey
+from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
+from plaudit.models.options import LoRA
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import FinishReason
-from plaudit.errors import UserError
 from plaudit.tokens.batches import pack
 from tests.models.tiny import CONFIGS, build, causal
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.evaluation import compare as module
-from plaudit.evaluation.compare import CompareConfig, ObjectiveConfig, compare
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
+from plaudit.evaluation import compare as module
+from plaudit.evaluation.compare import compare
+from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.options import FunctionConfig
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 PROMPTS = ["a", "b", "ab", "ba", "aa", "bb", "aab", "abb"]
@@ -213,7 +214,7 @@ def test_mistakes_are_found_before_a_model_loads(place, tmp_path, monkeypatch, o
 
 
 def test_a_judge_that_is_missing_is_named_by_its_own_option(place, tmp_path):
-    from plaudit.scoring.build import RewardModelConfig
+    from plaudit.scoring.options import RewardModelConfig
 
     with pytest.raises(UserError, match=r"judge\.0\.path: no folder './gone'"):
         run(tmp_path / "run", config(place, judge=(RewardModelConfig(path="./gone"),)))

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
+from plaudit.errors import UserError
 from plaudit.evaluation.floors import LongerWins, fit_bag_of_words, floor_accuracies, pairs_of
 from plaudit.evaluation.reward_accuracy import reward_accuracy
 from plaudit.records.text import Comparison, Group, Prompt, Ranking
-from plaudit.errors import UserError
 
 
 def comparison(index: int, chosen: str, rejected: str) -> Comparison:

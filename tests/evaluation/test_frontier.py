@@ -6,14 +6,15 @@ import math
 
 import pytest
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.evaluation.best_of_n import best_of_n_mean
-from plaudit.evaluation.frontier import FrontierConfig, curve, frontier
-from plaudit.models.load import ModelConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
+from plaudit.evaluation.best_of_n import best_of_n_mean
+from plaudit.evaluation.frontier import curve, frontier
+from plaudit.evaluation.options import FrontierConfig
+from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.options import FunctionConfig
 from tests.training.tiny import jsonl, model_folder
 
 JUDGED = [0.3, -1.0, 2.0, 0.5, 1.5]

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
+from plaudit.errors import UserError
 from plaudit.evaluation.optimum import listed_optimum
-from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.load import load_causal
+from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt, PromptRow
-from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionScorer
 from tests.training.tiny import CPU, END, hf, hf_logprobs, ids, language, model_folder
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from plaudit.evaluation.perplexity import Perplexity, perplexity
-from plaudit.models.load import ModelConfig, load_causal
+from plaudit.models.load import load_causal
+from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
 from tests.training.tiny import CPU, END, hf, hf_logprobs, language, model_folder
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plaudit.errors import UserError
 from plaudit.evaluation.reward_accuracy import (
     expected_accuracy,
     expected_accuracy_of_rankings,
@@ -15,7 +16,6 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
 )
 from plaudit.records.text import Comparison, Prompt, Ranking
-from plaudit.errors import UserError
 from plaudit.scoring.functions import FunctionScorer
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.evaluation.reward_eval import RewardEvalConfig, measure, reward_eval
-from plaudit.evaluation.reward_report import TruthConfig
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.evaluation.options import RewardEvalConfig, TruthConfig
+from plaudit.evaluation.reward_eval import measure, reward_eval
 from plaudit.evaluation.reward_rows import LabelledRows, RatedRow, read_labelled
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import scores_of
 from tests.training.tiny import jsonl
 

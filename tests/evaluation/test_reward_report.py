@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from plaudit.evaluation.reward_report import TruthConfig, reward_report
-from plaudit.records.text import Prompt, Ranking
 from plaudit.errors import UserError
+from plaudit.evaluation.options import TruthConfig
+from plaudit.evaluation.reward_report import reward_report
+from plaudit.records.text import Prompt, Ranking
 from plaudit.scoring.functions import FunctionScorer
 
 SCORES = {"good": 1.0, "fair": 0.0, "poor": -1.0, "same": 0.0}

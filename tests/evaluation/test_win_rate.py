@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plaudit.errors import UserError
 from plaudit.evaluation.win_rate import judged_win_rate, rate_of, win_rate, win_rates_against
 from plaudit.formulas.intervals import wilson_interval
-from plaudit.errors import UserError
 
 
 def test_by_hand():

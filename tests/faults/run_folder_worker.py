@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.errors import StopRequested, UserError
+from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 

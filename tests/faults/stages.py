@@ -4,17 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import SeparateCritic
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.models.options import ModelConfig, SeparateCritic
 from plaudit.pipeline import STAGES
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import PPOConfig
-from plaudit.training.reward import RewardConfig
-from plaudit.training.sft import SFTConfig
+from plaudit.scoring.options import FunctionConfig
+from plaudit.training.options import OptimConfig, SFTConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.reward.config import RewardConfig
 from tests.training.tiny import jsonl, model_folder
 
 STEADY = OptimConfig(learning_rate=1e-2, schedule="constant")

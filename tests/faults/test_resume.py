@@ -13,12 +13,10 @@ import pytest
 
 import plaudit
 from plaudit.cli import main
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import SharedCritic
-from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.config.load import dump_yaml
 from plaudit.errors import StopRequested, UserError
+from plaudit.models.options import LoRA, ModelConfig, SharedCritic
+from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from tests.faults.stages import CONFIGS, train

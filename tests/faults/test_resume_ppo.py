@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from plaudit.data.sources import DataConfig
-from plaudit.models.adapters import LoRA
-from plaudit.models.policy import AdapterCritic, SeparateCritic
+from plaudit.data.options import DataConfig
+from plaudit.models.options import AdapterCritic, LoRA, SeparateCritic
 from plaudit.runs.checkpoints import latest_checkpoint
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import (
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.options import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -22,7 +22,6 @@ from plaudit.training.policy import (
     Overlong,
     PenalisedUnfinished,
     PerToken,
-    PPOConfig,
     Ptx,
     ReferenceNormalisation,
     ReplacedUnfinished,

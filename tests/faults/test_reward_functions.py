@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.data.sources import DataConfig
-from plaudit.records.text import Prompt
+from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
-from plaudit.scoring.functions import FunctionConfig
+from plaudit.records.text import Prompt
+from plaudit.scoring.options import FunctionConfig
 from tests.training.scripted import config, run
 from tests.training.tiny import jsonl, metrics, rollouts
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import plaudit
-from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.errors import UserError
+from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.runs.folder import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")

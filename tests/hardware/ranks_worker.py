@@ -18,9 +18,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from plaudit.errors import UserError
 from plaudit.hardware import ranks as parallel
 from plaudit.hardware.ranks import Ranks
-from plaudit.errors import UserError
 
 NAN = float("nan")
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from plaudit.hardware.machine import DeviceConfig, Machine, machine, peak_memory_bytes
 from plaudit.errors import UserError
+from plaudit.hardware.machine import Machine, machine, peak_memory_bytes
+from plaudit.hardware.options import DeviceConfig
 
 
 def test_cpu():

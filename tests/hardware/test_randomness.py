@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.engines.protocol import SampleKey
-from plaudit.hardware.randomness import bases, derive_seed, generator, permutation, uniforms
+from plaudit.hardware.randomness import SampleKey, bases, derive_seed, generator, permutation, uniforms
 
 PUBLISHED = {
     0: (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC),

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.hardware import machine as device, ranks as parallel
-from plaudit.hardware.machine import DeviceConfig, machine
-from plaudit.hardware.ranks import ALONE, Ranks, fingerprint, join
 from plaudit.errors import UserError
+from plaudit.hardware import machine as device
+from plaudit.hardware import ranks as parallel
+from plaudit.hardware.machine import machine
+from plaudit.hardware.options import DeviceConfig
+from plaudit.hardware.ranks import ALONE, Ranks, fingerprint, join
 
 # ------------------------------------------------------------------------------------------------- who does what
 

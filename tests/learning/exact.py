@@ -19,13 +19,15 @@ from pathlib import Path
 
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import FixedKL, PPOConfig, ppo
+from plaudit.scoring.options import FunctionConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
+from plaudit.training.policy.options import FixedKL
 from tests.training.tiny import END, hf, ids, jsonl, model_folder
 
 TOKENS, STEPS, BETA = 5, 4, 0.3

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import SeparateCritic
+from plaudit.models.options import ModelConfig, SeparateCritic
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import FixedKL, PPOConfig, ppo, shaping
+from plaudit.scoring.options import FunctionConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy import shaping
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
+from plaudit.training.policy.options import FixedKL
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 TOKENS = 5

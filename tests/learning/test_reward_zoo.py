@@ -15,17 +15,19 @@ from typing import Any
 import pytest
 
 from plaudit.data import tinyworld
-from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.models.load import ModelConfig
-from plaudit.models.reward.gated import GateShape
+from plaudit.evaluation.options import TruthConfig
+from plaudit.models.options import GateShape, ModelConfig
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import FixedKL, PPOConfig, ppo
-from plaudit.training.reward import RewardConfig, reward
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
+from plaudit.training.policy.options import FixedKL
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
+from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass
+from plaudit.training.reward.loop import reward
 from plaudit.training.reward.normalise import Standardise
 from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce

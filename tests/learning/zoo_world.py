@@ -22,17 +22,18 @@ from transformers import (
 )
 
 from plaudit.data import tinyworld
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.models.load import Language, ModelConfig, load_causal, load_language
+from plaudit.models.load import Language, load_causal, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.seq2seq import QUESTION
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Prompt, PromptRow
 from plaudit.rollouts.sampler import sample
 from plaudit.runs.folder import Run
-from plaudit.training.optim import OptimConfig
-from plaudit.training.sft import SFTConfig, sft
+from plaudit.training.options import OptimConfig, SFTConfig
+from plaudit.training.sft import sft
 
 HELD_OUT = 150
 """Prompts that nothing is trained on."""

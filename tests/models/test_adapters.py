@@ -14,8 +14,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from plaudit.models.adapters import Full, LastLayers, LoRA, Trainable, apply, base_off, count_parameters, freeze, merge
 from plaudit.errors import UserError
+from plaudit.models.adapters import apply, base_off, count_parameters, freeze, merge
+from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 
 IDS = torch.tensor([[1, 5, 9, 2, 7], [3, 3, 8, 30, 4]])
 

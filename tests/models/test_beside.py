@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import plaudit
+from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
-from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.load import load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair, scalar
 from plaudit.models.reward.loading import check_reward_model, load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
 from tests.models import zoo
 from tests.models.tiny import spread_out
 

@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from plaudit.models.adapters import Full, LastLayers, LoRA, apply
+from plaudit.errors import UserError
+from plaudit.models.adapters import apply
 from plaudit.models.checkpoint import export, load_training_state, read_facts, save_training_state, trainable
-from plaudit.models.load import Language, Loaded, ModelConfig, TinyShape, load_causal, load_language
+from plaudit.models.load import Language, Loaded, load_causal, load_language
+from plaudit.models.options import Full, LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.policy import ActorCritic, value_head
 from plaudit.models.trunk import Trunk
-from plaudit.errors import UserError
 from tests.models.tiny import build, packed
 
 TRAINED = {

@@ -14,16 +14,17 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from plaudit.models.adapters import LastLayers, LoRA, count_parameters
+from plaudit.errors import UserError
+from plaudit.models.adapters import count_parameters
 from plaudit.models.encoders import HEAD, pooled
-from plaudit.models.load import ModelConfig, architecture, load_backbone, load_causal, load_language
+from plaudit.models.load import architecture, load_backbone, load_causal, load_language
+from plaudit.models.options import LastLayers, LoRA, ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.models.reward.loading import check_reward_model, load_reward_model
 from plaudit.models.reward.reader import encoded, load_reader, read_all
 from plaudit.models.reward.reader_padded import PaddedReader, padding_id
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Prompt
-from plaudit.errors import UserError
 from tests.models import tiny, zoo
 from tests.training.tiny import tokenizer as letters
 

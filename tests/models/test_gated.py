@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.load import load_language
+from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
-from plaudit.models.reward.gated import GatedRewardModel, GateShape
+from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded, load_packed_reader, sharing

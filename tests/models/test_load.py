@@ -10,12 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, LlamaForCausalLM, LlamaForSequenceClassification
 
-from plaudit.models.adapters import LastLayers, LoRA
+from plaudit.errors import UserError
 from plaudit.models.checkpoint import export
 from plaudit.models.load import (
     Language,
-    ModelConfig,
-    TinyShape,
     check_model_path,
     load_backbone,
     load_causal,
@@ -23,9 +21,9 @@ from plaudit.models.load import (
     load_language,
     seeded,
 )
+from plaudit.models.options import LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.reward.loading import check_reward_model
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, causal, packed
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from plaudit.models.load import ModelConfig, load_language
+from plaudit.models.load import load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects, scalar, shared_trunk, token_level, two_class
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.loading import load_reward_model

@@ -6,20 +6,22 @@ import pytest
 import torch
 from torch import nn
 
+from plaudit.errors import UserError
 from plaudit.models import adapters
-from plaudit.models.adapters import Full, LastLayers, LoRA
-from plaudit.models.load import (
-    Language,
+from plaudit.models.load import Language, load_causal, load_classifier, load_language
+from plaudit.models.options import (
+    AdapterCritic,
+    Full,
+    LastLayers,
+    LoRA,
     ModelConfig,
+    SeparateCritic,
+    SharedCritic,
     TinyShape,
-    load_causal,
-    load_classifier,
-    load_language,
 )
-from plaudit.models.policy import ActorCritic, AdapterCritic, SeparateCritic, SharedCritic, actor_critic, value_head
+from plaudit.models.policy import ActorCritic, actor_critic, value_head
 from plaudit.models.reference import Reference
 from plaudit.models.trunk import Trunk
-from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, build, causal, gradients, linear, packed
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from plaudit.models.adapters import Full, LastLayers, LoRA, apply
+from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
+from plaudit.models.options import Full, LastLayers, LoRA
 from plaudit.models.reference import Reference
 from plaudit.models.trunk import Trunk
 from tests.models.tiny import build, packed

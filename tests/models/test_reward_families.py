@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit.models.load import Language, ModelConfig, TinyShape, load_language
+from plaudit.models.load import Language, load_language
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import aspects, scalar, two_class
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.loading import load_reward_model

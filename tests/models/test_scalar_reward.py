@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import Language, ModelConfig, TinyShape, load_causal, load_language
+from plaudit.errors import UserError
+from plaudit.models.load import Language, load_causal, load_language
+from plaudit.models.options import LoRA, ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Message, Prompt
-from plaudit.errors import UserError
 from tests.models.tiny import CONFIGS, ROWS, causal, gradients, spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))

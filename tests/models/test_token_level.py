@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from plaudit.models.load import ModelConfig, TinyShape, load_language
+from plaudit.models.load import load_language
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import token_level
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation

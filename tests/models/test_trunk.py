@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from plaudit.models import trunk as module
-from plaudit.models.adapters import LoRA, apply
-from plaudit.models.load import checkpoint_activations
-from plaudit.models.trunk import Trunk, final_logits
 from plaudit.errors import UserError
+from plaudit.models import trunk as module
+from plaudit.models.adapters import apply
+from plaudit.models.load import checkpoint_activations
+from plaudit.models.options import LoRA
+from plaudit.models.trunk import Trunk, final_logits
 from plaudit.tokens.batches import pack
 from tests.models.tiny import (
     CONFIGS,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.errors import UserError
 from plaudit.report.collect import PipelineData, Reference, RunData, Status, collect, flatten
 from plaudit.report.reading import clean_text, read_json_lines
-from plaudit.errors import UserError
 from tests.report.folders import ppo_lines, rollout_rows, write_pipeline, write_run
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.report.html import TEXT_LIMIT, write
 from plaudit.errors import UserError
+from plaudit.report.html import TEXT_LIMIT, write
 from tests.report.folders import CHINESE, HOSTILE, ppo_lines, sample_rows, write_pipeline, write_run
 
 ADDRESSES = {"src", "href", "srcset", "poster", "action", "formaction", "data", "background", "ping", "xlink:href"}

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from plaudit.cli import main
-from plaudit.report.inspect import Wanted, find, show, to_json, to_text
 from plaudit.errors import UserError
+from plaudit.report.inspect import Wanted, find, show, to_json, to_text
 from tests.report.folders import CHINESE, HOSTILE, rollout_rows, token_row, write_pipeline, write_run
 
 ROWS = [

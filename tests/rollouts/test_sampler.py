@@ -7,14 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.engines.protocol import Generation
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.models.load import Language, ModelConfig, TinyShape, load_causal, load_language
+from plaudit.errors import UserError
+from plaudit.hardware.randomness import SampleKey
+from plaudit.models.load import Language, load_causal, load_language
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Message, Prompt, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, groups_with_ends, sample
-from plaudit.errors import UserError
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
 from tests.models.tiny import spread_out

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.runs import checkpoints
 from plaudit.runs.checkpoints import Corrupted, latest_checkpoint, read_manifest, verify
-from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.runs.folder import Run
 
 

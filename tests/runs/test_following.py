@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from plaudit.telemetry import console
 from plaudit.errors import FirstFailed, StopRequested, UserError
 from plaudit.runs.folder import Run
+from plaudit.telemetry import console
 
 
 class Second:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.runs import lock
 from plaudit.errors import UserError
+from plaudit.runs import lock
 from plaudit.runs.lock import FolderLock
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
 from plaudit.scoring.combine import WeightedMix
-from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
+from plaudit.scoring.functions import FunctionScorer, function_scorer
+from plaudit.scoring.options import FunctionConfig
 from tests.training.tiny import jsonl, model_folder, rollouts
 
 GROUPS = [
@@ -85,12 +86,13 @@ def test_texts_without_tokens_are_refused():
 
 
 def test_ppo_pays_each_token_what_it_earned(tmp_path, file):
-    from plaudit.data.sources import DataConfig
-    from plaudit.engines.protocol import SamplingConfig
-    from plaudit.models.load import ModelConfig
+    from plaudit.data.options import DataConfig
+    from plaudit.engines.options import SamplingConfig
+    from plaudit.models.options import ModelConfig
     from plaudit.runs.folder import Run
-    from plaudit.training.policy import FixedKL, PPOConfig, ppo
-    from plaudit.training.policy.options import Shaping
+    from plaudit.training.policy.config import PPOConfig
+    from plaudit.training.policy.loop import ppo
+    from plaudit.training.policy.options import FixedKL, Shaping
 
     config = PPOConfig(
         prompts=(DataConfig(path=jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in "abcd"])),),

@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
+from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
-from plaudit.telemetry.register import metric_of
 from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
-from plaudit.scoring.functions import FunctionConfig, FunctionScorer
+from plaudit.scoring.functions import FunctionScorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import check_scores, scores_of
 from plaudit.scoring.shares import FirstRankScorer
+from plaudit.telemetry.register import metric_of
 
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),

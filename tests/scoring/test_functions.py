@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
 from plaudit.errors import UserError
-from plaudit.scoring.functions import HOPELESS, FunctionConfig, FunctionScorer, check_columns, function_scorer
+from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
+from plaudit.scoring.functions import HOPELESS, FunctionScorer, check_columns, function_scorer
 from plaudit.scoring.isolate import CallFailed
+from plaudit.scoring.options import FunctionConfig
 
 
 def text_group(prompt: str, /, *responses: str, ids: tuple[tuple[int, ...], ...] = (), **columns) -> Group:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.records.text import Form, Group, Message, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Group, Message, Prompt
 from plaudit.scoring import isolate
 from plaudit.scoring.calls import declared_columns, named_parameters, takes_any
-from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
+from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.isolate import CallFailed, isolated
+from plaudit.scoring.options import FunctionConfig
 
 SECONDS = 0.4
 FILE = (

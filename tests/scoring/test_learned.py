@@ -3,16 +3,17 @@
 import pytest
 import torch
 
+from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
-from plaudit.models.load import ModelConfig, TinyShape, load_classifier, load_language
+from plaudit.models.load import load_classifier, load_language
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.errors import UserError
-from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, load_reward_model
+from plaudit.scoring.build import build_scorer, check_rewards, load_reward_model
 from plaudit.scoring.combine import WeightedMix
-from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
 from tests.models.tiny import spread_out
 
@@ -133,7 +134,8 @@ def test_a_language_model_is_no_judge(tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from plaudit.errors import UserError
-    from plaudit.scoring.build import RewardModelConfig, check_rewards
+    from plaudit.scoring.build import check_rewards
+    from plaudit.scoring.options import RewardModelConfig
 
     shape = LlamaConfig(
         vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2

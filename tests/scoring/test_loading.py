@@ -7,7 +7,8 @@ import pytest
 
 from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
-from plaudit.scoring.functions import FunctionConfig, function_scorer, load_function
+from plaudit.scoring.functions import function_scorer, load_function
+from plaudit.scoring.options import FunctionConfig
 
 SOURCE = """
 import helper_beside_the_rewards

@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import pytest
 
-from plaudit.records.text import Group, Prompt
 from plaudit.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.records.text import Group, Prompt
+from plaudit.scoring.functions import function_scorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.rules.answers import math_match, numbers_in, numeric_match
 
 HALF = Fraction(1, 2)

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from plaudit.records.text import Group, Prompt
 from plaudit.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.records.text import Group, Prompt
+from plaudit.scoring.functions import function_scorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.rules.content import word_list
 from plaudit.scoring.rules.form import json_valid
 from plaudit.scoring.rules.languages import SCRIPTS, language, script, script_of

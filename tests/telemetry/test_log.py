@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.telemetry.register import FAMILIES, METRICS, Metric, metric_of
 from plaudit.telemetry.log import MetricsLog, read_metrics
+from plaudit.telemetry.register import FAMILIES, METRICS, Metric, metric_of
 
 SCORE, KL = "ppo/score_over_responses", "ppo/kl_ref_over_responses"
 

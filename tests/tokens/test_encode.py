@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.records.text import Demonstration, Prompt, Text
 from plaudit.errors import UserError
+from plaudit.records.text import Demonstration, Prompt, Text
 from plaudit.tokens.encode import Answer, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer

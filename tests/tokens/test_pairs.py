@@ -2,8 +2,8 @@
 
 import pytest
 
-from plaudit.records.text import Form, Message, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Message, Prompt
 from plaudit.tokens.encode import Answer, encode_answers, fit
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer

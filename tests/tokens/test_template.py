@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from plaudit.records.text import Form, Message, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Message, Prompt
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import encode_plain, train_tokenizer
 

@@ -19,27 +19,29 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from plaudit.cli import main
-from plaudit.data.sources import DataConfig
+from plaudit.config.load import dump_yaml
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import StopRequested
 from plaudit.hardware.machine import Machine
 from plaudit.hardware.ranks import TIMEOUT, Ranks
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig, load_causal
-from plaudit.models.policy import SeparateCritic, SharedCritic
+from plaudit.models.load import load_causal
+from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.pipeline import STAGES
-from plaudit.config.load import dump_yaml
-from plaudit.errors import StopRequested
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig
+from plaudit.scoring.options import RewardModelConfig
 from plaudit.training import sft
-from plaudit.training.policy import AdaptiveKL, Brakes, PPOConfig, Ptx, Whitening, ptx, update
+from plaudit.training.policy import ptx, update
+from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.options import AdaptiveKL, Brakes, Ptx, Whitening
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise
-from tests.hardware.ranks_worker import codes, start, together
 from tests.faults.stages import CONFIGS, WORDS
+from tests.hardware.ranks_worker import codes, start, together
 from tests.training.test_invariance import CUTS, RANKINGS, ROWS, actor_of, experience
 from tests.training.tiny import CPU, gradients, jsonl, language, model_folder, relative_difference
 

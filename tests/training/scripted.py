@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import PPOConfig, ppo
+from plaudit.scoring.options import FunctionConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
 from tests.training.tiny import jsonl, model_folder
 
 JUDGE = '''

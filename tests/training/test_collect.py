@@ -5,14 +5,16 @@ import math
 
 import pytest
 
-from plaudit.data.sources import DataConfig, load
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig
-from plaudit.records.text import Kind
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import StopRequested, UserError
+from plaudit.models.options import ModelConfig
+from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
-from plaudit.training.collect import CollectConfig, collect, gumbel
+from plaudit.training.collect import collect, gumbel
+from plaudit.training.options import CollectConfig
 from tests.training.scripted import judge
 from tests.training.tiny import jsonl, model_folder
 

@@ -5,17 +5,20 @@ import math
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.models.load import ModelConfig, load_language
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.models.load import load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig, load_reward_model
-from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig, reward
+from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.options import OptimConfig
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
+from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.labelled import TwoClass
+from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.rankings import KWise
 from tests.models import zoo

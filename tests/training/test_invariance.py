@@ -13,25 +13,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig, load_causal
-from plaudit.models.policy import ActorCritic, Critic, SeparateCritic, SharedCritic, actor_critic
+from plaudit.engines.options import SamplingConfig
+from plaudit.models.load import load_causal
+from plaudit.models.options import Critic, ModelConfig, SeparateCritic, SharedCritic
+from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training import sft
-from plaudit.training.policy import (
-    AdaptiveTrust,
-    FixedLength,
-    PPOConfig,
-    SequenceMean,
-    TokenMean,
-    Whitening,
-    update,
-)
+from plaudit.training.policy import update
+from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.experience import drift
 from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.options import AdaptiveTrust, FixedLength, SequenceMean, TokenMean, Whitening
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
 from tests.training.scripted import config

@@ -8,7 +8,7 @@ from torch import nn
 
 from plaudit.errors import UserError
 from plaudit.training import optim
-from plaudit.training.optim import OptimConfig
+from plaudit.training.options import OptimConfig
 
 
 def parameter(*values: float, grad: tuple[float, ...]) -> nn.Parameter:

@@ -6,21 +6,23 @@ import json
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.evaluation.reward_eval import RewardEvalConfig, reward_eval
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import ModelConfig, TinyShape, load_language
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
+from plaudit.evaluation.options import RewardEvalConfig
+from plaudit.evaluation.reward_eval import reward_eval
+from plaudit.models.load import load_language
+from plaudit.models.options import LoRA, ModelConfig, TinyShape
 from plaudit.models.reward import pair
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.pair import Joint, fit
 from plaudit.records.text import Group, Prompt, PromptRow, Ranking
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig, check_rewards
-from plaudit.training.collect import CollectConfig, collect
-from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig
+from plaudit.scoring.build import check_rewards
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.collect import collect
+from plaudit.training.options import CollectConfig, OptimConfig
+from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.pair import Pair
 from plaudit.training.reward.rankings import KWise

@@ -12,15 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model
 
-from plaudit.data.sources import DataConfig
-from plaudit.models.load import PAIRRM_CONTEXT, ModelConfig, load_language
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.models.load import PAIRRM_CONTEXT, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair
 from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.errors import UserError
-from plaudit.scoring.build import RewardModelConfig, check_rewards
+from plaudit.scoring.build import check_rewards
 from plaudit.scoring.build import load_reward_model as load_scorer
-from plaudit.training.optim import OptimConfig
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.options import OptimConfig
 from plaudit.training.reward.pair import Pair
 from tests.models import zoo
 from tests.models.tiny import spread_out

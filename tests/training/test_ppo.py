@@ -8,28 +8,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
 from plaudit.formulas.statistics import RunningMoments
-from plaudit.models.adapters import LastLayers, LoRA
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import SeparateCritic, SharedCritic
+from plaudit.models.options import LastLayers, LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig
-from plaudit.scoring.functions import FunctionConfig
 from plaudit.scoring.loading import load_function
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import FixedKL, PPOConfig, ppo, setup
+from plaudit.scoring.options import FunctionConfig, RewardModelConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy import setup
+from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import from_state, to_state
 from plaudit.training.policy.experience import estimate
 from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.metrics import describe, summarise
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import Shaping
+from plaudit.training.policy.options import FixedKL, Shaping
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import UpdateStats, minibatch_rows
 from tests.training.scripted import config, judge, run

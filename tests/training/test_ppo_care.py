@@ -10,15 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import AdapterCritic, SeparateCritic, SharedCritic
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
+from plaudit.models.options import AdapterCritic, LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.training import optim
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import (
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy import loop, ptx, setup, update
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.cursor import Cursor
+from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.options import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -29,19 +31,12 @@ from plaudit.training.policy import (
     PenalisedUnfinished,
     PerToken,
     PolicyGradient,
-    PPOConfig,
     Ptx,
     SequenceMean,
     Shaping,
     Surrogate,
     Truncate,
-    loop,
-    ptx,
-    setup,
-    update,
 )
-from plaudit.training.policy.cursor import Cursor
-from plaudit.training.policy.objective import Coefficients
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, hf, hf_logprobs, ids, jsonl, metrics, model_folder, same_weights, weights
 

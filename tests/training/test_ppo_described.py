@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.formulas.statistics import RunningMoments
-from plaudit.models.load import ModelConfig
+from plaudit.models.options import ModelConfig
 from plaudit.models.reference import Reference
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training.policy import AdaptiveTrust, FixedKL
 from plaudit.training.policy.experience import ask_models, estimate
 from plaudit.training.policy.metrics import describe
 from plaudit.training.policy.objective import Coefficients
+from plaudit.training.policy.options import AdaptiveTrust, FixedKL
 from plaudit.training.policy.shaping import shape
 from tests.training.scripted import config
 from tests.training.test_invariance import ANSWERS, PROMPTS, ROWS, actor_of

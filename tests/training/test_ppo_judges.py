@@ -6,24 +6,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import SeparateCritic
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
+from plaudit.models.options import LoRA, ModelConfig, SeparateCritic
 from plaudit.models.reward import shared_trunk, token_level
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Prompt
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig
-from plaudit.scoring.functions import FunctionConfig
-from plaudit.training.optim import OptimConfig
-from plaudit.training.policy import FixedKL, PPOConfig, ppo
-from plaudit.training.policy.options import Shaping
-from plaudit.training.policy.trunk_reward import TrunkReward, with_trunk
+from plaudit.scoring.options import FunctionConfig, RewardModelConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.loop import ppo
+from plaudit.training.policy.options import FixedKL, Shaping, TrunkReward
+from plaudit.training.policy.trunk_reward import with_trunk
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]

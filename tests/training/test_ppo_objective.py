@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.training.policy import (
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from plaudit.training.policy.options import (
     AdaptiveKL,
     Clip,
     FixedKL,
     FixedLength,
     FixedTrust,
     PolicyGradient,
-    PPOConfig,
     SequenceMean,
     Surrogate,
 )
-from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
 from tests.training.scripted import config
 
 NAN = math.nan

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.records.tensors import Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
-from plaudit.errors import UserError
-from plaudit.training.policy import (
+from plaudit.training.policy.experience import agreement, estimate
+from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.metrics import mean_kl
+from plaudit.training.policy.options import (
     Exclude,
     FixedKL,
     Overlong,
@@ -26,9 +29,6 @@ from plaudit.training.policy import (
     Truncate,
     Whitening,
 )
-from plaudit.training.policy.experience import agreement, estimate
-from plaudit.training.policy.judged import Judged, Opinions
-from plaudit.training.policy.metrics import mean_kl
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import _advantages
 from tests.training.scripted import config

@@ -8,14 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from plaudit.data.sources import DataConfig
+from plaudit.data.options import DataConfig
 from plaudit.formulas.policy_losses import PolicyStats
 from plaudit.formulas.value_losses import ValueStats
 from plaudit.models.load import load_language
 from plaudit.runs.folder import Run
 from plaudit.training import optim, state
-from plaudit.training.optim import OptimConfig, StepStats
-from plaudit.training.policy import (
+from plaudit.training.optim import StepStats
+from plaudit.training.options import OptimConfig
+from plaudit.training.policy import loop, ptx, update
+from plaudit.training.policy.cursor import Cursor, position_of
+from plaudit.training.policy.objective import Coefficients, TermStats
+from plaudit.training.policy.options import (
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -23,12 +27,7 @@ from plaudit.training.policy import (
     ReferenceNormalisation,
     RunningNormalisation,
     Shaping,
-    loop,
-    ptx,
-    update,
 )
-from plaudit.training.policy.cursor import Cursor, position_of
-from plaudit.training.policy.objective import Coefficients, TermStats
 from plaudit.training.policy.ptx import TextLoss, Texts
 from plaudit.training.policy.update import Position, UpdateStats, ppo_step
 from tests.training.scripted import config, run

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.config.load import dump_yaml
+from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.runs.folder import read_rollouts
 from tests.faults.stages import CONFIGS
 from tests.training.ranks_worker import RESUMED

@@ -8,16 +8,18 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from plaudit.data.sources import DataConfig
-from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.models.load import ModelConfig, TinyShape
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.evaluation.options import TruthConfig
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig, load_reward_model
-from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig, reward
+from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.reward.config import RewardConfig
+from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, Ranked
 from plaudit.training.reward.rows import shuffled

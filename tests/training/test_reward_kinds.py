@@ -8,23 +8,26 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit.data.sources import DataConfig
-from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.data.options import DataConfig
+from plaudit.errors import StopRequested, UserError
+from plaudit.models.load import load_causal, load_language
+from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward import aspects as aspect_models
 from plaudit.models.reward import scalar
 from plaudit.models.reward import shared_trunk as shared_trunk_models
 from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
-from plaudit.models.reward.gated import GateShape
 from plaudit.records.text import Group, Prompt, Rating, Verdict
-from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import RewardModelConfig, load_reward_model
-from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig, aspects, loop, reward
+from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.reward import aspects, loop
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated, aspects_of
+from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.gate import GateTraining, penalties
 from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
+from plaudit.training.reward.loop import reward
 from plaudit.training.reward.normalise import Centre, Standardise
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce, Ranked

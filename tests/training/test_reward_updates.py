@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plaudit.models.load import ModelConfig
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import shared_trunk as shared_trunk_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.normalisation import Normalisation

@@ -7,19 +7,20 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from plaudit.data.sources import DataConfig
-from plaudit.models.adapters import LoRA
-from plaudit.models.load import ModelConfig, load_language
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.models.load import load_language
+from plaudit.models.options import LoRA, ModelConfig
 from plaudit.models.reward import seq2seq
 from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.seq2seq import question_ids
 from plaudit.records.text import Form, Group, Message, Prompt, Ranking
-from plaudit.errors import UserError
-from plaudit.scoring.build import RewardModelConfig, build_scorer, check_rewards, has_scale, judges_tokens
+from plaudit.scoring.build import build_scorer, check_rewards, has_scale, judges_tokens
+from plaudit.scoring.options import RewardModelConfig
 from plaudit.tokens.tokenizer import encode_plain
-from plaudit.training.optim import OptimConfig
-from plaudit.training.reward import RewardConfig
+from plaudit.training.options import OptimConfig
+from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.seq2seq import Seq2Seq
 from tests.models import zoo

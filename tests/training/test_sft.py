@@ -7,17 +7,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from plaudit.data.sources import DataConfig
-from plaudit.engines.protocol import SampleKey, SamplingConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.models.adapters import LastLayers, LoRA
-from plaudit.models.load import ModelConfig, TinyShape, load_causal
-from plaudit.models.trunk import Trunk
 from plaudit.errors import UserError
+from plaudit.hardware.randomness import SampleKey
+from plaudit.models.load import load_causal
+from plaudit.models.options import LastLayers, LoRA, ModelConfig, TinyShape
+from plaudit.models.trunk import Trunk
 from plaudit.runs.folder import Run
 from plaudit.training import sft as module
-from plaudit.training.optim import OptimConfig
-from plaudit.training.sft import KnownEntropy, SFTConfig, backward, sft
+from plaudit.training.options import KnownEntropy, OptimConfig, SFTConfig
+from plaudit.training.sft import backward, sft
 from tests.training.tiny import (
     CPU,
     END,

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from plaudit.data.sources import DataConfig
-from plaudit.records.text import Kind
+from plaudit.data.options import DataConfig
 from plaudit.errors import StopRequested, UserError
+from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from plaudit.training import optim, state
-from plaudit.training.optim import OptimConfig
+from plaudit.training.options import OptimConfig
 from tests.training.tiny import jsonl
 
 

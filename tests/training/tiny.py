@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.load import Language, ModelConfig, load_language
+from plaudit.models.load import Language, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.telemetry.log import read_metrics
 from plaudit.tokens.batches import TokenBatch, pack
 

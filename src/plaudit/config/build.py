@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
+from plaudit.config.read import Branch, Leaf, Node, Row, from_plain, to_value
 from plaudit.config.types import (
     arm_of_kind,
     arms,
@@ -31,7 +32,6 @@ from plaudit.config.types import (
     value_type,
 )
 from plaudit.errors import UserError
-from plaudit.config.read import Branch, Leaf, Node, Row, from_plain, to_value
 
 _MISSING = dataclasses.MISSING
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

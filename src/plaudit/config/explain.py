@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from plaudit.config.read import dump_entry
 from plaudit.config.types import (
     arms,
     default_of,
@@ -26,7 +27,6 @@ from plaudit.config.types import (
     short_name,
     to_plain,
 )
-from plaudit.config.read import dump_entry
 
 REQUIRED = "required"
 

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from plaudit.config.build import Builder, merge
 from plaudit.config.explain import describe, dump_yaml, help_text
 from plaudit.config.override import parse_overrides
+from plaudit.config.read import Branch, from_plain, read_yaml, to_value
 from plaudit.config.types import to_plain
 from plaudit.errors import UserError
-from plaudit.config.read import Branch, from_plain, read_yaml, to_value
 
 __all__ = ["config_changes", "describe", "dump_yaml", "help_text", "load_config", "read_plain", "to_plain"]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plaudit.config.build import merge
+from plaudit.config.read import Branch, Leaf, Node, parse_option
 from plaudit.config.types import (
     arms,
     dict_type,
@@ -15,7 +16,6 @@ from plaudit.config.types import (
     takes,
     value_type,
 )
-from plaudit.config.read import Branch, Leaf, Node, parse_option
 
 _LIST = "(list)"
 """Stands in a path for a list's field that was named without the item's index."""

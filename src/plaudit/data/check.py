@@ -20,19 +20,11 @@ from plaudit.data.clean import (
 )
 from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
+from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
-from plaudit.data.sources import (
-    BadRow,
-    DataConfig,
-    RawRows,
-    check_config,
-    parse_all,
-    read_raw,
-    row_parser,
-    unused_columns,
-)
-from plaudit.records.text import Kind, Ranking, Row, Text
+from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser, unused_columns
 from plaudit.errors import UserError
+from plaudit.records.text import Kind, Ranking, Row, Text
 
 QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 _BAD_SHOWN = 20

@@ -21,6 +21,7 @@ from typing import Any
 
 from plaudit.data.clean import NO_PAIR, SAME_ANSWERS
 from plaudit.data.formats import places
+from plaudit.errors import UserError
 from plaudit.records.text import (
     Comparison,
     Demonstration,
@@ -32,7 +33,6 @@ from plaudit.records.text import (
     Row,
     Verdict,
 )
-from plaudit.errors import UserError
 
 ONE_ANSWER = "with the only rated answer of the prompt"
 SEEN_PROMPT = "with a prompt that came before"

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from plaudit.records.text import Kind
 from plaudit.errors import UserError
+from plaudit.records.text import Kind
 
 Raw = Mapping[str, Any]
 

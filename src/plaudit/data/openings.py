@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from plaudit.data.splits import split
-from plaudit.records.text import Prompt, PromptRow, Text
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
+from plaudit.records.text import Prompt, PromptRow, Text
 
 
 def opening(text: str, words: int) -> str:

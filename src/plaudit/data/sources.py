@@ -5,54 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
 from plaudit.data.formats import parse, prompt_row
 from plaudit.data.kinds import NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples, used_columns
+from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, Source, open_source
 from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
-from plaudit.records.text import Kind, Row
 from plaudit.errors import UserError
-
-KindName = Literal["auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt"]
+from plaudit.records.text import Kind, Row
 
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
 _PLACE = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Where a stage's rows come from."""
-
-    path: str
-    """A .jsonl, .jsonl.gz, .json (list) or .parquet file, or hub:name[:split] (needs the package `datasets`)."""
-    kind: KindName = "auto"
-    """What a row teaches; auto tells it by the columns and says which it found."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Other names for columns, {the file's name: plaudit's name}, such as {question: prompt}."""
-    prompt: str = ""
-    """One prompt for all rows of a file that has none, such as texts with labels; they are divided by their texts."""
-    accept: tuple[str, ...] = ()
-    """Values of `label` that mean accept, all others mean reject, where labels are words or more than two numbers."""
-    answers: int = 0
-    """Keep this many answers of a ranking at most, drawn by a hash of the prompt; 0 = all."""
-    min_gap: float = 0.0
-    """Keep only answers of a ranking whose scores differ by this much from those kept already, score units; 0 = all."""
-    weight: float = 1.0
-    """How often an epoch sees each row of this file: 2 twice, 0.5 every other row, drawn anew (SFT, reward models)."""
-    limit: int = 0
-    """Read this many rows at most (the first ones); 0 = all."""
-    on_bad_row: Literal["error", "skip"] = "error"
-    """A row that can't be read stops the run before any model loads (error), or is left out and counted (skip)."""
-    max_bad_fraction: float = 0.01
-    """With skip: the share of bad rows above which the run stops all the same, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from plaudit.data.clean import overlap, unit_keys
-from plaudit.records.text import Row
 from plaudit.errors import UserError
+from plaudit.records.text import Row
 
 R = TypeVar("R", bound=Row)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from plaudit.data.splits import uniform
-from plaudit.records.text import Ranking, Row
 from plaudit.errors import UserError
+from plaudit.records.text import Ranking, Row
 
 
 def thinned(rows: Sequence[Row], answers: int, min_gap: float, *, source: str) -> list[Row]:

@@ -39,8 +39,8 @@ from plaudit.data.tinyworld import (
     read_prompt,
     true_reward,
 )
-from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 from plaudit.errors import UserError
+from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 
 # --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
 

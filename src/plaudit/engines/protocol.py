@@ -4,34 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from plaudit.engines.options import SamplingConfig
+from plaudit.hardware.randomness import SampleKey
 from plaudit.records.text import FinishReason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingConfig:
-    """How the policy writes. There is no top-k, top-p or repetition penalty: PPO's log-probs must be those of
-    the distribution that was sampled."""
-
-    max_new_tokens: int = 64
-    """Tokens; a response that reaches it without an end token finishes with LENGTH."""
-    temperature: float = 1.0
-    """Of sampling and of every log-prob in PPO, or the first ratio would not be 1."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a response where they appear; scorers read the text before them."""
-    batch_size: int = 256
-    """Rows decoded together; memory, not results, depends on it."""
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.temperature <= 0 or self.batch_size < 1:
-            raise ValueError("max_new_tokens and batch_size must be at least 1, temperature above 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleKey:
-    """What a sampled token's uniform depends on, beside the seed and the position: never the slot or the batch."""
-
-    prompt_id: str
-    sample_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from plaudit.engines.options import SamplingConfig
+from plaudit.engines.protocol import Generation
+from plaudit.errors import UserError
+from plaudit.hardware.randomness import SampleKey, bases, uniforms
 from plaudit.hardware.ranks import ALONE, Ranks
-from plaudit.engines.protocol import Generation, SampleKey, SamplingConfig
-from plaudit.hardware.randomness import bases, uniforms
 from plaudit.models.trunk import Trunk, evaluating, final_logits
 from plaudit.records.text import FinishReason
-from plaudit.errors import UserError
 from plaudit.tokens.batches import pack, pad_left
 
 COMPACT_BELOW = 0.75

@@ -2,84 +2,35 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from plaudit.data.sources import DataConfig, load
-from plaudit.hardware.machine import DeviceConfig, Machine, machine
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.data.sources import load
 from plaudit.engines.torch_engine import TorchEngine
+from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
+from plaudit.evaluation.options import CompareConfig
 from plaudit.evaluation.text_statistics import text_statistics
 from plaudit.evaluation.win_rate import WinRate, win_rates_against
-from plaudit.models.load import Language, ModelConfig, check_model_path, load_causal, load_language
+from plaudit.files import atomic_write
+from plaudit.hardware.machine import Machine, machine
+from plaudit.models.load import Language, check_model_path, load_causal, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
-from plaudit.telemetry.console import say
-from plaudit.errors import UserError
-from plaudit.files import atomic_write
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
+from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer
+from plaudit.telemetry.console import say
 from plaudit.tokens.batches import by_token_budget, pack, unpad
 
 SAMPLES = "samples.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveConfig:
-    """The objective that PPO optimised, J = E[score] − β·KL, measured against its optimum."""
-
-    rewards: tuple[JudgeConfig, ...]
-    """The judges that PPO was given."""
-    kl_coef: float
-    """β, score units per nat."""
-    answers: str = ""
-    """`module:function` that lists every answer to a prompt; with it J* is computed by enumeration."""
-    prompts: int = 16
-    """How many of the prompts are used, the first ones."""
-    samples: int = 32
-    """Answers to each of them that J is estimated from."""
-
-    def __post_init__(self) -> None:
-        if min(self.prompts, self.samples) < 1 or self.kl_coef < 0:
-            raise ValueError("prompts and samples must be at least 1, kl_coef must not be negative")
-        if self.answers and not self.kl_coef:
-            raise ValueError("answers: the optimum is only defined for a kl_coef above 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareConfig:
-    """Compare policies with one baseline."""
-
-    prompts: tuple[DataConfig, ...]
-    """Files of held-out prompts."""
-    policies: dict[str, str]
-    """Name → model folder."""
-    baseline: str
-    """The name of the policy that the others are compared with; it is also the reference of the KL."""
-    judge: tuple[JudgeConfig, ...]
-    """Whose scores decide who wins."""
-    objective: ObjectiveConfig | None = None
-    """Measure PPO's own objective too."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How the policies write."""
-    end_tokens: tuple[str, ...] = ()
-    """Tokens that end a response, beside the model's own EOS ids."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of sampling; all policies are given the same uniforms."""
-
-    def __post_init__(self) -> None:
-        if self.baseline not in self.policies:
-            raise ValueError(f"baseline {self.baseline!r} is none of the policies {', '.join(self.policies)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from itertools import combinations
 
 import numpy as np
 
+from plaudit.errors import UserError
 from plaudit.evaluation.reward_accuracy import Accuracy, reward_accuracy
 from plaudit.evaluation.word_models import Sparse, features, ridge_logistic
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Comparison, Group, Ranking
-from plaudit.errors import UserError
 from plaudit.scoring.protocol import Scorer, scores_of
 from plaudit.scoring.words import Unit, units
 

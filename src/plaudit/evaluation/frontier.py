@@ -1,48 +1,21 @@
 """What best of n buys for its nats: the judge's score and the true one, from one pool of answers (Gao et al. 2023)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from plaudit.data.sources import DataConfig, load
-from plaudit.hardware.machine import DeviceConfig, machine
-from plaudit.engines.protocol import SamplingConfig
+from plaudit.data.sources import load
 from plaudit.engines.torch_engine import TorchEngine
+from plaudit.errors import UserError
 from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
 from plaudit.evaluation.intervals import mean_estimate
-from plaudit.models.load import Language, ModelConfig, load_causal, load_language
+from plaudit.evaluation.options import FrontierConfig
+from plaudit.hardware.machine import machine
+from plaudit.models.load import Language, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontierConfig:
-    """Best of n by each judge, and what another judge, who didn't choose, says of it."""
-
-    prompts: tuple[DataConfig, ...]
-    """Files of prompts."""
-    model: ModelConfig
-    """The policy that answers."""
-    judges: dict[str, tuple[JudgeConfig, ...]]
-    """Name → who chooses the best of n."""
-    truth: tuple[JudgeConfig, ...]
-    """Who measures what was chosen: the true reward, or a judge that nothing was optimised for."""
-    samples: int = 384
-    """Answers to each prompt, the pool; n goes 1, 2, 4, … up to this."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How the policy writes."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of sampling."""
-
-    def __post_init__(self) -> None:
-        if not self.prompts or not self.judges or not self.truth or self.samples < 1:
-            raise ValueError("prompts, judges and truth must each name at least one, samples must be at least 1")
+from plaudit.scoring.build import build_scorer, check_rewards
 
 
 def frontier(config: FrontierConfig, run: Run) -> None:

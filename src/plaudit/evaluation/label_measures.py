@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plaudit.hardware.randomness import generator
 from plaudit.evaluation.intervals import Estimate, clustered_interval
 from plaudit.formulas.calibration import brier_score
 from plaudit.formulas.correlation import mean_ranks, pearson, spearman
+from plaudit.hardware.randomness import generator
 
 RESAMPLES = 200
 MIN_UNITS = 3

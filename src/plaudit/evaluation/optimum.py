@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.hardware.machine import Machine
+from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
+from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.errors import UserError
 from plaudit.scoring.protocol import Scorer
 from plaudit.tokens.batches import by_token_budget, pack_shared
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.hardware.machine import Machine
 from plaudit.evaluation.intervals import Estimate, mean_estimate
+from plaudit.hardware.machine import Machine
 from plaudit.models.trunk import Trunk
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TypeVar
 
+from plaudit.errors import UserError
 from plaudit.evaluation.intervals import clustered_interval
 from plaudit.records.text import Comparison, Group, Ranking
-from plaudit.errors import UserError
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
 BATCH_RESPONSES = 256

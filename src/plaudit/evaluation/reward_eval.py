@@ -5,15 +5,16 @@ margins, length and position bias, beside floors that know no language and the l
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from plaudit.data.formats import places
-from plaudit.data.sources import DataConfig, load
-from plaudit.hardware.machine import DeviceConfig, machine
+from plaudit.data.sources import load
+from plaudit.errors import UserError
 from plaudit.evaluation import pair_measures, reward_table
 from plaudit.evaluation.floors import LongerWins, fit_bag_of_words
 from plaudit.evaluation.label_measures import labellers_correlation, rating_measures, verdict_measures
+from plaudit.evaluation.options import RewardEvalConfig, name_of
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     expected_accuracy_of_rankings,
@@ -22,7 +23,6 @@ from plaudit.evaluation.reward_accuracy import (
     score_groups,
     score_parts,
 )
-from plaudit.evaluation.reward_report import TruthConfig
 from plaudit.evaluation.reward_rows import (
     JudgedRow,
     LabelledRows,
@@ -32,56 +32,17 @@ from plaudit.evaluation.reward_rows import (
     read_labelled,
     reversed_group,
 )
+from plaudit.hardware.machine import machine
 from plaudit.records.text import Group, Kind, Ranking
-from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards, has_scale
-from plaudit.scoring.functions import FunctionConfig, function_scorer
-from plaudit.scoring.loading import function_name
+from plaudit.scoring.build import build_scorer, check_rewards, has_scale
+from plaudit.scoring.functions import function_scorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import Scorer, check_columns
+from plaudit.telemetry.console import say
 
 Answers = Sequence[Sequence[float | None]]
 """What a judge said of the answers of each row; None: it abstained."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardEvalConfig:
-    """Measure judges (reward models, reward functions) on answers that people have labelled."""
-
-    data: tuple[DataConfig, ...]
-    """Rankings, comparisons, ratings or verdicts that nothing was trained on."""
-    models: tuple[JudgeConfig, ...]
-    """Each is measured by itself; its `weight` multiplies its scores, which calibration and margins feel."""
-    subset_column: str = ""
-    """A column by whose values accuracy is split as well; empty: by file, where there are several."""
-    train: tuple[DataConfig, ...] = ()
-    """Comparisons or rankings to fit the bag-of-words floor to; empty: only "the longer answer wins" is a floor."""
-    truth: TruthConfig | None = None
-    """Where the true utility is known (a made world): accuracy in expectation, beside its ceiling."""
-    num_bins: int = 10
-    """Bins of the reliability diagram and of the calibration error, over confidences from 0.5 to 1."""
-    check_order: bool = False
-    """Judge every row again with its answers in the opposite order and count whose winner changes (twice the time)."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of the bootstrap intervals of correlations and areas under the curve."""
-
-    def __post_init__(self) -> None:
-        if not self.data or not self.models:
-            raise ValueError("data and models must name at least one each")
-        if self.num_bins < 1:
-            raise ValueError("num_bins must be at least 1")
-        names = [name_of(model) for model in self.models]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"models: two are called {twice[0]!r}; give them a `name` each")
-
-
-def name_of(judge: JudgeConfig) -> str:
-    """As it stands in the table; a function without a name is called what it is called."""
-    return judge.name or function_name(judge.function)
 
 
 def reward_eval(config: RewardEvalConfig, run: Run) -> None:

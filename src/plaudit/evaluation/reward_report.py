@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 import torch
 
+from plaudit.errors import UserError
 from plaudit.evaluation.labelled_report import labelled_report
+from plaudit.evaluation.options import TruthConfig
 from plaudit.evaluation.reward_accuracy import (
     Accuracy,
     ExpectedAccuracy,
@@ -18,19 +20,9 @@ from plaudit.evaluation.reward_accuracy import (
 )
 from plaudit.formulas.preference_losses import kwise
 from plaudit.records.text import Ranking, Rating, Verdict
-from plaudit.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.functions import function_scorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import Scorer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TruthConfig:
-    """A made world's true utility: labels were σ(Δ utility ÷ noise)."""
-
-    function: str
-    """The utility, a reward function."""
-    noise: float = 1.0
-    """Scale of the labeller's Gumbel noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ from typing import Any
 
 from plaudit.data.formats import prompt_row
 from plaudit.data.kinds import Raw
-from plaudit.data.sources import DataConfig, LoadedFile, load, read_raw
-from plaudit.records.text import Group, Kind, Prompt, PromptRow, Ranking, Rating, Verdict
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import LoadedFile, load, read_raw
 from plaudit.errors import UserError
+from plaudit.records.text import Group, Kind, Prompt, PromptRow, Ranking, Rating, Verdict
 
 VOTES = "votes"
 """The column of rankings that holds each labeller's own places, [[1, 2], [2, 1], [1, 1]]."""

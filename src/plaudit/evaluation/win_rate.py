@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from plaudit.evaluation.intervals import clustered_interval
 from plaudit.errors import UserError
+from plaudit.evaluation.intervals import clustered_interval
 
 Judge = Callable[[str, str, str], float | None]
 """judge(prompt, first, second) → probability in [0, 1] that `first` is the better answer; None abstains."""

@@ -6,12 +6,11 @@ the rank, or a resume in between. Nothing here or anywhere uses torch's global g
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from plaudit.engines.protocol import SampleKey
 
 _GOLDEN = -7046029254386353131
 """2⁶⁴ ÷ golden ratio as a signed 64-bit number: the Weyl step of SplitMix64 (Steele, Lea & Flood 2014)."""
@@ -31,6 +30,14 @@ def generator(seed: int, *names: object) -> torch.Generator:
 def permutation(n: int, seed: int, *names: object) -> list[int]:
     """A shuffle of 0 … n−1 that one can recompute from its name: a stream's place is then a single number."""
     return torch.randperm(n, generator=generator(seed, *names)).tolist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleKey:
+    """What a sampled token's uniform depends on, beside the seed and the position: never the slot or the batch."""
+
+    prompt_id: str
+    sample_index: int
 
 
 def bases(keys: Sequence[SampleKey], seed: int) -> Int[Tensor, " N"]:

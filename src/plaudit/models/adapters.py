@@ -18,64 +18,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from plaudit.errors import UserError
+from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Full:
-    """Every parameter is trained."""
-
-    kind: Literal["full"] = "full"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastLayers:
-    """Only the last transformer blocks are trained, and the output side if wanted (N1.2)."""
-
-    kind: Literal["last_layers"] = "last_layers"
-    layers: int = 2
-    """How many blocks, counted from the output; 0 trains the head alone."""
-    head: bool = True
-    """Train what follows the blocks: the final norm and the output matrix. Where the output matrix is tied to the
-    input embeddings it is one matrix, and `embeddings` decides about it."""
-    embeddings: bool = False
-    """Train what precedes the blocks: token and position embeddings."""
-
-    def __post_init__(self) -> None:
-        if self.layers < 0:
-            raise ValueError(f"last_layers.layers is {self.layers}; give 0 or more")
-        if not (self.layers or self.head or self.embeddings):
-            raise ValueError("last_layers with layers 0, head false and embeddings false trains nothing; turn one on")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoRA:
-    """Low-rank adapters, W + (alpha/rank)·B·A, beside a frozen base (Hu et al. 2021). B starts at 0: the model is the
-    base until the first step. No dropout: two forwards of the same tokens must agree, or
-    PPO's first ratio is not 1."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = 16
-    """Columns of B, rows of A."""
-    alpha: int = 32
-    """Scale of the update: it is multiplied by alpha/rank."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Which matrices get an adapter: every one inside the blocks, or those whose name ends so, such as `q_proj`."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora.rank is {self.rank}; give 1 or more")
-        if self.alpha < 1:
-            raise ValueError(f"lora.alpha is {self.alpha}; give 1 or more")
-        if self.target_modules != "all-linear" and (
-            isinstance(self.target_modules, str) or not all(self.target_modules) or not self.target_modules
-        ):
-            raise ValueError("lora.target_modules: give `all-linear` or a list of names such as [q_proj, v_proj]")
-
-
-Trainable = Full | LastLayers | LoRA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

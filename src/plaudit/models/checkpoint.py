@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from plaudit.errors import UserError
+from plaudit.files import atomic_write
 from plaudit.models import adapters
 from plaudit.models.beside import file_beside
 from plaudit.models.load import Loaded
-from plaudit.errors import UserError
-from plaudit.files import atomic_write
 
 PLAUDIT_JSON = "plaudit.json"
 

@@ -18,19 +18,11 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoMode
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
+from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.beside import file_beside
-from plaudit.models.load import (
-    Language,
-    Loaded,
-    ModelConfig,
-    check_width,
-    finish,
-    is_classifier,
-    pretrained,
-    read_config,
-)
-from plaudit.errors import UserError
+from plaudit.models.load import Language, Loaded, check_width, finish, is_classifier, pretrained, read_config
+from plaudit.models.options import ModelConfig
 
 HEAD = "head.safetensors"
 NEW = ("pooler.", "classifier.", "classification_head.", "pre_classifier.", "head.")

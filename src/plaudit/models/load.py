@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,61 +27,16 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from plaudit.models import adapters
-from plaudit.models.adapters import Full, LastLayers, LoRA
-from plaudit.models.attention import attention_implementation
 from plaudit.errors import UserError
+from plaudit.models import adapters
+from plaudit.models.attention import attention_implementation
+from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, train_tokenizer
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TinyShape:
-    """The shape of a model made from scratch (Llama architecture, tied embeddings)."""
-
-    hidden_size: int = 128
-    """Width."""
-    layers: int = 3
-    """Blocks."""
-    heads: int = 4
-    """Attention heads; must divide the width."""
-    vocabulary: int = 512
-    """At most so many tokens in the byte-level BPE vocabulary that is trained on the data."""
-    context: int = 512
-    """Positions."""
-
-    def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide hidden_size ({self.hidden_size})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """Which model, and which part of it is trained (N1.2, N1.3)."""
-
-    path: str = "tiny"
-    """A folder in Hugging Face format, a hub name, or `tiny`: from scratch, with a tokenizer trained on the data."""
-    tiny: TinyShape = field(default_factory=TinyShape)
-    """Only with `path: tiny`."""
-    train: Full | LastLayers | LoRA = field(default_factory=Full)
-    """`full`, `last_layers` or `lora`."""
-    template: Literal["auto", "raw"] = "auto"
-    """auto: a bare string becomes one user turn where the tokenizer has a chat template; raw: always plain text."""
-    chat_template: str = ""
-    """Jinja text, or a file with it, instead of the tokenizer's own; conversations need one. Saved with the model."""
-    end_tokens: tuple[str, ...] = ()
-    """Tokens that end a response, beside the model's own EOS ids."""
-    pooling: Literal["auto", "cls", "mean", "max"] = "auto"
-    """Of an encoder that judges: which states its head reads. auto: the architecture's own classifier; cls: the first
-    token's; mean, max: over all tokens. Decoders read their last token."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more time."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Off: such a model is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

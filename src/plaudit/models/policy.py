@@ -2,55 +2,19 @@
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plaudit.models import adapters
-from plaudit.models.load import Loaded, ModelConfig, load_backbone
-from plaudit.models.trunk import OtherPolicy, Trunk
 from plaudit.errors import UserError
+from plaudit.models import adapters
+from plaudit.models.load import Loaded, load_backbone
+from plaudit.models.options import Critic, Head, ModelConfig
+from plaudit.models.trunk import OtherPolicy, Trunk
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
-
-Head = Literal["linear", "mlp"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedCritic:
-    """A head on the policy's trunk, its adapter included: one forward for both (N4.8; Ziegler et al. 2019)."""
-
-    kind: Literal["shared"] = "shared"
-    head: Head = "linear"
-    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeparateCritic:
-    """A model of its own, trained as `model.train` says: nothing of the value loss reaches the policy."""
-
-    kind: Literal["separate"] = "separate"
-    init: str = "policy"
-    """`policy`: a copy of the policy's trunk; else a folder with the same tokenizer, such as the reward model's
-    (InstructGPT)."""
-    head: Head = "linear"
-    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterCritic:
-    """Its own adapter on the policy's frozen base (only with `model.train: lora`): two passes, no second model, and
-    nothing of the value loss reaches the policy."""
-
-    kind: Literal["adapter"] = "adapter"
-    head: Head = "linear"
-    """`linear`: one layer; `mlp`: a hidden layer of the trunk's width (tanh) before it. V ≡ 0 at first either way."""
-
-
-Critic = SharedCritic | SeparateCritic | AdapterCritic
 
 
 class ActorCritic(nn.Module):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
+from plaudit.errors import UserError
 from plaudit.formulas import kl
 from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
-from plaudit.errors import UserError
 from plaudit.tokens.batches import TokenBatch, pack
 
 OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})

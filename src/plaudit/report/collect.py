@@ -13,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from plaudit.errors import UserError
 from plaudit.report import terms
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
-from plaudit.errors import UserError
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")

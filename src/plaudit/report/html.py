@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import plaudit
-from plaudit.report.collect import PipelineData, RunData, collect
-from plaudit.report.views import page
 from plaudit.errors import UserError
 from plaudit.files import atomic_write, make_folder
+from plaudit.report.collect import PipelineData, RunData, collect
+from plaudit.report.views import page
 
 TEXT_LIMIT = 3000
 """Characters shown of a prompt or an answer."""

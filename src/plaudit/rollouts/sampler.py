@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import torch
 
-from plaudit.engines.protocol import Engine, Generation, SampleKey, SamplingConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.engines.protocol import Engine, Generation
+from plaudit.errors import UserError
+from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
 from plaudit.rollouts.stopping import StopStrings
-from plaudit.errors import UserError
 from plaudit.tokens.batches import pad_left, pad_right
 
 

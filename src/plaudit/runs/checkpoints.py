@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plaudit.telemetry.console import warn
 from plaudit.errors import UserError
 from plaudit.files import (
     TEMP_PREFIX,
@@ -31,6 +30,7 @@ from plaudit.files import (
     temp_beside,
     tree_bytes,
 )
+from plaudit.telemetry.console import warn
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1

@@ -16,9 +16,7 @@ from typing import Any
 
 import yaml
 
-from plaudit.runs import checkpoints
 from plaudit.config.load import dump_yaml, read_plain
-from plaudit.telemetry.console import warn
 from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.files import (
     atomic_write,
@@ -29,11 +27,13 @@ from plaudit.files import (
     safe_name,
     write_json,
 )
+from plaudit.runs import checkpoints
 from plaudit.runs.lock import FolderLock
-from plaudit.telemetry.log import MetricsLog
 from plaudit.runs.provenance import provenance
 from plaudit.runs.ranks import Alone, Ranks
 from plaudit.runs.signals import StopSignals
+from plaudit.telemetry.console import warn
+from plaudit.telemetry.log import MetricsLog
 from plaudit.telemetry.sinks import Sink, open_sink
 
 CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"

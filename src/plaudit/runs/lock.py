@@ -9,8 +9,8 @@ import time
 import weakref
 from pathlib import Path
 
-from plaudit.telemetry.console import warn
 from plaudit.errors import UserError
+from plaudit.telemetry.console import warn
 
 try:
     import fcntl

@@ -2,46 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.load import ModelConfig
 from plaudit.models.reward import loading, token_level
 from plaudit.models.reward.references import check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix
-from plaudit.scoring.functions import FunctionConfig, function_scorer
+from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.options import JudgeConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.scoring.shares import FirstRankScorer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardModelConfig:
-    """A reward model as one part of the score (N3)."""
-
-    kind: Literal["model"] = "model"
-    path: str
-    """Its folder, or its name on the hub."""
-    read_as: loading.ReadAs = "auto"
-    """What the model is. auto: what its files say; seq2seq: one that was trained elsewhere to name the better of A and
-    B, as SteamSHP was, which looks like any other T5."""
-    weight: float = 1.0
-    """Factor of this part in the weighted sum of scores."""
-    name: str = "reward_model"
-    """Name in metrics and messages."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model."""
-
-    @property
-    def found(self) -> ModelConfig:
-        """Where the model is, as whoever loads models is told."""
-        return ModelConfig(path=self.path, trust_remote_code=self.trust_remote_code)
-
-
-JudgeConfig = RewardModelConfig | FunctionConfig
-"""Who gives scores: a learned judge or a reward function."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 
+from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.errors import UserError
-from plaudit.scoring.functions import FunctionConfig, FunctionScorer, function_scorer
+from plaudit.scoring.functions import FunctionScorer, function_scorer
+from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
 from plaudit.scoring.shares import FirstRankScorer
 from plaudit.scoring.tally import Tally, rates

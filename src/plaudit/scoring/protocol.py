@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
-from plaudit.errors import UserError
 
 MISSING = object()
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from plaudit.records.text import Form, Group, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Group, Prompt
 from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of, typed
 
 FailureKind = Literal["raised", "timed_out", "died", "not_finite"]

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import get_args
 
-from plaudit.telemetry.console import warn
 from plaudit.scoring.rows import FailureKind
+from plaudit.telemetry.console import warn
 
 EXAMPLES_KEPT = 5
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.telemetry.console import warn
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
+from plaudit.telemetry.console import warn
 from plaudit.telemetry.register import metric_of
 
 NAME = "metrics.jsonl"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.telemetry.console import warn
 from plaudit.errors import UserError
+from plaudit.telemetry.console import warn
 
 Sink = Callable[[str, float, int], None]
 """(key, value, step) -> nothing."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from plaudit.records.text import Demonstration, Prompt, Text
 from plaudit.errors import UserError
+from plaudit.records.text import Demonstration, Prompt, Text
+from plaudit.tokens.options import TooLong
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 
-TooLong = Literal["error", "drop", "truncate"]
 EncodedRow = tuple[list[int], list[int]]
 """The ids of a prompt and those of its answer."""
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from plaudit.records.text import Form, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Prompt
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import encode_plain
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
-from plaudit.records.text import Form, Message, Prompt
 from plaudit.errors import UserError
+from plaudit.records.text import Form, Message, Prompt
 from plaudit.tokens.pieces import text_pieces
 from plaudit.tokens.tokenizer import (
     bos_id,

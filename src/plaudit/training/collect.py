@@ -3,56 +3,26 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from plaudit.data.formats import places
-from plaudit.data.sources import DataConfig
-from plaudit.hardware.machine import DeviceConfig, machine
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.hardware.randomness import generator
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.models.load import ModelConfig, load_causal, load_language
+from plaudit.files import atomic_write
+from plaudit.hardware.machine import machine
+from plaudit.hardware.randomness import generator
+from plaudit.models.load import load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
-from plaudit.telemetry.console import say
-from plaudit.files import atomic_write
 from plaudit.runs.folder import Run
+from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.telemetry.console import say
 from plaudit.telemetry.progress import Progress
-from plaudit.scoring.build import JudgeConfig, build_scorer, check_rewards
 from plaudit.training import state
+from plaudit.training.options import CollectConfig
 
 RANKINGS = "rankings.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectConfig:
-    """K sampled answers a prompt, ranked by a rule (a stand-in for people; `ranks` by people come as files)."""
-
-    prompts: tuple[DataConfig, ...]
-    """Files whose prompts are answered."""
-    model: ModelConfig
-    """Who answers."""
-    labeller: tuple[JudgeConfig, ...]
-    """What the labeller values: the answers are ranked by this score."""
-    noise: float = 0.0
-    """Scale of Gumbel noise on the score before ranking; 1 makes Plackett–Luce rankings with the score as utility."""
-    samples: int = 4
-    """K, answers to each prompt (InstructGPT: 4 to 9)."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How the model writes."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of sampling and of the labeller's noise."""
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.noise < 0:
-            raise ValueError("samples must be at least 2, noise must not be negative")
-        if not self.prompts or not self.labeller:
-            raise ValueError("prompts and labeller must each name at least one")
 
 
 def collect(config: CollectConfig, run: Run) -> None:

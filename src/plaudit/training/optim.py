@@ -3,44 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import nn
 
-from plaudit.hardware.ranks import ALONE, Ranks
-from plaudit.formulas.schedules import learning_rate
 from plaudit.errors import UserError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    learning_rate: float = 3e-4
-    """Peak."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """To 0 at the last step, or constant."""
-    warmup_fraction: float = 0.0
-    """Share of all steps on which the rate rises from 0 to its peak."""
-    weight_decay: float = 0.0
-    """Decoupled; on matrices only, never on norms, biases or embeddings' vectors of one dimension."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's moment decays."""
-    eps: float = 1e-8
-    """Adam's ε, added after bias correction; PPO's own default is 1e-5 (Huang et al. 2022, detail 3)."""
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this global norm; 0 turns it off."""
-    max_skipped: int = 3
-    """A step whose loss or gradient is NaN or infinite is not taken; so many in a row end the run."""
-
-    def __post_init__(self) -> None:
-        if self.learning_rate < 0 or not 0 <= self.warmup_fraction <= 1:
-            raise ValueError("learning_rate must not be negative, warmup_fraction must lie in [0, 1]")
-        if self.max_grad_norm < 0 or self.weight_decay < 0:
-            raise ValueError("max_grad_norm (0: off) and weight_decay must not be negative")
-        if self.max_skipped < 1:
-            raise ValueError("max_skipped must be at least 1: the first step in a row that can't be taken ends the run")
+from plaudit.formulas.schedules import learning_rate
+from plaudit.hardware.ranks import ALONE, Ranks
+from plaudit.training.options import OptimConfig
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:

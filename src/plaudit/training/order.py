@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from plaudit.hardware.randomness import permutation
-from plaudit.formulas.shapes import ceil_div
 from plaudit.errors import UserError
+from plaudit.formulas.shapes import ceil_div
+from plaudit.hardware.randomness import permutation
 
 
 def weighted(sizes: Sequence[int], weights: Sequence[float], seed: int, epoch: int) -> list[int]:

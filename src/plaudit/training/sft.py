@@ -2,77 +2,25 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from plaudit.data.sources import DataConfig
-from plaudit.hardware.machine import DeviceConfig, Machine, machine
-from plaudit.hardware.randomness import derive_seed
+from plaudit.errors import UserError
 from plaudit.evaluation.perplexity import Perplexity, perplexity
+from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.randomness import derive_seed
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, Loaded, ModelConfig, load_causal, load_language
+from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Kind, Text
-from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
+from plaudit.telemetry.console import say
 from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.tokens.batches import pack
-from plaudit.tokens.encode import EncodedRow, TooLong, encode_learned
+from plaudit.tokens.encode import EncodedRow, encode_learned
+from plaudit.tokens.options import TooLong
 from plaudit.training import optim, order, state
-from plaudit.training.optim import OptimConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownEntropy:
-    """Where the world is known: the least negative log-likelihood per answer that any model can have."""
-
-    path: str
-    """A JSON file."""
-    key: str
-    """The number in it, nats per answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SFTConfig:
-    """Supervised fine-tuning: demonstrations (loss on the answers only) or plain text (loss on every token)."""
-
-    data: tuple[DataConfig, ...]
-    """Files of demonstrations, or of plain text; several are mixed by their weights."""
-    held_out: tuple[DataConfig, ...] = ()
-    """Files to measure on; empty: `held_out_fraction` of the prompts is set aside."""
-    held_out_fraction: float = 0.05
-    """Share of the prompts set aside by hash when no `held_out` files are given; 0 measures nothing."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """What is trained."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    """The optimiser."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of initial weights and the order of rows."""
-    epochs: int = 1
-    """Passes over the data."""
-    minibatch_size: int = 32
-    """Rows in one optimiser step."""
-    microbatch_tokens: int = 16384
-    """Tokens in one forward; memory depends on it, results do not."""
-    max_length: int = 0
-    """Tokens of prompt and answer; 0 is the model's context."""
-    too_long: TooLong = "error"
-    """What happens to longer rows."""
-    entropy: KnownEntropy | None = None
-    """For the report: the known bound of the held-out loss."""
-    evaluate_every: int = 0
-    """Optimiser steps between measurements on held-out rows; 0: ten times in a run."""
-    save_every: int = 200
-    """Optimiser steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("data must name at least one file")
-        if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
-            raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
+from plaudit.training.options import KnownEntropy, SFTConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from plaudit.data.clean import overlap
-from plaudit.data.sources import DataConfig, load
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
 from plaudit.data.splits import split
+from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
 from plaudit.models.checkpoint import load_training_state, save_training_state
 from plaudit.records.text import Kind, Row
-from plaudit.telemetry.console import say, warn
-from plaudit.errors import StopRequested, UserError
 from plaudit.runs.folder import Run
+from plaudit.telemetry.console import say, warn
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.tokens.encode import EncodedRow
 

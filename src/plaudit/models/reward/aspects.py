@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plaudit.errors import UserError
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import holds_head
-from plaudit.models.load import Language, ModelConfig, label_names, name_labels
+from plaudit.models.load import Language, label_names, name_labels
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 
 KIND = "aspects"
 

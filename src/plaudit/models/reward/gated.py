@@ -11,7 +11,7 @@ are used everywhere. No dropout in the gate: two forwards must agree.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +20,19 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, ModelConfig, seeded
+from plaudit.models.load import Language, seeded
+from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import SharedRows, encoded, load_packed_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.errors import UserError
 
 KIND = "gated"
 GATE = "gate.safetensors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateShape:
-    """The gate's network and its output."""
-
-    hidden_size: int = 128
-    """Width of its layers (ArmoRM: 1024)."""
-    layers: int = 3
-    """Hidden layers, with ReLU."""
-    temperature: float = 10.0
-    """τ: the higher, the more even the mix."""
-    scale: float = 1.0
-    """s, what the gate's weights sum to."""
-
-    def __post_init__(self) -> None:
-        if self.hidden_size < 1 or self.layers < 0 or self.temperature <= 0 or self.scale <= 0:
-            raise ValueError("gate: hidden_size must be at least 1, layers 0, temperature and scale above 0")
 
 
 class GatedRewardModel(nn.Module):

@@ -2,23 +2,15 @@
 user (`read_as`): a SteamSHP from elsewhere looks like any other T5."""
 
 from collections.abc import Callable
-from typing import Literal
 
+from plaudit.errors import UserError
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.load import (
-    Language,
-    ModelConfig,
-    architecture,
-    check_model_path,
-    is_classifier,
-    load_language,
-    number_of_labels,
-)
+from plaudit.models.load import Language, architecture, check_model_path, is_classifier, load_language, number_of_labels
+from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.references import REFERENCES
-from plaudit.errors import UserError
 
 KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
     scalar.KIND: scalar.load,
@@ -31,8 +23,6 @@ KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
     seq2seq.KIND: seq2seq.load,
 }
 """Every kind's name in plaudit.json, and who loads it."""
-
-ReadAs = Literal["auto", "seq2seq"]
 
 
 def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto") -> None:

@@ -15,7 +15,7 @@ alone, as in PPO, against the row's `references`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,14 +23,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
-from plaudit.models.adapters import Full, unwrapped
+from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
-from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, load_backbone, seeded
+from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, seeded
+from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
@@ -38,7 +40,6 @@ from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
 from plaudit.tokens.batches import by_token_budget, pad_right
 from plaudit.tokens.pairs import PairRenderer
 
@@ -47,7 +48,6 @@ MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 HEAD = "pair_head.safetensors"
 SOURCE_SHARE = 0.6
 """Of the room, where prompt and answers don't fit: what the prompt may keep; PairRM's own limits are 1224 of 2048."""
-Aggregate = Literal["matrix", "one_pass"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
-from plaudit.models.load import Language, ModelConfig, pretrained, read_config
 from plaudit.errors import UserError
+from plaudit.models.load import Language, pretrained, read_config
+from plaudit.models.options import ModelConfig
 
 ARCHITECTURE = "DebertaV2PairRM"
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plaudit.models.load import Language, Loaded, ModelConfig, architecture, load_classifier
+from plaudit.models.load import Language, Loaded, architecture, load_classifier
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.reader_padded import PaddedReader, load_padded_reader
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.encoders import load_encoder_classifier
-from plaudit.models.load import Language, Loaded, ModelConfig
+from plaudit.models.load import Language, Loaded
+from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import silence_noise
 from plaudit.tokens.batches import Ids, pad_right
 from plaudit.tokens.encode import EncodedRow

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plaudit.records.text import Group, PromptRow
 from plaudit.errors import UserError
+from plaudit.records.text import Group, PromptRow
 
 REFERENCES = "references"
 """Their data column: one string or several."""

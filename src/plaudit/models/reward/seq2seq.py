@@ -10,25 +10,26 @@ beside real answers, as in training, and in both orders, so that what a letter g
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
+from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, Loaded, ModelConfig, architecture, finish, pretrained
+from plaudit.models.load import Language, Loaded, architecture, finish, pretrained
+from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.errors import UserError
 from plaudit.tokens.batches import Ids, by_token_budget, pad_right
 from plaudit.tokens.tokenizer import encode_plain
 
@@ -37,8 +38,6 @@ QUESTION = "POST: {x} \n\n RESPONSE A: {a}\n\n RESPONSE B: {b}\n\n Which respons
 NOTHING = "."
 """The B beside a lone answer."""
 LETTERS = ("A", "B")
-Output = Literal["probability", "log_odds"]
-Against = Literal["nothing", "references"]
 
 
 class Seq2SeqRewardModel(nn.Module):

@@ -14,15 +14,16 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, Loaded, ModelConfig, load_causal
+from plaudit.models.load import Language, Loaded, load_causal
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import SharedRows, encoded, read_all
 from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.errors import UserError
 from plaudit.tokens.batches import pack_shared
 
 KIND = "shared_trunk"

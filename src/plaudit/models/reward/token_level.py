@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, sharing
 from plaudit.records.tensors import Scores

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from plaudit.formulas.pointwise_losses import log_odds
 from plaudit.models.checkpoint import export
-from plaudit.models.load import Language, ModelConfig, name_labels
+from plaudit.models.load import Language, name_labels
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores

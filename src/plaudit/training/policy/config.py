@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from plaudit.data.sources import DataConfig
-from plaudit.hardware.machine import DeviceConfig
-from plaudit.engines.protocol import SamplingConfig
-from plaudit.models.load import ModelConfig
-from plaudit.models.policy import Critic, SharedCritic
-from plaudit.scoring.build import JudgeConfig
-from plaudit.training.optim import OptimConfig
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.hardware.options import DeviceConfig
+from plaudit.models.options import Critic, ModelConfig, SharedCritic
+from plaudit.scoring.options import JudgeConfig
+from plaudit.training.options import OptimConfig
 from plaudit.training.policy.options import (
     AdaptiveKL,
     AdaptiveTrust,
@@ -24,9 +23,9 @@ from plaudit.training.policy.options import (
     Shaping,
     TokenMean,
     Truncate,
+    TrunkReward,
     Whitening,
 )
-from plaudit.training.policy.trunk_reward import TrunkReward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.formulas.schedules import adapted_kl_coef, adapted_trust_kl_coef
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.records.tensors import Experience
-from plaudit.errors import UserError
 from plaudit.training.optim import Skipped
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from plaudit.hardware.machine import Machine
 from plaudit.formulas.advantages import decoupled_gae, moments, whiten
 from plaudit.formulas.kl import kept_log_ratio
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_responses, trusted_tokens
 from plaudit.formulas.policy_losses import trust_region_losses
+from plaudit.hardware.machine import Machine
 from plaudit.records.tensors import Experience, Rollout
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import groups, groups_with_ends, sample

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from plaudit.models.checkpoint import export
 from plaudit.runs.folder import Run
-from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.scoring.combine import part_metrics
+from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, is_save_due, position_of, step_of, to_state

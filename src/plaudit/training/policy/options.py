@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from plaudit.data.sources import DataConfig
+from plaudit.data.options import DataConfig
 
 # ------------------------------------------------------------------------------------------------------- the objective
 
@@ -342,3 +342,19 @@ class Ptx:
     def __post_init__(self) -> None:
         if self.coef < 0 or self.rows < 1 or self.max_length < 0 or not self.data:
             raise ValueError("ptx needs data; coef and max_length must not be negative, rows must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkReward:
+    """A reward head that `objective: shared_trunk` trained, read off a trunk that runs anyway (N3.13)."""
+
+    kind: Literal["trunk"] = "trunk"
+    path: str = ""
+    """Folder of the reward model; empty: the policy's own, `model.path`. The trunk must be that model's."""
+    on: Literal["reference", "policy"] = "reference"
+    """reference: off the pass that gives π_ref, whose judgement stays what it was; policy: off the pass that gives
+    policy and critic, whose states move under the head as the policy learns."""
+    weight: float = 1.0
+    """Factor of this part in the weighted sum of scores."""
+    name: str = "trunk"
+    """Name in metrics."""

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned

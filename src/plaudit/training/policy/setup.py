@@ -4,20 +4,20 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.hardware.machine import Machine, machine
 from plaudit.engines.protocol import Engine
-from plaudit.hardware.randomness import derive_seed
 from plaudit.engines.torch_engine import TorchEngine
+from plaudit.errors import UserError
+from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import Language, Loaded, check_model_path, load_causal, load_language
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts
-from plaudit.telemetry.console import say, warn
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
 from plaudit.scoring.protocol import Scorer
+from plaudit.telemetry.console import say, warn
 from plaudit.training import optim, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig

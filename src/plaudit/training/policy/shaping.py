@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.formulas.advantages import moments, scale
 from plaudit.formulas.rewards import (
     clipped_scores,
@@ -20,7 +21,6 @@ from plaudit.formulas.rewards import (
 from plaudit.formulas.statistics import RunningMoments, merge, running_moments
 from plaudit.records.text import FinishReason
 from plaudit.telemetry.console import warn
-from plaudit.errors import UserError
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.judged import Judged
 

@@ -2,37 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.load import Loaded, ModelConfig, check_model_path
+from plaudit.models.load import Loaded, check_model_path
+from plaudit.models.options import ModelConfig
 from plaudit.models.policy import ActorCritic
 from plaudit.models.reference import Reference
 from plaudit.models.reward import shared_trunk
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.errors import UserError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkReward:
-    """A reward head that `objective: shared_trunk` trained, read off a trunk that runs anyway (N3.13)."""
-
-    kind: Literal["trunk"] = "trunk"
-    path: str = ""
-    """Folder of the reward model; empty: the policy's own, `model.path`. The trunk must be that model's."""
-    on: Literal["reference", "policy"] = "reference"
-    """reference: off the pass that gives π_ref, whose judgement stays what it was; policy: off the pass that gives
-    policy and critic, whose states move under the head as the policy learns."""
-    weight: float = 1.0
-    """Factor of this part in the weighted sum of scores."""
-    name: str = "trunk"
-    """Name in metrics."""
+from plaudit.training.policy.options import TrunkReward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plaudit.hardware.machine import Machine
-from plaudit.hardware.randomness import permutation
 from plaudit.formulas.advantages import moments, whiten
 from plaudit.formulas.policy_losses import PolicyStats
 from plaudit.formulas.shapes import exact_div
 from plaudit.formulas.value_losses import ValueStats
+from plaudit.hardware.machine import Machine
+from plaudit.hardware.randomness import permutation
 from plaudit.models.policy import ActorCritic
 from plaudit.models.reference import Reference
 from plaudit.records.tensors import Experience

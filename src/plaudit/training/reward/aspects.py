@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from plaudit.hardware.randomness import permutation
+from plaudit.errors import UserError
 from plaudit.formulas.pointwise_losses import aspect_errors, rating_scales
 from plaudit.formulas.ridge import ridge
-from plaudit.models.load import Language, ModelConfig, architecture
+from plaudit.hardware.randomness import permutation
+from plaudit.models.load import Language, architecture
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.reader import SharedRows, sharing
 from plaudit.records.text import Kind, Rating
-from plaudit.errors import UserError
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.records.text import Comparison, Ranking
 from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 from plaudit.training.reward.objective import Limits
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from plaudit.data.sources import DataConfig
-from plaudit.hardware.machine import DeviceConfig
-from plaudit.evaluation.reward_report import TruthConfig
-from plaudit.models.load import ModelConfig
-from plaudit.tokens.encode import TooLong
-from plaudit.training.optim import OptimConfig
+from plaudit.data.options import DataConfig
+from plaudit.evaluation.options import TruthConfig
+from plaudit.hardware.options import DeviceConfig
+from plaudit.models.options import ModelConfig
+from plaudit.tokens.options import TooLong
+from plaudit.training.options import OptimConfig
 from plaudit.training.reward.aspects import AspectRegression, AspectRidge
 from plaudit.training.reward.gate import GateTraining
 from plaudit.training.reward.labelled import RatingRegression, TwoClass

@@ -8,16 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.formulas.correlation import spearman
 from plaudit.formulas.preference_losses import kwise
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward import gated
 from plaudit.models.reward.aspects import KIND as ASPECTS
 from plaudit.models.reward.aspects import saved_aspects
-from plaudit.models.reward.gated import GatedRewardModel, GateShape
+from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import kind_of
 from plaudit.records.text import Kind, Ranking
-from plaudit.errors import UserError
 from plaudit.tokens.batches import by_token_budget
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.formulas.pointwise_losses import (
     log_odds,
     rating_scales,
@@ -17,7 +18,8 @@ from plaudit.formulas.pointwise_losses import (
     two_class,
 )
 from plaudit.formulas.statistics import RunningMoments
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.models.reward import two_class as two_class_model
 from plaudit.models.reward.normalisation import Normalisation
@@ -25,7 +27,6 @@ from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
 from plaudit.records.text import Kind, Rating, Verdict
-from plaudit.errors import UserError
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
 

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from plaudit.hardware.machine import machine
-from plaudit.hardware.randomness import derive_seed
 from plaudit.evaluation.floors import floor_accuracies
 from plaudit.evaluation.labelled_floors import labelled_floor_rows
 from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
+from plaudit.hardware.machine import machine
+from plaudit.hardware.randomness import derive_seed
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Comparison, Ranking, Rating, Verdict
-from plaudit.telemetry.console import say
 from plaudit.runs.folder import Run
-from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.scoring.learned import RewardModelScorer
+from plaudit.telemetry.console import say
+from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.training import optim, order, state
 from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.normalise import normalisation

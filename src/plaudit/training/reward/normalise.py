@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward.normalisation import Normalisation, centring, standardising
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Demonstration, Group
-from plaudit.errors import UserError
 from plaudit.scoring.learned import RewardModelScorer
 
 

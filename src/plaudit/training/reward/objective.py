@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Kind, Prompt
 from plaudit.telemetry.console import say
-from plaudit.tokens.encode import Answer, EncodedRow, TooLong, encode_answers
+from plaudit.tokens.encode import Answer, EncodedRow, encode_answers
+from plaudit.tokens.options import TooLong
 
 
 class Example(Protocol):

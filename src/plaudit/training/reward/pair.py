@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from plaudit.formulas.pair_scores import both_orders_bce, unbiased_logit
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import Aggregate, ModelConfig
 from plaudit.models.reward import pair
-from plaudit.models.reward.pair import Aggregate, Joint, PairRewardModel
+from plaudit.models.reward.pair import Joint, PairRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.telemetry.console import say
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long

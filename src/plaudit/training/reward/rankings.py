@@ -8,16 +8,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Kind, Ranking
 from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plaudit.errors import UserError
 from plaudit.hardware.randomness import permutation
 from plaudit.models.load import Language, load_language
 from plaudit.records.text import Comparison, Demonstration, Kind, Ranking, Rating, Verdict
-from plaudit.telemetry.console import say
-from plaudit.errors import UserError
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import FunctionConfig, check_columns, function_scorer
+from plaudit.scoring.functions import check_columns, function_scorer
+from plaudit.scoring.options import FunctionConfig
+from plaudit.telemetry.console import say
 from plaudit.tokens.encode import Answer, encode_answers
 from plaudit.training import state
 from plaudit.training.reward.config import RewardConfig

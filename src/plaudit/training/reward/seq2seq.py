@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward import seq2seq
-from plaudit.models.reward.seq2seq import Against, Output, Seq2SeqRewardModel, question_ids
+from plaudit.models.reward.seq2seq import Seq2SeqRewardModel, question_ids
 from plaudit.records.text import Kind, Prompt, Ranking
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
 from plaudit.training.reward.objective import Limits, Pace, accumulate

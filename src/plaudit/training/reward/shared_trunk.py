@@ -8,7 +8,8 @@ from torch import Tensor
 
 from plaudit.formulas.masks import masked_sum
 from plaudit.formulas.preference_losses import kwise
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import shared_trunk as models
 from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Kind, Ranking

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from plaudit.formulas.masks import last_index
 from plaudit.formulas.token_preference import token_pairwise
-from plaudit.models.load import Language, ModelConfig
+from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import token_level as models
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel

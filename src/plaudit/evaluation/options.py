@@ -1,0 +1,135 @@
+"""Options of comparing policies and of measuring judges. No torch."""
+
+from dataclasses import dataclass, field
+
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.hardware.options import DeviceConfig
+from plaudit.models.options import ModelConfig
+from plaudit.scoring.loading import function_name
+from plaudit.scoring.options import JudgeConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruthConfig:
+    """A made world's true utility: labels were σ(Δ utility ÷ noise)."""
+
+    function: str
+    """The utility, a reward function."""
+    noise: float = 1.0
+    """Scale of the labeller's Gumbel noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """The objective that PPO optimised, J = E[score] − β·KL, measured against its optimum."""
+
+    rewards: tuple[JudgeConfig, ...]
+    """The judges that PPO was given."""
+    kl_coef: float
+    """β, score units per nat."""
+    answers: str = ""
+    """`module:function` that lists every answer to a prompt; with it J* is computed by enumeration."""
+    prompts: int = 16
+    """How many of the prompts are used, the first ones."""
+    samples: int = 32
+    """Answers to each of them that J is estimated from."""
+
+    def __post_init__(self) -> None:
+        if min(self.prompts, self.samples) < 1 or self.kl_coef < 0:
+            raise ValueError("prompts and samples must be at least 1, kl_coef must not be negative")
+        if self.answers and not self.kl_coef:
+            raise ValueError("answers: the optimum is only defined for a kl_coef above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """Compare policies with one baseline."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files of held-out prompts."""
+    policies: dict[str, str]
+    """Name → model folder."""
+    baseline: str
+    """The name of the policy that the others are compared with; it is also the reference of the KL."""
+    judge: tuple[JudgeConfig, ...]
+    """Whose scores decide who wins."""
+    objective: ObjectiveConfig | None = None
+    """Measure PPO's own objective too."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the policies write."""
+    end_tokens: tuple[str, ...] = ()
+    """Tokens that end a response, beside the model's own EOS ids."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling; all policies are given the same uniforms."""
+
+    def __post_init__(self) -> None:
+        if self.baseline not in self.policies:
+            raise ValueError(f"baseline {self.baseline!r} is none of the policies {', '.join(self.policies)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierConfig:
+    """Best of n by each judge, and what another judge, who didn't choose, says of it."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files of prompts."""
+    model: ModelConfig
+    """The policy that answers."""
+    judges: dict[str, tuple[JudgeConfig, ...]]
+    """Name → who chooses the best of n."""
+    truth: tuple[JudgeConfig, ...]
+    """Who measures what was chosen: the true reward, or a judge that nothing was optimised for."""
+    samples: int = 384
+    """Answers to each prompt, the pool; n goes 1, 2, 4, … up to this."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the policy writes."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of sampling."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts or not self.judges or not self.truth or self.samples < 1:
+            raise ValueError("prompts, judges and truth must each name at least one, samples must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardEvalConfig:
+    """Measure judges (reward models, reward functions) on answers that people have labelled."""
+
+    data: tuple[DataConfig, ...]
+    """Rankings, comparisons, ratings or verdicts that nothing was trained on."""
+    models: tuple[JudgeConfig, ...]
+    """Each is measured by itself; its `weight` multiplies its scores, which calibration and margins feel."""
+    subset_column: str = ""
+    """A column by whose values accuracy is split as well; empty: by file, where there are several."""
+    train: tuple[DataConfig, ...] = ()
+    """Comparisons or rankings to fit the bag-of-words floor to; empty: only "the longer answer wins" is a floor."""
+    truth: TruthConfig | None = None
+    """Where the true utility is known (a made world): accuracy in expectation, beside its ceiling."""
+    num_bins: int = 10
+    """Bins of the reliability diagram and of the calibration error, over confidences from 0.5 to 1."""
+    check_order: bool = False
+    """Judge every row again with its answers in the opposite order and count whose winner changes (twice the time)."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of the bootstrap intervals of correlations and areas under the curve."""
+
+    def __post_init__(self) -> None:
+        if not self.data or not self.models:
+            raise ValueError("data and models must name at least one each")
+        if self.num_bins < 1:
+            raise ValueError("num_bins must be at least 1")
+        names = [name_of(model) for model in self.models]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"models: two are called {twice[0]!r}; give them a `name` each")
+
+
+def name_of(judge: JudgeConfig) -> str:
+    """As it stands in the table; a function without a name is called what it is called."""
+    return judge.name or function_name(judge.function)

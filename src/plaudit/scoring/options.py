@@ -1,0 +1,109 @@
+"""Who gives scores: reward models and reward functions, as a user names them. No torch."""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from plaudit.errors import UserError
+from plaudit.models.options import ModelConfig, ReadAs
+from plaudit.scoring.builtin import BUILTIN
+from plaudit.scoring.calls import (
+    can_hang,
+)
+
+OnError = Literal["error", "abstain", "value"]
+
+
+TIMEOUT = 120.0
+"""Seconds: long for a rule, enough for a batch of requests to a model."""
+
+
+def _check_policy(name: str, on_error: str, error_value: float | None) -> None:
+    if on_error not in get_args(OnError):
+        raise UserError(f"reward function {name!r}: `on_error` must be error, abstain or value, not {on_error!r}")
+    if (on_error == "value") != (error_value is not None):
+        raise UserError(
+            f"reward function {name!r}: `error_value` goes with `on_error: value` and only with it "
+            f"(here on_error is {on_error!r}, error_value {error_value})"
+        )
+    if error_value is not None and not math.isfinite(error_value):
+        raise UserError(f"reward function {name!r}: `error_value` must be a finite number, not {error_value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionConfig:
+    """A reward function as one part of the score."""
+
+    kind: Literal["function"] = "function"
+    function: str
+    """Name of a built-in function, `module:function`, or `path.py:function` (N3.14). The file's code is executed."""
+    weight: float = 1.0
+    """Factor of this part in the weighted sum of scores; negative for faults such as `repetition`."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Keyword options handed to the function, such as `n: 3`."""
+    name: str = ""
+    """Name in metrics and messages; empty: the function's own."""
+    on_error: OnError = "error"
+    """Where the function raises, hangs, dies, or returns NaN or infinity: stop, leave the row out, or `error_value`."""
+    error_value: float | None = None
+    """Score units for such rows; only with `on_error: value`."""
+    by_token: bool = False
+    """The function returns a list for each completion, one number for each of its `completion_ids`; their sum is the
+    score, and PPO's `shaping.credit: token` pays each where it was earned."""
+    isolate: bool | None = None
+    """Call it in a process of its own; null: your own functions, and those built in that can hang."""
+    timeout: float = TIMEOUT
+    """Seconds for one call (a batch of answers), then its process is killed and `on_error` decides."""
+    memory_gb: float = 0.0
+    """Address space of its process, 2^30 bytes; 0: no limit. Linux only; torch reserves far more than it uses."""
+
+    def __post_init__(self) -> None:
+        _check_policy(self.name or self.function, self.on_error, self.error_value)
+        if self.by_token and self.function in BUILTIN:
+            raise UserError(f"reward function {self.function!r}: none of those built in judges by token (`by_token`)")
+        for option, value in (("timeout", self.timeout), ("memory_gb", self.memory_gb)):
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):
+                raise UserError(f"reward function {self.function!r}: `{option}` must be a positive number, not {value}")
+            if value != type(self).__dataclass_fields__[option].default and not self.is_isolated:
+                raise UserError(
+                    f"reward function {self.function!r}: `{option}` goes with `isolate: true` and only with it"
+                )
+        if self.memory_gb and sys.platform != "linux":
+            raise UserError(f"reward function {self.function!r}: `memory_gb` works on Linux only")
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the function gets a process of its own."""
+        if self.isolate is not None:
+            return self.isolate
+        if self.function in BUILTIN:
+            return can_hang(BUILTIN[self.function])
+        return not self.function.startswith("plaudit.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardModelConfig:
+    """A reward model as one part of the score (N3)."""
+
+    kind: Literal["model"] = "model"
+    path: str
+    """Its folder, or its name on the hub."""
+    read_as: ReadAs = "auto"
+    """What the model is. auto: what its files say; seq2seq: one that was trained elsewhere to name the better of A and
+    B, as SteamSHP was, which looks like any other T5."""
+    weight: float = 1.0
+    """Factor of this part in the weighted sum of scores."""
+    name: str = "reward_model"
+    """Name in metrics and messages."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+
+    @property
+    def found(self) -> ModelConfig:
+        """Where the model is, as whoever loads models is told."""
+        return ModelConfig(path=self.path, trust_remote_code=self.trust_remote_code)
+
+
+JudgeConfig = RewardModelConfig | FunctionConfig
+"""Who gives scores: a learned judge or a reward function."""
