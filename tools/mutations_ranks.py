@@ -10,35 +10,35 @@ STOP = f"{RANKS}a_signal_to_one_rank_stops_all_at_the_same_step"
 
 MUTATIONS = (
     trained(
-        "engines/parallel",
+        "hardware/ranks",
         "            if rank == self.rank:",
         "            if rank <= self.rank:",
         PARALLEL,
         "a row counted by two ranks",
     ),
     trained(
-        "engines/parallel",
+        "hardware/ranks",
         "            loads[rank] += lengths[row]",
         "            loads[rank] += 1",
         PARALLEL,
         "shares of equal row counts: a rank with the long rows holds up the others",
     ),
     trained(
-        "engines/parallel",
+        "hardware/ranks",
         "            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))",
         "            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads])) / self.world",
         PARALLEL,
         "gradients averaged over ranks, as DistributedDataParallel does: a mean of sums that were divided already",
     ),
     trained(
-        "engines/parallel",
+        "hardware/ranks",
         "        for bucket in _buckets([p for p, count in zip(trained, holders, strict=True) if count]):",
         "        for bucket in _buckets([p for p in trained if p.grad is not None]):",
         PARALLEL,
         "a rank without rows leaves the sum to the others: they wait for ever, or add up the wrong parameters",
     ),
     trained(
-        "engines/parallel",
+        "hardware/ranks",
         "        return functools.reduce(operator.add, records)",
         "        return stats",
         PARALLEL,

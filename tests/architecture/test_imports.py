@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.architecture.repo import PACKAGE, at, none_of, package_files, tree
 
 ANYWHERE = set(sys.stdlib_module_names) | {"plaudit"}
-TENSOR_ROOMS = {"records", "formulas", "tokens", "models", "engines", "scoring", "rollouts", "evaluation", "training"}
+TENSOR_ROOMS = {"records", "formulas", "tokens", "hardware", "models", "engines", "scoring", "rollouts"}
+TENSOR_ROOMS |= {"evaluation", "training"}
 
 ALLOWED = {
     "torch": TENSOR_ROOMS | {"pipeline", "doctor"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "markupsafe": {"report"},
     "pydantic": {"config"},
     "yaml": {"runs", "report", "config"},
-    "rich": {"telemetry", "report", "cli", "doctor", "pipeline"},
+    "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},
     "tensorboard": {"telemetry"},
     "trackio": {"telemetry"},
@@ -49,12 +50,12 @@ def test_every_outside_package_stays_in_its_rooms():
     none_of(strangers)
 
 
-def test_only_engines_know_of_ranks():
+def test_only_hardware_knows_of_ranks():
     strangers = [
         at(path, node)
         for path in package_files()
         for node, name in imported(path)
-        if name.startswith("torch.distributed") and room(path) != "engines"
+        if name.startswith("torch.distributed") and room(path) != "hardware"
     ]
     none_of(strangers)
 
