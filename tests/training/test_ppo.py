@@ -20,7 +20,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy import setup
+from plaudit.training.policy import participants
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import from_state, to_state
 from plaudit.training.policy.experience import estimate
@@ -447,13 +447,13 @@ def test_repeated_prompts_count_once(tmp_path, capsys):
 
 def test_the_reference_stays_and_the_policy_moves(tmp_path, monkeypatch):
     made = []
-    honest = setup.Reference
+    honest = participants.Reference
 
-    def remembered(policy):
-        made.append(honest(policy))
+    def remembered(policy, own):
+        made.append(honest(policy, own))
         return made[0]
 
-    monkeypatch.setattr(setup, "Reference", remembered)
+    monkeypatch.setattr(participants, "Reference", remembered)
     run(tmp_path, config(tmp_path, iterations=3))
     start, end = weights(tmp_path / "sft"), weights(tmp_path / "run" / "model")
     kept = {name.removeprefix("hf."): p for name, p in made[0].trunk.named_parameters()}
@@ -519,7 +519,7 @@ def no_model(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("a model was loaded before the input was checked")
 
-    monkeypatch.setattr(setup, "load_causal", loaded)
+    monkeypatch.setattr(participants, "load_causal", loaded)
     monkeypatch.setattr(Trunk, "__init__", loaded)
     monkeypatch.setattr("plaudit.models.reward.scalar.load", loaded)
 

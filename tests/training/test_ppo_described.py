@@ -132,7 +132,7 @@ def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, place
     generator = torch.Generator().manual_seed(0)
     for parameter in actor.policy.hf.parameters():
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    said = ask_models(SimpleNamespace(actor=actor, reference=reference, place=CPU), written(), chosen)
+    said = ask_models(SimpleNamespace(actor=actor, reference=reference, machine=CPU), written(), chosen)
     largest = 0.0
     for i, (prompt, answer) in enumerate(ROWS):
         ids, n = torch.tensor([[*prompt, *answer]]), len(answer)
