@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, process
+from multiprocessing import connection, get_context
 from pathlib import Path
 from types import SimpleNamespace
 
