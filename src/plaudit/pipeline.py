@@ -11,7 +11,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from plaudit.evaluation.options import CompareConfig, FrontierConfig, RewardEval
 from plaudit.evaluation.reward_eval import reward_eval
 from plaudit.files import safe_name
 from plaudit.hardware.machine import peak_memory_bytes
+from plaudit.records.results import Result
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import read_results, summary
 from plaudit.training import state
 from plaudit.training.collect import collect
 from plaudit.training.options import CollectConfig, SFTConfig
@@ -59,7 +61,7 @@ class WorldConfig:
 def world(config: WorldConfig, run: Run) -> None:
     """Write the world's files into the run folder; world.json holds its ceilings."""
     write_world(run.folder, **to_plain(config))
-    run.finish({"stages": []})
+    run.finish(summary())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def openings(config: OpeningsConfig, run: Run) -> None:
         run.folder, texts, words=config.words, held_out_fraction=config.held_out_fraction, seed=config.seed
     )
     say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
-    run.finish({"stages": [], "openings": counts})
+    run.finish(summary(openings=counts))
 
 
 Stage = tuple[type, Callable[[Any, Run], None]]
@@ -194,24 +196,24 @@ def run_stage(kind: str, config: Any, folder: Path, *, change: bool = False) -> 
 
 
 def pipeline(config: PipelineConfig, run: Run) -> None:
-    """Run the stages that are not finished yet, gather their tables into one summary."""
+    """Run the stages that are not finished yet, gather their results into one summary."""
     began = time.monotonic()
     before = float(run.summary.get("seconds", 0.0)) if run.finished else _seconds_so_far(run)
-    table: list[dict[str, Any]] = []
+    results: list[Result] = []
     for stage in plan(config, run.folder):
         run.check_stop()
         say(f"── {stage.name} ──")
-        summary = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
-        table += [{"stage": stage.name, **row} for row in summary.get("stages", [])]
+        left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
+        results += [replace(result, stage=stage.name) for result in read_results(left)]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     run.finish(
-        {
-            "stages": table,
-            "seconds": before + time.monotonic() - began,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "seed": config.seed,
-            "versions": versions(),
-        }
+        summary(
+            results,
+            seconds=before + time.monotonic() - began,
+            peak_memory_bytes=peak_memory_bytes(),
+            seed=config.seed,
+            versions=versions(),
+        )
     )
 
 

@@ -19,6 +19,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.telemetry.console import say
 from plaudit.telemetry.progress import Progress
+from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
@@ -57,7 +58,7 @@ def collect(config: CollectConfig, run: Run) -> None:
     if len(lines) < len(rows):
         say(f"{len(rows) - len(lines)} prompts left out: the labeller judged fewer than two of their answers")
     atomic_write(run.folder / RANKINGS, "".join(lines))
-    run.finish({"stages": [], "rankings": len(lines)})
+    run.finish(summary(rankings=len(lines)))
 
 
 def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:

@@ -16,6 +16,7 @@ from plaudit.records.text import Demonstration, Kind, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.summary import summary
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
@@ -172,20 +173,11 @@ def _export(run: Run, loaded: Loaded, name: str) -> None:
 
 
 def _finish(run: Run, trunk: Trunk, data: _Data, config: SFTConfig, place: Machine, first: float | None) -> None:
-    rows = []
+    results = []
     if data.held_out:
         measured = _measure(trunk, data.held_out, config, place)
-        rows.append(
-            {
-                "name": "SFT",
-                "metric": "held-out negative log-likelihood per answer",
-                **asdict(measured.nll_over_answers),
-                "floor": first,
-                "ceiling": data.entropy,
-                "unit": "nats",
-            }
-        )
-    run.finish({"stages": rows})
+        results.append(measured.result("SFT", floor=first, ceiling=data.entropy))
+    run.finish(summary(results))
 
 
 def _entropy(known: KnownEntropy | None) -> float | None:

@@ -1,4 +1,5 @@
 """Labelled answers as groups that any judge can score: out of files (`eval reward`) or rows in memory (training)."""
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
-from plaudit.evaluation.floors import floor_accuracies
-from plaudit.evaluation.labelled_floors import labelled_floor_rows
-from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
+from plaudit.evaluation.judges import pairs
+from plaudit.evaluation.judges.agreement import agreement
+from plaudit.evaluation.judges.floors import floors
+from plaudit.evaluation.judges.rows import LabelledRows, Row, score_rows
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Comparison, Ranking, Rating, Verdict
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.register import measure_of
+from plaudit.telemetry.summary import summary
 from plaudit.training import optim, order, state
 from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.normalise import normalisation
@@ -87,20 +89,11 @@ def _descend(
                 "rows_over_seconds": len(chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):
-                metrics |= _report(model, data.held_out, config, pace).metrics()
+                measured = _held_out(model, data.held_out, config, pace)
+                metrics |= {result.measure: result.value for result in measured if measure_of(result.measure).panel}
             run.log(step, metrics)
             if step % config.save_every == 0 or step == total:
                 save()
-
-
-def _floors(name: str, data: RewardData) -> list[dict]:
-    """What knows no language, fitted to the same rows; none where training and held-out labels are of two sorts."""
-    learnt, measured = data.rows[0], data.held_out[0]
-    if isinstance(learnt, Ranking | Comparison) and isinstance(measured, Ranking | Comparison):
-        return floor_rows(name, floor_accuracies(data.rows, data.held_out))
-    if isinstance(learnt, Rating | Verdict) and type(learnt) is type(measured):
-        return labelled_floor_rows(name, data.rows, data.held_out)
-    return []
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
@@ -108,8 +101,11 @@ def _headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 
-def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> Report:
-    return held_out_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
+def _held_out(model: RewardModel, rows: Sequence[Row], config: RewardConfig, pace: Pace) -> list[Result]:
+    """Agreement with the held-out labels, and the loss on held-out rankings."""
+    name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
+    scored = score_rows(name, RewardModelScorer(model, pace.place, budget=pace.budget), LabelledRows.of(rows))
+    return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
 
 
 def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
@@ -118,12 +114,9 @@ def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig
     facts = {"objective": config.objective.kind, "reference_answers": len(data.reference)}
     with run.save_model() as folder:
         model.save(folder, facts)
-    rows = []
+    results: list[Result] = []
     if data.held_out:
-        report = _report(model, data.held_out, config, pace)
-        name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
-        rows = report.rows(name)
+        results = _held_out(model, data.held_out, config, pace)
         if config.floors:
-            rows += _floors(name, data)
-        facts |= report.facts()
-    run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})
+            results += floors(LabelledRows.of(data.held_out), data.rows)
+    run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
