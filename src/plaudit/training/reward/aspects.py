@@ -70,7 +70,7 @@ class AspectObjective(_Ratings):
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
         sums = accumulate(of_part, examples, ratings, budget)
-        return {"reward/loss_over_rows": sums["loss"] / max(ratings, 1)}
+        return {"loss_over_rows": sums["loss"] / max(ratings, 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class RidgeObjective(_Ratings):
             fitted.append(replace(aspect, offset=float(offset)))
             errors, counts = errors + error, counts + count
         model.aspects = tuple(fitted)
-        return {"reward/loss_over_rows": errors / max(counts, 1)}
+        return {"loss_over_rows": errors / max(counts, 1)}
 
     def _choose(
         self, features: Tensor, labels: Tensor, present: Bool[Tensor, " N"], fitted_on: Tensor, held_out: Tensor

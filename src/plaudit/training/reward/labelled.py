@@ -76,8 +76,8 @@ class VerdictObjective:
 
         sums = accumulate(of_part, examples, len(examples), budget)
         return {
-            "reward/loss_over_rows": sums["loss"] / len(examples),
-            "reward/accuracy_over_rows": sums["right"] / len(examples),
+            "loss_over_rows": sums["loss"] / len(examples),
+            "accuracy_over_rows": sums["right"] / len(examples),
         }
 
 
@@ -136,10 +136,10 @@ class RatingObjective:
         sums = accumulate(of_part, examples, n, budget)
         total = torch.tensor(sums["loss"], dtype=torch.float64)
         if self.options.loss == "mse":
-            return {"reward/loss_over_rows": sums["loss"] / n}
+            return {"loss_over_rows": sums["loss"] / n}
         # ∇RMSE is ∇MSE times one number, known once the whole minibatch has been read.
         scale_gradients(model, float(rmse_weight(total, n)) * n)
-        return {"reward/loss_over_rows": float(rmse(total, n))}
+        return {"loss_over_rows": float(rmse(total, n))}
 
 
 def scale_gradients(model: torch.nn.Module, factor: float) -> None:

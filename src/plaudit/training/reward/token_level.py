@@ -61,7 +61,7 @@ class TokenLevelObjective:
 
         n = len(examples)
         sums = accumulate(of_part, examples, n, budget)
-        return {"reward/loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
+        return {"loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
 
 
 def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:
