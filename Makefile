@@ -52,7 +52,7 @@ mutants: $(SET_UP_DEV) ## make the mistakes named by `@kills` in the tests: each
 	@$(PYTHON) tools/mutants.py $(ARGS)
 
 lock: $(SET_UP_DEV) ## bring constraints.txt up to date with pyproject.toml; ARGS=--upgrade for new versions of everything
-	@$(PYTHON) -m uv pip compile -q --universal --python-version 3.11 --extra dev --no-annotate \
+	@$$(command -v uv || echo $(PYTHON) -m uv) pip compile -q --universal --python-version 3.11 --extra dev --no-annotate \
 		--custom-compile-command "make lock" pyproject.toml --output-file constraints.txt $(ARGS)
 	@sed -E "/^(nvidia-|cuda-|triton==)|== 'emscripten'/d; s/( and| ;) sys_platform != 'emscripten'//" constraints.txt \
 		> constraints.new && mv constraints.new constraints.txt  # which build of torch: tools/bootstrap.py decides

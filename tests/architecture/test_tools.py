@@ -85,7 +85,7 @@ def test_blocks_of_a_file_share_a_folder_and_a_failure_is_told(tmp_path):
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A Linux machine without GPU; what bootstrap would run is listed, and torch is there after a command that works."""
+    """A Linux machine without GPU: what bootstrap would run is listed, and torch is there once a command works."""
     ran, works = [], []
 
     def run(*command):
