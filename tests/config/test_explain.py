@@ -26,14 +26,29 @@ def test_every_option_with_type_default_and_doc() -> None:
     assert list(options)[:3] == ["seed", "data", "data.N.path"]
 
 
-def test_help_is_a_table_that_fits_its_width() -> None:
-    text = help_text(Config, width=100)
+COMMON = {"What it reads": ["seed", "data.N.path"], "How it learns": ["optim.peak"]}
+
+
+def test_help_shows_the_common_options_and_how_many_more_there_are() -> None:
+    lines = help_text(Config, COMMON, every=False, width=100).splitlines()
+    assert lines[0] == "What it reads"
+    assert lines[1].split() == ["--seed", "Seed", "of", "the", "run.", "[int;", "required]"]
+    assert lines[3:6] == ["", "How it learns", f"{'  --optim.peak':34}{PEAK}"]
+    assert lines[-1] == f"{len(describe(Config)) - 3} more options: --help-all"
+
+
+PEAK = "Peak learning rate (InstructGPT C.4). [float; default 1.0e-05]"
+
+
+def test_help_all_has_every_option_once_in_groups_that_fit_the_width() -> None:
+    text = help_text(Config, COMMON, width=100)
     lines = text.splitlines()
-    assert lines[0].split() == ["option", "type", "default", "what", "it", "does"]
+    assert lines[0] == "What it reads"
+    assert "optim: The optimiser." in lines and "critic: Who predicts the values." in lines and "others" in lines
     assert all(len(line) <= 100 for line in lines)
-    peak = next(line for line in lines if line.startswith("--optim.peak"))
-    assert peak.split()[1:3] == ["float", "1.0e-05"]
-    assert "[separate] Width of its layers [units]." in text
+    names = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert sorted(names) == sorted(f"--{option.name}" for option in describe(Config))
+    assert "[separate] Width of its layers [units]. [int; default 64]" in text
     assert "\x1b" not in text
 
 
