@@ -19,7 +19,7 @@ def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
 
 
 def settle_long(long: Sequence[str], what: str, limits: Limits) -> None:
-    """Say what became of the rows (`long`: their places) that hold `what` longer than the limit, or refuse them."""
+    """Say what became of the rows (`long`: where they stand) that hold `what` longer than the limit, or refuse them."""
     if long and limits.too_long == "error":
         raise UserError(
             f"{len(long)} row(s) with {what} of more than {limits.max_length} tokens: {', '.join(long[:5])}. "
@@ -38,4 +38,4 @@ def pair_sums(margin: Float[Tensor, " N"]) -> dict[str, float]:
 def pair_metrics(sums: Mapping[str, float], num_pairs: int) -> dict[str, float]:
     """Accuracy and mean margin of a minibatch, from its `pair_sums`; 0 where it has no pair."""
     pairs = max(num_pairs, 1)
-    return {"reward/accuracy_over_pairs": sums["wins"] / pairs, "reward/margin_over_pairs": sums["margin"] / pairs}
+    return {"accuracy_over_pairs": sums["wins"] / pairs, "margin_over_pairs": sums["margin"] / pairs}
