@@ -21,16 +21,13 @@ from plaudit.config.types import (
     child_type,
     choices,
     default_of,
-    element_type,
     field_types,
-    fixed_length,
     kind_of,
     kinds,
     only_text_field,
     phrase,
     shape,
     to_plain,
-    value_type,
 )
 from plaudit.errors import UserError
 
@@ -88,7 +85,7 @@ def _expand(tp: Any, node: Node) -> Node:
     """Bare values in their full form: a kind's name, a dataclass's only required text, a list's only element."""
     if node.value is None or tp is None or (this := shape(tp)).is_leaf:
         return node
-    if this.rows is not None:
+    if this.items:
         return node if isinstance(node.value, list) or _by_index(node) else Node([node], node.where)
     if isinstance(node.value, dict | list) or not this.arms:
         return node
@@ -120,19 +117,18 @@ def _as_input(tp: Any, node: Node, default: Any, path: str, problems: list[str])
     Where a field's default is an instance, what the node leaves open is that instance's, not the class's.
     """
     node, this = _expand(tp, node), shape(tp)
-    if this.rows is not None and _by_index(node):
+    if this.items and _by_index(node):
         node = _edited(tp, from_plain(() if default in (MISSING, None) else to_plain(default)), node, path, problems)
-    if node.value is None or this.is_leaf and not (this.rows and isinstance(node.value, list)):
+    if this.items and isinstance(node.value, list):
+        items = enumerate(node.value)
+        return [_as_input(this.item(i), one, MISSING, join(path, str(i)), problems) for i, one in items]
+    if node.value is None or this.is_leaf:
         return _scalar(tp, node)
-    if isinstance(node.value, list) and this.rows is not None:
-        types = [element_type(this.rows, index) for index in range(len(node.value))]
-        items = zip(types, node.value, strict=True)
-        return [_as_input(tp, one, MISSING, join(path, str(i)), problems) for i, (tp, one) in enumerate(items)]
-    if not isinstance(node.value, dict) or this.rows is not None:
+    if not isinstance(node.value, dict):
         return to_value(node)
-    if this.mapping is not None:
-        inner = value_type(this.mapping)
-        return {key: _as_input(inner, one, MISSING, join(path, key), problems) for key, one in node.value.items()}
+    if this.values is not None:
+        keys = node.value.items()
+        return {key: _as_input(this.values, one, MISSING, join(path, key), problems) for key, one in keys}
     cls = _choose(tp, node, default)
     given = to_plain(default) if type(default) is cls else {}
     for field in dataclasses.fields(cls) if cls else ():
@@ -157,11 +153,11 @@ def _choose(tp: Any, node: Node, default: Any) -> type | None:
 def _scalar(tp: Any, node: Node) -> Any:
     """Text fields get what was written; true is no 1, and what is not a number is no number."""
     wanted = [bare(scalar) for scalar in shape(tp).scalars]
-    if Node in wanted or node.value is None and shape(tp).optional:
+    if Node in wanted or (node.value is None and shape(tp).optional):
         return node if Node in wanted else None
     if wanted and all(_is_text(scalar) for scalar in wanted):
         text = to_value(node) if node.text is None else node.text
-        is_element = shape(tp).rows is not None and text is not None and text not in sum(map(choices, wanted), [])
+        is_element = shape(tp).items and text is not None and not any(text in choices(one) for one in wanted)
         return [text] if is_element else text
     unfit = isinstance(node.value, bool) and not {bool, Any} & set(wanted)
     return str(node.value) if unfit else "not a number" if node.value != node.value else to_value(node)
@@ -187,12 +183,10 @@ def _schema(tp: Any) -> CoreSchema:
         made = core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
     elif this.arms:
         made = _of_class(this.arms[0])
-    elif this.mapping is not None:
-        made = core_schema.dict_schema(core_schema.str_schema(), _schema(value_type(this.mapping)))
+    elif this.values is not None:
+        made = core_schema.dict_schema(core_schema.str_schema(), _schema(this.values))
     else:
-        length = fixed_length(this.rows)
-        items = [_schema(element_type(this.rows, index)) for index in range(length or 1)]
-        made = core_schema.tuple_schema(items, variadic_item_index=None if length else 0)
+        made = core_schema.tuple_schema([*map(_schema, this.items)], variadic_item_index=None if this.fixed else 0)
     return core_schema.nullable_schema(made) if this.optional else made
 
 
@@ -232,7 +226,7 @@ def _told(cls: type, node: Node, path: str, error: Any) -> str:
             break
         owner, node = (tp, union), _expand(tp, node)
         tp = union = child_type(tp, str(part), ())
-        if fixed_length(shape(owner[0]).rows) and error["type"] == "missing":
+        if shape(owner[0]).fixed and error["type"] == "missing":
             tp = owner[0]
             break
         path = join(path, str(part))
@@ -260,11 +254,11 @@ def _what(error: Any, tp: Any, node: Node, owner: type, union: Any) -> str:
         return f"missing; choose from: {', '.join(_kinds(tp))}"
     if kind == "union_tag_invalid":
         return _not_among(value if node.text is None else node.text, _kinds(tp))
-    if length := fixed_length(shape(tp).rows) if kind in ("missing", "too_long") else 0:
-        return f"needs {length} values, got {len(value)}"
+    if kind in ("missing", "too_long") and shape(tp).fixed:
+        return f"needs {shape(tp).fixed} values, got {len(value)}"
     if kind == "missing":
         return f"missing; it has no default ({phrase(tp)})"
-    if kind in ("literal_error", "enum") and shape(tp).rows is None and len(shape(tp).scalars) == 1:
+    if kind in ("literal_error", "enum") and not shape(tp).items and len(shape(tp).scalars) == 1:
         return _not_among(value if node.text is None else node.text, choices(shape(tp).scalars[0]))
     if kind.startswith(("greater", "less", "multiple", "string_too", "string_pattern")):
         return f"{shown}: {error['msg'].removeprefix('Input ')}"

@@ -19,7 +19,6 @@ from plaudit.config.read import Node, dump_entry
 from plaudit.config.types import (
     MISSING,
     default_of,
-    element_type,
     field_types,
     kinds,
     phrase,
@@ -56,7 +55,9 @@ def field_docs(cls: type) -> Mapping[str, str]:
 def _docs_of_file(file: str | None) -> dict[str, dict[str, str]]:
     """Class -> field -> doc, for all classes of a source file: reading it once is faster than asking for each class."""
     try:
-        classes = [node for node in ast.walk(ast.parse(Path(file or "").read_bytes())) if isinstance(node, ast.ClassDef)]
+        classes = [
+            node for node in ast.walk(ast.parse(Path(file or "").read_bytes())) if isinstance(node, ast.ClassDef)
+        ]
     except (OSError, SyntaxError):
         return {}
     return {node.name: dict(_docs_of_class(node)) for node in classes}
@@ -90,12 +91,12 @@ def _options(cls: type, prefix: str, default: Any, note: str) -> Iterator[Option
 
 def _field_options(tp: Any, name: str, value: Any, doc: str, note: str) -> Iterator[Option]:
     this = shape(tp)
-    element = element_type(this.rows, 0) if this.rows is not None else None
+    element = this.items[0] if this.items else None
     if element is not None and shape(element).arms:
         yield Option(name=name, type="list", default=_inline(value), doc=doc)
         yield from _field_options(element, f"{name}.N", MISSING, doc, note)
     elif not this.arms:
-        yield Option(name=name, type=phrase(tp, short=True), default=_inline(value), doc=doc)
+        yield Option(name=name, type=phrase(tp), default=_inline(value), doc=doc)
     elif len(this.arms) == 1:
         if this.optional:
             yield Option(name=name, type="group | null", default="null" if value is None else "set", doc=doc)

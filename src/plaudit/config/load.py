@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plaudit.config.explain import describe, dump_yaml, help_text
-from plaudit.config.read import Node, from_plain, read_yaml, to_value
+from plaudit.config.read import from_plain, read_yaml, to_value
 from plaudit.config.types import to_plain
 from plaudit.errors import UserError
 

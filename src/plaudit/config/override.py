@@ -73,7 +73,7 @@ def _without_index(cls: type, path: Sequence[str], trees: Sequence[Node]) -> str
     """What is wrong where a list's field is named without the item's index; else ''."""
     for depth, part in enumerate(path[1:], start=1):
         tp = _walk(cls, path[:depth], trees)[1]
-        if tp is not None and shape(tp).rows is not None and not part.isdecimal():
+        if tp is not None and shape(tp).items and not part.isdecimal():
             before = ".".join(path[:depth])
             return f"{before} is a list; say which item, as in --{before}.0.{path[-1]}"
     return ""

@@ -28,10 +28,11 @@ class Shape:
 
     arms: tuple[type, ...]
     """Dataclasses; several are told apart by `kind`."""
-    rows: Any
-    """A list or tuple type, or None."""
-    mapping: Any
-    """A dict type, or None."""
+    items: tuple[Any, ...]
+    """Types of a list's elements, empty for none: one for all elements, or, of a tuple of `fixed` length, one each."""
+    fixed: int
+    values: Any
+    """The type of a mapping's values, or None."""
     scalars: tuple[Any, ...]
     """Everything else, `Annotated` and all."""
     optional: bool
@@ -40,29 +41,34 @@ class Shape:
     @property
     def is_leaf(self) -> bool:
         """Whether no keys or indices lead further down."""
-        return bool(self.scalars) or not (self.arms or self.rows or self.mapping)
+        return bool(self.scalars) or not (self.arms or self.items or self.values)
+
+    def item(self, index: int) -> Any:
+        """The type of a list's element."""
+        return self.items[min(index, len(self.items) - 1)]
 
 
 @functools.cache
 def shape(tp: Any) -> Shape:
     """A type, taken apart."""
     members = get_args(bare(tp)) if get_origin(bare(tp)) in (Union, types.UnionType) else (tp,)
-    arms, scalars, rows, mapping = [], [], None, None
+    arms, scalars, items, fixed, values = [], [], (), 0, None
     for member in members:
-        plain = bare(member)
+        plain, arguments = bare(member), get_args(bare(member))
         origin = get_origin(plain) or plain
         if origin in (list, tuple):
-            rows = plain
+            fixed = len(arguments) if origin is tuple and arguments[-1:] != (Ellipsis,) else 0
+            items = arguments if fixed else (*arguments, Any)[:1]
         elif isinstance(origin, type) and issubclass(origin, Mapping):
-            mapping = plain
+            values = (*arguments, Any, Any)[1]
         elif dataclasses.is_dataclass(plain) and plain is not Node:
             arms.append(plain)
         elif plain is not types.NoneType:
             scalars.append(member)
-    if arms and (scalars or rows or mapping):
+    if arms and (scalars or items or values):
         raise TypeError(f"{tp}: keys and other values cannot stand at one place")
     optional = types.NoneType in members or Any in members
-    return Shape(tuple(arms), rows, mapping, tuple(scalars), optional)
+    return Shape(tuple(arms), items, fixed, values, tuple(scalars), optional)
 
 
 def bare(tp: Any) -> Any:
@@ -73,23 +79,6 @@ def bare(tp: Any) -> Any:
 def takes(tp: Any, plain: type) -> bool:
     """Whether a plain type such as bool is among the members."""
     return plain in map(bare, shape(tp).scalars)
-
-
-def element_type(rows: Any, index: int) -> Any:
-    """The type of a list's or tuple's element."""
-    arguments = get_args(rows) or (Any,)
-    return arguments[min(index, len(arguments) - 1)] if fixed_length(rows) else arguments[0]
-
-
-def fixed_length(rows: Any) -> int:
-    """The length of `tuple[int, int]`; 0 for lists and `tuple[int, ...]`."""
-    arguments = get_args(rows)
-    return len(arguments) if get_origin(rows) is tuple and arguments[-1] is not Ellipsis else 0
-
-
-def value_type(mapping: Any) -> Any:
-    """The type of a dict's values."""
-    return (*get_args(mapping), Any, Any)[1]
 
 
 @functools.cache
@@ -104,20 +93,15 @@ def child_type(tp: Any, key: str, nodes: Sequence[Node]) -> Any:
     if tp is None:
         return None
     this = shape(tp)
-    if this.rows is not None:
-        return element_type(this.rows, int(key)) if key.isdecimal() else None
-    if this.mapping is not None:
+    if this.items:
+        return this.item(int(key)) if key.isdecimal() else None
+    if this.values is not None:
         below = [node.value[key] for node in nodes if isinstance(node.value, dict) and key in node.value]
-        return _by_kind(value_type(this.mapping), key, below)
+        kind = next((kind for node in below if (kind := kind_of(node))), None)
+        chooser = next((one for one in getattr(this.values, "__metadata__", ()) if isinstance(one, ByKind)), None)
+        return chooser.choose(key, kind) if chooser else this.values
     chosen = [arm for node in nodes if (arm := arm_of_kind(tp, kind_of(node)))] if len(this.arms) > 1 else []
     return next((field_types(arm)[key] for arm in (*chosen, *this.arms) if key in field_types(arm)), None)
-
-
-def _by_kind(tp: Any, key: str, nodes: Sequence[Node]) -> Any:
-    for chooser in getattr(tp, "__metadata__", ()):
-        if isinstance(chooser, ByKind):
-            return chooser.choose(key, next((kind for node in nodes if (kind := kind_of(node))), None))
-    return tp
 
 
 def kind_of(node: Node) -> str | None:
@@ -151,9 +135,6 @@ def only_text_field(cls: type) -> str:
     return required[0] if len(required) == 1 and takes(field_types(cls)[required[0]], str) else ""
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-
-
 def choices(tp: Any) -> list[Any]:
     """The values of a Literal or an Enum; empty for other types."""
     plain = bare(tp)
@@ -162,24 +143,23 @@ def choices(tp: Any) -> list[Any]:
     return list(get_args(plain)) if get_origin(plain) is Literal else []
 
 
-def phrase(tp: Any, *, short: bool = False) -> str:
-    """The type in a user's words, `a whole number or null`; short, for tables: `int | null`."""
+_WORDS = {bool: "true | false", int: "whole number", float: "number", str: "text", Path: "path", Any: "anything"}
+
+
+def phrase(tp: Any) -> str:
+    """The type in a user's words: `whole number | null`, `k1 | k2`, `list of text`."""
     this, parts = shape(tp), []
     for scalar in this.scalars:
-        name = getattr(bare(scalar), "__name__", str(scalar))
-        words = [str(choice) for choice in choices(scalar)]
-        parts.append((" | " if short else ", ").join(words) or (name if short else _WORDS.get(bare(scalar), name)))
-        parts[-1] = f"one of: {parts[-1]}" if words and not short else parts[-1]
+        plain = bare(scalar)
+        parts += [str(choice) for choice in choices(scalar)] or [_WORDS.get(plain) or plain.__name__]
     if this.arms:
-        parts.append("group" if short else f"keys ({', '.join(field_types(this.arms[0]))})")
-    if this.rows is not None:
-        parts.append(f"{'' if short else 'a '}list of {phrase(element_type(this.rows, 0), short=short)}")
-    if this.mapping is not None:
-        short_map = f"map to {phrase(value_type(this.mapping), short=True)}"
-        parts.append(short_map if short else "a mapping of keys to values")
-    if this.optional and not takes(tp, Any):  # type: ignore[arg-type]
-        parts.append("null")
-    return (" | " if short else " or ").join(parts)
+        words = kinds if len(this.arms) > 1 else field_types
+        parts.append(f"keys ({', '.join(word for arm in this.arms for word in words(arm))})")
+    if this.items:
+        parts.append(f"list of {phrase(this.items[0])}")
+    if this.values is not None:
+        parts.append(f"mapping to {phrase(this.values)}")
+    return " | ".join([*parts, *(["null"] if this.optional and not takes(tp, Any) else [])])  # type: ignore[arg-type]
 
 
 def to_plain(config: Any) -> Any:
