@@ -30,7 +30,7 @@ ALLOWED = {
     "plotly": {"report"},
     "jinja2": {"report", "tokens"},
     "markupsafe": {"report"},
-    "pydantic": {"config"},
+    "pydantic": {"config"}, "pydantic_core": {"config"},
     "yaml": {"runs", "report", "config"},
     "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},
