@@ -60,7 +60,9 @@ def test_by_hand():
     why="a constant that rejects everything is taken for worse than it is",
 )
 def test_probabilities_and_their_floors():
-    rows = [verdict(str(i), name, label) for i, (name, label) in enumerate([("up", 1), ("down", 1), ("zero", 0)])]
+    rows = [
+        verdict(str(i), name, label) for i, (name, label) in enumerate([("up", True), ("down", True), ("zero", False)])
+    ]
     found = measured([*rows, verdict("x", "sure", True)])
     assert found["held_out_accuracy_over_rows"].value == (1 + 0 + 0.5 + 1) / 4
     brier = found["brier_over_rows"]

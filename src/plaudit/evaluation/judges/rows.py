@@ -222,7 +222,7 @@ def score_rows(judge: str, scorer: Scorer, rows: LabelledRows) -> ScoredRows:
         ranked=score_groups(scorer, [row.group for row in rows.ranked]),
         rated=rated,
         judged=score_groups(scorer, [row.group for row in rows.judged]),
-        aspects={name.rpartition("aspect/")[2]: values for name, values in parts.items() if "aspect/" in name},
+        aspects={name.rpartition("aspect/")[2]: own for name, own in parts.items() if "aspect/" in name},
     )
 
 
@@ -232,9 +232,9 @@ def score_groups(scorer: Scorer, groups: Sequence[Group]) -> Answers:
 
 
 def score_parts(scorer: Scorer, groups: Sequence[Group]) -> tuple[Answers, dict[str, Answers]]:
-    """`score_groups`, and by name the parts that its scores are made of, in the same shape."""
+    """`score_groups`, and by name the parts that its scores are made of, in the same shape; None where either abstained."""
     scores: list[float | None] = []
-    parts: dict[str, list[float]] = {}
+    parts: dict[str, list[float | None]] = {}
     batch: list[Group] = []
     for index, group in enumerate(groups):
         batch.append(group)
@@ -243,7 +243,10 @@ def score_parts(scorer: Scorer, groups: Sequence[Group]) -> tuple[Answers, dict[
         answered = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
         scores += answered.told
         for name, values in answered.parts.items():
-            parts.setdefault(name, []).extend(values.tolist())
+            known = (answered.valid & ~values.isnan()).tolist()
+            parts.setdefault(name, []).extend(
+                x if valid else None for x, valid in zip(values.tolist(), known, strict=True)
+            )
         batch = []
     return _by_group(scores, groups), {name: _by_group(values, groups) for name, values in parts.items()}
 

@@ -18,9 +18,10 @@ from plaudit.telemetry.progress import Progress, Stopwatch
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import summary
 from plaudit.training import optim, order, state
-from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.normalise import normalisation
-from plaudit.training.reward.objective import Descended, Pace, Prepared, Solved
+from plaudit.training.reward.objective import Budget, ClosedFormObjective, GradientObjective, Measuring
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import RewardConfig
 from plaudit.training.reward.rows import RewardData, read
 
 
@@ -30,21 +31,22 @@ def reward(config: RewardConfig, run: Run) -> None:
     What is learned from what, and by which loss, is the `objective`'s; the default is InstructGPT's eq. 1 (N3.3).
     """
     data = read(config, run)
-    objective, pace = config.objective, Pace(place=machine(config.device), budget=config.microbatch_tokens)
+    objective = objective_of(config.objective)
+    budget = Budget(machine=machine(config.device), tokens=config.microbatch_tokens)
     model = objective.model(config.model, data.language, data.rows, seed=derive_seed(config.seed, "init"))
-    model.to(pace.place.device)
-    if isinstance(objective, Prepared):
-        objective.prepare(model, data.examples, pace)
-    if isinstance(objective, Solved):
+    model.to(budget.machine.device)
+    if isinstance(objective, Measuring):
+        objective.prepare(model, data.examples, budget)
+    if isinstance(objective, ClosedFormObjective):
         run.truncate_metrics(0)  # a run that was stopped before its model was saved solves anew
-        run.log(1, objective.solve(model, data.examples, pace))
+        run.log(1, objective.solve(model, data.examples, budget))
     else:
-        _descend(objective, config, run, model, data, pace)
-    _finish(run, model, data, config, pace)
+        _descend(objective, config, run, model, data, budget)
+    _finish(run, model, data, config, budget)
 
 
 def _descend(
-    objective: Descended, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace
+    objective: GradientObjective, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, budget: Budget
 ) -> None:
     """Gradient steps on minibatches, epoch after epoch."""
     optimizer = optim.adamw(model.parameters(), config.optim)
@@ -53,7 +55,7 @@ def _descend(
     total = per_epoch * config.epochs
     say(
         f"reward: {config.objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
-        f"on {pace.place}"
+        f"on {budget.machine}"
     )
 
     resumed, _ = state.restore(run, model, optimizer)
@@ -72,9 +74,9 @@ def _descend(
                 rows = order.weighted(data.sizes, weights, config.seed, epoch)
             chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
-                metrics = objective.backward(model, chosen, pace)
+                metrics = objective.backward(model, chosen, budget)
                 loss = metrics.get("loss_over_rows", 0.0)
-                ranks = pace.place.ranks
+                ranks = budget.machine.ranks
                 stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=ranks)
             if not stats.taken:
                 state.keep_batch(run, step, {}, {"loss": str(loss), "rows": [str(example) for example in chosen]})
@@ -89,7 +91,7 @@ def _descend(
                 "rows_over_seconds": len(chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):
-                measured = _held_out(model, data.held_out, config, pace)
+                measured = _held_out(model, data.held_out, config, budget)
                 metrics |= {result.measure: result.value for result in measured if measure_of(result.measure).panel}
             run.log(step, metrics)
             if step % config.save_every == 0 or step == total:
@@ -101,22 +103,22 @@ def _headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 
-def _held_out(model: RewardModel, rows: Sequence[Row], config: RewardConfig, pace: Pace) -> list[Result]:
+def _held_out(model: RewardModel, rows: Sequence[Row], config: RewardConfig, budget: Budget) -> list[Result]:
     """Agreement with the held-out labels, and the loss on held-out rankings."""
     name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
-    scored = score_rows(name, RewardModelScorer(model, pace.place, budget=pace.budget), LabelledRows.of(rows))
+    scored = score_rows(name, RewardModelScorer(model, budget.machine, budget=budget.tokens), LabelledRows.of(rows))
     return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
 
 
-def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
+def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, budget: Budget) -> None:
     if data.reference:
-        model.normalisation = normalisation(model, data.reference, config.normalise, pace.place, pace.budget)
+        model.normalisation = normalisation(model, data.reference, config.normalise, budget)
     facts = {"objective": config.objective.kind, "reference_answers": len(data.reference)}
     with run.save_model() as folder:
         model.save(folder, facts)
     results: list[Result] = []
     if data.held_out:
-        results = _held_out(model, data.held_out, config, pace)
+        results = _held_out(model, data.held_out, config, budget)
         if config.floors:
             results += floors(LabelledRows.of(data.held_out), data.rows)
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
