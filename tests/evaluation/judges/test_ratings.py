@@ -96,7 +96,7 @@ def test_several_labellers_count_as_their_mean():
         rating("p", "a", care=0.0),
         rating("p", "a", care=2.0),
         rating("q", "b", care=4.0),
-        rating("r", "d", care=0),
+        rating("r", "d", care=0.0),
     ]
     found = measured(rows)
     assert found["aspect/care_rmse_over_labels"].count == 3

@@ -232,7 +232,7 @@ def score_groups(scorer: Scorer, groups: Sequence[Group]) -> Answers:
 
 
 def score_parts(scorer: Scorer, groups: Sequence[Group]) -> tuple[Answers, dict[str, Answers]]:
-    """`score_groups`, and by name the parts that its scores are made of, in the same shape; None where either abstained."""
+    """`score_groups`, and by name the parts of its scores, in the same shape; None where the part or all abstained."""
     scores: list[float | None] = []
     parts: dict[str, list[float | None]] = {}
     batch: list[Group] = []
