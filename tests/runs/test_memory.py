@@ -21,9 +21,9 @@ def test_what_is_written_can_be_read_back(tmp_path: Path, monkeypatch: pytest.Mo
     with Run.memory("sft", Config(seed=5, data=(Data(path="a"),))) as run:
         run.check_data({"a": "12"})
         for step in (1, 2, 3):
-            run.log(step, {"sft/loss_over_tokens": 1.0 if step < 3 else math.nan})
+            run.log(step, {"loss_over_tokens": 1.0 if step < 3 else math.nan})
         run.truncate_metrics(1)
-        run.log(2, {"sft/loss_over_tokens": math.inf})
+        run.log(2, {"loss_over_tokens": math.inf})
         warn("mind")
         run.write_rollouts(2, [{"score": math.nan}])
         run.write_rows("rankings.jsonl", iter([{"a": 1}]))

@@ -17,7 +17,7 @@ def test_notices_and_warnings_are_kept_with_level_step_and_time(
     say("before")
     with Run.create(tmp_path, "sft", {}) as run:
         say("é\nline")
-        run.log(7, {"sft/loss_over_tokens": 1.0})
+        run.log(7, {"loss_over_tokens": 1.0})
         warn("50 %s")
     say("after")
     events = read_events(tmp_path)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from plaudit.telemetry.console import say, warn
-from plaudit.telemetry.progress import Progress, Stopwatch, duration
+from plaudit.telemetry.progress import Progress, Stopwatch
 from tests.telemetry.test_log import Clock
 
 
@@ -93,11 +93,6 @@ def test_a_terminal_that_goes_away_ends_only_the_display(
         progress.update(2)
     say("x")
     warn("x")
-
-
-def test_durations() -> None:
-    told = [duration(s) for s in (0.4, 59.4, 60, 187, 7500, 3 * 86400 + 4 * 3600)]
-    assert told == ["0 s", "59 s", "1 min 00 s", "3 min 07 s", "2 h 05 min", "3 d 04 h"]
 
 
 def test_the_stopwatch_is_never_zero() -> None:

@@ -254,7 +254,7 @@ def test_the_drift_is_measured_on_every_answered_token(chosen):
         log_ratio = hf_logprobs(actor.policy.hf, prompt, answer, 0.7) - base.old_logprobs[i, : len(answer)]
         total += (log_ratio.exp() - 1 - log_ratio).sum().item()
     nothing = replace(base, loss_mask=torch.zeros_like(base.loss_mask))
-    found = drift(SimpleNamespace(actor=actor, place=CPU), nothing, options)
+    found = drift(SimpleNamespace(actor=actor, machine=CPU), nothing, options)
     assert found == pytest.approx(total / 21, rel=1e-4)
 
 
@@ -371,7 +371,7 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
         model.zero_grad()
         objective = KWise() if loss == "kwise" else Pairwise()
         told = objective.backward(model, rows, Pace(place=CPU, budget=budget))
-        assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+        assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < CLOSE
 
 

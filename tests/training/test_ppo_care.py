@@ -16,7 +16,7 @@ from plaudit.errors import UserError
 from plaudit.models.options import AdapterCritic, LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.training import optim
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy import loop, ptx, setup, update
+from plaudit.training.policy import loop, participants, ptx, update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Cursor
 from plaudit.training.policy.objective import Coefficients
@@ -135,8 +135,8 @@ def test_a_term_of_weight_nothing_is_no_term(tmp_path, nothing):
 def test_the_texts_gradient_is_transformers_own(tmp_path):
     """However it is cut: −coef times the mean log-prob of every token but the first, at temperature 1."""
     chosen = config(tmp_path, spread=0.4)
-    made = setup.load_causal(chosen.model, setup.load_language(chosen.model), seed=0)
-    policy, other = setup.actor_critic(made, SharedCritic(), chosen.model, seed=0).policy, hf(tmp_path / "sft")
+    made = participants.load_causal(chosen.model, participants.load_language(chosen.model), seed=0)
+    policy, other = participants.actor_critic(made, SharedCritic(), chosen.model, seed=0).policy, hf(tmp_path / "sft")
     rows = [([0], ids("abcab")), ([0], ids("c")), ([0], ids("bb"))]
     expected = -torch.cat([hf_logprobs(other, *row) for row in rows]).mean()
     (2.5 * expected).backward()

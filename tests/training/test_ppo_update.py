@@ -68,7 +68,7 @@ class Stage:
         patch.setattr(optim, "step", self._step)
         optimizer = SimpleNamespace(zero_grad=lambda **_: None)
         actor = SimpleNamespace(policy=None, policy_parameters=list)
-        self.setup = SimpleNamespace(actor=actor, reference=None, place=CPU, optimizer=optimizer, text=TEXTS)
+        self.setup = SimpleNamespace(actor=actor, reference=None, machine=CPU, optimizer=optimizer, text=TEXTS)
 
     def _step(self, *_, loss: float, **__) -> StepStats:
         self.losses.append(loss)

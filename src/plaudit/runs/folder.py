@@ -242,8 +242,12 @@ class Run:
             self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, in the file when this returns. ValueError for an undeclared key."""
-        for key, value in self._records.log(step, values).items():
+        """One line of metrics.jsonl, in the file when this returns; there the stage stands before every key.
+
+        Raises: ValueError for an undeclared key.
+        """
+        named = {f"{self.stage}/{key}": value for key, value in values.items()}
+        for key, value in self._records.log(step, named).items():
             for sink in self._sinks:
                 sink(key, value, step)
         self._events.step = step

@@ -14,7 +14,7 @@ from typing import Any
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
 from plaudit.telemetry.console import warn
-from plaudit.telemetry.register import metric_of
+from plaudit.telemetry.register import measure_of
 
 NAME = "metrics.jsonl"
 
@@ -52,7 +52,7 @@ def metrics_line(step: int, seconds: float, values: Mapping[str, float]) -> tupl
     line: dict[str, Any] = {"step": int(step), "time": round(seconds, 3)}
     strange: dict[str, str] = {}
     for key, value in values.items():
-        metric_of(key)
+        measure_of(key)
         number = value if isinstance(value, int) else float(value)
         if math.isfinite(number):
             line[key] = finite[key] = number

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from plaudit.telemetry.console import in_notebook, quiet, say
+from plaudit.telemetry.numbers import duration, number
 
 
 class Display(Protocol):
@@ -59,7 +60,7 @@ class Progress:
             self._beat(step, self.total)
         if self._display is None:
             return
-        facts = "  ".join(f"{key} {_short(value)}" for key, value in (numbers or {}).items())
+        facts = "  ".join(f"{key} {number(value)}" for key, value in (numbers or {}).items())
         self._unshown = (step, self._how_far(step), facts)
         if self._clock() - self._shown >= self._display.interval or step == self.total:
             self._show()
@@ -164,19 +165,6 @@ def _is_terminal() -> bool:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):
         return False
-
-
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{float(value):.4g}"
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 07 s`, `2 h 05 min`, `3 d 04 h`."""
-    whole = max(0, round(seconds))
-    for size, below, name, smaller in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // below:02d} {smaller}"
-    return f"{whole} s"
 
 
 class Stopwatch:
