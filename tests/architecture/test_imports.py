@@ -32,6 +32,7 @@ ALLOWED = {
     "markupsafe": {"report"},
     "pydantic": {"config"},
     "yaml": {"runs", "report", "config"},
+    "filelock": {"runs"},
     "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},
     "tensorboard": {"telemetry"},

@@ -10,6 +10,7 @@ import pytest
 from plaudit.errors import UserError
 from plaudit.runs import lock
 from plaudit.runs.lock import FolderLock
+from tests.kills import kills
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,12 @@ def test_a_holder_that_could_not_write_its_pid_down_is_unknown(tmp_path: Path) -
     held.release()
 
 
+@kills(
+    "runs/lock.py",
+    old="thread_local=False",
+    new="thread_local=True",
+    why="a notebook's run, which ends in another thread, holds its folder for ever",
+)
 def test_another_thread_may_free_it(tmp_path: Path) -> None:
     """A notebook's run works, and ends, in a thread of its own."""
     held = FolderLock(tmp_path)
