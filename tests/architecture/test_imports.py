@@ -33,6 +33,7 @@ ALLOWED = {
     "pydantic": {"config"},
     "yaml": {"runs", "report", "config"},
     "filelock": {"runs"},
+    "IPython": {"telemetry"},
     "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},
     "tensorboard": {"telemetry"},
