@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class EventLog(logging.Handler):
         if [handler for handler in LOGGER.handlers if isinstance(handler, EventLog)][-1] is not self:
             return
         event: dict[str, Any] = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "level": "warning" if record.levelno >= logging.WARNING else "notice",
             "message": record.getMessage(),
         }

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from plaudit.errors import SaveFailed
@@ -22,7 +22,7 @@ SILENCE = 900.0
 """Seconds without a sign after which nobody can say of another machine's run that it lives."""
 
 
-class State(str, Enum):
+class State(StrEnum):
     """What became of the process that worked on the run last."""
 
     RUNNING = "running"
