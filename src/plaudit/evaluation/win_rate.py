@@ -18,7 +18,7 @@ def win_rate(
     *,
     prompts: Sequence[Hashable],
 ) -> Result:
-    """One policy's scores against another's on the same prompts, in the same order; None: the judge abstained.
+    """One policy's scores against another's on the same prompts, in the same order (N5.1); None: the judge abstained.
 
     The value is (wins + ties / 2) / count, its interval Wilson's; entries of one prompt are one cluster. A policy
     against itself: 0.5; with the sides exchanged: 1 − value.

@@ -22,31 +22,6 @@ from plaudit.records.text import Comparison, Group, Prompt, Ranking, Rating, Ver
 from plaudit.telemetry.register import measure_of
 from tests.kills import kills
 
-kills(
-    "evaluation/judges/floors.py",
-    old="[float(word != OFFSET) for word in table.words]",
-    new="[1.0 for word in table.words]",
-    why="the mean of the ratings is shrunk to 0",
-)
-kills(
-    "evaluation/judges/floors.py",
-    old="return self.offset + sum(",
-    new="return sum(",
-    why="the offset forgotten when the floor speaks",
-)
-kills(
-    "evaluation/judges/floors.py",
-    old="1.0 if row.label else -1.0",
-    new="-1.0 if row.label else 1.0",
-    why="the floor learns rejection",
-)
-kills(
-    "evaluation/judges/floors.py",
-    old="ridge = min(errors, key=lambda choice: errors[choice])",
-    new="ridge = max(ridges)",
-    why="the penalty is not chosen: a floor too easy to beat",
-)
-
 FILLER = [f"w{i}" for i in range(20)]
 
 
@@ -209,6 +184,24 @@ def ratings(size: int, seed: int) -> list[Rating]:
     return rows
 
 
+@kills(
+    "evaluation/judges/floors.py",
+    old="ridge = min(errors, key=lambda choice: errors[choice])",
+    new="ridge = max(ridges)",
+    why="the penalty is not chosen: a floor too easy to beat",
+)
+@kills(
+    "evaluation/judges/floors.py",
+    old="1.0 if row.label else -1.0",
+    new="-1.0 if row.label else 1.0",
+    why="the floor learns rejection",
+)
+@kills(
+    "evaluation/judges/floors.py",
+    old="return self.offset + sum(",
+    new="return sum(",
+    why="the offset forgotten when the floor speaks",
+)
 def test_words_tell_verdicts_apart_and_the_offset_follows_the_share():
     bag = bag_of_words(verdicts(300, 1, share=0.8))
     found = measured(bag, verdicts(200, 2, share=0.8))
@@ -228,6 +221,12 @@ def test_each_aspect_has_its_own_words_and_gaps_are_no_zeros():
     assert noise.value < 1.1 * noise.floor
 
 
+@kills(
+    "evaluation/judges/floors.py",
+    old="[float(word != OFFSET) for word in table.words]",
+    new="[1.0 for word in table.words]",
+    why="the mean of the ratings is shrunk to 0",
+)
 def test_a_constant_rating_is_met_by_the_offset_alone():
     rows = [
         Rating(prompt=Prompt.of_text(str(i)), response=answer(random.Random(i)), scores={"x": 3.5}) for i in range(40)
