@@ -4,8 +4,6 @@ The longer answer scores higher; or a bag of words, fitted to the training label
 (N3.1, N3.5–N3.7). Both are scorers, measured as a model is, on the same rows.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

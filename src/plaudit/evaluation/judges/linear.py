@@ -1,7 +1,5 @@
 """Linear models of words, fitted without randomness by L-BFGS: what the bag-of-words floors are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,7 +25,7 @@ class WordTable:
     num_rows: int
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, float]], words: Sequence[str]) -> WordTable:
+    def of(cls, rows: Sequence[Mapping[str, float]], words: Sequence[str]) -> "WordTable":
         column_of = {word: column for column, word in enumerate(words)}
         entries = [
             (i, column_of[word], amount)
@@ -44,7 +42,7 @@ class WordTable:
             num_rows=len(rows),
         )
 
-    def rows(self, chosen: Bool[Tensor, " N"]) -> WordTable:
+    def rows(self, chosen: Bool[Tensor, " N"]) -> "WordTable":
         """The table of some of its rows."""
         kept, number = chosen[self.row], chosen.long().cumsum(0) - 1
         return WordTable(
