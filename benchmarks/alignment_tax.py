@@ -16,8 +16,8 @@ from plaudit.config.load import load_config
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.data.tinyworld import true_reward
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.compare import sequence_log_ratio
 from plaudit.evaluation.perplexity import perplexity
 from plaudit.hardware.machine import machine
@@ -67,7 +67,7 @@ class Gauge:
 
     def __call__(self, folder: Path) -> Measured:
         trunk = self._trunk(folder)
-        engine = TorchEngine(trunk, self.language.end_ids)
+        engine = build_engine(trunk, self.language)
         twice = [row for row in self.prompts for _ in range(2)]
         indices = [0, 1] * len(self.prompts)
         rollout = sample(engine, self.language, twice, self.sampling, sample_indices=indices, seed=12345)

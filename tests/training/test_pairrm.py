@@ -91,7 +91,7 @@ def folder(tmp_path_factory) -> str:
 
 
 def logit(model, source: str, first: str, second: str) -> float:
-    found = pair.segments(model.language, Prompt.of_text(source), [first, second])
+    found = pair.text_ids(model.language, Prompt.of_text(source), [first, second])
     with torch.no_grad():
         return float(model([pair.Joint(found.source, *found.answers)]))
 

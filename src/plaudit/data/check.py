@@ -91,7 +91,7 @@ def check(paths: Sequence[str | DataConfig]) -> CheckReport:
     files: list[FileReport] = []
     keys: list[tuple[str, list[tuple[str, str]]]] = []
     for path in paths:
-        config = path if isinstance(path, DataConfig) else DataConfig(path=str(path))
+        config = path if isinstance(path, DataConfig) else DataConfig(path=path)
         report, file_keys = _check_file(replace(config, on_bad_row="skip", max_bad_fraction=1.0))
         files.append(report)
         keys.append((config.path, file_keys))

@@ -253,7 +253,7 @@ def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
         ranks = _given_ranks(raw, texts) or _ranks_of_described(responses)
     else:
         texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
-        extras = {}
+        extras: dict[str, Any] = {}
         ranks = _given_ranks(raw, texts)
     if ranks is None:
         raise RowError("ranks", "`ranks` or `best` is missing")

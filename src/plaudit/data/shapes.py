@@ -77,12 +77,12 @@ def _texts_by_model(responses: Any) -> dict[str, str]:
         raise RowError("responses", f"must be a list, not {type_name(responses)}")
     texts: dict[str, str] = {}
     for index, item in enumerate(responses):
-        found = (item.get("model"), item.get("text")) if isinstance(item, Mapping) else (None, None)
-        if not all(isinstance(value, str) for value in found):
+        model, text = (item.get("model"), item.get("text")) if isinstance(item, Mapping) else (None, None)
+        if not isinstance(model, str) or not isinstance(text, str):
             raise RowError("responses", f"item {index} (counted from 0) has no `model` and `text` for its reviews")
-        if found[0] in texts:
-            raise RowError("responses", f"two items are by the model {found[0]!r}, so reviews can't tell them apart")
-        texts[found[0]] = found[1]
+        if model in texts:
+            raise RowError("responses", f"two items are by the model {model!r}, so reviews can't tell them apart")
+        texts[model] = text
     return texts
 
 

@@ -186,8 +186,8 @@ def _stop_at(config: DataConfig) -> int | float:
 
 
 def _rename(
-    raws: list[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
-) -> tuple[list[tuple[str, Raw]], tuple[str, ...]]:
+    raws: Sequence[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
+) -> tuple[Sequence[tuple[str, Raw]], tuple[str, ...]]:
     names = config.columns
     for old, new in names.items():
         if old not in columns:
@@ -202,7 +202,7 @@ def _rename(
 
 
 def _reshape(
-    raws: list[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
+    raws: Sequence[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
 ) -> list[tuple[str, Raw]]:
     """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`."""
     found: list[tuple[str, Raw]] = []

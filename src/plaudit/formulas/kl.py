@@ -28,6 +28,10 @@ E_old[∇(ρ k1)] = E_old[∇(ρ k3)] = ∇ KL(π ‖ other) for every π_old, �
 Sources: N4.6; J. Schulman, "Approximating KL divergence" (2020), which writes r = other/π, so that ℓ = −log r.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -152,7 +156,8 @@ def _largest(parts: tuple[Tensor, ...]) -> Tensor:
 
 def _log_sum(parts: tuple[Tensor, ...], largest: Tensor, temperature: float) -> Tensor:
     """log Σ_v e^{(z_v − max z)/τ} over all parts: nothing overflows, and logits of −inf add 0."""
-    return sum(_recomputed(_sum_of_exp, part, largest, temperature) for part in parts).log()
+    sums = [_recomputed(_sum_of_exp, part, largest, temperature) for part in parts]
+    return functools.reduce(torch.add, sums).log()
 
 
 def _sum_of_exp(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
@@ -163,7 +168,7 @@ def _shifted(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
     return (at_least_float32(logits) - largest.unsqueeze(-1)) / temperature
 
 
-def _recomputed(function, *inputs):
+def _recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """The function's value; what it needs for the backward pass is computed again there instead of being kept."""
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from plaudit.models.hf import HFModel
+
 PACKED = "plaudit_packed"
 WASTE = 1.25
 """A bucket's square may hold at most this many times its real tokens before a new bucket starts."""
@@ -58,7 +60,8 @@ def segments(
     stems = stems if stems is not None else [-1] * len(lengths)
     starts = [0, *accumulate(lengths)][:-1]
     restore, offset = torch.empty(sum(lengths), dtype=torch.long), 0
-    buckets, branches = [], []
+    buckets: list[Tensor] = []
+    branches: list[Branches] = []
     for group in alike([i for i, stem in enumerate(stems) if stem < 0], lengths):
         square, keep = _square(group, starts, lengths)
         buckets.append(square.to(device))
@@ -145,7 +148,7 @@ def packed_attention(
 class attention_implementation:
     """Inside the block the model attends by the named implementation."""
 
-    def __init__(self, hf: nn.Module, name: str):
+    def __init__(self, hf: HFModel, name: str | None):
         self.config, self.name = hf.config.get_text_config(), name
 
     def __enter__(self) -> None:

@@ -50,5 +50,5 @@ class Reference:
         with self._answering():
             return self.trunk.logits(hidden)
 
-    def _answering(self) -> contextlib.AbstractContextManager:
+    def _answering(self) -> contextlib.AbstractContextManager[object]:
         return adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()

@@ -65,10 +65,9 @@ class IsolatedFunction:
         self.spec, self.worker, self.timeout = spec, worker, timeout
         signature = self._load()
         self.file: str = signature["file"]
-        if signature["columns"] is not None:
-            self.data_columns = tuple(signature["columns"])
-        if signature["parameters"] is not None:
-            self.__signature__ = _signature(signature["parameters"])
+        columns, parameters = signature["columns"], signature["parameters"]
+        self.data_columns = None if columns is None else tuple(columns)
+        self.__signature__ = None if parameters is None else _signature(parameters)
 
     def _load(self) -> Mapping[str, Any]:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from plaudit.data.formats import places
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.files import atomic_write
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import generator
@@ -36,7 +36,7 @@ def collect(config: CollectConfig, run: Run) -> None:
     check_prompts(rows, language, config.sampling.max_new_tokens)
     place = machine(config.device)
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
     scorer = build_scorer(config.labeller, place)
     lines: list[str] = []
     per_batch = max(1, config.sampling.batch_size // config.samples)

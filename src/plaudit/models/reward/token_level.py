@@ -78,7 +78,7 @@ class TokenLevelRewardModel(nn.Module):
 
     def _ends(self, text: str, count: int, form: Form) -> list[int]:
         """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        return self.language.renderer.written_ends(text, form)[:count]
+        return self.language.decoder_renderer.written_ends(text, form)[:count]
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier, whose score at the last token is this model's, and `plaudit.json`."""
@@ -97,8 +97,8 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
         return ()
     whole = ends[-1]
     for amount, character in zip(amounts, at, strict=True):
-        place = len(ends) - 1 if character >= whole else bisect_left(ends, character)
-        given[place] += amount
+        token = len(ends) - 1 if character >= whole else bisect_left(ends, character)
+        given[token] += amount
     return tuple(given)
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
@@ -77,7 +77,7 @@ def set_up(config: PPOConfig, run: Run) -> Setup:
         actor=actor,
         reference=reference,
         scorer=build_scorer(config.judges, place) if config.judges else Silent(),
-        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=place.ranks),
+        engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=place.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
     )
