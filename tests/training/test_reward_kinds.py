@@ -34,6 +34,7 @@ from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettL
 from plaudit.training.reward.rows import shuffled
 from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
+from tests.kills import kills
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
 
 WORTH = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.0, "e": -0.5, "f": -1.0, "g": -2.0, "h": 0.0}
@@ -224,10 +225,16 @@ def test_two_classes_gradient(tmp_path, budget):
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
     told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="scale_gradients(model, float(rmse_weight(total, n)) * n)",
+    new="scale_gradients(model, float(rmse_weight(total, n)))",
+    why="the root's weight on a mean that was divided already",
+)
 @pytest.mark.parametrize("budget", CUTS)
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_regressions_gradient(tmp_path, budget, loss):
@@ -243,7 +250,7 @@ def test_regressions_gradient(tmp_path, budget, loss):
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
     told = RatingRegression(loss=loss).backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -262,7 +269,7 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
     model.zero_grad()
     rows = [Rated(answer=row, labels=label) for row, label in zip(ROWS, labels, strict=True)]
     told = AspectRegression().backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -272,7 +279,7 @@ def test_without_any_rating_there_is_no_gradient(tmp_path):
     told = AspectRegression().backward(
         model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Pace(place=CPU, budget=9)
     )
-    assert told == {"reward/loss_over_rows": 0.0}
+    assert told == {"loss_over_rows": 0.0}
     assert all(grad.abs().max() == 0 for grad in gradients(model).values())
 
 
@@ -293,8 +300,8 @@ def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
     for budget in CUTS:
         model.zero_grad()
         told = SharedTrunk(lm_coef=0.5).backward(model, [row], Pace(place=CPU, budget=budget))
-        assert told["reward/loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
-        assert told["reward/lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
+        assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
+        assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -417,6 +424,18 @@ def test_a_solved_run_that_was_stopped_before_it_was_saved_is_logged_once(tmp_pa
     assert len(metrics(tmp_path / "run")) == 1
 
 
+@kills(
+    "training/reward/gate.py",
+    old="next(small_enough, PENALTIES[-1])",
+    new="next(small_enough, PENALTIES[0])",
+    why="an aspect that is mostly length keeps all of it",
+)
+@kills(
+    "training/reward/gate.py",
+    old="ratings[:, aspect] - p * long, long) <= max_correlation",
+    new="ratings[:, aspect] - p * long, long).__abs__() <= max_correlation",
+    why="what shorter answers have more of is punished for it by the largest penalty",
+)
 def test_the_penalty_is_the_smallest_that_takes_length_out():
     """By hand: quality = length + noise needs λ = 1; noise alone needs none, nor does noise − length;
     verbosity itself vanishes; five times length would need 5 and gets the largest on offer."""

@@ -8,6 +8,6 @@ from transformers import PreTrainedModel
 if TYPE_CHECKING:
     HFModel = PreTrainedModel
 else:
-    # peft's wrapper hands every attribute through to the model inside, and `encoders.PooledForSequenceClassification`
-    # has a classifier's methods; neither is a subclass, so at run time (jaxtyping's checks in tests) any module will do.
+    # peft's wrapper hands every attribute through to the model inside, `encoders.PooledForSequenceClassification` has a
+    # classifier's methods; neither is a subclass, so at run time (jaxtyping's checks in tests) any module will do.
     HFModel = nn.Module

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from plaudit.telemetry.register import Metric, metric_of
+from plaudit.records.results import Measure
+from plaudit.telemetry.register import measure_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,50 +282,6 @@ PHRASES = (
     ),
 )
 
-_NLL = "−(1/N) Σ_t log π_θ(y_t | x, y_<t),  N answer tokens"
-_KL_SUM = "(1/B) Σ_b Σ_t [log π_old(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)],  π_old the policy that sampled"
-_SCORE = "(1/B) Σ_b r(x_b, y_b)"
-_PAIR_LOSS = "(1/P) Σ_x 1/C(K,2) Σ_{w≻l} −log σ(r(x, y_w) − r(x, y_l))"
-_PAIR_ACCURACY = "share of pairs with r(x, y_w) > r(x, y_l), plus half the share with equality"
-_OBJECTIVE = "(1/B) Σ_b [ r(x_b, y_b) − β Σ_t (log π_old − log π_ref) ]"
-_CLIPPED = "(1/N) Σ_t 1[ the clipped loss of the token is the larger one ]: the share that gives no gradient"
-
-# The declarations say it in words; these say it in symbols, for the metrics that have a formula.
-FORMULAS = {
-    "sft/loss_over_tokens": _NLL,
-    "sft/held_out_loss_over_tokens": _NLL,
-    "sft/held_out_perplexity": "exp( held-out loss over tokens )",
-    "sft/held_out_nll_over_answers": "−(1/B) Σ_b Σ_t log π_θ(y_t | x, y_<t)",
-    "reward/loss_over_rows": _PAIR_LOSS,
-    "reward/held_out_loss_over_prompts": _PAIR_LOSS,
-    "reward/accuracy_over_pairs": _PAIR_ACCURACY,
-    "reward/held_out_accuracy_over_pairs": _PAIR_ACCURACY,
-    "reward/margin_over_pairs": "mean of r(x, y_w) − r(x, y_l)",
-    "reward/held_out_margin_over_pairs": "mean of r(x, y_w) − r(x, y_l)",
-    "ppo/score_over_responses": _SCORE,
-    "ppo/held_out_score_over_responses": _SCORE,
-    "ppo/objective_over_responses": _OBJECTIVE,
-    "ppo/held_out_objective_over_responses": _OBJECTIVE,
-    "ppo/kl_ref_over_responses": _KL_SUM,
-    "ppo/held_out_kl_ref_over_responses": _KL_SUM,
-    "ppo/kl_ref_over_tokens": "(1/N) Σ_b Σ_t [log π_old − log π_ref],  N response tokens",
-    "ppo/reward_over_responses": "(1/B) Σ_b Σ_t r_t,  r_t = −β (log π_old − log π_ref) + [t is last] r(x, y)",
-    "ppo/entropy_over_tokens": "−(1/N) Σ_t Σ_v π_old(v | x, y_<t) log π_old(v | x, y_<t)",
-    "ppo/policy_loss_over_tokens": "−(1/N) Σ_t min( ρ_t Â_t, clip(ρ_t, 1−ε, 1+ε) Â_t ),  ρ_t = π_θ/π_old",
-    "ppo/value_loss_over_tokens": "(1/N) Σ_t ½ (V_t − R̂_t)², the larger of it and its clipped twin",
-    "ppo/ptx_loss_over_tokens": "−(1/N) Σ_t log π_θ(x_t | x_<t)",
-    "ppo/clip_fraction_over_tokens": _CLIPPED,
-    "ppo/value_clip_fraction_over_tokens": _CLIPPED,
-    "ppo/approx_kl_old_over_tokens": "(1/N) Σ_t [ (ρ_t − 1) − log ρ_t ],  ρ_t = π_θ/π_old",
-    "ppo/ratio_max": "max ρ_t,  ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)",
-    "ppo/explained_variance": "1 − Var(R̂ − V) / Var(R̂)",
-    "eval/win_rate_over_prompts": "(wins + ½ ties) / prompts",
-    "eval/score_over_responses": _SCORE,
-    "eval/kl_ref_over_responses": _KL_SUM,
-    "eval/perplexity": "exp( mean loss per token )",
-    "eval/accuracy_over_pairs": _PAIR_ACCURACY,
-}
-
 
 def glossary(keys: Iterable[str], units: Mapping[str, str]) -> dict[str, Term]:
     """The report's own terms, then those of the keys in alphabetical order. Undeclared keys say that they are.
@@ -340,10 +297,10 @@ def glossary(keys: Iterable[str], units: Mapping[str, str]) -> dict[str, Term]:
     return {term.key: term for term in (*own, *metrics)}
 
 
-def declared(key: str) -> Metric | None:
+def declared(key: str) -> Measure | None:
     """The key's declaration, or None: a run of another version may have logged what this one doesn't know."""
     try:
-        return metric_of(key)
+        return measure_of(key)
     except ValueError:
         return None
 
@@ -386,6 +343,5 @@ def _metric_term(identifier: str, key: str, told_unit: str) -> Term:
             better=known.better if known else "",
             formula=known.formula if known else "",
         )
-    formula = FORMULAS.get(key, "")
-    meaning = metric.meaning[:1].upper() + metric.meaning[1:] + "."
-    return Term(id=identifier, key=key, unit=metric.unit, meaning=meaning, better=metric.better, formula=formula)
+    about = {"unit": metric.unit, "meaning": metric.meaning, "better": metric.better, "formula": metric.formula}
+    return Term(id=identifier, key=key, **about)
