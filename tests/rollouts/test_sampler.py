@@ -153,7 +153,7 @@ def test_where_tokens_end_is_asked_by_the_prompts_own_form(language):
     rollout = dataclasses.replace(rollout, rows=(ROWS[0], spoken))
     asked = []
     renderer = SimpleNamespace(response_ends=lambda *told: asked.append(told) or [len(asked)])
-    found = groups_with_ends(rollout, SimpleNamespace(renderer=renderer))
+    found = groups_with_ends(rollout, SimpleNamespace(decoder_renderer=renderer))
     assert asked == [(tuple(engine.ids[0]), "sat", Form.TEXT), (tuple(engine.ids[1]), "on", Form.CHAT)]
     assert [group.token_ends for group in found] == [((1,),), ((2,),)]
 

@@ -44,6 +44,10 @@ class OtherPolicy:
 class Trunk(nn.Module):
     """A transformers model with up to two heads: `value_head` (the critic) and `score_head` (a reward)."""
 
+    hf: HFModel
+    value_head: nn.Module | None
+    score_head: nn.Module | None
+
     def __init__(self, hf: HFModel, *, value_head: nn.Module | None = None, score_head: nn.Module | None = None):
         super().__init__()
         self.hf = hf
