@@ -60,7 +60,9 @@ class Gauge:
         rows = load(DataConfig(path=str(world / "held_out_demonstrations.jsonl")), Kind.DEMONSTRATION).rows
         answers = [Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows]
         context = self.language.context
-        self.demonstrations = encode_answers(answers, self.language.renderer, max_length=context, too_long="error").kept
+        self.demonstrations = encode_answers(
+            answers, self.language.renderer, max_length=context, too_long="error"
+        ).remaining
 
     def _trunk(self, folder: Path) -> Trunk:
         return Trunk(load_causal(ModelConfig(path=str(folder)), self.language, seed=0).hf).to(self.place.device)

@@ -24,7 +24,7 @@ kills(
 )
 kills(
     "scoring/tally.py",
-    old="new = self.counts - self.told",
+    old="new = self.counts - self.counts_before",
     new="new = self.counts",
     why="each iteration shows the sum of all before it",
 )
@@ -156,7 +156,7 @@ def test_the_mix_needs_what_its_parts_need():
 def test_scores_round_trip_through_their_helpers():
     scores = scores_of("x", [1.0, None, 3.0])
     assert check_scores("x", scores, 3) is scores
-    assert scores.told == (1.0, None, 3.0)
+    assert scores.optional_scores == (1.0, None, 3.0)
 
 
 def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():

@@ -64,7 +64,7 @@ def test_fit_keeps_as_much_as_fits(prompt, response, max_length):
 def test_an_answer_is_its_prompt_with_bos_and_its_response_with_its_end():
     encoded = encode_answers([answer("ab", "c")], RENDERER, max_length=10, too_long="error")
     assert encoded.rows == (([0, *ids("ab")], [*ids("c"), 1]),)
-    assert encoded.kept == list(encoded.rows)
+    assert encoded.remaining == list(encoded.rows)
     assert (encoded.dropped, encoded.truncated) == (0, 0)
     open_ended = encode_answers([answer("ab", "c")], RENDERER, max_length=10, too_long="error", end=False)
     assert open_ended.rows[0][1] == ids("c")
@@ -89,7 +89,7 @@ def test_too_long_is_an_error_that_names_the_rows():
 def test_too_long_rows_are_dropped_in_place():
     encoded = encode_answers(ROWS, RENDERER, max_length=10, too_long="drop")
     assert [row is None for row in encoded.rows] == [False, True, False]
-    assert len(encoded.kept) == 2
+    assert len(encoded.remaining) == 2
     assert (encoded.dropped, encoded.truncated) == (1, 0)
 
 

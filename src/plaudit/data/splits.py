@@ -48,8 +48,8 @@ def check_no_leak(train: Sequence[Row], held_out: Sequence[Row]) -> None:
     shared = overlap(train, held_out)
     if not shared.prompts:
         return
-    places = "; ".join(f"{first} and {second}" for first, second in shared.examples)
+    pairs = "; ".join(f"{first} and {second}" for first, second in shared.examples)
     raise UserError(
         f"{shared.prompts} prompts are in the training rows and in the held-out rows "
-        f"({shared.rows[0]} and {shared.rows[1]} rows): {places}. Take them out of one side."
+        f"({shared.rows[0]} and {shared.rows[1]} rows): {pairs}. Take them out of one side."
     )

@@ -108,7 +108,7 @@ def _answer(
     engine = build_engine(trunk, language, check_stop=run.check_stop)
     with place.autocast():
         rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
-    scores = judge.score(groups(rollout)).told
+    scores = judge.score(groups(rollout)).optional_scores
     if all(score is None for score in scores):
         raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
     kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)

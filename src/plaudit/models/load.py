@@ -161,13 +161,13 @@ def _is_pairrm(hf_config: PreTrainedConfig) -> bool:
 
 def _chat_template(config: ModelConfig) -> str | None:
     """The user's own template, None for the tokenizer's."""
-    given = config.chat_template
-    if not given or "{" in given:
-        return given or None
+    template = config.chat_template
+    if not template or "{" in template:
+        return template or None
     try:
-        return Path(given).read_text(encoding="utf-8")
+        return Path(template).read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"model.chat_template: {given!r} is neither Jinja text nor a file: {error}") from error
+        raise UserError(f"model.chat_template: {template!r} is neither Jinja text nor a file: {error}") from error
 
 
 def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) -> int | None:

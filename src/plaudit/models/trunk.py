@@ -201,9 +201,9 @@ class Trunk(nn.Module):
         return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
+def _unflatten(numbers: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
     shape = batch.response_mask.shape
-    return kept.new_zeros(shape.numel()).index_copy(0, flat, kept).view(shape)
+    return numbers.new_zeros(shape.numel()).index_copy(0, flat, numbers).view(shape)
 
 
 def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"] | Float[Tensor, "M n"]:

@@ -114,13 +114,13 @@ def tallies(scorer: Scorer) -> dict[str, Tally]:
         return tallies(scorer.scorer)
     if not isinstance(scorer, WeightedMix):
         return {}
-    found: dict[str, Tally] = {}
+    by_name: dict[str, Tally] = {}
     for name, (part, _) in zip(scorer.part_names, scorer.parts, strict=True):
         inner = tallies(part)
-        found |= (
+        by_name |= (
             {name: inner[part.name]} if list(inner) == [part.name] else {f"{name}/{k}": t for k, t in inner.items()}
         )
-    return found
+    return by_name
 
 
 def part_metrics(scorer: Scorer) -> dict[str, float]:

@@ -71,12 +71,12 @@ class IsolatedFunction:
 
     def _load(self) -> Mapping[str, Any]:
         try:
-            said = self.worker.ask({"function": self.spec}, LOADING_SECONDS)
+            reply = self.worker.ask({"function": self.spec}, LOADING_SECONDS)
         except CallFailed as failed:
             raise IsolationError(f"reward function {self.spec!r}: while loading, it {failed.reason}") from failed
-        if "refused" in said:
-            raise IsolationError(said["refused"] + self.worker.printed())
-        return said["signature"]
+        if "refused" in reply:
+            raise IsolationError(reply["refused"] + self.worker.printed())
+        return reply["signature"]
 
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
         """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
@@ -217,12 +217,12 @@ class _Process:
             while chunk := stream.read1(65536):  # type: ignore[attr-defined]
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
 
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of what it has printed."""
         return self._tail.decode("utf-8", "replace")
 
     def printed(self) -> str:
-        lines = _DUMP.sub("", self.said()).split("\n")
+        lines = _DUMP.sub("", self.output()).split("\n")
         last = " / ".join(line.strip() for line in lines if line.strip())
         return f"; it printed last: {last[-300:]!r}" if last else ""
 
@@ -262,16 +262,18 @@ def _end_all(running: list[_Process], owner: int) -> None:
 
 
 def _failure(process: _Process, seconds: float, file: str, *, spoke: bool) -> CallFailed:
-    place = ""
-    for frame in _FRAME.finditer(process.said()):
+    position = ""
+    for frame in _FRAME.finditer(process.output()):
         if file and frame["file"] == file:
-            place = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
+            position = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
             break
     if process.late:
-        return CallFailed("timed_out", f"gave no answer within {seconds:g} s and was killed{place}{process.printed()}")
+        return CallFailed(
+            "timed_out", f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
+        )
     if spoke:
         return CallFailed("died", f"wrote into the pipe of its answers and was killed{process.printed()}")
-    return CallFailed("died", f"{_how_it_ended(process.popen.returncode)}{place}{process.printed()}")
+    return CallFailed("died", f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -19,8 +19,8 @@ def score_shares(score: Callable[[Sequence[Group]], Scores], groups: Sequence[Gr
         return score(groups)
     mine = ranks.share(len(group.prompt.text) + sum(map(len, group.responses)) for group in groups)
     rows = iter(plain(score([groups[i] for i in mine]))) if mine else iter(())
-    told = ranks.gather_rows({i: [next(rows) for _ in groups[i].responses] for i in mine})
-    return from_plain([row for i in range(len(groups)) for row in told[i]])
+    gathered = ranks.gather_rows({i: [next(rows) for _ in groups[i].responses] for i in mine})
+    return from_plain([row for i in range(len(groups)) for row in gathered[i]])
 
 
 @dataclass(frozen=True, slots=True)

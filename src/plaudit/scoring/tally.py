@@ -18,7 +18,7 @@ class Tally:
     """`rows` seen, `abstained` (None), and a kind of failure each: `raised`, `timed_out`, `died`, `not_finite`."""
     examples: list[str] = field(default_factory=list)
     """The first few failures that `on_error` let pass, in words."""
-    told: Counter[str] = field(default_factory=Counter)
+    counts_before: Counter[str] = field(default_factory=Counter)
     """The counts when `take` last asked."""
 
     def failed(self, kind: FailureKind, message: str) -> None:
@@ -31,8 +31,8 @@ class Tally:
 
     def take(self) -> Counter[str]:
         """What has been counted since the last call."""
-        new = self.counts - self.told
-        self.told = Counter(self.counts)
+        new = self.counts - self.counts_before
+        self.counts_before = Counter(self.counts)
         return new
 
 

@@ -31,7 +31,7 @@ class Encoded:
     truncated: int
 
     @property
-    def kept(self) -> list[EncodedRow]:
+    def remaining(self) -> list[EncodedRow]:
         return [row for row in self.rows if row is not None]
 
 

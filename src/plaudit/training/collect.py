@@ -47,7 +47,7 @@ def collect(config: CollectConfig, run: Run) -> None:
             indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
             with place.autocast():
                 rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            said = scorer.score(groups_of(rollout, config.samples)).told
+            said = scorer.score(groups_of(rollout, config.samples)).optional_scores
             for i, row in enumerate(rows[begin : begin + per_batch]):
                 mine = range(i * config.samples, (i + 1) * config.samples)
                 kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]

@@ -41,8 +41,12 @@ def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto
         if stored not in (None, read_as):
             raise UserError(f"{option}: {path!r} is a model of kind {stored!r}, which can't be read as a {read_as!r}")
     elif stored == "policy" or not (stored or is_judge):
-        asked = not stored and architecture(config) == "encoder_decoder"
-        hint = "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`" if asked else ""
+        may_compare = not stored and architecture(config) == "encoder_decoder"
+        hint = (
+            "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`"
+            if may_compare
+            else ""
+        )
         raise UserError(no_judge + hint)
     kind = kind_of(config, read_as)
     if kind not in KINDS:

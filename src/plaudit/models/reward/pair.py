@@ -254,12 +254,12 @@ def fit(pair: Joint, room: int) -> Joint:
     the answers leave); then the answers lose their ends, and what one doesn't need the other gets. Both orders of a
     pair are cut alike."""
     source, first, second = pair.source, pair.first, pair.second
-    kept = min(len(source), max(int(SOURCE_SHARE * room), room - len(first) - len(second)))
-    left = room - kept
+    of_source = min(len(source), max(int(SOURCE_SHARE * room), room - len(first) - len(second)))
+    left = room - of_source
     half = left // 2
     of_first = min(len(first), max(half, left - len(second)))
     of_second = min(len(second), max(half, left - len(first)))
-    return Joint(source[len(source) - kept :], first[:of_first], second[:of_second])
+    return Joint(source[len(source) - of_source :], first[:of_first], second[:of_second])
 
 
 def check_backbone(config: ModelConfig) -> None:

@@ -40,11 +40,11 @@ def check_markers(
     """UserError where the tokenizer gives the markers other ids than config.json, or the head judges several tasks."""
     stored = read_config(config)
     wanted = [getattr(stored, name, None) for name in ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")]
-    given = language.tokenizer.convert_tokens_to_ids(list(markers))
-    if wanted != given:
+    actual = language.tokenizer.convert_tokens_to_ids(list(markers))
+    if wanted != actual:
         raise UserError(
             f"{option}: {config.path!r} counts on the ids {wanted} for {', '.join(markers)}, but its tokenizer gives "
-            f"{given}; take the tokenizer's files from where the weights are from"
+            f"{actual}; take the tokenizer's files from where the weights are from"
         )
     if (tasks := getattr(stored, "n_tasks", 1)) != 1:
         raise UserError(f"{option}: {config.path!r} judges by {tasks} tasks; a pair model has one")

@@ -92,14 +92,14 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
 
     Both lists are in order. No token: nothing to give to.
     """
-    given = [0.0] * len(ends)
-    if not given:
+    earned = [0.0] * len(ends)
+    if not earned:
         return ()
     whole = ends[-1]
     for amount, character in zip(amounts, at, strict=True):
         token = len(ends) - 1 if character >= whole else bisect_left(ends, character)
-        given[token] += amount
-    return tuple(given)
+        earned[token] += amount
+    return tuple(earned)
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TokenLevelRewardModel:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from plaudit.engines.protocol import Engine
 from plaudit.engines.build import build_engine
+from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
