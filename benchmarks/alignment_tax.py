@@ -29,7 +29,7 @@ from plaudit.pipeline import PipelineConfig, plan, run_stage
 from plaudit.records.text import Kind
 from plaudit.rollouts.sampler import sample
 from plaudit.runs.folder import Run
-from plaudit.tokens.encode import Answer, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 
@@ -58,7 +58,7 @@ class Gauge:
         self.reference = self._trunk(sft)
         self.prompts = load(DataConfig(path=str(world / "held_out_prompts.jsonl")), Kind.PROMPT).rows
         rows = load(DataConfig(path=str(world / "held_out_demonstrations.jsonl")), Kind.DEMONSTRATION).rows
-        answers = [Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows]
+        answers = [AnsweredPrompt(prompt=r.prompt, response=r.response, where=r.where) for r in rows]
         context = self.language.context
         self.demonstrations = encode_answers(
             answers, self.language.renderer, max_length=context, too_long="error"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.data.formats import parse, competition_ranks, prompt_row
+from plaudit.data.formats import competition_ranks, parse, prompt_row
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.records.text import (
     Comparison,

@@ -179,7 +179,9 @@ def worth(prompt: str, answers: list[str]) -> list[float]:
 def rankings(pool: Pool, count: int, seed: int, k: int = ANSWERS, *, held_out: bool = False) -> list[dict[str, Any]]:
     """Plackett–Luce rankings by the labeller."""
     rng = random.Random(seed + 1)
-    return [tinyworld.ranking_row(p, a, rng) for p, a in answered(pool, count, seed, k, held_out=held_out)]
+    pairs = answered(pool, count, seed, k, held_out=held_out)
+    ranks = [tinyworld.rank(tinyworld.true_reward([prompt] * len(texts), texts), rng) for prompt, texts in pairs]
+    return [{"prompt": p, "responses": list(a), "ranks": r} for (p, a), r in zip(pairs, ranks, strict=True)]
 
 
 def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:

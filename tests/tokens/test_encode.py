@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Prompt, Text
-from plaudit.tokens.encode import Answer, encode_answers, encode_learned, encode_texts, fit
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
 
@@ -14,8 +14,8 @@ RENDERER = Renderer(train_tokenizer(["x"], 259))
 """Bytes, with <s> = 0 in front and </s> = 1 behind."""
 
 
-def answer(prompt: str, response: str, where: str = "f:1") -> Answer:
-    return Answer(prompt=Prompt.of_text(prompt), response=response, where=where)
+def answer(prompt: str, response: str, where: str = "f:1") -> AnsweredPrompt:
+    return AnsweredPrompt(prompt=Prompt.of_text(prompt), response=response, where=where)
 
 
 def ids(text: str) -> list[int]:

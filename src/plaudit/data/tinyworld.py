@@ -470,9 +470,3 @@ def bayes_accuracy(pairs: Iterable[tuple[float, float]]) -> float:
     if not best:
         raise ValueError("bayes_accuracy needs at least one pair of rewards")
     return math.fsum(best) / len(best)
-
-
-def ranking_row(prompt: str, responses: Sequence[str], rng: random.Random) -> dict[str, Any]:
-    """A row of Kind.RANKING: these responses (of any policy), ranked by the labeller."""
-    rewards = true_reward([prompt] * len(responses), responses)
-    return {"prompt": prompt, "responses": list(responses), "ranks": rank(rewards, rng)}

@@ -25,7 +25,6 @@ from plaudit.data.tinyworld import (
     TROUBLES,
     WILD,
     Case,
-    Question,
     advice,
     all_prompts,
     all_slots,
@@ -43,11 +42,6 @@ from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 
 # --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
-
-
-def score_distribution(prompt: Question) -> dict[float, float]:
-    """Each true reward that the demonstrator's answers to `prompt` have -> its probability; summed over all answers."""
-    return dict(_score_distribution(read_prompt(prompt).trouble))
 
 
 @lru_cache(maxsize=len(TROUBLES))

@@ -8,7 +8,6 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -23,14 +22,6 @@ from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterCount:
-    """Numbers in a model; a tied matrix counts once."""
-
-    trainable: int
-    total: int
 
 
 def apply(hf_model: HFModel, config: Trainable, *, seed: int = 0) -> HFModel:
@@ -148,15 +139,6 @@ def base_off(hf_model: HFModel) -> Generator[HFModel]:
             yield hf_model
     finally:
         _restore(trained)  # peft, switching on again, would train the active adapter alone
-
-
-def count_parameters(model: nn.Module) -> ParameterCount:
-    """How many numbers are trained, and how many there are."""
-    parameters = list(model.parameters())
-    return ParameterCount(
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
 
 
 def _stacks(hf_model: HFModel) -> list[str]:

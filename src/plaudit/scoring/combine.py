@@ -10,8 +10,7 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.functions import FunctionScorer, function_scorer
-from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.functions import FunctionScorer
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
 from plaudit.scoring.shares import FirstRankScorer
 from plaudit.scoring.tally import Tally, rates
@@ -99,11 +98,6 @@ def _token_scores(spoken: Sequence[tuple[Scores, float]], valid: torch.Tensor) -
                 row[-1] += weight * float(result.scores[i])
         rows.append(tuple(row))
     return tuple(rows)
-
-
-def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:
-    """The configured reward functions as one scorer, everything that can be checked beforehand checked."""
-    return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))
 
 
 def tallies(scorer: Scorer) -> dict[str, Tally]:

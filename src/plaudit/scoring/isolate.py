@@ -90,23 +90,23 @@ class IsolatedFunction:
         if not self.worker.knows(self.spec):  # a new process: what loading takes is not the call's time
             self._load()
         request = {"function": self.spec, "arguments": arguments, "limit": self.timeout}
-        said = self.worker.ask(request, self.timeout, file=self.file)
-        if "raised" in said:
-            raise CallFailed("raised", f"raised {said['raised']}{self.worker.printed()}")
-        return from_wire(said["result"])
+        reply = self.worker.ask(request, self.timeout, file=self.file)
+        if "raised" in reply:
+            raise CallFailed(FailureKind.RAISED, f"raised {reply['raised']}{self.worker.printed()}")
+        return from_wire(reply["result"])
 
 
 def isolated(spec: str, *, timeout: float, memory: int = 0) -> IsolatedFunction:
     """The function that `spec` names, in a worker. `memory`: bytes of address space, 0 for no limit."""
-    place = spec.rpartition(":")[0]
-    path = Path(place).expanduser()
+    source = spec.rpartition(":")[0]
+    path = Path(source).expanduser()
     changed = path.stat().st_mtime_ns if path.is_file() else 0
-    return IsolatedFunction(spec, _worker(place, changed, str(Path.cwd()), memory, os.getpid()), timeout)
+    return IsolatedFunction(spec, _worker(source, changed, str(Path.cwd()), memory, os.getpid()), timeout)
 
 
 @functools.lru_cache(maxsize=WORKERS_KEPT)
-def _worker(place: str, changed: int, folder: str, memory: int, process: int) -> "Worker":
-    """One for each `place`; another when the file has `changed`, or in a forked `process`."""
+def _worker(source: str, changed: int, folder: str, memory: int, process: int) -> "Worker":
+    """One for each `source` (a file or module); another when the file has `changed`, or in a forked `process`."""
     return Worker(folder, memory)
 
 
@@ -115,7 +115,7 @@ class Worker:
 
     def __init__(self, folder: str, memory: int = 0):
         self.folder, self.memory = folder, memory
-        self._asked = 0
+        self._requests = 0
         self._lock = threading.Lock()
         self._running: list[_Process] = []  # none or one; a list, so that `finalize` sees what runs then
         self.close = weakref.finalize(self, _end_all, self._running, os.getpid())
@@ -124,13 +124,13 @@ class Worker:
         """The answer. CallFailed where none comes in time (then the worker is killed) or the worker dies."""
         with self._lock:
             process = self._process()
-            self._asked += 1
+            self._requests += 1
             answer = None
             try:
-                line = process.exchange(json.dumps({"id": self._asked, **request}), seconds + GRACE_SECONDS)
+                line = process.exchange(json.dumps({"id": self._requests, **request}), seconds + GRACE_SECONDS)
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     answer = json.loads(line) if line else None
-                if isinstance(answer, dict) and answer.get("id") == self._asked:
+                if isinstance(answer, dict) and answer.get("id") == self._requests:
                     process.knows.add(request["function"])
                     return answer
             except BaseException:
@@ -269,11 +269,11 @@ def _failure(process: _Process, seconds: float, file: str, *, spoke: bool) -> Ca
             break
     if process.late:
         return CallFailed(
-            "timed_out", f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
+            FailureKind.TIMED_OUT, f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
         )
     if spoke:
-        return CallFailed("died", f"wrote into the pipe of its answers and was killed{process.printed()}")
-    return CallFailed("died", f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
+        return CallFailed(FailureKind.DIED, f"wrote into the pipe of its answers and was killed{process.printed()}")
+    return CallFailed(FailureKind.DIED, f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
 
 
 def _how_it_ended(code: int | None) -> str:

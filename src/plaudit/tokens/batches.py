@@ -64,11 +64,6 @@ class TokenBatch:
         """Whether some answers branch off a prompt that runs once."""
         return any(stem >= 0 for _, stem in self.segments)
 
-    @property
-    def num_targets(self) -> int:
-        """Response tokens: the denominator of a token mean."""
-        return sum(self.response_lengths)
-
     def to(self, device: torch.device | str) -> "TokenBatch":
         names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index")
         names += ("response_index", "last_index", "prompt_index")
