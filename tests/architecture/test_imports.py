@@ -31,6 +31,7 @@ ALLOWED = {
     "jinja2": {"report", "tokens"},
     "markupsafe": {"report"},
     "pydantic": {"config"},
+    "pydantic_core": {"config"},
     "yaml": {"runs", "report", "config"},
     "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},

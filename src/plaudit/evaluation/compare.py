@@ -44,7 +44,7 @@ class _Policy:
 
 
 def compare(config: CompareConfig, run: Run) -> None:
-    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and a table."""
+    """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages = _prepare(config, run)
     place = machine(config.device)
     judge = build_scorer(config.judge, place)

@@ -26,7 +26,7 @@ RANKINGS = "rankings.jsonl"
 
 
 def collect(config: CollectConfig, run: Run) -> None:
-    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank.
+    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank (N2.1).
 
     Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
     """

@@ -22,7 +22,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
 
 
 def optimise(setup: Participants, config: PPOConfig, run: Run) -> None:
-    """Train the policy. One iteration = sample → score → shape → estimate → update → record.
+    """Train the policy. One iteration = sample → score → shape → estimate → update → record (N4.11).
 
     Differs from InstructGPT (Ouyang et al. 2022): several epochs by default; text is learned beside only on request.
     Differs from lm-human-preferences (Ziegler et al. 2019): the advantages are estimated and whitened once an
