@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from plaudit.data.formats import places
+from plaudit.data.formats import competition_ranks
 from plaudit.engines.build import build_engine
 from plaudit.files import atomic_write
 from plaudit.hardware.machine import machine
@@ -68,7 +68,7 @@ def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], con
         text: scores[responses.index(text)] + config.noise * n
         for text, n in zip(sorted(set(responses)), noise, strict=True)
     }
-    ranks = places([-said[text] for text in responses])
+    ranks = competition_ranks([-said[text] for text in responses])
     prompt = (
         [{"role": m.role, "content": m.content} for m in row.prompt.turns]
         if row.prompt.form.value == "chat"
