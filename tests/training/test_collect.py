@@ -21,8 +21,8 @@ from tests.training.tiny import jsonl, model_folder
 
 kills(
     "training/collect.py",
-    old="places([-said[text] for text in responses])",
-    new="places([said[text] for text in responses])",
+    old="competition_ranks([-said[text] for text in responses])",
+    new="competition_ranks([said[text] for text in responses])",
     why="the worst answer ranked first",
 )
 

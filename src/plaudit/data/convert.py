@@ -219,12 +219,12 @@ def _rows_to_prompts(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Row
 
 def once_a_prompt(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Any]:
     """The first row of each prompt: a prompt that was answered or judged often is still one prompt."""
-    seen: set[Prompt] = set()
+    prompts: set[Prompt] = set()
     for row in rows:
-        if row.prompt in seen:
+        if row.prompt in prompts:
             dropped[SEEN_PROMPT] += 1
             continue
-        seen.add(row.prompt)
+        prompts.add(row.prompt)
         yield row
 
 

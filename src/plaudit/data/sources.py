@@ -23,7 +23,7 @@ from plaudit.records.text import Kind, Row
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
-_PLACE = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
+_NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +274,7 @@ def parse_all(
 
 def _position(row: BadRow) -> tuple[int, ...]:
     """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
-    numbers = _PLACE.search(row.where)
+    numbers = _NUMBERS.search(row.where)
     return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
 
 
