@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from plaudit.data.sources import load
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
@@ -103,7 +103,7 @@ def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], h
 def _answer(
     trunk: Trunk, language: Language, rows: Sequence[PromptRow], config: CompareConfig, run: Run, here: Machine
 ) -> Rollout:
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
     with here.autocast():
         return sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
 
@@ -117,7 +117,7 @@ def _judged(
     temperature: float,
     here: Machine,
 ) -> _Policy:
-    scores = judge.score(groups(rollout)).told
+    scores = judge.score(groups(rollout)).optional_scores
     if all(score is None for score in scores):
         raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
     kl = sequence_log_ratio(trunk, baseline, rollout, temperature, here)
@@ -222,7 +222,7 @@ def _fresh_samples(
     policy: _Policy, rows: Sequence[PromptRow], samples: int, config: CompareConfig, run: Run, here: Machine
 ) -> Rollout:
     """`samples` answers to each prompt, prompt by prompt, other ones than those that were compared."""
-    engine = TorchEngine(policy.trunk, policy.language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(policy.trunk, policy.language, check_stop=run.check_stop)
     with here.autocast():
         return sample(
             engine,

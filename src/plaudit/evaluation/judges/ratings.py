@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from plaudit.data.formats import places
+from plaudit.data.formats import competition_ranks
 from plaudit.errors import UserError
 from plaudit.evaluation.intervals import bootstrap
 from plaudit.evaluation.judges.pairs import accuracy, judged_pairs
@@ -77,7 +77,7 @@ def _pair_accuracy(
     for answers, ratings, row in zip(said, means, scored.rows.rated, strict=True):
         rated = [k for k, mean in enumerate(ratings) if mean is not None]
         scores.append(tuple(answers[k] for k in rated))
-        ranks.append(places([-ratings[k] for k in rated]))
+        ranks.append(competition_ranks([-ratings[k] for k in rated]))
         groups.append(replace(row.group, responses=tuple(row.group.responses[k] for k in rated)))
     judged = judged_pairs(tuple(scores), ranks, groups, [row.subset for row in scored.rows.rated])
     return accuracy(f"aspect/{aspect}_accuracy_over_pairs", scored.judge, judged)
