@@ -33,6 +33,8 @@ ALLOWED = {
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "yaml": {"runs", "report", "config"},
+    "filelock": {"runs"},
+    "IPython": {"telemetry"},
     "rich": {"config", "telemetry", "report", "cli", "doctor", "pipeline"},
     "wandb": {"telemetry"},
     "tensorboard": {"telemetry"},
