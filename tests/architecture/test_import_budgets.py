@@ -47,7 +47,6 @@ def test_light_rooms_load_no_torch(room):
         (["reward", "broken.yaml"], 2),
         (["pipeline", "pipeline.yaml"], 2),
     ],
-    ids=" ".join,
 )
 def test_the_command_line_answers_before_torch_is_loaded(arguments, code, tmp_path):
     """Help, completion, starter files and mistakes in a config must not wait for torch and transformers."""

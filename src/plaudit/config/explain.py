@@ -119,17 +119,20 @@ def help_text(
 ) -> str:
     """Options in groups, for `--help`: first the `common` ones (heading -> names), then, with `every`, all others."""
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 120)
-    options = {option.name: option for option in describe(cls)}
-    groups = {heading: [options.pop(name) for name in names] for heading, names in (common or {}).items()}
+    options = describe(cls)
+    groups = {
+        heading: [next(option for option in options if option.name == name) for name in names]
+        for heading, names in (common or {}).items()
+    }
+    rest = [option for option in options if all(option not in group for group in groups.values())]
     if every:
-        docs, nested = field_docs(cls), {name.split(".")[0] for name in options if "." in name}
-        for option in options.values():
+        docs, nested = field_docs(cls), {option.name.split(".")[0] for option in options if "." in option.name}
+        for option in rest:
             head = option.name.split(".")[0]
             heading = f"{head}: {docs.get(head, '')}" if head in nested else "others"
             groups.setdefault(heading, []).append(option)
     blocks = ["\n".join([*textwrap.wrap(heading, width), *_table(rows, width)]) for heading, rows in groups.items()]
-    rest = "" if every else f"\n\n{len(options)} more options: --help-all"
-    return "\n\n".join(blocks) + rest + "\n"
+    return "\n\n".join([*blocks, *([] if every else [f"{len(rest)} more options: --help-all"])]) + "\n"
 
 
 def _table(options: Sequence[Option], width: int) -> Iterator[str]:
@@ -159,8 +162,9 @@ def starter(config: Any, shown: Collection[str], *, every: bool = True) -> list[
     types = {option.name.removesuffix(".kind"): option.type for option in describe(type(config))}
     lines = []
     for name, line, doc in _lines(config):
-        choice = types.get(name.removesuffix(".kind"), "")
-        note = "  # ".join([line, *filter(None, [doc + (f" [{choice}]" if " | " in choice else "")])])
+        choice = types.get(name.removesuffix(".kind"), "") if " | " in types.get(name.removesuffix(".kind"), "") else ""
+        about = [doc, f"[{choice}]" if choice not in ("", "true | false") and not line.endswith(":") else ""]
+        note = "  # ".join(filter(None, [line, " ".join(filter(None, about))]))
         if any(f"{one}.".startswith(f"{name}.") for one in shown):
             lines.append(note)
         elif every:
