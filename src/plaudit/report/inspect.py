@@ -24,8 +24,8 @@ from plaudit.report.collect import PipelineData, RunData, collect, stage_name
 from plaudit.report.reading import clean, read_rows_as_written, visible
 from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
 from plaudit.report.shades import decimal, number, spelled
-from plaudit.telemetry.console import print_width
 from plaudit.stages import RUNS
+from plaudit.telemetry.console import print_width
 
 NUMBERS_WIDTH = 44
 """Columns of the list that its numbers take; its two texts share what is left."""

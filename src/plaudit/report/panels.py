@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from plaudit.stages import RUNS
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """Metrics drawn on the same axes."""
