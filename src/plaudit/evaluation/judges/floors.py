@@ -18,7 +18,7 @@ from plaudit.data.splits import uniform
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.linear import LogisticLoss, Loss, SquaredError, WordTable, fit
-from plaudit.evaluation.judges.rows import LabelledRows, Row, as_ranking, score_rows
+from plaudit.evaluation.judges.rows import LabelledRow, LabelledRows, as_ranking, score_rows
 from plaudit.records.results import Result
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Comparison, Group, Ranking, Rating, Verdict
@@ -82,7 +82,7 @@ class BagOfWords:
         return replace(means, parts={f"aspect/{name}": scores_of(name, own).scores for name, own in values.items()})
 
 
-def floors(rows: LabelledRows, train: Sequence[Row]) -> list[Result]:
+def floors(rows: LabelledRows, train: Sequence[LabelledRow]) -> list[Result]:
     """The floors' own results on these rows; a bag of words where the training rows have labels of the same sort."""
     results = [result for result in _measured(LongerWins(), rows) if measure_of(result.measure).key in ORDERS]
     alike = _of_kind(train[0], rows) if train else LabelledRows()
@@ -91,7 +91,7 @@ def floors(rows: LabelledRows, train: Sequence[Row]) -> list[Result]:
     return results
 
 
-def _of_kind(example: Row, rows: LabelledRows) -> LabelledRows:
+def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
     """The rows whose labels are of the example's sort."""
     match example:
         case Ranking() | Comparison():
@@ -112,7 +112,7 @@ def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
     return [replace(result, role="floor") for result in agreement(score_rows(floor.name, floor, whole))]
 
 
-def bag_of_words(train: Sequence[Row]) -> BagOfWords:
+def bag_of_words(train: Sequence[LabelledRow]) -> BagOfWords:
     """Fitted to the labels of the training rows, which are of one sort."""
     rankings = [as_ranking(row) for row in train if isinstance(row, Ranking | Comparison)]
     if rankings:

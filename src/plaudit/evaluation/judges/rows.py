@@ -12,10 +12,10 @@ from plaudit.data.kinds import Raw
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load, read_raw
 from plaudit.errors import UserError
-from plaudit.records.text import Comparison, Group, Kind, Prompt, PromptRow, Ranking, Rating, Verdict
+from plaudit.records.text import Comparison, Group, Kind, Labelled, Prompt, PromptRow, Ranking, Rating, Verdict
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
-Row = Ranking | Comparison | Rating | Verdict
+LabelledRow = Labelled | Comparison
 Answers = tuple[tuple[float | None, ...], ...]
 """What a judge says of the answers of each group; None: it abstains."""
 BATCH_RESPONSES = 256
@@ -71,7 +71,7 @@ class LabelledRows:
     """File → sha256."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> LabelledRows:
+    def of(cls, rows: Sequence[LabelledRow]) -> LabelledRows:
         """Rows in memory, without subsets and labellers' votes."""
         rankings = [as_ranking(row) for row in rows if isinstance(row, Ranking | Comparison)]
         groups = [Group(prompt=row.prompt, responses=row.responses, columns=row.columns) for row in rankings]
@@ -124,7 +124,7 @@ def as_ranking(row: Ranking | Comparison) -> Ranking:
     return Ranking(prompt=row.prompt, responses=(row.chosen, row.rejected), ranks=(1, 2), where=row.where)
 
 
-def _columns(source: DataConfig, loaded: LoadedFile) -> dict[str, dict[str, Any]]:
+def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict[str, Any]]:
     """Each row's columns beside its prompt, by file and line: most records don't keep them."""
     wanted = {row.where for row in loaded.rows}
     return {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from plaudit.evaluation.judges import pairs
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.floors import floors
-from plaudit.evaluation.judges.rows import LabelledRows, Row, score_rows
+from plaudit.evaluation.judges.rows import LabelledRow, LabelledRows, score_rows
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.reward.protocol import RewardModel
@@ -103,7 +103,7 @@ def _headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 
-def _held_out(model: RewardModel, rows: Sequence[Row], config: RewardConfig, budget: Budget) -> list[Result]:
+def _held_out(model: RewardModel, rows: Sequence[LabelledRow], config: RewardConfig, budget: Budget) -> list[Result]:
     """Agreement with the held-out labels, and the loss on held-out rankings."""
     name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
     scored = score_rows(name, RewardModelScorer(model, budget.machine, budget=budget.tokens), LabelledRows.of(rows))
