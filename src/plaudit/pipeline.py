@@ -157,12 +157,12 @@ def run_stage(kind: str, config: Any, folder: Path, *, change: bool = False) -> 
 
 
 def pipeline(config: PipelineConfig, run: Run) -> None:
-    """Run the stages that are not finished yet, gather their tables into one summary."""
+    """Run the stages that are not finished yet, gather their results into one summary."""
     from plaudit.hardware.machine import peak_memory_bytes
 
     began = time.monotonic()
     before = float((run.summary if run.finished else run.provenance).get("seconds", 0.0))
-    table: list[dict[str, Any]] = []
+    results: list[Result] = []
     for stage in plan(config, run.folder):
         run.check_stop()
         say(f"── {stage.name} ──")
