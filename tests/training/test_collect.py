@@ -111,7 +111,7 @@ def test_noise_is_a_function_of_seed_and_prompt():
 
 def test_nul_becomes_a_replacement_character(tmp_path):
     row = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [{"prompt": "a"}])), Kind.PROMPT).rows[0]
-    line = json.loads(module._line(row, ["x\0", "y"], [1.0, 2.0], config(tmp_path)))
+    line = module._row(row, ["x\0", "y"], [1.0, 2.0], config(tmp_path))
     assert line == {"prompt": "a", "responses": ["x\ufffd", "y"], "ranks": [2, 1]}
 
 
@@ -125,7 +125,7 @@ def test_nul_becomes_a_replacement_character(tmp_path):
 )
 def test_prompts_come_back_as_they_were(tmp_path, row):
     (read,) = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [row])), Kind.PROMPT).rows
-    line = module._line(read, ["x", "y"], [1.0, 2.0], config(tmp_path))
+    line = module._row(read, ["x", "y"], [1.0, 2.0], config(tmp_path))
     (again,) = load(DataConfig(path=jsonl(tmp_path / "r.jsonl", [json.loads(line)])), Kind.RANKING).rows
     assert again.prompt == read.prompt
 
