@@ -126,7 +126,7 @@ def test_nul_becomes_a_replacement_character(tmp_path):
 def test_prompts_come_back_as_they_were(tmp_path, row):
     (read,) = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [row])), Kind.PROMPT).rows
     line = module._row(read, ["x", "y"], [1.0, 2.0], config(tmp_path))
-    (again,) = load(DataConfig(path=jsonl(tmp_path / "r.jsonl", [json.loads(line)])), Kind.RANKING).rows
+    (again,) = load(DataConfig(path=jsonl(tmp_path / "r.jsonl", [line])), Kind.RANKING).rows
     assert again.prompt == read.prompt
 
 
@@ -162,7 +162,7 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, monkeypatch, options,
         train(tmp_path, config(tmp_path, **options))
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}, {"labeller": ()}])
+@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}])
 def test_impossible_options_are_refused(tmp_path, wrong):
-    with pytest.raises(ValueError, match=r"samples|labeller"):
+    with pytest.raises(ValueError, match="samples"):
         config(tmp_path, **wrong)
