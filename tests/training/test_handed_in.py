@@ -1,6 +1,5 @@
 """What is handed in to fine-tuning, a reward model or the collection of answers trains as what the config names."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -111,6 +110,6 @@ def test_answers(tmp_path):
             answers.participants(bare, run, prompts=prompts)
         labeller = build_scorer(named.labeller, CPU)
         made = answers.participants(bare, run, policy=loaded(named.model.path), prompts=prompts, labeller=labeller)
-        rows = answers.gather(made, bare, run)
-    lines = (tmp_path / "named" / answers.RANKINGS).read_text(encoding="utf-8").splitlines()
-    assert rows == [json.loads(line) for line in lines]
+        answers.gather(made, bare, run)
+    one, other = ((tmp_path / name / answers.RANKINGS).read_text(encoding="utf-8") for name in ("named", "given"))
+    assert one == other != ""

@@ -1,6 +1,5 @@
 """Answers to learn preferences from (N2): the model gives K answers to each prompt, a labeller ranks them."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from plaudit.data.formats import places
 from plaudit.engines.protocol import Engine
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
-from plaudit.files import atomic_write
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
@@ -23,7 +21,6 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
@@ -43,10 +40,8 @@ class Participants:
 
 
 def collect(config: CollectConfig, run: Run) -> None:
-    """Write rankings.jsonl into the run folder, see `gather`. A stopped run begins anew."""
-    rows = gather(participants(config, run), config, run)
-    atomic_write(run.folder / RANKINGS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    run.finish({"stages": [], "rankings": len(rows)})
+    """Answer and rank what the config names; see `gather`."""
+    gather(participants(config, run), config, run)
 
 
 def participants(
@@ -85,14 +80,16 @@ def participants(
     )
 
 
-def gather(participants: Participants, config: CollectConfig, run: Run) -> list[dict[str, Any]]:
-    """Rankings as rows of a data file, {prompt, responses, ranks}; equal answers share a rank.
+def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
+    """Write the run's rankings.jsonl: rows {prompt, responses, ranks}; equal answers share a rank (N2.1).
 
-    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
+    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two. A stopped run
+    begins anew.
     """
-    prompts, rankings = participants.prompts, []
+    prompts = participants.prompts
+    rankings: list[dict[str, Any]] = []
     per_batch = max(1, config.sampling.batch_size // config.samples)
-    with Progress("collect", len(prompts)) as progress:
+    with run.progress(len(prompts)) as progress:
         for begin in range(0, len(prompts), per_batch):
             run.check_stop()
             part = prompts[begin : begin + per_batch]
@@ -100,7 +97,8 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> list[
             progress.update(begin + len(part), {})
     if len(rankings) < len(prompts):
         say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
-    return rankings
+    run.write_rows(RANKINGS, rankings)
+    run.finish({"stages": [], "rankings": len(rankings)})
 
 
 def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:
@@ -123,11 +121,13 @@ def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[P
         answers = zip(rollout.responses[i * k : (i + 1) * k], scores[i * k : (i + 1) * k], strict=True)
         judged = [(text, score) for text, score in answers if score is not None]
         if len(judged) > 1:
-            ranked.append(_row(row, [text for text, _ in judged], [score for _, score in judged], config))
+            ranked.append(_ranking(row, [text for text, _ in judged], [score for _, score in judged], config))
     return ranked
 
 
-def _row(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> dict[str, Any]:
+def _ranking(
+    row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig
+) -> dict[str, Any]:
     # A model may write anything, NUL too, which no data file may hold.
     responses = [text.replace("\0", "\ufffd") for text in responses]
     noise = gumbel(len(set(responses)), config.seed, row.prompt.id)

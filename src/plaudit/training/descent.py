@@ -14,7 +14,7 @@ from torch import nn
 
 from plaudit.hardware.machine import Machine
 from plaudit.runs.folder import Run
-from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
 from plaudit.training.options import OptimConfig
 
@@ -121,7 +121,7 @@ def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mappi
     def save() -> None:
         state.save(run, cursor.step, descent.model, optimizer, asdict(cursor))
 
-    with state.saved_on_stop(save), Progress(run.stage, total, start=cursor.step) as progress:
+    with state.saved_on_stop(save), run.progress(total, start=cursor.step) as progress:
         if measure and descent.measure_first and cursor.first is None:
             cursor = replace(cursor, first=dict(measure()))
             run.log(0, cursor.first or {})
