@@ -21,7 +21,7 @@ from plaudit.training.options import OptimConfig
 Example = TypeVar("Example")
 
 
-class DescentConfig(Protocol):
+class DescentOptions(Protocol):
     """The options that the frame reads, with one meaning in every stage."""
 
     @property
@@ -56,7 +56,7 @@ class Mixture(Generic[Example]):
             weights=tuple(weights) or (1.0,) * len(sources),
         )
 
-    def steps(self, config: DescentConfig) -> int:
+    def steps(self, config: DescentOptions) -> int:
         """Optimiser steps of a whole run. UserError where the weights leave no row."""
         return config.epochs * order.steps_per_epoch(self.sizes, self.weights, config.minibatch_size)
 
@@ -110,7 +110,7 @@ class _Cursor:
         return cls(**{**kept, "skipped": optim.Skipped(**kept["skipped"])}) if kept else cls()
 
 
-def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mapping[str, float] | None:
+def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapping[str, float] | None:
     """Train `descent.model`, from the run's newest checkpoint on. Returns what `measure_first` measured."""
     mixture, measure = descent.mixture, descent.measure
     optimizer = optim.adamw(descent.model.parameters(), config.optim)
@@ -149,7 +149,7 @@ def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mappi
 
 def _step(
     descent: Descent[Example],
-    config: DescentConfig,
+    config: DescentOptions,
     run: Run,
     optimizer: torch.optim.Optimizer,
     chosen: Sequence[Example],
