@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from plaudit.data.formats import places
+from plaudit.data.formats import competition_ranks
+from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
@@ -74,7 +74,7 @@ def participants(
     return Participants(
         prompts=rows,
         language=language,
-        engine=TorchEngine(trunk, language.end_ids, check_stop=run.check_stop),
+        engine=build_engine(trunk, language, check_stop=run.check_stop),
         labeller=labeller or build_scorer(config.labeller, here),
         machine=here,
     )
@@ -115,7 +115,7 @@ def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[P
             sample_indices=indices,
             seed=config.seed,
         )
-    scores = participants.labeller.score(groups_of(rollout, k)).told
+    scores = participants.labeller.score(groups_of(rollout, k)).optional_scores
     ranked = []
     for i, row in enumerate(prompts):
         answers = zip(rollout.responses[i * k : (i + 1) * k], scores[i * k : (i + 1) * k], strict=True)
@@ -135,7 +135,7 @@ def _ranking(
         text: scores[responses.index(text)] + config.noise * n
         for text, n in zip(sorted(set(responses)), noise, strict=True)
     }
-    ranks = places([-utilities[text] for text in responses])
+    ranks = competition_ranks([-utilities[text] for text in responses])
     prompt = (
         [{"role": m.role, "content": m.content} for m in row.prompt.turns]
         if row.prompt.form.value == "chat"

@@ -7,7 +7,7 @@ from plaudit.hardware.randomness import permutation
 from plaudit.models.load import Language
 from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.telemetry.console import say
-from plaudit.tokens.encode import Answer, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 
 LabelledRow = Ranking | Comparison | Rating | Verdict
 
@@ -53,7 +53,9 @@ def _with_label_of(row: LabelledRow, other: LabelledRow) -> Rating | Verdict:
 
 def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> None:
     """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
-    answers = [Answer(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)]
+    answers = [
+        AnsweredPrompt(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)
+    ]
     encoded = encode_answers(answers, language.renderer, max_length=language.context, too_long="truncate")
     if encoded.truncated:
         say(f"held out: {encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}")
