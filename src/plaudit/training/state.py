@@ -20,7 +20,6 @@ from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
 from plaudit.models.checkpoint import load_training_state, save_training_state
-<<<<<<< HEAD
 from plaudit.records.text import (
     Comparison,
     Demonstration,
@@ -32,9 +31,6 @@ from plaudit.records.text import (
     Text,
     Verdict,
 )
-=======
-from plaudit.records.text import Demonstration, Kind, PromptRow, Row, Text
->>>>>>> main
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
 
