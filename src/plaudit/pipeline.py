@@ -22,6 +22,7 @@ from plaudit.config.read import Node, to_value
 from plaudit.config.types import ByKind, kind_of
 from plaudit.errors import UserError
 from plaudit.files import safe_name
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.stages import STAGES
