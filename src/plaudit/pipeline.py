@@ -72,7 +72,8 @@ def plan(config: PipelineConfig, folder: Path) -> list[_Planned]:
 def _planned(
     stages: Mapping[str, Node], words: Mapping[str, str], seed: int, folder: Path, problems: list[str]
 ) -> list[_Planned]:
-    planned, folders = [], dict(words)
+    planned: list[_Planned] = []
+    folders = dict(words)
     for number, (name, node) in enumerate(stages.items(), start=1):
         node = replace(node, value={}) if node.value is None else node
         path, kind = f"stages.{name}", kind_of(node) or name

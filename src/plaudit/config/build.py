@@ -36,7 +36,7 @@ def build(cls: type, tree: Node, problems: list[str], path: str = "") -> Any:
 
     `path`: where the tree stands in a larger one.
     """
-    before = len(problems)
+    before, made = len(problems), None
     given = _as_input(cls, tree, MISSING, path, problems)
     try:
         made = _validator(cls).validate_python(given)
@@ -86,7 +86,7 @@ def _expand(tp: Any, node: Node) -> Node:
         return node
     if this.items:
         return node if isinstance(node.value, list) or _by_index(node) else Node([node], node.where)
-    if isinstance(node.value, dict | list) or not this.arms:
+    if isinstance(node.value, (dict, list)) or not this.arms:
         return node
     name = "kind" if len(this.arms) > 1 else only_text_field(this.arms[0])
     return Node({name: node}, node.where) if name else node
@@ -252,20 +252,21 @@ def _told(cls: type, node: Node, path: str, error: Any) -> str:
     if error["type"].startswith("union_tag"):
         path, node = join(path, "kind"), _below(node, "kind")
     is_named = not path or node.where.replace("-", "_") == f"__{path.replace('-', '_')}"
-    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, *owner)}"
+    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, owner)}"
 
 
 def _below(node: Node, part: str | int) -> Node:
     """What stands under a key or index; the node itself where nothing does."""
-    below = dict(enumerate(node.value)) if isinstance(node.value, list) else node.value
-    return below.get(part, below.get(str(part), node)) if isinstance(below, dict) else node
+    if isinstance(node.value, list):
+        return node.value[int(part)]
+    return node.value.get(str(part), node) if isinstance(node.value, dict) else node
 
 
-def _what(error: Any, tp: Any, node: Node, owner: type, union: Any) -> str:
+def _what(error: Any, tp: Any, node: Node, owner: tuple[Any, Any]) -> str:
     value, kind = to_value(node), error["type"]
     shown = "nothing" if value is None else repr(value if node.text is None else node.text)
     if kind == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), owner, union)
+        return _unknown(str(error["loc"][-1]), *owner)
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "union_tag_not_found":
