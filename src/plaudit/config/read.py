@@ -126,13 +126,13 @@ class _Reader:
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode) -> Node:
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{self.at(key)}: a key must be a plain word")
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in keys and key.tag != "tag:yaml.org,2002:merge":
                 raise UserError(f"{self.at(key)}: the key {key.value!r} is given twice; remove one")
-            seen.add(key.value)
+            keys.add(key.value)
         self.loader.flatten_mapping(node)
         return Node({_shown(key.value): self.read(value) for key, value in node.value}, self.at(node))
 
