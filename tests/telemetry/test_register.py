@@ -61,11 +61,13 @@ def test_what_is_not_declared_is_refused(key: str) -> None:
 
 
 def _literals(path: Path) -> set[str]:
-    """Strings of a module, an f-string with `{name}` for whatever is put in."""
+    """Strings and keywords of a module, an f-string with `{name}` for whatever is put in."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
+        if isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "{name}" for part in node.values]
             found.add("".join(map(str, parts)))

@@ -19,8 +19,8 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair
 from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.records.text import Group, Prompt, PromptRow
+from plaudit.scoring.build import build_scorer as load_scorer
 from plaudit.scoring.build import check_rewards
-from plaudit.scoring.build import load_reward_model as load_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.options import Pair

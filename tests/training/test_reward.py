@@ -16,7 +16,7 @@ from plaudit.models.reward import scalar
 from plaudit.records.results import Result
 from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.options import OptimConfig
@@ -74,7 +74,7 @@ def train(tmp_path, chosen: RewardConfig, name: str = "run"):
 
 
 def scores_of(folder, prompt: str, answers: list[str]) -> list[float]:
-    scorer = load_reward_model(RewardModelConfig(path=str(folder)), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(folder)),), CPU)
     return scorer.score([Group(prompt=Prompt.of_text(prompt), responses=tuple(answers))]).scores.tolist()
 
 

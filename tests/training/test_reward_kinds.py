@@ -19,7 +19,7 @@ from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.records.text import Group, Prompt, Rating, Verdict
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward import aspects, loop
@@ -89,7 +89,7 @@ def run(tmp_path, rows, objective, *, name="run", **options):
 
 
 def judge(folder):
-    return load_reward_model(RewardModelConfig(path=str(folder)), CPU)
+    return build_scorer((RewardModelConfig(path=str(folder)),), CPU)
 
 
 def scores_of(folder, texts):
