@@ -156,8 +156,8 @@ class Run:
 
     def _is_untouched(self) -> bool:
         """Whether nothing was made yet: no metrics, no checkpoint, no result, no stage."""
-        made = self.metrics_lines or self.finished or self.files.has_checkpoints
-        return not made and not any(Run.exists(path) for path in self.folder.iterdir())
+        has_left = self.metrics_lines or self.finished or self.files.has_checkpoints
+        return not has_left and not any(Run.exists(path) for path in self.folder.iterdir())
 
     # ---- what is known about it
 
