@@ -36,14 +36,13 @@ def build(cls: type, tree: Node, problems: list[str], path: str = "") -> Any:
 
     `path`: where the tree stands in a larger one.
     """
-    before = len(problems)
+    before, config = len(problems), None
     plain = _as_input(cls, tree, MISSING, path, problems)
-    config = None
     try:
         config = _validator(cls).validate_python(plain)
     except ValidationError as error:
-        messages = [_message(cls, tree, path, one) for one in error.errors(include_url=False, include_input=False)]
-        problems += dict.fromkeys(messages)  # a value that fits no member of a union is said once
+        sentences = [_sentence(cls, tree, path, one) for one in error.errors(include_url=False, include_input=False)]
+        problems += dict.fromkeys(sentences)  # a value that fits no member of a union is told once
     return config if len(problems) == before else None
 
 
@@ -130,14 +129,14 @@ def _as_input(tp: Any, node: Node, default: Any, path: str, problems: list[str])
         keys = node.value.items()
         return {key: _as_input(this.values, one, MISSING, join(path, key), problems) for key, one in keys}
     cls = _choose(tp, node, default)
-    values = to_plain(default) if type(default) is cls else {}
+    plain = to_plain(default) if type(default) is cls else {}
     for field in dataclasses.fields(cls) if cls else ():
         old = getattr(default, field.name) if type(default) is cls else default_of(field)
         if field.init and field.name in node.value:
             one = node.value[field.name]
-            values[field.name] = _as_input(field_types(cls)[field.name], one, old, join(path, field.name), problems)
+            plain[field.name] = _as_input(field_types(cls)[field.name], one, old, join(path, field.name), problems)
     unknown = {key: to_value(one) if key == "kind" else None for key, one in node.value.items()}
-    return {**unknown, **values}
+    return {**unknown, **plain}
 
 
 def _choose(tp: Any, node: Node, default: Any) -> type | None:
@@ -232,11 +231,10 @@ def _make(cls: type, values: dict[str, Any]) -> Any:
 # ---------------------------------------------------------------------------------------------------------- telling
 
 
-def _message(cls: type, node: Node, path: str, error: Any) -> str:
+def _sentence(cls: type, node: Node, path: str, error: Any) -> str:
     """One of pydantic's errors in the user's words, behind the place where the value, or what lacks it, was written."""
     tp: Any = cls
-    owner: Any = cls  # whose key the value is
-    owner_union: Any = cls  # what that class is chosen from
+    owner: tuple[Any, Any] = (cls, cls)  # whose key the value is: a class, and the union that it is chosen from
     union: Any = cls
     for part in error["loc"]:
         if len(shape(tp).arms) > 1:
@@ -244,30 +242,31 @@ def _message(cls: type, node: Node, path: str, error: Any) -> str:
             continue
         if shape(tp).is_leaf:
             break
-        owner, owner_union, node = tp, union, _expand(tp, node)
+        owner, node = (tp, union), _expand(tp, node)
         tp = union = child_type(tp, str(part), ())
-        if shape(owner).fixed and error["type"] == "missing":
-            tp = owner
+        if shape(owner[0]).fixed and error["type"] == "missing":
+            tp = owner[0]
             break
         path = join(path, str(part))
         node = _below(node, part)
     if error["type"].startswith("union_tag"):
         path, node = join(path, "kind"), _below(node, "kind")
     is_named = not path or node.where.replace("-", "_") == f"__{path.replace('-', '_')}"
-    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, owner, owner_union)}"
+    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, owner)}"
 
 
 def _below(node: Node, part: str | int) -> Node:
     """What stands under a key or index; the node itself where nothing does."""
-    below: Any = dict(enumerate(node.value)) if isinstance(node.value, list) else node.value
-    return below.get(part, below.get(str(part), node)) if isinstance(below, dict) else node
+    if isinstance(node.value, list):
+        return node.value[int(part)]
+    return node.value.get(str(part), node) if isinstance(node.value, dict) else node
 
 
-def _what(error: Any, tp: Any, node: Node, owner: Any, union: Any) -> str:
+def _what(error: Any, tp: Any, node: Node, owner: tuple[Any, Any]) -> str:
     value, kind = to_value(node), error["type"]
     shown = "nothing" if value is None else repr(value if node.text is None else node.text)
     if kind == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), owner, union)
+        return _unknown(str(error["loc"][-1]), *owner)
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "union_tag_not_found":

@@ -49,13 +49,14 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
 
 def refuse(problems: Sequence[str], what: str) -> None:
     """UserError with all problems in the order of their lines, if there are any."""
-    messages = sorted(problems, key=_line)
-    if messages:
-        raise UserError((f"{what}: {len(messages)} problems\n  " if len(messages) > 1 else "") + "\n  ".join(messages))
+    if problems:
+        heading = f"{what}: {len(problems)} problems\n  " if len(problems) > 1 else ""
+        raise UserError(heading + "\n  ".join(sorted(problems, key=_line)))
 
 
 def _line(problem: str) -> int:
-    return int(match[1]) if (match := re.match(r".*?:(\d+): ", problem)) else 0
+    match = re.match(r".*?:(\d+): ", problem)
+    return int(match[1]) if match else 0
 
 
 def read_plain(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -28,7 +29,7 @@ class Node:
 class _Loader(yaml.SafeLoader):
     """Scalars by YAML 1.2's rules: `1e-5` is a number; `no`, `007`, `1:30` and dates are not what 1.1 makes of them."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (`add_implicit_resolver` fills the class's own table)
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
 
 
 for _tag, _pattern, _first in (
@@ -60,7 +61,7 @@ def read_yaml(path: Path) -> Node:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     node = _parse(text, str(path), lines=True)
-    if not (node.value is None or isinstance(node.value, dict)):
+    if not isinstance(node.value, (dict, NoneType)):
         raise UserError(f"{node.where}: a config is a mapping of keys to values, `key: value`")
     return Node(node.value or {}, str(path))
 

@@ -54,7 +54,8 @@ def shape(tp: Any) -> Shape:
     members = get_args(bare(tp)) if get_origin(bare(tp)) in (Union, types.UnionType) else (tp,)
     arms: list[type] = []
     scalars: list[Any] = []
-    items, fixed, values = (), 0, None
+    items: tuple[Any, ...] = ()
+    fixed, values = 0, None
     for member in members:
         plain, arguments = bare(member), get_args(bare(member))
         origin = get_origin(plain) or plain
