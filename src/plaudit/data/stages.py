@@ -8,9 +8,10 @@ from plaudit.data.openings import write_openings
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.data.tinyworld_files import write_world
-from plaudit.records.text import Kind
+from plaudit.records.text import Kind, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class WorldConfig:
 def world(config: WorldConfig, run: Run) -> None:
     """Write the world's files into the run folder; world.json holds its ceilings."""
     write_world(run.folder, **asdict(config))
-    run.finish({"stages": []})
+    run.finish(summary())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,10 @@ def openings(config: OpeningsConfig, run: Run) -> None:
     run.check_data({path: file.fingerprint for path, file in files.items()})
     counts = write_openings(
         run.folder,
-        [row for file in files.values() for row in file.rows],
+        [row for file in files.values() for row in file.rows if isinstance(row, Text)],
         words=config.words,
         held_out_fraction=config.held_out_fraction,
         seed=config.seed,
     )
     say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
-    run.finish({"stages": [], "openings": counts})
+    run.finish(summary(openings=counts))
