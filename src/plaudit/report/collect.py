@@ -8,19 +8,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from plaudit.errors import UserError
-from plaudit.report import terms
+from plaudit.records.results import Result
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
 NOT_METRICS = frozenset({"step", "time", "non_finite"})
+FORMAT = 2
+"""Of summary.json, as this version reads it."""
 
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
@@ -72,35 +74,6 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageRow:
-    """One line of the table of results: a number, its interval, and the references it lies between."""
-
-    name: str
-    metric: str
-    """A declared key, or a phrase."""
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    ceiling: float | None
-    unit: str
-    stage: str = ""
-    """The pipeline's stage that it comes from."""
-    facts: Mapping[str, float] = field(default_factory=dict)
-    """Whatever other numbers the row brings, such as J_star."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A level to draw across the curves of a metric."""
-
-    metric: str
-    """A declared key; its held-out twin shares the level."""
-    label: str
-    value: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
     """All that the report shows of one run folder."""
 
@@ -116,6 +89,7 @@ class RunData:
     provenance: Mapping[str, Any]
     summary: Mapping[str, Any]
     series: Mapping[str, Series]
+    """By the measure's key, without the stage that metrics.jsonl puts before it."""
     first: Iteration | None
     """The oldest kept rollouts that can be read."""
     middle: Iteration | None
@@ -123,20 +97,18 @@ class RunData:
     last: Iteration | None
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
-    table: tuple[StageRow, ...]
-    world: Mapping[str, Any]
-    """What is known of a made-up world (world.json)."""
+    results: tuple[Result, ...]
     problems: tuple[str, ...]
     """What couldn't be read, in sentences."""
-    references: tuple[Reference, ...] = ()
-    """From its own table; in a pipeline, from the whole pipeline's."""
+    keeps_rollouts: bool = False
+    """Whether its steps are iterations that sample."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineData:
-    """A folder of stages. `own` is the folder read as a run: the pipeline's config, provenance and table."""
+    """A folder of stages. `own` is the folder read as a run: the pipeline's config, provenance and results."""
 
     own: RunData
     stages: tuple[RunData, ...]
@@ -146,10 +118,10 @@ class PipelineData:
         return self.own.name
 
     @property
-    def table(self) -> tuple[StageRow, ...]:
-        """The pipeline's table; while it has none, what the finished stages have put together so far."""
-        so_far = [(stage_name(stage.name), row) for stage in self.stages for row in stage.table]
-        return self.own.table or tuple(dataclasses.replace(row, stage=name) for name, row in so_far)
+    def results(self) -> tuple[Result, ...]:
+        """The pipeline's own list; while it has none, what the finished stages have put together so far."""
+        so_far = [dataclasses.replace(r, stage=stage_name(run.name)) for run in self.stages for r in run.results]
+        return self.own.results or tuple(so_far)
 
     @property
     def status(self) -> Status:
@@ -161,18 +133,20 @@ class PipelineData:
 
 
 def collect(folder: Path) -> RunData | PipelineData:
-    """Read one folder. Raises UserError where it isn't a folder, or holds runs without being a pipeline or a run."""
+    """Read one folder.
+
+    Raises: UserError where it isn't a folder, holds runs without being a pipeline or a run, or was written by a version
+    whose summaries have another format.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Give a run's folder, such as runs/<name>.")
     stages = _stage_folders(folder)
     if stages:
-        runs = _with_controls(tuple(map(_collect_run, stages)))
-        return _with_references(PipelineData(own=_collect_run(folder), stages=runs))
+        return PipelineData(own=_collect_run(folder), stages=_with_controls([*map(_collect_run, stages)]))
     if not _looks_like_run(folder):
         _refuse_parent(folder)
-    run = _collect_run(folder)
-    return dataclasses.replace(run, references=_references_of(run.table))
+    return _collect_run(folder)
 
 
 def stage_name(folder_name: str) -> str:
@@ -207,15 +181,6 @@ def _difference(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
 
 
-def _with_references(pipeline: PipelineData) -> PipelineData:
-    common = _references_of(pipeline.table)
-    stages = [
-        dataclasses.replace(stage, references=(*common, *_references_of_world(stage, pipeline.stages)))
-        for stage in pipeline.stages
-    ]
-    return dataclasses.replace(pipeline, stages=tuple(stages))
-
-
 def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     """Stages that train on a control's output are controls too; those that measure it are not."""
     marked: list[RunData] = []
@@ -225,31 +190,6 @@ def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
         trains = "model" in stage.config
         marked.append(dataclasses.replace(stage, control=stage.control or (trains and bool(heirs))))
     return tuple(marked)
-
-
-def _references_of(table: Iterable[StageRow]) -> tuple[Reference, ...]:
-    """Floors and ceilings of the rows whose metric has a curve, and the optimum J* of PPO's objective."""
-    found: dict[Reference, None] = {}
-    for row in table:
-        curve = terms.curve(row.metric)
-        for side, value in (("floor", row.floor), ("ceiling", row.ceiling)):
-            if curve and value is not None:
-                found[Reference(metric=curve, label=side, value=value)] = None
-        for name, label in (("J_ref", "J_ref"), ("J_star", "J*")):
-            if name in row.facts:
-                found[Reference(metric="ppo/objective_over_responses", label=label, value=row.facts[name])] = None
-    return tuple(found)
-
-
-def _references_of_world(run: RunData, stages: Iterable[RunData]) -> tuple[Reference, ...]:
-    """The demonstrator's own loss is the floor of SFT's, for runs that are measured on that world's file."""
-    found = []
-    for world in stages:
-        floor = finite(world.world.get("demonstrator_nll"))
-        file = f"{world.name}/held_out_demonstrations.jsonl"
-        if floor is not None and any(value.endswith(file) for value in flatten(run.config).values()):
-            found.append(Reference(metric="sft/held_out_nll_over_answers", label="the demonstrator's own", value=floor))
-    return tuple(found)
 
 
 def _stage_folders(folder: Path) -> list[Path]:
@@ -275,6 +215,7 @@ def _collect_run(folder: Path) -> RunData:
     config = read_mapping(folder / "config.yaml", problems)
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
+    _refuse_other_formats(folder, summary)
     lines = read_json_lines(folder / "metrics.jsonl", problems)
     series = _series(lines)
     first, middle, last = first_middle_last(folder, problems)
@@ -293,13 +234,13 @@ def _collect_run(folder: Path) -> RunData:
         config_text=config_text,
         provenance=provenance,
         summary=summary,
-        series=series,
+        series={key.partition("/")[2] or key: item for key, item in series.items()},
         first=first,
         middle=middle,
         last=last,
         samples=samples,
-        table=_table(summary),
-        world=read_mapping(folder / "world.json", problems),
+        results=_results(summary, problems),
+        keeps_rollouts=(folder / "rollouts").is_dir(),
         control=config.get("shuffle_labels") is True,
         problems=(*problems, *_not_finite_problems(series)),
     )
@@ -376,17 +317,34 @@ def _side(row: Mapping[str, Any], side: str) -> Answer:
     )
 
 
-def _table(summary: Mapping[str, Any]) -> tuple[StageRow, ...]:
-    rows = summary.get("stages")
-    if not isinstance(rows, list):
-        return ()
-    return tuple(_row(row) for row in rows if isinstance(row, dict))
+def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
+    written = summary.get("format", 1)
+    if summary and written != FORMAT:
+        raise UserError(
+            f"{folder / 'summary.json'} has format {clean_text(written)}; this version of plaudit reads format {FORMAT}. "
+            "Run it again, or report on it with the version that wrote it (provenance.json names it)."
+        )
 
 
-def _row(row: Mapping[str, Any]) -> StageRow:
-    numbers = {key: found for key, value in row.items() if (found := finite(value)) is not None}
-    return StageRow(
-        **{key: clean_text(row.get(key)) for key in ("name", "metric", "unit", "stage")},
-        **{key: numbers.pop(key, None) for key in ("value", "low", "high", "floor", "ceiling")},
-        facts=numbers,
+def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
+    rows = summary.get("results")
+    rows = rows if isinstance(rows, list) else []
+    made = [_result(row) for row in rows]
+    if None in made:
+        problems.append(f"summary.json: {made.count(None)} of {len(made)} results can't be read; left out")
+    return tuple(result for result in made if result is not None)
+
+
+def _result(row: Any) -> Result | None:
+    """None where what makes a result is missing; a damaged number beside it is left out."""
+    if not isinstance(row, dict) or not isinstance(row.get("measure"), str) or finite(row.get("value")) is None:
+        return None
+    numbers = ("value", "low", "high", "floor", "ceiling", "count", "ties")
+    texts = ("measure", "subject", "against", "part", "role", "stage")
+    facts = row.get("facts")
+    facts = facts if isinstance(facts, dict) else {}
+    return Result.from_plain(
+        {name: clean_text(row.get(name)) for name in texts}
+        | {name: finite(row.get(name)) for name in numbers}
+        | {"facts": {name: x for name, value in facts.items() if (x := finite(value)) is not None}}
     )
