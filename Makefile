@@ -28,10 +28,11 @@ demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: five to e
 test: $(SET_UP_DEV) ## the default tests, in random order, without network (ARGS="-k kl" to choose)
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations 10 --durations-min 5 $(ARGS)
 
-check: $(SET_UP_DEV) ## format, lint and import contracts
+check: $(SET_UP_DEV) ## format, lint, import contracts and types
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+	@$(PYTHON) -m pyrefly check --python-interpreter-path "$$(command -v $(PYTHON))"
 
 format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md anew
 	@$(PYTHON) -m ruff format .

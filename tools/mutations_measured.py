@@ -72,8 +72,8 @@ MUTATIONS = (
     ppo("metrics", "float(gap.max())", "float(gap.mean())", BY_HAND, "a mean under the name of a maximum"),
     trained(
         "training/reward/aspects",
-        'return {"reward/loss_over_rows": errors / max(counts, 1)}',
-        'return {"reward/loss_over_rows": errors / len(examples)}',
+        'return {"loss_over_rows": errors / max(counts, 1)}',
+        'return {"loss_over_rows": errors / len(examples)}',
         "training/test_reward_updates.py::test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out",
         "the held-out rows' error over all rows",
     ),

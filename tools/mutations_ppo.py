@@ -467,8 +467,8 @@ MUTATIONS = (
     # metrics
     ppo(
         "metrics",
-        '"ppo/kl_ref_over_responses": float(kl[valid].sum() / n)',
-        '"ppo/kl_ref_over_responses": float(kl.mean() / mask.shape[1])',
+        '"kl_ref_over_responses": float(kl[valid].sum() / n)',
+        '"kl_ref_over_responses": float(kl.mean() / mask.shape[1])',
         "test_ppo.py::test_the_metrics_are_means_of_the_rollouts",
         "KL per token under the name of KL per response",
     ),

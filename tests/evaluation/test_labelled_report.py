@@ -105,5 +105,5 @@ def test_answers_that_the_judge_left_out_leave_their_prompts_too(silent):
 
 def test_one_label_has_no_area():
     report = verdict_report(Judge(), [verdict("p", "a", True), verdict("q", "b", True)])
-    assert report.metrics() == {"reward/held_out_accuracy_over_rows": 1.0}
+    assert report.metrics() == {"held_out_accuracy_over_rows": 1.0}
     assert len(report.rows("mine")) == 1

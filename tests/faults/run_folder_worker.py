@@ -62,7 +62,7 @@ def save_forever(folder: Path, ready: int) -> None:
         step = 0 if latest is None else step_of(latest)
         while True:
             step += 1
-            run.log(step, {"sft/loss_over_tokens": step})
+            run.log(step, {"loss_over_tokens": step})
             save(run, step)
 
 
@@ -142,7 +142,7 @@ def disk_full(folder: Path) -> None:
     """The kernel refuses to write files beyond 60 kB, then 200 bytes, as a full disk would."""
     with Run.create(folder, "sft", {}) as run:
         save(run, 1)
-        run.log(1, {"sft/loss_over_tokens": 1.0})
+        run.log(1, {"loss_over_tokens": 1.0})
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
         try:
             with run.checkpoint(2) as temp:
@@ -151,10 +151,10 @@ def disk_full(folder: Path) -> None:
             tell(error=str(error))
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
         for step in range(2, 6):
-            run.log(step, {"sft/loss_over_tokens": 1.0})
+            run.log(step, {"loss_over_tokens": 1.0})
         run.write_rollouts(5, [{"text": payload(1).hex()}])
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        run.log(6, {"sft/loss_over_tokens": 1.0})
+        run.log(6, {"loss_over_tokens": 1.0})
         tell(names=sorted(path.name for path in (folder / "checkpoints").iterdir()), whole=whole(run.latest()),
              steps=[line["step"] for line in read_metrics(folder)], left=len(list(folder.rglob(".tmp-*"))))  # fmt: skip
 

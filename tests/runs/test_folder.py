@@ -74,11 +74,11 @@ def test_space_is_checked_by_numbers(tmp_path: Path) -> None:
 def test_log_reopen_truncate(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
         for step in (1, 2, 3):
-            run.log(step, {"sft/loss_over_tokens": 1 / step})
+            run.log(step, {"loss_over_tokens": 1 / step})
     with Run.open(tmp_path) as run:
         assert run.metrics_lines == 3
         run.truncate_metrics(1)
-        run.log(2, {"sft/loss_over_tokens": 0.25})
+        run.log(2, {"loss_over_tokens": 0.25})
     assert [line["sft/loss_over_tokens"] for line in read_metrics(tmp_path)] == [1.0, 0.25]
 
 
@@ -157,8 +157,8 @@ def test_sinks_get_the_finite_values_and_die_alone(
     monkeypatch.setattr("plaudit.telemetry.sinks.SINKS", {"fake": fake, "mortal": mortal})
     with Run.create(tmp_path, "sft", {"a": 1}) as run:
         run.attach(["mortal", "fake"])
-        run.log(1, {"sft/loss_over_tokens": 2.0, "sft/grad_norm": math.inf})
-        run.log(2, {"sft/loss_over_tokens": 1.0})
+        run.log(1, {"loss_over_tokens": 2.0, "grad_norm": math.inf})
+        run.log(2, {"loss_over_tokens": 1.0})
     assert got == [("sft/loss_over_tokens", 2.0, 1), ("sft/loss_over_tokens", 1.0, 2)]
     warned = capsys.readouterr().err
     assert warned.count("warning") == 1 and "'mortal' failed" in warned and "ConnectionError: gone" in warned

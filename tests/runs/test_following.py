@@ -41,7 +41,7 @@ class Second:
 def folder(tmp_path: Path) -> Path:
     """A run of the first rank's, with a checkpoint, at which one may look."""
     with Run.create(tmp_path / "run", "sft", {"a": 1}) as run:
-        run.log(1, {"sft/loss_over_tokens": 1.0})
+        run.log(1, {"loss_over_tokens": 1.0})
         with run.checkpoint(1) as place:
             (place / "weights").write_text("w", encoding="utf-8")
     return tmp_path / "run"
@@ -57,7 +57,7 @@ def test_a_follower_writes_nothing_and_takes_no_lock(folder: Path) -> None:
     with Run.open(folder) as first, Run.open(folder, ranks=ranks) as run:
         assert run.following
         assert not first.following
-        run.log(2, {"sft/loss_over_tokens": 1.0})
+        run.log(2, {"loss_over_tokens": 1.0})
         run.add_provenance({"a": 1})
         run.replace_config({"a": 2})
         run.check_data({"x": "1"})

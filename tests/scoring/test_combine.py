@@ -13,7 +13,7 @@ from plaudit.scoring.functions import FunctionScorer
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import check_scores, scores_of
 from plaudit.scoring.shares import FirstRankScorer
-from plaudit.telemetry.register import metric_of
+from plaudit.telemetry.register import measure_of
 
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
@@ -155,22 +155,22 @@ def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():
     assert set(tallies(mix)) == {"x", "x_2", "inner/x", "inner/y"}
     mix.score(GROUPS)
     expected = {
-        "ppo/part_failed/x_over_responses": 1 / 3,
-        "ppo/part_abstained/x_over_responses": 0.0,
-        "ppo/part_failed/x_2_over_responses": 0.0,
-        "ppo/part_abstained/x_2_over_responses": 1 / 3,
-        "ppo/part_failed/inner/x_over_responses": 0.0,
-        "ppo/part_abstained/inner/x_over_responses": 2 / 3,
-        "ppo/part_failed/inner/y_over_responses": 0.0,
-        "ppo/part_abstained/inner/y_over_responses": 0.0,
+        "part_failed/x_over_responses": 1 / 3,
+        "part_abstained/x_over_responses": 0.0,
+        "part_failed/x_2_over_responses": 0.0,
+        "part_abstained/x_2_over_responses": 1 / 3,
+        "part_failed/inner/x_over_responses": 0.0,
+        "part_abstained/inner/x_over_responses": 2 / 3,
+        "part_failed/inner/y_over_responses": 0.0,
+        "part_abstained/inner/y_over_responses": 0.0,
     }
     assert part_metrics(mix) == pytest.approx(expected)
     assert set(part_metrics(mix).values()) == {0.0}  # nothing new
     failing.score(GROUPS[:1])
-    assert part_metrics(failing)["ppo/part_failed/x_over_responses"] == 0.5
+    assert part_metrics(failing)["part_failed/x_over_responses"] == 0.5
     assert failing.tally.counts["not_finite"] == 2
     for key in expected:
-        assert metric_of(key).unit == "fraction"
+        assert measure_of(key).unit == "fraction"
 
 
 def test_what_the_first_rank_alone_has_asked_is_counted_too():

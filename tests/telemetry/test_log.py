@@ -1,14 +1,12 @@
-"""The registry of metrics and the file they are logged to."""
+"""The file that metrics are logged to."""
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
 from plaudit.telemetry.log import MetricsLog, read_metrics
-from plaudit.telemetry.register import FAMILIES, METRICS, Metric, metric_of
 
 SCORE, KL = "ppo/score_over_responses", "ppo/kl_ref_over_responses"
 
@@ -21,29 +19,9 @@ class Clock:
         return self.now
 
 
-def test_declarations_are_complete_and_named_by_the_rule() -> None:
-    for key, metric in METRICS.items():
-        assert re.fullmatch(r"(sft|reward|ppo|eval)/[a-z_]+", key), key
-        assert metric.meaning and len(metric.meaning) <= 100 and "\n" not in metric.meaning, key
-        assert metric.better in ("up", "down", ""), key
-    assert METRICS["ppo/kl_ref_over_responses"].unit == "nats/response"
-    assert METRICS["sft/loss_over_tokens"] == Metric(
-        unit="nats/token", better="down", meaning=METRICS["sft/loss_over_tokens"].meaning
-    )
-    assert METRICS["ppo/objective_over_responses"].better == "up"
-    assert not any(key.startswith(start) for key in METRICS for start, _ in FAMILIES)
-
-
-def test_families_take_any_name_but_none() -> None:
-    assert metric_of("ppo/part/length penalty_over_responses").unit == "score"
-    for key in ("ppo/part/_over_responses", "ppo/part/x", "ppo/part/a\nb_over_responses"):
-        with pytest.raises(ValueError, match="not declared"):
-            metric_of(key)
-
-
 def test_undeclared_keys_are_refused_with_the_nearest(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path)
-    with pytest.raises(ValueError, match=r"'ppo/score_over_response' is not declared.*ppo/score_over_responses"):
+    with pytest.raises(ValueError, match=r"'ppo/score_over_response' is not declared.*near: score_over_responses"):
         log.write(1, {"ppo/score_over_response": 1.0})
     log.close()
     assert read_metrics(tmp_path) == []

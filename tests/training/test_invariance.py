@@ -371,7 +371,7 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
         model.zero_grad()
         objective = KWise() if loss == "kwise" else Pairwise()
         told = objective.backward(model, rows, Pace(place=CPU, budget=budget))
-        assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+        assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < CLOSE
 
 

@@ -228,8 +228,8 @@ def test_every_pair_is_learned_in_both_orders_ties_as_one_half(folder):
         for z, y in ((logit(model, a, b), outcome), (logit(model, b, a), 1.0 - outcome)):
             p = 1.0 / (1.0 + torch.tensor(-z).exp().item())
             loss -= 0.5 * (y * torch.tensor(p).log().item() + (1 - y) * torch.tensor(1 - p).log().item())
-    assert told["reward/loss_over_rows"] == pytest.approx(loss / 3, rel=1e-4)
-    assert told["reward/accuracy_over_pairs"] in (0.0, 0.5, 1.0)  # of the two pairs that are no tie
+    assert told["loss_over_rows"] == pytest.approx(loss / 3, rel=1e-4)
+    assert told["accuracy_over_pairs"] in (0.0, 0.5, 1.0)  # of the two pairs that are no tie
 
 
 def test_the_gradient_does_not_depend_on_micro_batches(folder):

@@ -310,9 +310,7 @@ def test_explained_variance_of_a_scripted_rollout(tmp_path):
     base = made(rollout, scores, config(tmp_path), values=values)
     experience = replace(base, returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3))
     judged, chosen = judged_of(rollout, scores, values=values), config(tmp_path)
-    assert describe(judged, experience, chosen, Coefficients.start(chosen))["ppo/explained_variance"] == pytest.approx(
-        0.75
-    )
+    assert describe(judged, experience, chosen, Coefficients.start(chosen))["explained_variance"] == pytest.approx(0.75)
 
 
 def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
@@ -334,18 +332,18 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
         UpdateStats(**{**update, **left_out, "ptx_loss_sum": 0.0, "outcome": "left_trust_region"}),
     ]
     told = summarise(updates, config(tmp_path, kl=FixedKL(estimator="k3", place="loss")))
-    assert told["ppo/kl_loss_over_tokens"] == pytest.approx(1.2)
-    assert told["ppo/policy_loss_over_tokens"] == pytest.approx(0.9)
-    assert told["ppo/clip_fraction_over_tokens"] == pytest.approx(0.3)
-    assert told["ppo/approx_kl_old_over_tokens"] == pytest.approx(0.15)
-    assert told["ppo/value_loss_over_tokens"] == pytest.approx(1.8)
-    assert told["ppo/value_clip_fraction_over_tokens"] == pytest.approx(0.6)
-    assert told["ppo/ptx_loss_over_tokens"] == pytest.approx(1.5)
-    assert told["ppo/ratio_max"] == 1.5
-    assert told["ppo/grad_norm"] == 1.5
-    assert told["ppo/learning_rate"] == 0.1
-    assert told["ppo/minibatches"] == 2
-    assert "ppo/ptx_loss_over_tokens" not in summarise(updates[2:], config(tmp_path))
+    assert told["kl_loss_over_tokens"] == pytest.approx(1.2)
+    assert told["policy_loss_over_tokens"] == pytest.approx(0.9)
+    assert told["clip_fraction_over_tokens"] == pytest.approx(0.3)
+    assert told["approx_kl_old_over_tokens"] == pytest.approx(0.15)
+    assert told["value_loss_over_tokens"] == pytest.approx(1.8)
+    assert told["value_clip_fraction_over_tokens"] == pytest.approx(0.6)
+    assert told["ptx_loss_over_tokens"] == pytest.approx(1.5)
+    assert told["ratio_max"] == 1.5
+    assert told["grad_norm"] == 1.5
+    assert told["learning_rate"] == 0.1
+    assert told["minibatches"] == 2
+    assert "ptx_loss_over_tokens" not in summarise(updates[2:], config(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------ the loop and its rows

@@ -38,25 +38,25 @@ def test_an_iterations_metrics_by_hand(tmp_path):
     chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=1.0, trust=AdaptiveTrust())
     shaped = shape(judged, chosen, kl_coef=0.5, scores_seen=RunningMoments())
     told = describe(judged, estimate(judged, shaped, chosen), chosen, Coefficients(kl=0.5, trust=0.25))
-    explained = told.pop("ppo/explained_variance")
+    explained = told.pop("explained_variance")
     assert explained == pytest.approx(1 - (3.218750 / 6) / (39.802083 / 6), rel=1e-5)
     assert told == {
-        "ppo/score_over_responses": 5.5,
-        "ppo/score_std_over_responses": 3.5,
-        "ppo/objective_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
-        "ppo/kl_ref_over_responses": pytest.approx((-0.5 + 4) / 2),
-        "ppo/reward_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
-        "ppo/length_over_responses": 3.0,  # of all that were written
-        "ppo/eos_over_responses": pytest.approx(2 / 3),
-        "ppo/abstained_over_responses": pytest.approx(1 / 3),
-        "ppo/entropy_over_tokens": pytest.approx(-10 / 9),  # scripted; of all nine
-        "ppo/value_over_tokens": pytest.approx((1 + 0.5 + 5 + 5 + 5 + 5) / 6),
-        "ppo/return_over_tokens": pytest.approx((2.25 + 2.5 + 7 + 7.5 + 8 + 8.5) / 6),
-        "ppo/kl_coef": 0.5,
-        "ppo/trust_kl_coef": 0.25,
-        "ppo/sampler_logprob_gap_max": 3.0,  # of all nine
-        "ppo/kl_sampler_over_tokens": pytest.approx((math.exp(-1) - 1 + 1) / 6),  # of one of the six: ρ − 1 − log ρ
-        "ppo/part/part_over_responses": 2.0,
+        "score_over_responses": 5.5,
+        "score_std_over_responses": 3.5,
+        "objective_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
+        "kl_ref_over_responses": pytest.approx((-0.5 + 4) / 2),
+        "reward_over_responses": pytest.approx((2 + 0.25 + 9 - 2) / 2),
+        "length_over_responses": 3.0,  # of all that were written
+        "eos_over_responses": pytest.approx(2 / 3),
+        "abstained_over_responses": pytest.approx(1 / 3),
+        "entropy_over_tokens": pytest.approx(-10 / 9),  # scripted; of all nine
+        "value_over_tokens": pytest.approx((1 + 0.5 + 5 + 5 + 5 + 5) / 6),
+        "return_over_tokens": pytest.approx((2.25 + 2.5 + 7 + 7.5 + 8 + 8.5) / 6),
+        "kl_coef": 0.5,
+        "trust_kl_coef": 0.25,
+        "sampler_logprob_gap_max": 3.0,  # of all nine
+        "kl_sampler_over_tokens": pytest.approx((math.exp(-1) - 1 + 1) / 6),  # of one of the six: ρ − 1 − log ρ
+        "part/part_over_responses": 2.0,
     }
 
 

@@ -102,7 +102,7 @@ PACE = Pace(place=CPU, budget=10**6)
 
 def told(metrics: dict[str, float]) -> tuple[float, float, float]:
     """Loss, margin, accuracy."""
-    keys = ("reward/loss_over_rows", "reward/margin_over_pairs", "reward/accuracy_over_pairs")
+    keys = ("loss_over_rows", "margin_over_pairs", "accuracy_over_pairs")
     return tuple(metrics[key] for key in keys)
 
 

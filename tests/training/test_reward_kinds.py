@@ -224,7 +224,7 @@ def test_two_classes_gradient(tmp_path, budget):
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
     told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -243,7 +243,7 @@ def test_regressions_gradient(tmp_path, budget, loss):
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
     told = RatingRegression(loss=loss).backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -262,7 +262,7 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
     model.zero_grad()
     rows = [Rated(answer=row, labels=label) for row, label in zip(ROWS, labels, strict=True)]
     told = AspectRegression().backward(model, rows, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
+    assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -272,7 +272,7 @@ def test_without_any_rating_there_is_no_gradient(tmp_path):
     told = AspectRegression().backward(
         model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Pace(place=CPU, budget=9)
     )
-    assert told == {"reward/loss_over_rows": 0.0}
+    assert told == {"loss_over_rows": 0.0}
     assert all(grad.abs().max() == 0 for grad in gradients(model).values())
 
 
@@ -293,8 +293,8 @@ def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
     for budget in CUTS:
         model.zero_grad()
         told = SharedTrunk(lm_coef=0.5).backward(model, [row], Pace(place=CPU, budget=budget))
-        assert told["reward/loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
-        assert told["reward/lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
+        assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
+        assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < 1e-5
 
 

@@ -42,8 +42,8 @@ def test_a_verdict_is_right_on_its_own_side_of_zero():
     rows = [Labelled(answer=([9], [8, i]), label=label) for i, label in enumerate([1.0, 1.0, 1.0, 0.0])]
     for budget in (10**6, 3):
         told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
-        assert told["reward/accuracy_over_rows"] == 0.75
-        assert told["reward/loss_over_rows"] == pytest.approx((0.126928 + 0.313262 + 3.048587 + 0.313262) / 4, abs=1e-6)
+        assert told["accuracy_over_rows"] == 0.75
+        assert told["loss_over_rows"] == pytest.approx((0.126928 + 0.313262 + 3.048587 + 0.313262) / 4, abs=1e-6)
 
 
 # Two prompts with a pair, one without, of which both answers are best ones too.
@@ -75,9 +75,9 @@ def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best
     textbook = gradients(model)
     model.zero_grad()
     told = SharedTrunk(lm_coef=0.25).backward(model, RANKED, Pace(place=CPU, budget=budget))
-    assert told["reward/loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
-    assert told["reward/lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
-    assert told["reward/margin_over_pairs"] == pytest.approx((s1 - s0 + s2 - s4 + s3 - s4).item() / 3, rel=1e-4)
+    assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
+    assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
+    assert told["margin_over_pairs"] == pytest.approx((s1 - s0 + s2 - s4 + s3 - s4).item() / 3, rel=1e-4)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
@@ -85,7 +85,7 @@ def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
     told = SharedTrunk(lm_coef=0.0).backward(model, RANKED, WHOLE)
-    assert told["reward/lm_loss_over_tokens"] > 1.0  # told all the same
+    assert told["lm_loss_over_tokens"] > 1.0  # told all the same
     assert not model.loaded.hf.lm_head.weight.grad.any()
 
 
@@ -121,7 +121,7 @@ def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypa
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), labels=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
     told = AspectRidge(alphas=(1e9,), validation_fraction=0.3).solve(model, rows, WHOLE)
-    assert told == {"reward/loss_over_rows": pytest.approx((1 + 4) / 2)}
+    assert told == {"loss_over_rows": pytest.approx((1 + 4) / 2)}
 
 
 # ------------------------------------------------------------------------------------------------------- reference rows

@@ -265,10 +265,10 @@ def test_the_loss_is_the_better_answers_letter_in_both_orders(folder, tmp_path):
     told = Seq2Seq().backward(model, rows, Pace(place=CPU, budget=10**6))
     a, b = by_transformers(str(tmp_path), "the old house", "big big", "red red")
     other_a, other_b = by_transformers(str(tmp_path), "the old house", "red red", "big big")
-    assert told["reward/loss_over_rows"] == pytest.approx(-(math.log(a) + math.log(other_b)) / 2, rel=1e-4)
+    assert told["loss_over_rows"] == pytest.approx(-(math.log(a) + math.log(other_b)) / 2, rel=1e-4)
     margin = (math.log(a / b) + math.log(other_b / other_a)) / 2
-    assert told["reward/margin_over_pairs"] == pytest.approx(margin, rel=1e-3, abs=1e-4)
-    assert told["reward/accuracy_over_pairs"] == float(margin > 0)
+    assert told["margin_over_pairs"] == pytest.approx(margin, rel=1e-3, abs=1e-4)
+    assert told["accuracy_over_pairs"] == float(margin > 0)
 
 
 def test_the_gradient_does_not_depend_on_micro_batches(folder):

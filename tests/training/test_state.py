@@ -37,9 +37,9 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path):
     facts = {"step": 4, "best": 0.1 + 0.2, "list": [1e-17]}
     with Run.create(tmp_path / "run", "sft", {}) as run:
         for step in range(4):
-            run.log(step, {"sft/loss_over_tokens": 1.0})
+            run.log(step, {"loss_over_tokens": 1.0})
         state.save(run, 4, first, first_optimizer, facts, tensors)
-        run.log(4, {"sft/loss_over_tokens": 2.0})  # after the checkpoint: a resumed run writes it again
+        run.log(4, {"loss_over_tokens": 2.0})  # after the checkpoint: a resumed run writes it again
     with Run.open(tmp_path / "run") as run:
         found, extra = state.restore(run, second, second_optimizer)
         assert run.metrics_lines == 4
@@ -52,7 +52,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path):
 
 def test_without_a_checkpoint_a_run_begins_again_and_its_log_too(tmp_path):
     with Run.create(tmp_path / "run", "sft", {}) as run:
-        run.log(1, {"sft/loss_over_tokens": 1.0})
+        run.log(1, {"loss_over_tokens": 1.0})
     module = network(0)
     with Run.open(tmp_path / "run") as run:
         assert state.restore(run, module, optim.adamw(module.parameters(), OptimConfig())) == ({}, {})

@@ -23,7 +23,7 @@ class RatingReport:
 
     def metrics(self) -> dict[str, float]:
         """For metrics.jsonl."""
-        return {f"reward/aspect/{n}_spearman_over_labels": a.spearman.value for n, a in self.aspects.items()}
+        return {f"aspect/{n}_spearman_over_labels": a.spearman.value for n, a in self.aspects.items()}
 
     def facts(self) -> dict[str, object]:
         """For summary.json."""
@@ -59,8 +59,8 @@ class VerdictReport:
 
     def metrics(self) -> dict[str, float]:
         """For metrics.jsonl."""
-        area = {} if self.measured.auc is None else {"reward/held_out_auc": self.measured.auc.value}
-        return {"reward/held_out_accuracy_over_rows": self.measured.accuracy.value, **area}
+        area = {} if self.measured.auc is None else {"held_out_auc": self.measured.auc.value}
+        return {"held_out_accuracy_over_rows": self.measured.accuracy.value, **area}
 
     def facts(self) -> dict[str, object]:
         """For summary.json."""

@@ -41,8 +41,8 @@ class RewardReport:
     def metrics(self) -> dict[str, float]:
         """For metrics.jsonl."""
         return {
-            "reward/held_out_accuracy_over_pairs": self.measured.accuracy,
-            "reward/held_out_loss_over_prompts": self.loss,
+            "held_out_accuracy_over_pairs": self.measured.accuracy,
+            "held_out_loss_over_prompts": self.loss,
         }
 
     def facts(self) -> dict[str, float | int]:

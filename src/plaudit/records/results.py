@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Better = Literal["up", "down", ""]
 """Where one wants a number to go; empty where neither way is good in itself."""
+Role = Literal["floor", "people", ""]
+"""floor: it knows no language, measured on the same rows as what must beat it; people: the labellers themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +33,10 @@ class Measure:
     formula: str = ""
     """The same in symbols, where there is a formula."""
     panel: str = ""
-    """The figure of the report in which its curve stands; empty: none."""
+    """Title of the figure in which its curve is drawn (`PANELS` of the register); empty: no step logs it."""
     curve: str = ""
-    """Key of the step metric that goes towards this result on the same scale; empty: none."""
+    """Key of the measure whose curve goes towards a result of this one, on the same scale; empty: none. The braces of
+    a family stand for the same word in both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Result:
     """One number that a stage found, with what it has to be read against."""
 
     measure: str
-    """Key of a declared `Measure`."""
+    """Key of a declared `Measure`; a family's with the user's word in it."""
     subject: str
     """Who was measured: the name of a policy, a judge, a floor, the labellers."""
     value: float
@@ -57,6 +60,8 @@ class Result:
     ties: int | None = None
     against: str = ""
     """Of a comparison: the other side."""
+    role: Role = ""
+    """What the subject is, where it is not what the stage was about."""
     part: str = ""
     """An aspect, a subset or another part of the data; empty: the whole."""
     stage: str = ""

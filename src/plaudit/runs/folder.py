@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 import tempfile
@@ -168,7 +169,7 @@ class Run:
         """provenance.json."""
         return _read_json(self.folder / PROVENANCE)
 
-    @property
+    @functools.cached_property
     def stage(self) -> str:
         """What kind of run it is: sft, reward, ppo, pipeline, ..."""
         return str(self.provenance.get("stage", ""))
@@ -223,10 +224,14 @@ class Run:
             self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, in the file when this returns. ValueError for an undeclared key."""
+        """One line of metrics.jsonl, in the file when this returns; there the stage stands before every key.
+
+        Raises: ValueError for an undeclared key.
+        """
         if self.following:
             return
-        for key, value in self._metrics.write(step, values).items():
+        named = {f"{self.stage}/{key}": value for key, value in values.items()}
+        for key, value in self._metrics.write(step, named).items():
             for sink in self._sinks:
                 sink(key, value, step)
 

@@ -124,10 +124,10 @@ def tallies(scorer: Scorer) -> dict[str, Tally]:
 
 
 def part_metrics(scorer: Scorer) -> dict[str, float]:
-    """PPO's metrics of what became of the rows since the last call: shares on which a part failed, or abstained."""
+    """Metrics of what became of the rows since the last call: shares on which a part failed, or abstained."""
     metrics: dict[str, float] = {}
     for name, tally in tallies(scorer).items():
         failed, abstained = rates(tally.take())
-        metrics[f"ppo/part_failed/{name}_over_responses"] = failed
-        metrics[f"ppo/part_abstained/{name}_over_responses"] = abstained
+        metrics[f"part_failed/{name}_over_responses"] = failed
+        metrics[f"part_abstained/{name}_over_responses"] = abstained
     return metrics

@@ -14,7 +14,7 @@ from typing import Any
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
 from plaudit.telemetry.console import warn
-from plaudit.telemetry.register import metric_of
+from plaudit.telemetry.register import measure_of
 
 NAME = "metrics.jsonl"
 
@@ -92,7 +92,7 @@ class MetricsLog:
         line: dict[str, Any] = {"step": int(step), "time": round(self._clock() - self._start, 3)}
         strange: dict[str, str] = {}
         for key, value in values.items():
-            metric_of(key)
+            measure_of(key)
             number = value if isinstance(value, int) else float(value)
             if math.isfinite(number):
                 line[key] = finite[key] = number

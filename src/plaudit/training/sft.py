@@ -81,11 +81,11 @@ def sft(config: SFTConfig, run: Run) -> None:
             skipped = skipped.after(stats.taken, config.optim, grad_norm=norm, step=step, total_steps=total)
             step += 1
             metrics = {
-                "sft/loss_over_tokens": loss,
-                "sft/grad_norm": stats.grad_norm,
-                "sft/learning_rate": stats.learning_rate,
-                "sft/skipped_updates": skipped.total,
-                "sft/tokens_over_seconds": sum(len(p) + len(r) for p, r in chosen) / clock.seconds,
+                "loss_over_tokens": loss,
+                "grad_norm": stats.grad_norm,
+                "learning_rate": stats.learning_rate,
+                "skipped_updates": skipped.total,
+                "tokens_over_seconds": sum(len(p) + len(r) for p, r in chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):
                 measured = _measure(trunk, data.held_out, config, place)
@@ -94,7 +94,7 @@ def sft(config: SFTConfig, run: Run) -> None:
                     best = measured.loss
                     _export(run, loaded, "best")
             run.log(step, metrics)
-            progress.update(step, {"loss": loss, "tokens/s": metrics["sft/tokens_over_seconds"]})
+            progress.update(step, {"loss": loss, "tokens/s": metrics["tokens_over_seconds"]})
             if step % config.save_every == 0 or step == total:
                 save()
     _export(run, loaded, "model")
@@ -158,9 +158,9 @@ def _measure(trunk: Trunk, rows: Sequence[EncodedRow], config: SFTConfig, place:
 
 def _held_out_metrics(measured: Perplexity) -> dict[str, float]:
     return {
-        "sft/held_out_loss_over_tokens": measured.loss,
-        "sft/held_out_perplexity": measured.perplexity,
-        "sft/held_out_nll_over_answers": measured.nll_over_answers.value,
+        "held_out_loss_over_tokens": measured.loss,
+        "held_out_perplexity": measured.perplexity,
+        "held_out_nll_over_answers": measured.nll_over_answers.value,
     }
 
 

@@ -49,7 +49,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
                 experience = estimate(judged, shaped, config)
 
                 before = describe(judged, experience, config, cursor.coefficients) | part_metrics(setup.scorer)
-                before |= {"ppo/seconds_sample": sampling.seconds, "ppo/seconds_score": scoring.seconds}
+                before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
                 rows = rollout_rows(judged, experience, setup.language, config, kl_coef=cursor.coefficients.kl)
                 run.write_rollouts(cursor.iteration + 1, rows)
                 cursor = replace(cursor, scores_seen=shaped.scores_seen)
@@ -66,8 +66,8 @@ def ppo(config: PPOConfig, run: Run) -> None:
                         save()
 
             # 6. record
-            metrics = {**pending.metrics, **summarise(pending.updates, config), "ppo/seconds_update": updating.seconds}
-            metrics["ppo/skipped_updates"] = cursor.skipped.total
+            metrics = {**pending.metrics, **summarise(pending.updates, config), "seconds_update": updating.seconds}
+            metrics["skipped_updates"] = cursor.skipped.total
             run.log(cursor.iteration + 1, metrics)
             progress.update(cursor.iteration + 1, headline(metrics))
             kl_old = drift(setup, pending.experience, config)

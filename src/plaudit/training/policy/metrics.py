@@ -46,24 +46,24 @@ def describe(judged: Judged, experience: Experience, config: PPOConfig, coeffici
         moments(experience.returns - experience.old_values, mask), moments(experience.returns, mask)
     )
     return {
-        "ppo/score_over_responses": float(kept.sum() / n),
-        "ppo/score_std_over_responses": float(kept.std(correction=0)) if len(kept) else 0.0,
-        "ppo/objective_over_responses": float((kept - kl_coef * kl[valid]).sum() / n),
-        "ppo/kl_ref_over_responses": float(kl[valid].sum() / n),
-        "ppo/reward_over_responses": float(experience.rewards.sum() / n),
-        "ppo/length_over_responses": float(rollout.response_mask.sum() / len(valid)),
-        "ppo/eos_over_responses": sum(f is not FinishReason.LENGTH for f in rollout.finish_reasons) / len(valid),
-        "ppo/abstained_over_responses": float((~valid).float().mean()),
-        "ppo/entropy_over_tokens": float(masked_mean(judged.opinions.entropy, rollout.response_mask)),
-        "ppo/value_over_tokens": float(masked_mean(experience.old_values, mask)),
-        "ppo/return_over_tokens": float(masked_mean(experience.returns, mask)),
-        "ppo/explained_variance": float(explained),
-        "ppo/kl_coef": kl_coef,
-        **({"ppo/trust_kl_coef": coefficients.trust} if config.trust else {}),
-        "ppo/sampler_logprob_gap_max": float(gap.max()),
-        "ppo/kl_sampler_over_tokens": mismatch.kl_sampler,
-        **({"ppo/sampler_corrected_over_tokens": mismatch.corrected_fraction} if config.sampler_mismatch else {}),
-        **{f"ppo/part/{name}_over_responses": value for name, value in mean.items()},
+        "score_over_responses": float(kept.sum() / n),
+        "score_std_over_responses": float(kept.std(correction=0)) if len(kept) else 0.0,
+        "objective_over_responses": float((kept - kl_coef * kl[valid]).sum() / n),
+        "kl_ref_over_responses": float(kl[valid].sum() / n),
+        "reward_over_responses": float(experience.rewards.sum() / n),
+        "length_over_responses": float(rollout.response_mask.sum() / len(valid)),
+        "eos_over_responses": sum(f is not FinishReason.LENGTH for f in rollout.finish_reasons) / len(valid),
+        "abstained_over_responses": float((~valid).float().mean()),
+        "entropy_over_tokens": float(masked_mean(judged.opinions.entropy, rollout.response_mask)),
+        "value_over_tokens": float(masked_mean(experience.old_values, mask)),
+        "return_over_tokens": float(masked_mean(experience.returns, mask)),
+        "explained_variance": float(explained),
+        "kl_coef": kl_coef,
+        **({"trust_kl_coef": coefficients.trust} if config.trust else {}),
+        "sampler_logprob_gap_max": float(gap.max()),
+        "kl_sampler_over_tokens": mismatch.kl_sampler,
+        **({"sampler_corrected_over_tokens": mismatch.corrected_fraction} if config.sampler_mismatch else {}),
+        **{f"part/{name}_over_responses": value for name, value in mean.items()},
     }
 
 
@@ -80,17 +80,17 @@ def summarise(updates: Sequence[UpdateStats], config: PPOConfig) -> dict[str, fl
         return sum(getattr(u, name) for u in taken) / max(len(taken), 1)
 
     return {
-        "ppo/policy_loss_over_tokens": over_tokens("policy_loss_sum"),
-        "ppo/value_loss_over_tokens": over_tokens("value_loss_sum"),
-        "ppo/clip_fraction_over_tokens": over_tokens("clipped_tokens"),
-        "ppo/value_clip_fraction_over_tokens": over_tokens("value_clipped_tokens"),
-        "ppo/approx_kl_old_over_tokens": over_tokens("approx_kl_old_sum"),
-        **({"ppo/kl_loss_over_tokens": over_tokens("kl_ref_sum")} if config.kl.place == "loss" else {}),
-        "ppo/ratio_max": max(u.ratio_max for u in updates),
-        "ppo/grad_norm": over_steps("grad_norm"),
-        "ppo/learning_rate": taken[-1].learning_rate if taken else 0.0,
-        "ppo/minibatches": len(taken),
-        **({"ppo/ptx_loss_over_tokens": sum(u.ptx_loss_sum for u in updates) / text_tokens} if text_tokens else {}),
+        "policy_loss_over_tokens": over_tokens("policy_loss_sum"),
+        "value_loss_over_tokens": over_tokens("value_loss_sum"),
+        "clip_fraction_over_tokens": over_tokens("clipped_tokens"),
+        "value_clip_fraction_over_tokens": over_tokens("value_clipped_tokens"),
+        "approx_kl_old_over_tokens": over_tokens("approx_kl_old_sum"),
+        **({"kl_loss_over_tokens": over_tokens("kl_ref_sum")} if config.kl.place == "loss" else {}),
+        "ratio_max": max(u.ratio_max for u in updates),
+        "grad_norm": over_steps("grad_norm"),
+        "learning_rate": taken[-1].learning_rate if taken else 0.0,
+        "minibatches": len(taken),
+        **({"ptx_loss_over_tokens": sum(u.ptx_loss_sum for u in updates) / text_tokens} if text_tokens else {}),
     }
 
 
@@ -111,4 +111,4 @@ def rollout_rows(
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     """For the progress line."""
-    return {"score": metrics["ppo/score_over_responses"], "KL": metrics["ppo/kl_ref_over_responses"]}
+    return {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}

@@ -63,7 +63,7 @@ class AspectRegression:
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
         sums = accumulate(of_part, examples, ratings, pace)
-        return {"reward/loss_over_rows": sums["loss"] / max(ratings, 1)}
+        return {"loss_over_rows": sums["loss"] / max(ratings, 1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class AspectRidge:
             fitted.append(Aspect(**{**_facts(aspect), "offset": float(offset)}))
             errors, counts = errors + error, counts + count
         model.aspects = tuple(fitted)
-        return {"reward/loss_over_rows": errors / max(counts, 1)}
+        return {"loss_over_rows": errors / max(counts, 1)}
 
     def _choose(
         self, features: Tensor, labels: Tensor, present: Bool[Tensor, " N"], kept: Tensor, held: Tensor

@@ -38,4 +38,4 @@ def pair_sums(margin: Float[Tensor, " N"]) -> dict[str, float]:
 def pair_metrics(sums: Mapping[str, float], num_pairs: int) -> dict[str, float]:
     """Accuracy and mean margin of a minibatch, from its `pair_sums`; 0 where it has no pair."""
     pairs = max(num_pairs, 1)
-    return {"reward/accuracy_over_pairs": sums["wins"] / pairs, "reward/margin_over_pairs": sums["margin"] / pairs}
+    return {"accuracy_over_pairs": sums["wins"] / pairs, "margin_over_pairs": sums["margin"] / pairs}

@@ -75,8 +75,8 @@ class TwoClass:
 
         sums = accumulate(of_part, examples, len(examples), pace)
         return {
-            "reward/loss_over_rows": sums["loss"] / len(examples),
-            "reward/accuracy_over_rows": sums["right"] / len(examples),
+            "loss_over_rows": sums["loss"] / len(examples),
+            "accuracy_over_rows": sums["right"] / len(examples),
         }
 
 
@@ -143,10 +143,10 @@ class RatingRegression:
         sums = accumulate(of_part, examples, n, pace)
         total = torch.tensor(sums["loss"], dtype=torch.float64)
         if self.loss == "mse":
-            return {"reward/loss_over_rows": sums["loss"] / n}
+            return {"loss_over_rows": sums["loss"] / n}
         # ∇RMSE is ∇MSE times one number, known once the whole minibatch has been read.
         scale_gradients(model, float(rmse_weight(total, n)) * n)
-        return {"reward/loss_over_rows": float(rmse(total, n))}
+        return {"loss_over_rows": float(rmse(total, n))}
 
 
 def scale_gradients(model: torch.nn.Module, factor: float) -> None:

@@ -71,7 +71,7 @@ def _descend(
             chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
                 metrics = objective.backward(model, chosen, pace)
-                loss = metrics.get("reward/loss_over_rows", 0.0)
+                loss = metrics.get("loss_over_rows", 0.0)
                 ranks = pace.place.ranks
                 stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=ranks)
             if not stats.taken:
@@ -81,10 +81,10 @@ def _descend(
             step += 1
             progress.update(step, _headline(metrics))
             metrics |= {
-                "reward/grad_norm": stats.grad_norm,
-                "reward/learning_rate": stats.learning_rate,
-                "reward/skipped_updates": skipped.total,
-                "reward/rows_over_seconds": len(chosen) / clock.seconds,
+                "grad_norm": stats.grad_norm,
+                "learning_rate": stats.learning_rate,
+                "skipped_updates": skipped.total,
+                "rows_over_seconds": len(chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):
                 metrics |= _report(model, data.held_out, config, pace).metrics()
@@ -104,7 +104,7 @@ def _floors(name: str, data: RewardData) -> list[dict]:
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
-    shown = {"loss": "reward/loss_over_rows", "accuracy": "reward/accuracy_over_pairs"}
+    shown = {"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"}
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 

@@ -79,7 +79,7 @@ class Pair:
 
         sums = accumulate(loss, contests, len(contests), pace)
         decided = sum(contest.outcome != 0.5 for contest in contests)
-        return {"reward/loss_over_rows": sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided)}
+        return {"loss_over_rows": sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided)}
 
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:

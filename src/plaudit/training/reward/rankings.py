@@ -175,7 +175,7 @@ def learn_ranks(
 
     sums = accumulate(of_part, examples, count, pace)
     found = pair_metrics(sums, sum(row.num_pairs for row in examples))
-    return {"reward/loss_over_rows": sums["loss"] / max(count, 1), **found}
+    return {"loss_over_rows": sums["loss"] / max(count, 1), **found}
 
 
 def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:

@@ -81,7 +81,7 @@ class Seq2Seq:
             return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
 
         sums = accumulate(loss, pairs, len(pairs), pace)
-        return {"reward/loss_over_rows": sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs))}
+        return {"loss_over_rows": sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs))}
 
 
 def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:

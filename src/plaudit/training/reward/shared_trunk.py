@@ -54,8 +54,8 @@ class SharedTrunk:
 
         sums = accumulate(of_part, examples, 1, pace)
         return {
-            "reward/loss_over_rows": sums["ranking"],
-            "reward/lm_loss_over_tokens": sums["nll"],
+            "loss_over_rows": sums["ranking"],
+            "lm_loss_over_tokens": sums["nll"],
             **pair_metrics(sums, sum(row.num_pairs for row in examples)),
         }
 

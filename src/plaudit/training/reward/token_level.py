@@ -62,7 +62,7 @@ class TokenLevel:
 
         n = len(examples)
         sums = accumulate(of_part, examples, n, pace)
-        return {"reward/loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
+        return {"loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
 
 
 def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:
