@@ -1,4 +1,4 @@
-"""Results as drawings: a value on the scale of its unit, with what it is to be read against as marks beside it."""
+"""Results as rows and as drawings: a value on the scale of its unit, what it is to be read against as marks beside."""
 
 from __future__ import annotations
 
@@ -65,20 +65,30 @@ class Line:
     """A row of the table of results."""
 
     result: Result
+    beside: tuple[tuple[str, float], ...]
+    """(name, number) of what it is to be read against: floor and ceiling, then others on the same rows."""
     bar: Bar | None
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
-    """A row for each result; floors and people stand as marks on the rows of what they were measured beside, and have
-    rows of their own only where there is no such row."""
+    """A row for each result, those of a stage by measure, in the order in which measures first appear.
+
+    Floors and people stand as marks on the rows of what they were measured beside; they have rows of their own only
+    where there is no such row.
+    """
     scales = _scales(results)
     mains = {_about(result) for result in results if not result.role}
+    places = {about: index for index, about in reversed([*enumerate(map(_about, results))])}
+    stages = {stage: index for index, stage in reversed([*enumerate(result.stage for result in results)])}
     rows = [result for result in results if not result.role or _about(result) not in mains]
-    beside: dict[tuple[str, str, str], list[Result]] = {}
-    for result in results:
-        if result.role and _about(result) in mains:
-            beside.setdefault(_about(result), []).append(result)
-    return [Line(result=row, bar=_bar(row, beside.get(_about(row), ()), scales)) for row in rows]
+    rows.sort(key=lambda result: (stages[result.stage], places[_about(result)]))
+    made = []
+    for row in rows:
+        others = [r for r in results if r.role and r is not row and _about(r) == _about(row)]
+        ends = [(name, x) for name, x in (("floor", row.floor), ("ceiling", row.ceiling)) if x is not None]
+        beside = (*ends, *((other.subject, other.value) for other in others))
+        made.append(Line(result=row, beside=beside, bar=_bar(row, beside, scales)))
+    return made
 
 
 def share_reached(result: Result) -> float | None:
@@ -109,23 +119,25 @@ def _scales(results: Iterable[Result]) -> Mapping[str, Scale]:
     return {unit: Scale(low=min(xs), high=max(xs)) for unit, xs in numbers.items() if min(xs) < max(xs)}
 
 
-def _bar(result: Result, beside: Sequence[Result], scales: Mapping[str, Scale]) -> Bar | None:
+def _bar(result: Result, beside: Sequence[tuple[str, float]], scales: Mapping[str, Scale]) -> Bar | None:
     """None where there is nothing to read the value against."""
     unit = measure(result.measure).unit
     scale, down = scales.get(unit), falling(result)
-    ends = [(side, x) for side, x in (("floor", result.floor), ("ceiling", result.ceiling)) if x is not None]
-    references = [*ends, *((other.subject, other.value) for other in beside)]
-    if scale is None or not (references or result.low is not None):
+    if scale is None or not (beside or result.low is not None):
         return None
-    dot = scale.place(result.value, falling=down)
+
+    def place(value: float) -> float:
+        return scale.place(value, falling=down)
+
+    dot, share = place(result.value), share_reached(result)
     interval = None
     if result.low is not None and result.high is not None:
-        left, right = sorted(scale.place(x, falling=down) for x in (result.low, result.high))
+        left, right = sorted((place(result.low), place(result.high)))
         interval = (left, round(right - left, 1))
-    marks = _marks([(scale.place(x, falling=down), f"{label} {shown(x, unit)}") for label, x in references])
-    share = share_reached(result)
-    worse = min((scale.place(x, falling=down) for _, x in ends), default=dot)
-    words = [f"{label} {shown(x, unit)}" for label, x in references]
+    marks = _marks([(place(x), f"{label} {shown(x, unit)}") for label, x in beside])
+    worse = min((place(x) for x in (result.floor, result.ceiling) if x is not None), default=dot)
+    words = [f"value {shown(result.value, unit)}", *(f"{label} {shown(x, unit)}" for label, x in beside)]
+    words += [] if share is None else [f"{share:.0%} of the way"]
     return Bar(
         dot=dot,
         marks=marks,
@@ -133,8 +145,7 @@ def _bar(result: Result, beside: Sequence[Result], scales: Mapping[str, Scale]) 
         done=(worse, round(dot - worse, 1)) if share is not None and dot > worse else None,
         interval=interval,
         share="" if share is None else f"{share:.0%}".replace("-", "−"),
-        alt=", ".join([f"value {shown(result.value, unit)}", *words])
-        + ("" if share is None else f", {share:.0%} of the way"),
+        alt=", ".join(words),
     )
 
 

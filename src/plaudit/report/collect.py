@@ -240,7 +240,7 @@ def _collect_run(folder: Path) -> RunData:
         last=last,
         samples=samples,
         results=_results(summary, problems),
-        keeps_rollouts=(folder / "rollouts").is_dir(),
+        keeps_rollouts=(folder / "rollouts").is_dir() or "keep_rollouts" in config,
         control=config.get("shuffle_labels") is True,
         problems=(*problems, *_not_finite_problems(series)),
     )
@@ -321,8 +321,8 @@ def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
     written = summary.get("format", 1)
     if summary and written != FORMAT:
         raise UserError(
-            f"{folder / 'summary.json'} has format {clean_text(written)}; this version of plaudit reads format {FORMAT}. "
-            "Run it again, or report on it with the version that wrote it (provenance.json names it)."
+            f"{folder / 'summary.json'} has format {clean_text(written)}, and this version of plaudit reads format "
+            f"{FORMAT}. Run it again, or report on it with the version that wrote it (provenance.json names it)."
         )
 
 

@@ -22,8 +22,8 @@ SMOOTH_SHARE = 0.04
 SMOOTH_AT_MOST = 401
 MARKERS_UP_TO = 40
 """Points up to which each is marked."""
-DECADES = 2.0
-"""Powers of ten that the bulk of a panel's numbers must span to be drawn on a logarithmic axis."""
+DECADES = 2
+"""Powers of ten that a panel's numbers span at least where they are drawn on a logarithmic axis."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -51,9 +51,7 @@ def smooth(ys: Sequence[float | None], width: int) -> list[float | None]:
     return [float(total / count) if here else None for here, total, count in zip(known, sums, counts, strict=True)]
 
 
-def _panel_figure(
-    runs: Sequence[RunData], everyone: Sequence[RunData], panel: Panel, keys: tuple[str, ...]
-) -> Figure:
+def _panel_figure(runs: Sequence[RunData], everyone: Sequence[RunData], panel: Panel, keys: tuple[str, ...]) -> Figure:
     several = len(runs) > 1
     traces: list[dict[str, Any]] = []
     smoothed = 0
@@ -101,11 +99,11 @@ def _layout(
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether the middle nine tenths of the values, all of them positive, differ by `DECADES` powers of ten."""
+    """Whether a linear axis would press most of the values, all of them positive, into its lowest twentieth while the
+    whole range spans `DECADES` powers of ten."""
     if not values or min(values) <= 0:
         return False
-    low, high = np.quantile(np.log10(values), (0.05, 0.95))
-    return bool(high - low >= DECADES)
+    return max(values) / min(values) >= 10**DECADES and float(np.median(values)) < max(values) / 20
 
 
 def _smoothing_width(points: int) -> int:
@@ -179,5 +177,3 @@ def _in_words(run: RunData, key: str, several: bool) -> str:
     (first_step, first), (last_step, last) = known[0], known[-1]
     name = measures.measure(key).title + (f" of {run.name}" if several else "")
     return f"{name}: {number(first)} at step {first_step}, {number(last)} at step {last_step}."
-
-

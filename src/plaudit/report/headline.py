@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from plaudit.records.results import Result
-from plaudit.report.measures import measure, spoken
+from plaudit.report.collect import RunData
+from plaudit.report.measures import arrange, measure, spoken
 
 KL = "kl_baseline_over_prompts"
 
@@ -20,6 +21,18 @@ def headline(results: Sequence[Result], controls: Collection[str] = ()) -> tuple
         stages.setdefault(result.stage, []).append(result)
     compared = [text for group in stages.values() if (text := _comparison(group, controls))]
     return tuple(compared or [_alone(group) for group in stages.values()])
+
+
+def so_far(run: RunData) -> tuple[str, ...]:
+    """Of a run without results: how the first curve that has a better end went. Empty where none has two points."""
+    for _, keys in arrange(run.series):
+        about, series = measure(keys[0]), run.series[keys[0]]
+        known = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if value is not None]
+        if about.better and len(known) > 1:
+            (first, before), (last, after) = known[0], known[-1]
+            steps = f"step {first} to step {last}"
+            return (_sentence(f"{about.title}: {_from_to(before, after, about.unit)}, {steps}"),)
+    return ()
 
 
 def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
@@ -45,12 +58,10 @@ def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -
     price = f", for {spoken(own[KL].value, measure(KL).unit)}" if KL in own else ""
     if not lead:
         return f"{contest.subject}: {won}{price}"
-    title, unit = measure(lead).title, measure(lead).unit
     before, after = base[lead].value, own[lead].value
-    if _gained(contest) is None:
-        return f"{contest.subject} left the {title} near where it was ({spoken(before, unit)}, now {spoken(after, unit)}), {won}{price}"
-    verb = "raised" if after > before else "lowered"
-    return f"{contest.subject} {verb} the {title} from {spoken(before, unit)} to {spoken(after, unit)}, {won}{price}"
+    verb = "hardly moved" if _gained(contest) is None else "raised" if after > before else "lowered"
+    way = _from_to(before, after, measure(lead).unit)
+    return f"{contest.subject} {verb} the {measure(lead).title} {way}, {won}{price}"
 
 
 def _control(subject: str, contest: Result) -> str:
@@ -83,5 +94,10 @@ def _alone(results: Sequence[Result]) -> str:
     return _sentence(f"{first.subject}: {about.title} {spoken(first.value, about.unit)}{bounds}")
 
 
+def _from_to(before: float, after: float, unit: str) -> str:
+    return f"from {spoken(before, unit)} to {spoken(after, unit)}"
+
+
 def _sentence(text: str) -> str:
+    """As it is, names included: `ppo` is no word to be given a capital."""
     return f"{text}."

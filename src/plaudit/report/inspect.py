@@ -23,10 +23,11 @@ from plaudit.report import shades
 from plaudit.report.collect import PipelineData, RunData, collect, stage_name
 from plaudit.report.reading import clean, read_rows_as_written, visible
 from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
-from plaudit.report.shades import decimal, number, spelled
+from plaudit.report.shades import spelled
 from plaudit.telemetry.console import print_width
+from plaudit.telemetry.numbers import fixed, number
 
-NUMBERS_WIDTH = 44
+NUMBERS_WIDTH = 52
 """Columns of the list that its numbers take; its two texts share what is left."""
 
 
@@ -37,7 +38,7 @@ class Wanted:
     iteration: int = 0
     """0: the last."""
     stage: str = ""
-    """Of a pipeline: `ppo` or `04-ppo`."""
+    """Of a pipeline: `policy` or `04-policy`."""
     row: int = 0
     """The line of the file, from 1."""
     pick: str = ""
@@ -165,14 +166,14 @@ def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
         told = "; ".join(f"{run.folder.name} ({run.status.value})" for run in runs)
         return f"{folder}: none of its stages has kept rollouts yet: {told}"
     (run,) = runs
-    if run.stage == "ppo":
+    if run.keeps_rollouts:
         return f"{folder} has no rollouts yet: its first iteration will write rollouts/000001.jsonl.gz"
     there = [text for text in (_counted(run, "samples.jsonl"), _counted(run, "rankings.jsonl")) if text]
     if run.series:
         there.append(f"metrics.jsonl up to step {run.last_step} (`plaudit report {folder}` draws them)")
     there += [f"{name}/" for name in ("checkpoints", "model", "best") if (run.folder / name).is_dir()]
     holds = f"There is {', '.join(there)}." if there else "It has left nothing else yet."
-    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only ppo does. {holds}"
+    return f"{folder} is a run of {run.stage}, which keeps no rollouts. {holds}"
 
 
 def _counted(run: RunData, name: str) -> str:
@@ -255,7 +256,7 @@ def _show_list(found: Found, console: Console) -> None:
         answer = line.rollout.answer
         numbers = (str(line.row), *map(number, (answer.score, answer.kl, answer.length)))
         texts = (_snippet(text, width) for text in (line.rollout.prompt, answer.text))
-        table.add_row(*map(Text, (*numbers, _snippet(answer.finish_reason, 8), *texts)))
+        table.add_row(*map(Text, (*numbers, _snippet(answer.ended, 16), *texts)))
     console.print(table)
     hint = (
         "One of them token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
@@ -275,7 +276,7 @@ def _show_row(found: Found, line: Line, console: Console) -> None:
     end = shades.scale_end([each.rollout for each in found.every], found.column)
     of = f"row {line.row} of {len(found.every)} · prompt {visible(rollout.prompt_id, ' ')}"
     length = f"{number(answer.length)} token{'' if answer.length == 1 else 's'}"
-    console.print(Text(f"{of} · {length} · ended by {visible(answer.finish_reason, ' ')}"))
+    console.print(Text(f"{of} · {length} · ended: {visible(answer.ended, ' ')}"))
     console.print(Text("\nprompt", style="bold"))
     console.print(Text(visible(rollout.prompt, "\n")))
     by = "" if console.color_system is None else f", coloured by {found.column}"
@@ -359,6 +360,6 @@ def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
         for name in names:
             value = tokens.columns[name][index]
             step = shades.level(value, end, column) if name == column else 0
-            cells.append(Text(decimal(value), style=_style(step, column)))
+            cells.append(Text(fixed(value), style=_style(step, column)))
         table.add_row(*cells)
     return table

@@ -119,18 +119,19 @@ def is_share(unit: str) -> bool:
     return unit.split(" ")[0] in ("share", "fraction")
 
 
-def shown(value: float | None, unit: str) -> str:
-    """A number in a table, where its unit stands beside it: 76.3 %, 6.563."""
+def shown(value: float | None, unit: str, digits: int = 4) -> str:
+    """A number in a table, where its unit stands beside it: 76.3%, 6.563."""
     if value is None or not is_share(unit):
-        return number(value)
-    return f"{fixed(100 * value, 1)} %"
+        return number(value, digits)
+    return f"{fixed(100 * value, 1)}%"
 
 
 def spoken(value: float, unit: str) -> str:
     """A number as a sentence says it: 87 %, 0.65 nats, 1.98; a score's unit means nothing to a reader."""
     if is_share(unit):
         return percent(value)
-    return number(value, 3) + (f" {unit.split('/')[0]}" if unit and unit != "score" else "")
+    told = fixed(value, 2) if 0.01 <= abs(value) < 100 or value == 0 else number(value, 3)
+    return told + (f" {unit.split('/')[0]}" if unit and unit != "score" else "")
 
 
 def glossary(keys: Iterable[str]) -> dict[str, Term]:

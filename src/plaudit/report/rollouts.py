@@ -11,6 +11,8 @@ from plaudit.report.reading import clean_text, finite, read_json_lines
 
 TEXT, ID = "text", "id"
 """The columns of a token table that are not numbers."""
+CUT = "length"
+"""The finish reason of an answer that reached the largest number of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,11 @@ class Answer:
     length: int | None = None
     """Tokens."""
     finish_reason: str = ""
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words: `eos`, `stop`, `cut by the limit`."""
+        return "cut by the limit" if self.finish_reason == CUT else self.finish_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ SHOWN = 5
 SHOWN_OF_EACH_RUN = 3
 """Where several runs are in one report."""
 SEED = 0
+SEARCHED, SEARCHED_TEXT = 1000, 1500
+"""Answers that the search knows of one run, and characters of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,33 @@ class Cards:
     title: str
     note: str
     cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A prompt and its answers as the page's search holds them."""
+
+    prompt: str
+    sides: Sequence[tuple[str, str, float | None]]
+    """(label, text, score)"""
+
+
+def entries(run: RunData, *, named: bool) -> list[Entry]:
+    """All that can be searched: every sample, or else the newest kept iteration; `SEARCHED` at most."""
+    whose = f"{run.name} · " if named else ""
+    if run.samples:
+        kept = run.samples[:SEARCHED]
+        after = [_said(whose + (sample.policy or "after"), sample.after) for sample in kept]
+        before = [_said(f"{whose}before", sample.before) for sample in kept]
+        return [Entry(prompt=s.prompt, sides=sides) for s, *sides in zip(kept, before, after, strict=True)]
+    newest = run.last or run.first
+    label = f"{whose}iteration {newest.number}" if newest else ""
+    rollouts = newest.rollouts[:SEARCHED] if newest else ()
+    return [Entry(prompt=rollout.prompt, sides=(_said(label, rollout.answer),)) for rollout in rollouts]
+
+
+def _said(label: str, answer: Answer) -> tuple[str, str, float | None]:
+    return label, answer.text[:SEARCHED_TEXT], answer.score
 
 
 def choose(run: RunData, count: int = SHOWN) -> list[Cards]:

@@ -85,20 +85,6 @@ def legend(column: str, end: float) -> list[tuple[int, float]]:
     return [(step, sign * end * step / STEPS) for step in range(first, STEPS + 1)]
 
 
-def number(value: float | None) -> str:
-    """Three significant digits; – for None."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.3g}".replace("-", "−", 1)
-
-
-def decimal(value: float | None) -> str:
-    """Three decimals, for columns that are read downwards; – for None."""
-    if value is None:
-        return "–"
-    return (f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}").replace("-", "−", 1)
-
-
 def spelled(piece: str) -> str:
     """A token by itself, its spaces to be seen; … where it is a part of a character that comes later."""
     return visible(piece, "↵").replace(" ", "␣") or "…"

@@ -1,15 +1,17 @@
-"""The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration."""
+"""The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration, and
+those that stand among the samples."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from plaudit.report import shades
 from plaudit.report.collect import RunData
 from plaudit.report.reading import visible
-from plaudit.report.rollouts import Iteration, Rollout, Tokens
+from plaudit.report.rollouts import Answer, Iteration, Rollout, Tokens
+from plaudit.telemetry.numbers import number
 
 SHOWN_TOKENS = 300
 """Of one response; the rest is counted."""
@@ -31,6 +33,7 @@ class TokenSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCard:
+    id: str
     title: str
     rollout: Rollout
     spans: tuple[TokenSpan, ...]
@@ -59,11 +62,14 @@ class TokenRun:
     cards: tuple[TokenCard, ...]
 
 
-def token_runs(runs: Sequence[RunData]) -> tuple[TokenRun, ...]:
-    """A block for each run whose rollouts have numbers by token."""
+def token_runs(runs: Sequence[RunData], asked: Collection[Answer] = ()) -> tuple[TokenRun, ...]:
+    """A block for each run whose rollouts have numbers by token: the best, the worst, and those asked for."""
     shown = [(run, kept) for run in runs if (kept := _with_tokens(run))]
     in_full = len(shown) <= RUNS_IN_FULL
-    return tuple(_token_run(run.name, kept if in_full else kept[-1:]) for run, kept in shown)
+    return tuple(
+        _token_run(f"tokens-{index}", run.name, kept if in_full else kept[-1:], asked)
+        for index, (run, kept) in enumerate(shown)
+    )
 
 
 def _with_tokens(run: RunData) -> list[Iteration]:
@@ -71,27 +77,36 @@ def _with_tokens(run: RunData) -> list[Iteration]:
     return [each for each in kept if any(r.tokens and r.tokens.columns for r in each.rollouts)]
 
 
-def _token_run(name: str, iterations: Sequence[Iteration]) -> TokenRun:
+def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: Collection[Answer]) -> TokenRun:
     rollouts = [rollout for each in iterations for rollout in each.rollouts]
     columns = shades.columns_of(rollouts)
     ends = {column: shades.scale_end(rollouts, column) for column in columns}
     first = shades.DEFAULT_COLUMN if shades.DEFAULT_COLUMN in columns else columns[0]
-    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _best_and_worst(each)]
+    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _picked(each, asked)]
     return TokenRun(
         title=name,
         first_column=first,
         legends=tuple(_legend(column, ends[column]) for column in columns),
-        cards=tuple(_card(f"Iteration {n}, {label}", rollout, ends, first) for n, label, rollout in picked),
+        cards=tuple(
+            _card(f"{name_id}-{index}", f"Iteration {n}, {label}", rollout, ends, first)
+            for index, (n, label, rollout) in enumerate(picked)
+        ),
     )
 
 
-def _best_and_worst(iteration: Iteration) -> list[tuple[str, Rollout]]:
-    """By score, of the rows with tokens; the first row where none has a score."""
+def _picked(iteration: Iteration, asked: Collection[Answer]) -> list[tuple[str, Rollout]]:
+    """Best and worst by score, of the rows with tokens (the first row where none has a score), then what else was asked
+    for."""
     usable = [r for r in iteration.rollouts if r.tokens and r.tokens.columns]
     scored = sorted((r for r in usable if r.answer.score is not None), key=lambda r: r.answer.score or 0.0)
     if len(scored) < 2:
-        return [("only score" if scored else "without a score", (scored or usable)[0])]
-    return [("highest score", scored[-1]), ("lowest score", scored[0])]
+        ends = [("only score" if scored else "without a score", (scored or usable)[0])]
+    else:
+        ends = [("highest score", scored[-1]), ("lowest score", scored[0])]
+    shown = {rollout.answer for _, rollout in ends}
+    return ends + [
+        ("shown above", rollout) for rollout in usable if rollout.answer in asked and rollout.answer not in shown
+    ]
 
 
 def _legend(column: str, end: float) -> Legend:
@@ -105,7 +120,7 @@ def _legend(column: str, end: float) -> Legend:
     )
 
 
-def _card(title: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
+def _card(card_id: str, title: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
     count = min(len(tokens), SHOWN_TOKENS)
@@ -113,7 +128,8 @@ def _card(title: str, rollout: Rollout, ends: dict[str, float], first: str) -> T
     spans = tuple(
         TokenSpan(text=visible(tokens.texts[t]), told=_told(tokens, t), mark=levels[first][t]) for t in range(count)
     )
-    return TokenCard(title=title, rollout=rollout, spans=spans, more=len(tokens) - count, levels=json.dumps(levels))
+    more = len(tokens) - count
+    return TokenCard(id=card_id, title=title, rollout=rollout, spans=spans, more=more, levels=json.dumps(levels))
 
 
 def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:
@@ -126,5 +142,5 @@ def _told(tokens: Tokens, index: int) -> str:
     spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
     lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
     names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]
-    lines += [f"{shades.heading(name)}  {shades.number(tokens.columns[name][index])}" for name in dict.fromkeys(names)]
+    lines += [f"{shades.heading(name)}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
     return "\n".join(lines)
