@@ -48,7 +48,7 @@ gpu: $(SET_UP_DEV) ## the tests that need an NVIDIA GPU
 bench: $(SET_UP_DEV) ## speed and memory, side by side with others; prints ratios
 	@$(PYTHON) -m benchmarks $(ARGS)
 
-mutants: $(SET_UP_DEV) ## break the formulas one line at a time: a named test must notice each
+mutants: $(SET_UP_DEV) ## make the mistakes named by `@kills` in the tests: each test must notice its own (ARGS="kl gae" to choose)
 	@$(PYTHON) tools/mutants.py $(ARGS)
 
 lock: ## write constraints.txt anew (needs uv); the torch version in it is kept

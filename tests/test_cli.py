@@ -15,7 +15,7 @@ from plaudit import pipeline as pipeline_module
 from plaudit.cli import main
 from plaudit.runs.folder import Run
 from plaudit.training import collect, sft
-from plaudit.training.policy import setup as ppo_setup
+from plaudit.training.policy import participants as ppo_participants
 from tests.faults.stages import CONFIGS
 from tests.training.tiny import jsonl, metrics, model_folder
 
@@ -36,7 +36,7 @@ def no_model(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("weights were read before the input was checked")
 
-    for module in (sft, collect, ppo_setup):
+    for module in (sft, collect, ppo_participants):
         monkeypatch.setattr(module, "load_causal", loaded)
     monkeypatch.setattr("transformers.modeling_utils.PreTrainedModel.from_pretrained", loaded)
 

@@ -12,6 +12,50 @@ from plaudit.data.turns import RowError
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Rating, Verdict
 from tests.data.files import load_rows, plain, write
+from tests.kills import kills
+
+kills(
+    "data/shapes.py",
+    old="_PLACES = {0: [1, 1], 1: [1, 2], 2: [2, 1]}",
+    new="_PLACES = {0: [1, 1], 1: [2, 1], 2: [1, 2]}",
+    why="a vote read as the place of the worse answer",
+)
+kills(
+    "data/shapes.py",
+    old="if counts[0][0] > counts[1][0] else 0])",
+    new="])",
+    why="votes in balance decided by their number",
+)
+kills(
+    "data/shapes.py",
+    old='"score": review.get(f"score_{number}")})',
+    new='"score": review.get(f"score_{3 - number}")})',
+    why="a review's scores exchanged",
+)
+kills(
+    "data/shapes.py",
+    old='"label": str(item["label"]) in accept}',
+    new='"label": str(item["label"]) not in accept}',
+    why="accepted labels rejected",
+)
+kills(
+    "data/convert.py",
+    old="label = row.scores[aspect] == 1",
+    new="label = row.scores[aspect] >= 0",
+    why="every score is an acceptance",
+)
+kills(
+    "data/convert.py",
+    old="all(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)",
+    new="any(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)",
+    why="grades from 1 to 5 become verdicts",
+)
+kills(
+    "data/clean.py",
+    old="return [normalise(answer) for row in rows for answer in answers(row)]",
+    new="return [row.where for row in rows]",
+    why="two spellings of one text on both sides of a split",
+)
 
 TWO = {"prompt": "Name a fruit.", "input": "", "response1": "A stone.", "response2": "An apple."}
 REVIEWED = {

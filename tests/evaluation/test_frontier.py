@@ -15,7 +15,27 @@ from plaudit.evaluation.options import FrontierConfig
 from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
+from tests.kills import kills
 from tests.training.tiny import jsonl, model_folder
+
+kills(
+    "evaluation/best_of_n.py",
+    old="weight *= (i - n) / (i - 1) if i > 1 else 0.0",
+    new="weight *= (i - n) / i if i > 1 else 0.0",
+    why="subsets with repetition: an answer competes with itself",
+)
+kills(
+    "evaluation/best_of_n.py",
+    old="values += [math.fsum(shared) / len(shared)] * len(shared)",
+    new="values += shared",
+    why="of answers that tie the last sampled wins",
+)
+kills(
+    "evaluation/frontier.py",
+    old="[best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)]",
+    new="[best_of_n_mean(its, its, n) for mine, its in zip(judged, true, strict=True)]",
+    why="the truth chooses its own best: nothing is ever over-optimised",
+)
 
 JUDGED = [0.3, -1.0, 2.0, 0.5, 1.5]
 TRUE = [1.0, 7.0, -3.0, 2.0, 4.0]

@@ -10,6 +10,38 @@ from plaudit.evaluation.labelled_floors import fit_words, labelled_floor_rows
 from plaudit.evaluation.labelled_report import rating_report, verdict_report
 from plaudit.evaluation.word_models import Sparse, ridge_linear, ridge_logistic
 from plaudit.records.text import Group, Prompt, Rating, Verdict
+from tests.kills import kills
+
+kills(
+    "evaluation/labelled_floors.py",
+    old="penalty[place[_INTERCEPT]] = 0.0",
+    new="penalty[place[_INTERCEPT]] = ridge",
+    why="the mean of the ratings is shrunk to 0",
+)
+kills(
+    "evaluation/labelled_floors.py",
+    old="return weights[_INTERCEPT] + sum(",
+    new="return sum(",
+    why="the offset forgotten when the floor speaks",
+)
+kills(
+    "evaluation/labelled_floors.py",
+    old="1.0 if row.label else -1.0",
+    new="-1.0 if row.label else 1.0",
+    why="the floor learns rejection",
+)
+kills(
+    "evaluation/labelled_floors.py",
+    old="min(RIDGES, key=error) if choosable else max(RIDGES))",
+    new="max(RIDGES))",
+    why="the penalty is not chosen: a floor too easy to beat",
+)
+kills(
+    "evaluation/word_models.py",
+    old="replace(self, values=self.values * factors[self.rows])",
+    new="replace(self, values=self.values * factors[self.columns])",
+    why="each word's factor instead of each row's",
+)
 
 FILLER = [f"w{i}" for i in range(20)]
 

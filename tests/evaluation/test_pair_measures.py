@@ -15,6 +15,7 @@ from plaudit.evaluation.pair_measures import (
     position_bias,
     share,
 )
+from tests.kills import kills
 
 LOG3 = math.log(3)
 
@@ -23,6 +24,12 @@ def pair(margin: float, *, longer: int = 1, better_first: bool = True, prompt: i
     return JudgedPair(prompt=prompt, margin=margin, longer=longer, better_first=better_first)
 
 
+@kills(
+    "evaluation/pair_measures.py",
+    old="better - worse, longer",
+    new="worse - better, longer",
+    why="margins with the wrong sign",
+)
 def test_pairs_by_hand():
     pairs = judged_pairs(
         [[1.0, 3.0, None], [2.0, 2.0]], [[2, 1, 3], [1, 1]], [["abc", "a", "b"], ["x", "y"]], ["p", "q"]
@@ -31,6 +38,18 @@ def test_pairs_by_hand():
     assert pairs == [JudgedPair(prompt="p", margin=2.0, longer=-2, better_first=False)]
 
 
+@kills(
+    "evaluation/pair_measures.py",
+    old="pair_bce(margins.abs(), right)",
+    new="pair_bce(margins, right)",
+    why="the label in the probability: a judge that is wrong is calibrated",
+)
+@kills(
+    "evaluation/pair_measures.py",
+    old="brier_score(margins.sigmoid(), torch.ones_like(margins))",
+    new="brier_score(confidence, right)",
+    why="a judge that finds all answers equal has a perfect Brier score",
+)
 def test_calibration_by_hand():
     # Confidence ¾ four times, right three times: calibrated. Then ½ (a draw) once.
     pairs = [pair(LOG3), pair(LOG3), pair(LOG3), pair(-LOG3), pair(0.0)]
@@ -85,6 +104,12 @@ def test_a_judge_that_counts_characters_is_right_where_the_better_is_longer_only
     assert found["correlation_within_prompts"] == pytest.approx(1.0)
 
 
+@kills(
+    "evaluation/pair_measures.py",
+    old="number - math.fsum(numbers) / len(numbers)",
+    new="number",
+    why="correlation with length between prompts for the one inside them",
+)
 def test_correlation_with_length_is_inside_prompts():
     """Prompts with long answers score low as a whole, yet in each the longer answer scores higher."""
     responses = [["a", "aa"], ["a" * 10, "a" * 12]]
@@ -100,6 +125,12 @@ def test_position_by_hand():
     assert found["judge_prefers_first"]["value"] == (1 + 1 + 0 + 0.5) / 4
 
 
+@kills(
+    "evaluation/pair_measures.py",
+    old="zip(straight, reversed(other), strict=True)",
+    new="zip(straight, other, strict=True)",
+    why="scores of reversed answers compared without turning them back",
+)
 def test_flips_by_hand():
     # Reversed scores: (c, b, a). First row keeps all three orders; second turns round; third has a draw in one.
     scores = [[3.0, 2.0, 1.0], [1.0, 0.0], [1.0, 1.0], [None, 2.0]]
@@ -108,6 +139,12 @@ def test_flips_by_hand():
     assert (found["value"], found["pairs"]) == ((0 + 0 + 0 + 1 + 0.5) / 5, 5)
 
 
+@kills(
+    "evaluation/pair_measures.py",
+    old="(sign, _sign(sum(signs) - sign))",
+    new="(sign, _sign(sum(signs)))",
+    why="a labeller measured against a majority that he is part of",
+)
 def test_agreement_by_hand():
     a, b, tie = (1, 2), (2, 1), (1, 1)
     found = labellers_agreement([[a, a, b], [a, tie], [], [a]], ["p", "q", "r", "s"])

@@ -17,6 +17,7 @@ from plaudit.records.text import Group, Prompt
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import scores_of
+from tests.kills import kills
 from tests.training.tiny import jsonl
 
 RULES = '''
@@ -204,6 +205,12 @@ def test_verdicts(tmp_path, rules):
     assert value(summary, "a_share", "area under the ROC curve")["value"] == 0.5
 
 
+@kills(
+    "evaluation/reward_eval.py",
+    old="text if alone else group.prompt.id",
+    new="group.prompt.id",
+    why="texts under one prompt count as one draw",
+)
 def test_labelled_texts_under_one_prompt_are_draws_of_their_own(tmp_path, rules):
     """Sixty texts and one prompt: intervals of sixty draws, not of one."""
     texts = [("a" if i % 3 else "b") * (i + 1) for i in range(60)]

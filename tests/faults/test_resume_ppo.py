@@ -36,7 +36,21 @@ from plaudit.training.policy.options import (
 from tests.faults import stages
 from tests.faults.stages import WORDS, train
 from tests.faults.test_resume import assert_same, stopped
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics
+
+kills(
+    "training/policy/cursor.py",
+    old="kl=moved.kl if config.kl.kind",
+    new="kl=start.kl if config.kl.kind",
+    why="the adaptive β forgotten at a resume",
+)
+kills(
+    "training/policy/cursor.py",
+    old='scores_seen=RunningMoments(**told["scores_seen"]),',
+    new="scores_seen=RunningMoments(),",
+    why="the running moments forgotten at a resume",
+)
 
 STEEP = OptimConfig(learning_rate=3e-2, max_skipped=1000)
 """Linear to 0, so that a step which is counted wrongly has another rate."""

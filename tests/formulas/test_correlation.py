@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import plaudit.formulas.correlation
 from plaudit.formulas.correlation import concordance, kendall, mean_ranks, pearson, spearman
 from tests.formulas.cases import numbers
+from tests.kills import kills
 
 ALL = pytest.mark.parametrize("measure", [pearson, spearman, kendall])
 
@@ -29,10 +30,22 @@ def test_spearman_sees_ranks_only_and_shares_them_in_ties():
     assert spearman(f(1, 7, 7, 9), f(0, 1, 2, 3)) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
 
 
+@kills(
+    "formulas/correlation.py",
+    old="last - 0.5 * (counts.double() - 1.0)",
+    new="last",
+    why="ties at the last of their places: Spearman with ties is wrong",
+)
 def test_mean_ranks_by_hand():
     assert mean_ranks(f(5, 1, 5, 5, -2)).tolist() == [4.0, 2.0, 4.0, 4.0, 1.0]
 
 
+@kills(
+    "formulas/correlation.py",
+    old="untied_labels += y.abs().sum().item()",
+    new="untied_labels += y.numel()",
+    why="τ_a: ties in the labels count against the model",
+)
 def test_kendall_by_hand():
     # Pairs of (1,2,3,4) against (1,3,2,4): five agree, one doesn't.
     assert kendall(f(1, 2, 3, 4), f(1, 3, 2, 4)) == pytest.approx(4 / 6)
@@ -69,6 +82,12 @@ def test_pearson_of_tiny_and_of_huge_numbers():
     assert pearson(f(1e8 + 1, 1e8 + 2, 1e8 + 3), f(0, 1, 5)) == pytest.approx(5 / 28**0.5)
 
 
+@kills(
+    "formulas/correlation.py",
+    old="0.5 * (r[better] + 1.0)",
+    new="(r[better] > 0.0).double()",
+    why="a tie counts as lost",
+)
 def test_concordance_by_hand():
     # Three pairs differ in label: one right, one tied, one wrong.
     assert concordance(f(2, 1, 1, 3), f(1, 0, 1, 0)) == (1.0 + 0.5, 4)

@@ -17,6 +17,7 @@ from plaudit.formulas.kl import (
     kept_log_ratio,
 )
 from tests.formulas.cases import leaf, numbers
+from tests.kills import kills
 
 POLICY = torch.tensor([0.5, 0.125, 0.25, 0.125], dtype=torch.float64)
 OTHER = torch.tensor([0.25, 0.25, 0.125, 0.375], dtype=torch.float64)
@@ -40,6 +41,21 @@ def exact_gradient(objective):
     return theta.grad
 
 
+@kills(
+    "formulas/kl.py",
+    old="torch.expm1(-bounded) + bounded",
+    new="torch.expm1(bounded) - bounded",
+    why="k3 of the other direction",
+)
+@kills(
+    "formulas/kl.py",
+    old="    return log_ratio\n",
+    new="    return -log_ratio\n",
+    why="KL with a flipped sign: a bonus for leaving the reference",
+)
+@kills(
+    "formulas/kl.py", old="return 0.5 * log_ratio.square()", new="return log_ratio.square()", why="k2 without its half"
+)
 def test_values_by_hand():
     log_ratio = torch.tensor([math.log(2), -math.log(2), 0.0], dtype=torch.float64)
     assert k1(log_ratio).tolist() == pytest.approx([math.log(2), -math.log(2), 0.0])
@@ -53,6 +69,12 @@ def test_k1_and_k3_are_unbiased_for_kl_of_policy_to_other(estimator):
     assert (POLICY * estimator(log_ratio)).sum().item() == pytest.approx(KL)
 
 
+@kills(
+    "formulas/kl.py",
+    old="difference = logp.masked_fill(impossible, 0.0) - other_logp.masked_fill(impossible, 0.0)",
+    new="difference = other_logp.masked_fill(impossible, 0.0) - logp.masked_fill(impossible, 0.0)",
+    why="the full KL with a flipped sign",
+)
 def test_full_is_the_sum_over_the_vocabulary():
     assert full(POLICY.log() + 3.0, OTHER.log() - 2.0).item() == pytest.approx(KL)
     assert full(OTHER.log(), POLICY.log()).item() == pytest.approx(REVERSE_KL)
@@ -95,6 +117,12 @@ def test_k3_keeps_its_digits_near_zero_and_its_sign():
     assert k3(numbers(0, 2000).float() * 1e-4).min().item() >= 0.0
 
 
+@kills(
+    "formulas/kl.py",
+    old="bounded = log_ratio.clamp(min=-LOG_RATIO_LIMIT)",
+    new="bounded = log_ratio",
+    why="k3 that overflows",
+)
 def test_k3_is_exact_inside_the_limit_and_flat_beyond():
     log_ratio = leaf(torch.tensor([-19.5, -1e4, -torch.inf, 1e4]))
     value = k3(log_ratio)
@@ -116,6 +144,12 @@ def test_full_of_impossible_tokens():
     assert full(p.detach(), p.detach()).item() == pytest.approx(0.0, abs=1e-7)
 
 
+@kills(
+    "formulas/kl.py",
+    old="return log_ratio.abs()",
+    new="return log_ratio",
+    why="abs_k1 without its bars: a loss of no gradient",
+)
 def test_abs_k1_by_hand():
     log_ratio = leaf(torch.tensor([2.0, -3.0, 0.0]))
     value = abs_k1(log_ratio)
@@ -124,6 +158,12 @@ def test_abs_k1_by_hand():
     assert log_ratio.grad.tolist() == [1.0, -1.0, 0.0]
 
 
+@kills(
+    "formulas/kl.py",
+    old="at_least_float32(logprobs) - other_logprobs.detach()",
+    new="at_least_float32(logprobs) - other_logprobs",
+    why="a gradient into the other policy",
+)
 def test_kept_log_ratio_by_hand():
     logprobs, other = leaf(torch.tensor([[-1.0, -2.0, torch.nan]])), leaf(torch.tensor([[-3.0, -1.5, 0.0]]))
     log_ratio = kept_log_ratio(logprobs, other, torch.tensor([[True, True, False]]))
@@ -137,6 +177,24 @@ def test_kept_log_ratio_by_hand():
 CHUNKED = [full_in_token_chunks, full_in_vocabulary_chunks]
 
 
+@kills(
+    "formulas/kl.py",
+    old="(at_least_float32(logits) - largest.unsqueeze(-1)) / temperature",
+    new="at_least_float32(logits) - largest.unsqueeze(-1)",
+    why="temperature forgotten in the chunked KL",
+)
+@kills(
+    "formulas/kl.py",
+    old="other_largest, temperature) - other_log_sum.unsqueeze(-1)",
+    new="other_largest, temperature) - log_sum.unsqueeze(-1)",
+    why="the other policy normalised by this one's sum",
+)
+@kills(
+    "formulas/kl.py",
+    old="total = total + _recomputed(_full_part",
+    new="total = _recomputed(_full_part",
+    why="the KL of the last vocabulary chunk alone",
+)
 @pytest.mark.parametrize("chunked", CHUNKED)
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

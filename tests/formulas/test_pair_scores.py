@@ -13,10 +13,17 @@ from plaudit.formulas.pair_scores import (
     unbiased_logit,
 )
 from tests.formulas.cases import leaf, numbers
+from tests.kills import kills
 
 LOG3 = math.log(3)
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="- (1.0 - outcomes) * logsigmoid(-logits)",
+    new="- (1.0 - outcomes) * logsigmoid(logits)",
+    why="a lost comparison taught as a won one",
+)
 def test_bce_by_hand():
     # P(first) = ¾: it won, it lost, a tie.
     logits = leaf(torch.tensor([LOG3, LOG3, LOG3], dtype=torch.float64))
@@ -48,6 +55,12 @@ def test_bce_in_half_precision_is_computed_in_float32():
     assert loss.item() == pytest.approx(99.5 + 0.69706106, abs=2e-5)
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="pair_bce(swapped_logits, 1.0 - outcomes)",
+    new="pair_bce(swapped_logits, outcomes)",
+    why="the swapped order with the unswapped label",
+)
 def test_both_orders_are_averaged_and_the_swap_has_the_other_label():
     logits, swapped = torch.tensor([LOG3, 0.0], dtype=torch.float64), torch.tensor([-LOG3, LOG3], dtype=torch.float64)
     loss, count = both_orders_bce(logits, swapped, torch.tensor([1.0, 0.0], dtype=torch.float64))
@@ -63,6 +76,12 @@ def test_no_pair_is_zero():
         assert (loss.item(), count.item()) == (0.0, 0)
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="at_least_float32(pair_logits) - at_least_float32(swapped_logits)",
+    new="at_least_float32(pair_logits) + at_least_float32(swapped_logits)",
+    why="B over A returned unflipped (LLM-Blender's compare): the position bias is all that is left",
+)
 def test_a_position_bias_cancels():
     strengths = torch.tensor([1.0, 3.0, -2.0])
     logits = strengths.unsqueeze(1) - strengths.unsqueeze(0)
@@ -70,6 +89,12 @@ def test_a_position_bias_cancels():
     assert unbiased_logit(logits + 7.0, logits.T + 7.0)[0, 1].item() == -2.0
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="max(logit_matrix.shape[0] - 1, 1)",
+    new="logit_matrix.shape[0]",
+    why="itself as an opponent",
+)
 def test_matrix_scores_by_hand():
     nan = math.nan
     logits = torch.tensor([[nan, 1.0, 2.0], [3.0, nan, 5.0], [0.0, -1.0, nan]])
@@ -84,6 +109,12 @@ def test_matrix_scores_are_the_strengths_about_their_mean():
     assert torch.allclose(scores, (strengths - strengths.mean()) * 5 / 4)
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="_off_diagonal(1.0 - first_wins).sum(dim=0)",
+    new="_off_diagonal(1.0 - first_wins).mean(dim=0)",
+    why="wins that add a sum to a mean (LLM-Blender's max_wins)",
+)
 def test_a_perfect_order_of_three_wins_four_two_and_no_comparisons():
     strengths = torch.tensor([3.0, 2.0, 1.0])
     logits = strengths.unsqueeze(1) - strengths.unsqueeze(0)
@@ -106,6 +137,12 @@ def asked(matrices, calls=None):
     return compare
 
 
+@kills(
+    "formulas/pair_scores.py",
+    old="compare(champion, challenger)) > 0.0",
+    new="compare(champion, challenger)) < 0.0",
+    why="the worst of a pass",
+)
 @pytest.mark.parametrize("bias", [0.0, 5.0, -5.0])
 def test_one_pass_finds_the_best_of_every_order_whatever_the_position_bias(bias):
     for order in itertools.permutations([0.0, 1.0, 2.0, 3.0]):

@@ -15,6 +15,7 @@ from plaudit.formulas.pointwise_losses import (
     two_class,
 )
 from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
+from tests.kills import kills
 
 LOG3 = math.log(3)
 
@@ -30,6 +31,12 @@ def test_two_classes_by_hand():
     assert logits.grad.flatten().tolist() == pytest.approx([0.25, -0.25, -0.75, 0.75, 0.5, -0.5])
 
 
+@kills(
+    "formulas/pointwise_losses.py",
+    old="logits[:, 1] - logits[:, 0]",
+    new="logits[:, 0] - logits[:, 1]",
+    why="the log-odds of rejection as the score",
+)
 def test_the_score_of_two_classes_is_acceptance_over_rejection():
     assert log_odds(torch.tensor([[1.0, 4.0], [1e4, -1e4]])).tolist() == [3.0, -2e4]
 
@@ -56,6 +63,12 @@ def test_squared_error_by_hand():
     assert labels.grad is None
 
 
+@kills(
+    "formulas/pointwise_losses.py",
+    old="divisor = 2.0 * max(int(num_labels), 1)",
+    new="divisor = max(int(num_labels), 1)",
+    why="the root's derivative without its half",
+)
 def test_rmse_by_hand():
     assert rmse(torch.tensor(12.0), 3).item() == 2.0
     assert rmse_weight(torch.tensor(12.0), torch.tensor(3)).item() == pytest.approx(1 / 12)
@@ -89,6 +102,12 @@ def test_the_weight_carries_no_gradient():
     assert not rmse_weight(leaf(torch.tensor(12.0)), 3).requires_grad
 
 
+@kills(
+    "formulas/pointwise_losses.py",
+    old="return masked_sum(errors.square(), present), present.sum()",
+    new="return masked_sum(errors.square(), present), torch.ones_like(present).sum()",
+    why="absent ratings count in the mean",
+)
 def test_aspects_by_hand():
     predictions = leaf(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     labels, present = torch.tensor([[0.0, 5.0], [9.0, 4.5]]), torch.tensor([[True, True], [False, True]])
@@ -98,6 +117,12 @@ def test_aspects_by_hand():
     assert predictions.grad.tolist() == [[2.0, -6.0], [0.0, -1.0]]
 
 
+@kills(
+    "formulas/pointwise_losses.py",
+    old="select(at_least_float32(predictions), present)",
+    new="at_least_float32(predictions)",
+    why="predictions without a label enter the square: 0 · NaN in the gradient",
+)
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("present", [RAGGED, torch.zeros_like(RAGGED)], ids=["some", "none"])
 def test_poison_in_absent_aspects_changes_nothing(present, poison):
@@ -137,6 +162,18 @@ def test_errors_at_great_scores_are_finite():
     assert predictions.grad.tolist() == [4e4, -4e4]
 
 
+@kills(
+    "formulas/pointwise_losses.py",
+    old="own = labels[labellers == labeller].double()",
+    new="own = labels.double()",
+    why="every labeller on everybody's scale",
+)
+@kills(
+    "formulas/pointwise_losses.py",
+    old="predictions * std + mean",
+    new="predictions * std - mean",
+    why="back to another scale",
+)
 def test_labels_are_standardised_by_labeller():
     """The note's two people: 0.8 against 0.7, and 0.6 against 0.5, say the same."""
     labels = torch.tensor([0.8, 0.6, 0.7, 0.5], dtype=torch.float64)

@@ -18,6 +18,7 @@ from plaudit.formulas.policy_losses import (
 from plaudit.formulas.rewards import dense_token_rewards, token_rewards
 from plaudit.formulas.value_losses import clipped_value_loss, value_losses
 from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
+from tests.kills import kills
 
 # Moments of the clean numbers; a function that whitens by its own input's moments is in `whiten_by_own_moments`.
 MOMENTS = moments(numbers(0, 4, 5), RAGGED)
@@ -90,6 +91,30 @@ def values_and_gradients(function, inputs, mask):
     return outputs, [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
 
 
+@kills(
+    "formulas/masks.py",
+    old="return torch.where(mask, x, torch.full_like(x, fill))",
+    new="return x * mask + fill * ~mask",
+    why="multiplying instead of selecting: NaN * 0 is NaN, in the value and in the gradient",
+)
+@kills(
+    "formulas/kl.py",
+    old="return select(at_least_float32(logprobs) - other_logprobs.detach(), mask)",
+    new="return at_least_float32(logprobs) - other_logprobs.detach()",
+    why="log-ratios of padding in every KL",
+)
+@kills(
+    "formulas/advantages.py",
+    old="rewards, values = select(rewards, mask), select(values, mask)",
+    new="rewards, values = rewards, values",
+    why="GAE over padding",
+)
+@kills(
+    "formulas/value_losses.py",
+    old="values = select(at_least_float32(values), mask)\n    old",
+    new="values = at_least_float32(values)\n    old",
+    why="the critic fitted to padding",
+)
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("mask", [RAGGED, torch.zeros_like(RAGGED)], ids=["ragged", "all_masked"])
 @pytest.mark.parametrize("name", FORMULAS)

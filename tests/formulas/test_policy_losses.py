@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from plaudit.formulas.policy_losses import PolicyStats, clipped_policy_loss
 from tests.formulas.cases import RAGGED, leaf, masks, numbers, wider
+from tests.kills import kills
 
 ALL = torch.ones(1, 5, dtype=torch.bool)
 RATIOS = torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1]], dtype=torch.float64)
@@ -18,6 +19,36 @@ def loss_of(logprobs, old_logprobs, advantages, mask, num_tokens=None):
     return clipped_policy_loss(logprobs, old_logprobs, advantages, mask, clip_range=0.2, num_tokens=num_tokens)
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="losses = torch.maximum(unclipped, clipped)",
+    new="losses = torch.minimum(unclipped, clipped)",
+    why="min for max: the clip never holds anything back",
+)
+@kills(
+    "formulas/policy_losses.py",
+    old="unclipped = -advantages * ratio\n",
+    new="unclipped = advantages * ratio\n",
+    why="the objective minimised: good tokens become rarer",
+)
+@kills(
+    "formulas/policy_losses.py",
+    old="ratio.clamp(1.0 - clip_low, 1.0 + clip_high)",
+    new="ratio.clamp(max=1.0 + clip_high)",
+    why="clipped above only",
+)
+@kills(
+    "formulas/kl.py",
+    old="at_least_float32(logprobs) - other_logprobs.detach()",
+    new="other_logprobs.detach() - at_least_float32(logprobs)",
+    why="old minus new",
+)
+@kills(
+    "formulas/policy_losses.py",
+    old="mask & (losses != unclipped)",
+    new="mask & (losses == clipped)",
+    why="every token is clipped",
+)
 def test_the_four_corners_and_the_middle_by_hand():
     old = torch.full((1, 5), -2.0, dtype=torch.float64)
     logprobs = leaf(old + RATIOS.log())
@@ -40,6 +71,12 @@ def test_clipped_tokens_are_those_whose_clipped_term_is_the_larger():
     assert loss_of(logprobs, torch.zeros(1, 5), advantages, ALL)[1].clipped_tokens.item() == 3.0
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="masked_sum(k3(-_limited(log_ratio)), mask)",
+    new="masked_sum(k3(_limited(log_ratio)), mask)",
+    why="the KL of the update in the other direction",
+)
 def test_means_of_a_single_token():
     _, stats = loss_of(torch.tensor([[math.log(2)]]), torch.zeros(1, 1), torch.ones(1, 1), ALL[:, :1])
     assert (stats.clip_fraction, stats.loss_mean) == (1.0, pytest.approx(-1.2))
@@ -89,6 +126,12 @@ def test_minimising_the_loss_raises_good_tokens():
     assert logprobs.grad[0, 0] < 0 < logprobs.grad[0, 1]
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="advantages = select(advantages.detach(), mask)",
+    new="advantages = select(advantages, mask)",
+    why="a gradient into the advantages",
+)
 def test_gradient_flows_into_logprobs_only():
     tensors = [leaf(numbers(seed, 4, 5)) for seed in range(3)]
     loss_of(*tensors, RAGGED)[0].backward()
@@ -172,6 +215,12 @@ def test_an_empty_batch_is_zero_everywhere():
     assert (stats.clip_fraction, stats.approx_kl_old, stats.loss_mean, stats.ratio_max.item()) == (0.0, 0.0, 0.0, 0.0)
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="ratio_max=torch.maximum(self.ratio_max, other.ratio_max)",
+    new="ratio_max=self.ratio_max + other.ratio_max",
+    why="the largest ratios of micro-batches added",
+)
 def test_merging_takes_the_larger_ratio():
     one, two = (loss_of(torch.full((1, 1), x), *[torch.zeros(1, 1)] * 2, ALL[:, :1])[1] for x in (0.0, math.log(3.0)))
     assert (one + two).ratio_max.item() == pytest.approx(3.0)

@@ -15,6 +15,7 @@ from plaudit.formulas.policy_losses import (
     trust_region_losses,
 )
 from tests.formulas.cases import RAGGED, leaf, numbers
+from tests.kills import kills
 
 OLD = torch.tensor([0.5, 0.125, 0.25, 0.125], dtype=torch.float64)
 NEW = torch.tensor([0.25, 0.25, 0.125, 0.375], dtype=torch.float64)
@@ -28,6 +29,18 @@ def clip(ratio, advantages, mask=ALL, **ranges):
     return clipped_surrogate(ratio.log(), torch.zeros_like(ratio), advantages, mask, **ranges)
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="losses = -select(advantages.detach(), mask) * select(at_least_float32(logprobs), mask)",
+    new="losses = select(advantages.detach(), mask) * select(at_least_float32(logprobs), mask)",
+    why="REINFORCE with the wrong sign",
+)
+@kills(
+    "formulas/policy_losses.py",
+    old="ratio = select(_limited(log_ratio).exp(), mask)",
+    new="ratio = _limited(log_ratio).exp()",
+    why="padding's ratio of 1 in the mean ratio",
+)
 def test_policy_gradient_by_hand():
     logprobs = leaf(torch.tensor([[-1.0, -2.0, -4.0]]))
     losses, stats = policy_gradient(
@@ -44,6 +57,12 @@ def test_policy_gradient_by_hand():
     assert (stats.num_tokens.item(), stats.loss_sum.item(), stats.clipped_tokens.item()) == (2.0, 2.0, 0.0)
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="losses = -select(advantages.detach(), mask) * log_ratio.exp()",
+    new="losses = -select(advantages.detach(), mask) * log_ratio",
+    why="the log-ratio for the ratio",
+)
 def test_surrogate_by_hand():
     logprobs = leaf(torch.tensor([[math.log(3.0), math.log(0.25), 5.0]], dtype=torch.float64))
     losses, stats = surrogate(
@@ -83,12 +102,30 @@ def test_the_two_sides_of_the_clip_are_independent():
     assert clip(CORNERS, SIGNS, clip_low=0.6, clip_high=0.6)[1].clipped_tokens.item() == 0.0
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="ratio.clamp(1.0 - clip_low, 1.0 + clip_high)",
+    new="ratio.clamp(1.0 - clip_high, 1.0 + clip_low)",
+    why="clip-higher that clips lower",
+)
 def test_a_clip_that_never_holds_is_the_surrogate():
     logprobs, old, advantages = (numbers(seed, 4, 5) for seed in range(3))
     wide, _ = clipped_surrogate(logprobs, old, advantages, RAGGED, clip_low=1.0, clip_high=1e9)
     assert torch.equal(wide, surrogate(logprobs, old, advantages, RAGGED)[0])
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="torch.minimum(losses, -dual_clip * advantages)",
+    new="torch.maximum(losses, -dual_clip * advantages)",
+    why="min for max: the dual clip as the least loss",
+)
+@kills(
+    "formulas/policy_losses.py",
+    old="torch.where(advantages < 0.0, torch.minimum",
+    new="torch.where(advantages > 0.0, torch.minimum",
+    why="the dual clip on good tokens",
+)
 def test_dual_clip_by_hand():
     # ρ = 5: bad tokens lose 3·|Â| instead of 5·|Â|; good ones, and bad ones below 3, are not touched.
     ratio = torch.tensor([[5.0, 5.0, 2.0, 0.5]], dtype=torch.float64)
@@ -129,6 +166,12 @@ def test_impossible_ranges_are_refused(wrong, name):
         clip(CORNERS, SIGNS, **wrong)
 
 
+@kills(
+    "formulas/policy_losses.py",
+    old="return k3(-_limited(kept_log_ratio(logprobs, old_logprobs, mask)))",
+    new="return k3(_limited(kept_log_ratio(logprobs, old_logprobs, mask)))",
+    why="the trust region's KL in the other direction",
+)
 def test_trust_region_by_hand():
     logprobs = torch.tensor([[math.log(2), -math.log(2), 0.0, 9.0]], dtype=torch.float64)
     mask = torch.tensor([[True, True, True, False]])

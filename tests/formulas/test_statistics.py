@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.statistics import RunningMoments, merge, paired_wins, ranking_wins, running_moments
 from tests.formulas.cases import leaf
+from tests.kills import kills
 
 samples = st.lists(st.floats(-100.0, 100.0), max_size=20)
 
@@ -27,6 +28,12 @@ def test_running_moments_by_hand():
     assert found.sample_std == pytest.approx((8 / 3) ** 0.5)
 
 
+@kills(
+    "formulas/statistics.py",
+    old="shift * shift * a.count * b.count / count",
+    new="shift * shift * a.count * b.count",
+    why="moments merged wrongly",
+)
 def test_merge_by_hand():
     merged = merge(of([0.0, 2.0]), of([5.0, 5.0, 8.0]))
     assert merged.mean == pytest.approx(4.0)
@@ -69,6 +76,12 @@ def test_running_moments_survive_json():
     assert RunningMoments(**json.loads(json.dumps(asdict(found)))) == found
 
 
+@kills(
+    "formulas/statistics.py",
+    old="0.5 * (chosen == rejected)",
+    new="0.0 * (chosen == rejected)",
+    why="a tie counts as lost",
+)
 def test_paired_wins_count_ties_half():
     wins = paired_wins(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 3.0, 1.0]))
     assert wins == (2.5, 4)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.value_losses import ValueStats, clipped_value_loss, explained_variance, value_losses
 from tests.formulas.cases import RAGGED, leaf, masks, numbers, wider
+from tests.kills import kills
 
 
 def loss_of(values, old_values, returns, mask, value_clip_range=0.2, num_tokens=None):
@@ -30,6 +31,24 @@ def test_by_hand():
     assert (4 * values.grad).flatten().tolist() == pytest.approx([0.0, 1.0, 0.0, -1.0, 0.0])
 
 
+@kills(
+    "formulas/value_losses.py",
+    old="losses = torch.maximum(unclipped, clipped)",
+    new="losses = torch.minimum(unclipped, clipped)",
+    why="min for max: clipping makes the critic's loss smaller",
+)
+@kills(
+    "formulas/value_losses.py",
+    old="unclipped = 0.5 * (values - returns).square()",
+    new="unclipped = (values - returns).square()",
+    why="the half forgotten: value_coef means something else",
+)
+@kills(
+    "formulas/value_losses.py",
+    old="values.clamp(old_values - value_clip_range, old_values + value_clip_range)",
+    new="values.clamp(returns - value_clip_range, returns + value_clip_range)",
+    why="the band around the return instead of the old value",
+)
 def test_losses_per_token_by_hand():
     values, returns = torch.tensor([[1.0, 1.0, 9.0]]), torch.tensor([[2.0, 0.0, 9.5]])
     mask = torch.tensor([[True, True, False]])
@@ -73,6 +92,12 @@ def test_rounding_inside_the_band_does_not_count_as_clipping():
     assert stats.clipped_tokens.item() == 0.0
 
 
+@kills(
+    "formulas/value_losses.py",
+    old="returns = select(returns.detach(), mask)",
+    new="returns = select(returns, mask)",
+    why="a gradient into the returns",
+)
 def test_gradient_flows_into_values_only():
     tensors = [leaf(numbers(seed, 4, 5)) for seed in range(3)]
     loss_of(*tensors, RAGGED)[0].backward()
@@ -139,6 +164,12 @@ MASK = torch.tensor([True, True, True, True, False])
 RETURNS = torch.tensor([1.0, 2.0, 3.0, 4.0, torch.nan])
 
 
+@kills(
+    "formulas/value_losses.py",
+    old="1.0 - error_variance / variance",
+    new="error_variance / variance",
+    why="unexplained variance",
+)
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

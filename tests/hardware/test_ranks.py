@@ -15,6 +15,38 @@ from plaudit.hardware import ranks as parallel
 from plaudit.hardware.machine import machine
 from plaudit.hardware.options import DeviceConfig
 from plaudit.hardware.ranks import ALONE, Ranks, fingerprint, join
+from tests.kills import kills
+
+kills(
+    "hardware/ranks.py",
+    old="            if rank == self.rank:",
+    new="            if rank <= self.rank:",
+    why="a row counted by two ranks",
+)
+kills(
+    "hardware/ranks.py",
+    old="            loads[rank] += lengths[row]",
+    new="            loads[rank] += 1",
+    why="shares of equal row counts: a rank with the long rows holds up the others",
+)
+kills(
+    "hardware/ranks.py",
+    old="            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))",
+    new="            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads])) / self.world",
+    why="gradients averaged over ranks, as DistributedDataParallel does: a mean of sums that were divided already",
+)
+kills(
+    "hardware/ranks.py",
+    old="        for bucket in _buckets([p for p, count in zip(trained, holders, strict=True) if count]):",
+    new="        for bucket in _buckets([p for p in trained if p.grad is not None]):",
+    why="a rank without rows leaves the sum to the others: they wait for ever, or add up the wrong parameters",
+)
+kills(
+    "hardware/ranks.py",
+    old="        return functools.reduce(operator.add, records)",
+    new="        return stats",
+    why="each rank's own statistics, by which they then stop at different times",
+)
 
 # ------------------------------------------------------------------------------------------------- who does what
 

@@ -23,6 +23,7 @@ from plaudit.training.policy import shaping
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL
+from tests.kills import kills
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 TOKENS = 5
@@ -130,6 +131,12 @@ def assert_solved(folder: Path, problem: Problem) -> None:
 ONE_TOKEN = drawn("a b", steps=1, beta=0.5, seed=0, temperature=0.7)
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=kl_coef)",
+    new="rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=-kl_coef)",
+    why="the KL as a bonus: nothing but a known optimum is needed to see it",
+)
 def test_a_bandit_is_solved(tmp_path):
     solve(tmp_path, ONE_TOKEN)
     assert_solved(tmp_path, ONE_TOKEN)

@@ -9,6 +9,26 @@ import torch
 
 from examples import cartpole
 from tests.architecture.repo import ROOT
+from tests.kills import kills
+
+kills(
+    "examples/cartpole.py",
+    old="cut(i, None if terminated else states[i])",
+    new="cut(i, None)",
+    why="a time limit taken for a fall: what would have come after is lost",
+)
+kills(
+    "examples/cartpole.py",
+    old="cut(i, None if terminated else states[i])",
+    new="cut(i, states[i])",
+    why="a fall taken for a time limit: falling is worth as much as going on",
+)
+kills(
+    "examples/cartpole.py",
+    old="+= GAMMA * agent.values",
+    new="+= agent.values",
+    why="the discount of the value after a time limit forgotten",
+)
 
 
 class Scripted:

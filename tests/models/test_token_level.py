@@ -13,6 +13,7 @@ from plaudit.models.reward.token_level import TokenLevelRewardModel, spread
 from plaudit.records.text import Comparison, Group, Prompt
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.token_level import Compared, TokenLevel
+from tests.kills import kills
 from tests.models.tiny import ROWS, gradients, relative_difference, spread_out
 from tests.training.tiny import CPU
 
@@ -126,6 +127,12 @@ SPANS = {
 }
 
 
+@kills(
+    "training/reward/token_level.py",
+    old="form=self.form",
+    new='form="strict"',
+    why="an option that is read and not used",
+)
 @pytest.mark.parametrize("form", list(SPANS))
 @pytest.mark.parametrize("budget", [10**6, 20, 1])
 def test_the_gradient_is_that_of_values_read_one_row_at_a_time(model, budget, form):

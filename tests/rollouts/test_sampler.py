@@ -20,6 +20,7 @@ from plaudit.records.text import FinishReason, Form, Message, Prompt, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, groups_with_ends, sample
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
+from tests.kills import kills
 from tests.models.tiny import spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))
@@ -138,6 +139,12 @@ def test_groups_are_one_a_sequence_with_the_ids_that_were_written(language):
     assert found[0].columns == {"solution": "mat"}
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="tuple(ends(group.response_ids[0], group.responses[0], row.prompt.form))",
+    new="tuple(ends(group.response_ids[0], group.responses[0]))",
+    why="a conversation's answer read as plain text's",
+)
 def test_where_tokens_end_is_asked_by_the_prompts_own_form(language):
     """What the template writes in front of an answer depends on it."""
     rollout, engine = scripted(language, ("sat", True), ("on", True))

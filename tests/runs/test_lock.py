@@ -10,6 +10,7 @@ import pytest
 from plaudit.errors import UserError
 from plaudit.runs import lock
 from plaudit.runs.lock import FolderLock
+from tests.kills import kills
 
 
 def test_a_second_holder_is_refused_by_pid_and_the_next_one_is_not(tmp_path: Path) -> None:
@@ -58,6 +59,12 @@ def test_a_lock_left_to_nobody_is_waited_for_a_while_and_then_refused(
     held.release()
 
 
+@kills(
+    "runs/lock.py",
+    old="if _is_alive(self._holder()) or time.monotonic() > until:",
+    new="if time.monotonic() > until:",
+    why="a folder in use is waited for in silence",
+)
 @pytest.mark.parametrize("written", ["", "who knows", f"{10**30}", "its own"])
 def test_a_holder_that_lives_or_is_unknown_is_not_waited_for(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,6 +78,12 @@ def test_a_holder_that_lives_or_is_unknown_is_not_waited_for(
     held.release()
 
 
+@kills(
+    "runs/lock.py",
+    old="return not _is_zombie(pid)",
+    new="return True",
+    why="a dead holder that nobody waited for holds on",
+)
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="only Linux tells")
 def test_a_dead_holder_whom_nobody_waited_for_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = os.fork()

@@ -14,6 +14,20 @@ from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import check_scores, scores_of
 from plaudit.scoring.shares import FirstRankScorer
 from plaudit.telemetry.register import measure_of
+from tests.kills import kills
+
+kills(
+    "scoring/combine.py",
+    old="weight * result.scores.double(), torch.zeros_like(total)",
+    new="weight * result.scores.double(), weight * torch.ones_like(total)",
+    why="who abstains gives a 1",
+)
+kills(
+    "scoring/tally.py",
+    old="new = self.counts - self.told",
+    new="new = self.counts",
+    why="each iteration shows the sum of all before it",
+)
 
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),

@@ -15,6 +15,7 @@ from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
+from tests.kills import kills
 from tests.models.tiny import spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=1, heads=2, vocabulary=280, context=48))
@@ -145,6 +146,12 @@ def test_a_language_model_is_no_judge(tmp_path):
         check_rewards((RewardModelConfig(path=str(tmp_path / "sft")),), [])
 
 
+@kills(
+    "scoring/options.py",
+    old="trust_remote_code=self.trust_remote_code",
+    new="trust_remote_code=False",
+    why="trust that is accepted and ignored",
+)
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
     found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).found

@@ -15,8 +15,16 @@ from plaudit.runs.folder import Run
 from plaudit.training import collect as module
 from plaudit.training.collect import collect, gumbel
 from plaudit.training.options import CollectConfig
+from tests.kills import kills
 from tests.training.scripted import judge
 from tests.training.tiny import jsonl, model_folder
+
+kills(
+    "training/collect.py",
+    old="places([-said[text] for text in responses])",
+    new="places([said[text] for text in responses])",
+    why="the worst answer ranked first",
+)
 
 PROMPTS = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": [{"role": "user", "content": "x"}]}][:2]
 

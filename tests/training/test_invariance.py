@@ -29,6 +29,7 @@ from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import AdaptiveTrust, FixedLength, SequenceMean, TokenMean, Whitening
 from plaudit.training.reward.objective import Pace
 from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
+from tests.kills import kills
 from tests.training.scripted import config
 from tests.training.tiny import CPU, gradients, hf, hf_logprobs, language, model_folder, relative_difference
 
@@ -124,6 +125,24 @@ def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> d
     return gradients(actor)
 
 
+@kills(
+    "tokens/batches.py",
+    old="begin.unsqueeze(1) + columns - 1)",
+    new="begin.unsqueeze(1) + columns)",
+    why="off by one: each token's own output is asked for it",
+)
+@kills(
+    "tokens/batches.py",
+    old="torch.where(columns == 0, before.unsqueeze(1),",
+    new="torch.where(columns == 0, before.unsqueeze(1) * 0,",
+    why="a response's first token predicted from another row",
+)
+@kills(
+    "training/policy/update.py",
+    old="loss_of(out, targets, config, coefficients, counts)",
+    new="loss_of(out, targets, config, coefficients, Counts(tokens=batch.num_targets, responses=len(cut)))",
+    why="a mean of micro-batches' means (transformers' gradient accumulation until 2024)",
+)
 @CRITICS
 @pytest.mark.parametrize("budget", CUTS)
 def test_ppos_gradient_is_the_textbooks_however_it_is_cut(chosen, critic, budget):
@@ -136,6 +155,12 @@ def test_ppos_gradient_is_the_textbooks_however_it_is_cut(chosen, critic, budget
     assert 0 < value.clipped_tokens < 21
 
 
+@kills(
+    "training/policy/update.py",
+    old="_targets(experience, advantages, [rows[i] for i in cut],",
+    new="_targets(experience, advantages, list(cut),",
+    why="advantages of other rows",
+)
 @pytest.mark.parametrize("order", [range(7, -1, -1), [3, 0, 7, 1, 6, 2, 5, 4]])
 def test_the_order_of_rows_does_not_matter(chosen, order):
     actor = actor_of(chosen)
@@ -211,6 +236,12 @@ def test_what_is_left_out_of_the_losses_is_in_no_count(chosen, aggregation):
     assert other[0].num_tokens == 21 - 6 - 1
 
 
+@kills(
+    "training/policy/update.py",
+    old="mask=part(experience.loss_mask),",
+    new="mask=part(experience.response_mask),",
+    why="tokens that were to be left out are in the loss",
+)
 @CRITICS
 @pytest.mark.parametrize("budget", CUTS)
 def test_tokens_that_are_left_out_have_no_part_in_the_gradient(chosen, critic, budget):
@@ -245,6 +276,12 @@ def test_a_minibatch_is_whitened_over_all_its_tokens_those_left_out_too(chosen):
     assert relative_difference(mine, expected) < CLOSE
 
 
+@kills(
+    "training/policy/experience.py",
+    old="    mask = experience.response_mask\n    return float",
+    new="    mask = experience.loss_mask\n    return float",
+    why="what the losses left out tells nothing of how far the policy went",
+)
 def test_the_drift_is_measured_on_every_answered_token(chosen):
     """Tokens that the losses leave out tell of π_θ too."""
     actor, base = actor_of(chosen), experience()
@@ -254,7 +291,7 @@ def test_the_drift_is_measured_on_every_answered_token(chosen):
         log_ratio = hf_logprobs(actor.policy.hf, prompt, answer, 0.7) - base.old_logprobs[i, : len(answer)]
         total += (log_ratio.exp() - 1 - log_ratio).sum().item()
     nothing = replace(base, loss_mask=torch.zeros_like(base.loss_mask))
-    found = drift(SimpleNamespace(actor=actor, place=CPU), nothing, options)
+    found = drift(SimpleNamespace(actor=actor, machine=CPU), nothing, options)
     assert found == pytest.approx(total / 21, rel=1e-4)
 
 
@@ -271,6 +308,18 @@ def test_minibatches_add_up_by_their_tokens(chosen):
     assert b[0].num_tokens + a[0].num_tokens == 21
 
 
+@kills(
+    "training/policy/update.py",
+    old="tokens=int(experience.loss_mask[rows].sum())",
+    new="tokens=int(experience.response_mask[rows].sum())",
+    why="tokens that were left out in the denominator",
+)
+@kills(
+    "training/policy/update.py",
+    old="responses=len(rows))",
+    new="responses=len(experience.scores))",
+    why="an iteration's responses as a minibatch's denominator",
+)
 @pytest.mark.parametrize("aggregation", [TokenMean(), SequenceMean(), FixedLength()], ids=lambda a: a.kind)
 def test_minibatches_add_up_by_what_is_in_their_losses(chosen, aggregation):
     """Four rows without their first tokens, of which one is left out, and four whole ones."""
@@ -288,6 +337,12 @@ def test_minibatches_add_up_by_what_is_in_their_losses(chosen, aggregation):
     assert relative_difference(mixed, whole) < CLOSE
 
 
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + config.value_coef * weighted_sum(errors",
+    new="loss = loss + weighted_sum(errors",
+    why="the critic's weight forgotten",
+)
 @CRITICS
 def test_the_critics_weight_scales_its_gradient_alone(chosen, critic):
     actor = actor_of(chosen, critic)
@@ -321,6 +376,12 @@ def test_the_temperature_is_the_samplings(chosen):
 # ------------------------------------------------------------------------------------------------- fine-tuning, reward
 
 
+@kills(
+    "training/sft.py",
+    old="loss = -logprobs.sum() / max(num_tokens, 1)",
+    new="loss = -logprobs.sum() / max(batch.num_targets, 1)",
+    why="a mean of micro-batches' means",
+)
 @pytest.mark.parametrize("budget", CUTS)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_fine_tunings_gradient(tmp_path, budget, layout):
@@ -344,6 +405,12 @@ RANKINGS = [
 ]
 
 
+@kills(
+    "training/reward/objective.py",
+    old="(total / max(count, 1)).backward()",
+    new="(total / len(cut)).backward()",
+    why="a mean of micro-batches' means",
+)
 @pytest.mark.parametrize("loss", ["kwise", "pairwise"])
 @pytest.mark.parametrize("budget", [10**6, 24, 1])
 def test_the_reward_models_gradient(tmp_path, loss, budget):

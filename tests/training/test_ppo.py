@@ -20,7 +20,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy import setup
+from plaudit.training.policy import participants
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import from_state, to_state
 from plaudit.training.policy.experience import estimate
@@ -31,6 +31,7 @@ from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import FixedKL, Shaping
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import UpdateStats, minibatch_rows
+from tests.kills import kills
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
 
@@ -47,6 +48,30 @@ KEYS = {
 # ------------------------------------------------------------------------------------------- before the first update
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="torch.tensor(generation.logprobs)",
+    new="torch.tensor(generation.logprobs).exp()",
+    why="the sampler's probabilities for its log-probs",
+)
+@kills(
+    "training/policy/experience.py",
+    old='_scores_of("policy", judging), temperature, other)',
+    new='_scores_of("policy", judging), 1.0, other)',
+    why="old log-probs without the temperature",
+)
+@kills(
+    "training/policy/experience.py",
+    old='_scores_of("reference", judging), temperature)',
+    new='_scores_of("reference", judging), 1.0)',
+    why="the reference without the temperature: a KL before the first step",
+)
+@kills(
+    "training/policy/update.py",
+    old="out = actor(batch, want, temperature, other)",
+    new="out = actor(batch, want, 1.0, other)",
+    why="new log-probs without the temperature",
+)
 @pytest.mark.parametrize(
     ("critic", "train"),
     [
@@ -147,6 +172,12 @@ def judged_of(rollout: Rollout, scores: Scores, old=OLD, ref=REF, values=VALUES)
     return Judged(rollout=rollout, scores=scores, opinions=said)
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="mask = judged.rollout.response_mask & valid.unsqueeze(1)",
+    new="mask = judged.rollout.response_mask",
+    why="a row whose judge abstained is trained on with a score of 0",
+)
 def test_rewards_returns_and_advantages_by_hand(tmp_path):
     """β = 0.1, γ = 1, λ = ½; the third judge abstained.
 
@@ -176,6 +207,13 @@ def test_rewards_sum_to_the_score_less_the_price_of_the_kl(tmp_path):
     assert per_token.nonzero().tolist() == [[0, 1], [1, 2], [2, 3]]  # the score stands on the last kept token only
 
 
+@kills(
+    "training/policy/experience.py",
+    old="moments(advantages, mask), std_floor=config.whitening.std_floor)",
+    new="moments(advantages, mask), std_floor=config.whitening.std_floor)\n"
+    "        returns = advantages + opinions.old_values",
+    why="returns from whitened advantages: the critic learns noise",
+)
 def test_whitening_changes_advantages_and_nothing_else(tmp_path):
     """Mean −0.0465 and standard deviation 1.160528 over the five kept tokens."""
     raw = experience_of(tmp_path, *scripted(), whitening=None)
@@ -230,6 +268,18 @@ def _fields(chosen: PPOConfig) -> dict:
     return {name: getattr(chosen, name) for name in names}
 
 
+@kills(
+    "training/policy/experience.py",
+    old='kept_log_ratio(said["logprobs"], ref_logprobs, rollout',
+    new='kept_log_ratio(ref_logprobs, said["logprobs"], rollout',
+    why="policy and reference exchanged in the reward",
+)
+@kills(
+    "training/policy/metrics.py",
+    old='"kl_ref_over_responses": float(kl[valid].sum() / n)',
+    new='"kl_ref_over_responses": float(kl.mean() / mask.shape[1])',
+    why="KL per token under the name of KL per response",
+)
 def test_the_metrics_are_means_of_the_rollouts(two_iterations):
     for line in metrics(two_iterations / "two"):
         rows = rollouts(two_iterations / "two", line["step"])
@@ -349,6 +399,12 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
 # ------------------------------------------------------------------------------------------------ the loop and its rows
 
 
+@kills(
+    "training/policy/update.py",
+    old='"minibatches", iteration, epoch)',
+    new='"minibatches", iteration)',
+    why="minibatches that are never shuffled anew",
+)
 def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
     chosen = config(tmp_path, prompts_per_iteration=24, epochs=3, minibatches=4)
     epochs = [
@@ -363,6 +419,12 @@ def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
     assert len({frozenset(epoch[0]) for epoch in epochs}) > 1  # new company, not only a new order of minibatches
 
 
+@kills(
+    "training/policy/experience.py",
+    old="sample_indices=[epoch * g + i for",
+    new="sample_indices=[i for",
+    why="the second pass over the prompts with the luck of the first",
+)
 def test_a_prompt_is_answered_g_times_by_different_samples(tmp_path):
     chosen = config(tmp_path, spread=0.02, samples_per_prompt=4, prompts_per_iteration=6, keep_rollouts=99)
     rows = rollouts(run(tmp_path, chosen), 1)
@@ -385,13 +447,13 @@ def test_repeated_prompts_count_once(tmp_path, capsys):
 
 def test_the_reference_stays_and_the_policy_moves(tmp_path, monkeypatch):
     made = []
-    honest = setup.Reference
+    honest = participants.Reference
 
-    def remembered(policy):
-        made.append(honest(policy))
+    def remembered(policy, own):
+        made.append(honest(policy, own))
         return made[0]
 
-    monkeypatch.setattr(setup, "Reference", remembered)
+    monkeypatch.setattr(participants, "Reference", remembered)
     run(tmp_path, config(tmp_path, iterations=3))
     start, end = weights(tmp_path / "sft"), weights(tmp_path / "run" / "model")
     kept = {name.removeprefix("hf."): p for name, p in made[0].trunk.named_parameters()}
@@ -457,11 +519,17 @@ def no_model(monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("a model was loaded before the input was checked")
 
-    monkeypatch.setattr(setup, "load_causal", loaded)
+    monkeypatch.setattr(participants, "load_causal", loaded)
     monkeypatch.setattr(Trunk, "__init__", loaded)
     monkeypatch.setattr("plaudit.models.reward.scalar.load", loaded)
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="if length + max_new_tokens > language.context",
+    new="if length > language.context",
+    why="prompts that leave no room for an answer: positions overflow in mid-run",
+)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

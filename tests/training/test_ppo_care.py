@@ -16,7 +16,7 @@ from plaudit.errors import UserError
 from plaudit.models.options import AdapterCritic, LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.training import optim
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy import loop, ptx, setup, update
+from plaudit.training.policy import loop, participants, ptx, update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Cursor
 from plaudit.training.policy.objective import Coefficients
@@ -37,6 +37,7 @@ from plaudit.training.policy.options import (
     Surrogate,
     Truncate,
 )
+from tests.kills import kills
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, hf, hf_logprobs, ids, jsonl, metrics, model_folder, same_weights, weights
 
@@ -132,11 +133,23 @@ def test_a_term_of_weight_nothing_is_no_term(tmp_path, nothing):
 # --------------------------------------------------------------------------------------------------------------- ptx
 
 
+@kills(
+    "training/policy/ptx.py",
+    old="loss_sum = -logprobs.sum()",
+    new="loss_sum = logprobs.sum()",
+    why="the text is unlearned",
+)
+@kills(
+    "training/policy/ptx.py",
+    old="(ptx_coef * loss_sum / max(num_tokens, 1)).backward()",
+    new="(ptx_coef * loss_sum / max(batch.num_targets, 1)).backward()",
+    why="a mean of the text's micro-batches' means",
+)
 def test_the_texts_gradient_is_transformers_own(tmp_path):
     """However it is cut: −coef times the mean log-prob of every token but the first, at temperature 1."""
     chosen = config(tmp_path, spread=0.4)
-    made = setup.load_causal(chosen.model, setup.load_language(chosen.model), seed=0)
-    policy, other = setup.actor_critic(made, SharedCritic(), chosen.model, seed=0).policy, hf(tmp_path / "sft")
+    made = participants.load_causal(chosen.model, participants.load_language(chosen.model), seed=0)
+    policy, other = participants.actor_critic(made, SharedCritic(), chosen.model, seed=0).policy, hf(tmp_path / "sft")
     rows = [([0], ids("abcab")), ([0], ids("c")), ([0], ids("bb"))]
     expected = -torch.cat([hf_logprobs(other, *row) for row in rows]).mean()
     (2.5 * expected).backward()
@@ -164,6 +177,12 @@ def test_text_is_learned_beside_the_rollouts(tmp_path):
     assert after > before + 0.5
 
 
+@kills(
+    "training/policy/ptx.py",
+    old="step * self.per_step, self.per_step, self.seed)",
+    new="0, self.per_step, self.seed)",
+    why="the same rows of text in every step",
+)
 def test_both_gradients_make_one_step(tmp_path, monkeypatch):
     """Two optimiser steps an epoch with and without text; the text's rows follow from the step's number."""
     seen = []
@@ -203,6 +222,12 @@ def test_a_model_that_can_never_end_an_answer_is_refused(tmp_path):
 STEEP = OptimConfig(learning_rate=0.05, schedule="constant")
 
 
+@kills(
+    "training/policy/update.py",
+    old="policy.approx_kl_old > brakes.max_approx_kl",
+    new="policy.approx_kl_old < brakes.max_approx_kl",
+    why="the brake holds while all is well",
+)
 def test_an_iteration_that_leaves_the_trust_region_ends_early(tmp_path):
     free = metrics(run(tmp_path, config(tmp_path, epochs=4, optim=STEEP), "free"))
     held = metrics(run(tmp_path, config(tmp_path, epochs=4, optim=STEEP, brakes=Brakes(max_approx_kl=0.02)), "held"))
@@ -211,6 +236,12 @@ def test_an_iteration_that_leaves_the_trust_region_ends_early(tmp_path):
     assert all(line["ppo/skipped_updates"] == 0 for line in held)
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="return cursor.iteration * config.steps_per_iteration + (len(pending.updates) if pending else 0)",
+    new="return cursor.iteration * config.minibatches + (len(pending.updates) if pending else 0)",
+    why="the learning rate's step counted otherwise than its total",
+)
 def test_the_step_of_the_schedule_goes_by_the_iteration_not_by_what_was_taken(tmp_path):
     """Linear from 0.05: the second iteration begins at half of it, however early the first one ended."""
     linear = OptimConfig(learning_rate=0.05)
@@ -255,6 +286,18 @@ def test_impossible_brakes_are_refused(options):
 # ------------------------------------------------------------------------------------------------ warm-up, controllers
 
 
+@kills(
+    "training/policy/update.py",
+    old="if at.iteration < config.critic_warmup:",
+    new="if at.iteration > config.critic_warmup:",
+    why="the critic's warm-up moves the policy",
+)
+@kills(
+    "models/policy.py",
+    old="own = [*head.parameters(), *adapters.critic_parameters(self.policy.hf)]",
+    new="own = [*head.parameters(), *self.policy.hf.parameters()]",
+    why="the value loss moves a shared trunk in the warm-up",
+)
 @KINDS
 def test_in_the_warm_up_only_the_critic_moves(tmp_path, kind):
     chosen = with_critic(tmp_path, kind, iterations=2, critic_warmup=2, ptx=Ptx(data=(text(tmp_path),)))
@@ -282,6 +325,12 @@ def after(chosen: PPOConfig, kl: tuple[float, int], kl_old: float, iteration: in
     return replace(Cursor.start(chosen), iteration=iteration).next(chosen, kl, kl_old).coefficients
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="beta = adapted_kl_coef(now.kl, kl[0],",
+    new="beta = adapted_kl_coef(now.kl, 2 * target - kl[0],",
+    why="the adaptive β goes the wrong way",
+)
 def test_an_adaptive_price_rises_above_its_target_and_falls_below(tmp_path):
     """β (1 + 0.2 · n/horizon) at the bounds: n = 50 of 100 gives ± 10 %."""
     chosen = config(tmp_path, kl=AdaptiveKL(coef=0.5, target=2.0, horizon=100))
@@ -302,6 +351,12 @@ def test_an_adaptive_trust_region_doubles_and_halves(tmp_path):
     assert after(config(tmp_path, trust=FixedTrust(coef=3.0)), (0.0, 8), 9.0).trust == 3.0
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="horizon=horizon, num_episodes=kl[1])",
+    new="horizon=horizon, num_episodes=1)",
+    why="n = 1 in the adaptive β: it hardly moves",
+)
 def test_controllers_move_in_a_run_by_what_it_measures(tmp_path):
     chosen = config(
         tmp_path,
@@ -370,6 +425,12 @@ def test_what_the_sampler_got_wrong_gives_no_gradient(tmp_path, monkeypatch):
     assert not same_weights(tmp_path / "plain" / "model", tmp_path / "truncated" / "model")
 
 
+@kills(
+    "training/policy/update.py",
+    old="        setup.optimizer.zero_grad(set_to_none=True)\n",
+    new="        pass\n",
+    why="the gradient of a minibatch that was left out joins the next one's",
+)
 def test_what_a_brake_left_out_is_in_no_later_step(tmp_path, monkeypatch):
     """Of two minibatches the first is left out: the second's step must be the one that it takes by itself."""
     base = config(tmp_path, iterations=1, epochs=1, minibatches=2, save_every=1)

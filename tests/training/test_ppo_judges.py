@@ -22,7 +22,15 @@ from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL, Shaping, TrunkReward
 from plaudit.training.policy.trunk_reward import with_trunk
+from tests.kills import kills
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
+
+kills(
+    "training/policy/trunk_reward.py",
+    old="scores.scores + reward.weight * said, 0.0)",
+    new="scores.scores + said, 0.0)",
+    why="the weight of a head on the trunk forgotten",
+)
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]
 
@@ -137,6 +145,12 @@ def test_a_model_without_a_head_is_refused(tmp_path):
         run(tmp_path, (TrunkReward(), TrunkReward()), ModelConfig(path=plain), name="two")
 
 
+@kills(
+    "training/policy/trunk_reward.py",
+    old="(*tokens[:-1], tokens[-1] + share) if tokens else ()",
+    new="tokens",
+    why="a head on the trunk counts in the score and not in the rewards by token",
+)
 @pytest.mark.parametrize("beside", [(), (TrunkReward(weight=3.0),)], ids=["alone", "head"])
 def test_a_judge_of_tokens_pays_where_it_is_earned(tmp_path, judge, beside):
     """Rewards by token sum to the score less β KL, and are not all at the end; a head on the trunk is paid there."""

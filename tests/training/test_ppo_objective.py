@@ -19,6 +19,7 @@ from plaudit.training.policy.options import (
     SequenceMean,
     Surrogate,
 )
+from tests.kills import kills
 from tests.training.scripted import config
 
 NAN = math.nan
@@ -61,6 +62,12 @@ def asked(
     return loss.item(), logprobs.grad, terms
 
 
+@kills(
+    "training/policy/objective.py",
+    old="high = objective.clip_range_high or objective.clip_range",
+    new="high = objective.clip_range",
+    why="clip-higher is read and not used",
+)
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
@@ -101,6 +108,12 @@ def test_aggregations_weigh_tokens_differently(plain):
     assert asked(replace(plain, aggregation=FixedLength()))[0] == pytest.approx(0.7 / (4 * 2), rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + coefficients.trust * weighted_sum(drift",
+    new="loss = loss - coefficients.trust * weighted_sum(drift",
+    why="the trust region pushes away",
+)
 def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
     """ρ − 1 − log ρ over the five tokens sums to 2.140563; its gradient by log π is ρ − 1."""
     with_clip = replace(plain, trust=FixedTrust(coef=0.5))
@@ -114,6 +127,24 @@ def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
     assert moved == pytest.approx(-0.1 + 1.5 * 2.140563 / 5, rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="weighted_sum(leaving, weights, mask)",
+    new="weighted_sum(leaving, weights * targets.importance, mask)",
+    why="the sampler's mismatch weighs what has nothing to do with it",
+)
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + coefficients.kl * weighted_sum(leaving",
+    new="loss = loss - coefficients.kl * weighted_sum(leaving",
+    why="leaving the reference lowers the loss",
+)
+@kills(
+    "training/policy/objective.py",
+    old='kl.kept_log_ratio(out["logprobs"], targets.ref_logprobs, targets.mask)',
+    new='kl.kept_log_ratio(out["logprobs"], targets.old_logprobs, targets.mask)',
+    why="the KL to the old policy under the name of the reference's",
+)
 @pytest.mark.parametrize(
     ("estimator", "total"), [("abs", 4.5), ("k2", 3.125), ("k3", 2.328027), ("full", 1.5)], ids=lambda x: str(x)
 )
@@ -131,6 +162,12 @@ def test_the_kl_in_the_reward_is_not_in_the_loss(plain):
     assert asked(replace(plain, kl=FixedKL(coef=9.0, estimator="k3")))[0] == asked(plain)[0]
 
 
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + config.entropy_coef * weighted_sum",
+    new="loss = loss - config.entropy_coef * weighted_sum",
+    why="a price of entropy instead of a bonus",
+)
 def test_the_entropy_bonus_lowers_the_loss(plain):
     assert asked(replace(plain, entropy_coef=0.3))[0] == pytest.approx(0.14 - 0.3 * 5.0 / 5, rel=1e-5)
     change = asked(replace(plain, entropy_coef=0.3), WEIGHED)[0] - asked(plain, WEIGHED)[0]
@@ -145,6 +182,12 @@ def test_the_value_loss_has_its_half_and_its_weight(plain):
     assert asked(by_sequence)[0] == pytest.approx((-0.2 + 1.1 / 3) / 2 + 2 * (1 / 2 + 2.5 / 3) / 2, rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="weighted_sum(losses, weights * targets.importance, mask)",
+    new="weighted_sum(losses, weights, mask)",
+    why="the sampler's mismatch measured and not corrected",
+)
 def test_importance_weighs_the_policys_losses_alone(plain):
     chosen = replace(plain, value_coef=2.0, value_clip_range=0.0, trust=FixedTrust(coef=0.5))
     both = 2 * 3.5 / 5 + 0.5 * 2.140563 / 5

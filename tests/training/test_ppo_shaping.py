@@ -31,6 +31,7 @@ from plaudit.training.policy.options import (
 )
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import _advantages
+from tests.kills import kills
 from tests.training.scripted import config
 
 NAN = math.nan
@@ -79,6 +80,18 @@ def test_without_options_the_score_and_the_kl_are_all(tmp_path):
     assert rewards(tmp_path)[2].tolist() == pytest.approx([-0.1, -0.1, -0.1, -0.1 + 6])
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="reason is not FinishReason.LENGTH",
+    new="reason is FinishReason.LENGTH",
+    why="finished responses are penalised, cut ones are not",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="reason is not FinishReason.LENGTH",
+    new="reason is FinishReason.EOS",
+    why="an answer that ended at a stop string counts as cut",
+)
 @pytest.mark.parametrize(
     ("shaping", "expected"),
     [
@@ -96,6 +109,18 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
     assert totals(tmp_path, **shaping) == pytest.approx(expected, abs=1e-5)
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="'late' if mean > 0 else 'early'",
+    new="'early' if mean > 0 else 'late'",
+    why="the warning names the wrong end of the answer",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="kept.mean()), float(kept.std())\n    if abs(mean)",
+    new="kept.mean()), float(kept.std())\n    if mean",
+    why="scores far below 0 pass for centred",
+)
 @pytest.mark.parametrize(
     ("scores", "values", "options", "favoured"),
     [
@@ -124,6 +149,12 @@ def test_scores_far_from_zero_are_told_while_the_critic_knows_nothing(
         assert bool((steps > 0).all() if favoured == "late" else (steps < 0).all())
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="limit = config.sampling.max_new_tokens",
+    new="limit = int(lengths.max())",
+    why="the longest answer of an iteration is always too long",
+)
 def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp_path):
     chosen = config(
         tmp_path,
@@ -135,6 +166,12 @@ def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp
     assert found.tolist() == pytest.approx([2, -1 - 0.25, 6 - 0.5])
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="return merge(before, running_moments(moments(said, valid)))",
+    new="return running_moments(moments(said, valid))",
+    why="scores normalised by their own batch: equal ones become noise",
+)
 def test_running_normalisation_knows_all_iterations(tmp_path):
     """Before: 2 scores, mean 1, Σ of squares 2. With 2, −1, 6: mean 9/5, Σ(x − mean)² = 0² + 2² … = 28.8."""
     before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=2.0)  # 0 and 2
@@ -146,6 +183,12 @@ def test_running_normalisation_knows_all_iterations(tmp_path):
     assert (seen.count, seen.mean) == (5.0, pytest.approx(1.8))
 
 
+@kills(
+    "training/policy/shaping.py",
+    old='if rule is None or (rule.kind == "reference" and before.count):',
+    new="if rule is None:",
+    why="the reference's moments follow the policy",
+)
 def test_reference_normalisation_keeps_the_first_iterations_moments(tmp_path):
     """Mean 7/3, variance (1/9 + 100/9 + 121/9)/3 of the first; a later iteration changes nothing."""
     std = math.sqrt((1 + 100 + 121) / 27)
@@ -185,6 +228,18 @@ def test_equal_scores_make_no_noise_and_are_told(tmp_path, capsys):
 BY_TOKEN = {"token_scores": ((1.5, 0.5), (-0.5, -0.5, 0.0), (1.0, 2.0, 3.0, 0.0))}
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="rewards = rewards + token_rewards(scores - said,",
+    new="rewards = rewards + token_rewards(scores,",
+    why="a judge of tokens is paid twice: token by token, and its sum at the end",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="tokens[row, kept] = torch.tensor(numbers)",
+    new="tokens[row, : len(numbers)] = torch.tensor(numbers).flip(0)",
+    why="a token's score on another token",
+)
 def test_a_judge_of_tokens_pays_each_where_it_stands(tmp_path):
     made = judged(**BY_TOKEN)
     found = rewards(tmp_path, None, made, credit="token")
@@ -204,6 +259,12 @@ def test_whitened_rewards_keep_their_mean(tmp_path):
     assert not white[~MASK].any()
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="scale(rewards, mask, moments(rewards, mask)",
+    new="scale(rewards, mask, moments(rewards, judged.rollout.response_mask)",
+    why="zeros of abstained rows in the rewards' deviation",
+)
 def test_rows_without_a_score_enter_no_whitening_of_rewards(tmp_path):
     kept = MASK & torch.tensor([[True], [True], [False]])
     some = judged((True, True, False))
@@ -213,6 +274,12 @@ def test_rows_without_a_score_enter_no_whitening_of_rewards(tmp_path):
     assert not white[~kept].any()
 
 
+@kills(
+    "training/policy/shaping.py",
+    old='kl_coef = kl_coef if config.kl.place == "reward" else 0.0',
+    new="kl_coef = kl_coef * 1.0",
+    why="the KL is paid twice: in the reward and in the loss",
+)
 def test_a_kl_in_the_loss_leaves_the_rewards(tmp_path):
     chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", place="loss"))
     found = shape(judged(), chosen, kl_coef=0.1, scores_seen=RunningMoments()).rewards
@@ -228,6 +295,18 @@ def estimated(tmp_path, made: Judged | None = None, **options):
     return estimate(made, shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments()), chosen)
 
 
+@kills(
+    "training/policy/experience.py",
+    old="policy_lambda=config.gae_lambda,",
+    new="policy_lambda=lambda_,",
+    why="the critic's λ for the policy too",
+)
+@kills(
+    "training/policy/experience.py",
+    old="gae_lambda if config.critic_gae_lambda is None",
+    new="gae_lambda if not config.critic_gae_lambda",
+    why="a λ of 0 taken for none",
+)
 def test_the_critics_lambda_is_its_own(tmp_path):
     """Only the last token is paid and V = 0: λ = 0 gives the score to the last token alone, λ = 1 to all."""
     own = estimated(tmp_path, critic_gae_lambda=1.0)
@@ -239,6 +318,9 @@ def test_the_critics_lambda_is_its_own(tmp_path):
     assert (none.advantages[1].tolist(), none.returns[1].tolist()) == ([-1, -1, -1, 0], [0, 0, -1, 0])
 
 
+@kills(
+    "training/policy/experience.py", old="gamma=config.gamma", new="gamma=1.0", why="the discount is read and not used"
+)
 def test_what_comes_later_is_discounted(tmp_path):
     """V = 0 and γ = ½: the score of −1 on the third token is worth −½ at the second, −¼ at the first."""
     found = estimated(tmp_path, gamma=0.5, gae_lambda=1.0)
@@ -246,6 +328,12 @@ def test_what_comes_later_is_discounted(tmp_path):
     assert found.advantages[1].tolist() == [-0.25, -0.5, -1, 0]
 
 
+@kills(
+    "training/policy/metrics.py",
+    old=".sum()) / max(episodes, 1), episodes",
+    new=".sum()) / len(experience.scores), episodes",
+    why="responses without a score dilute the KL that an adaptive β looks at",
+)
 def test_an_adaptive_price_looks_at_the_responses_that_have_a_score(tmp_path):
     """Log-ratios −½, (left out), 4: their mean, and n = 2."""
     found = estimated(tmp_path, judged((True, False, True)))
@@ -254,6 +342,12 @@ def test_an_adaptive_price_looks_at_the_responses_that_have_a_score(tmp_path):
     assert episodes == 2
 
 
+@kills(
+    "training/policy/update.py",
+    old="whole = moments(experience.advantages, mask)",
+    new="whole = moments(experience.advantages, experience.response_mask)",
+    why="a minibatch whitened by the iteration's moments",
+)
 def test_advantages_can_be_whitened_by_minibatch(tmp_path):
     chosen = config(tmp_path, whitening=Whitening(over="minibatch"))
     raw = estimated(tmp_path, whitening=Whitening(over="minibatch"))
@@ -264,6 +358,12 @@ def test_advantages_can_be_whitened_by_minibatch(tmp_path):
     assert _advantages(raw, [0, 2], replace(chosen, whitening=None)) is raw.advantages
 
 
+@kills(
+    "training/policy/experience.py",
+    old="told = (judged.opinions.old_logprobs, judged.rollout.sampler_logprobs, mask)",
+    new="told = (judged.rollout.sampler_logprobs, judged.opinions.old_logprobs, mask)",
+    why="importance weights upside down",
+)
 def test_sampler_mismatch_weighs_or_leaves_out(tmp_path):
     """π_old/π_sampler = 1, 4 | 1, ¼, 1 | 1 …: the sampler said log ¼ and log 4 less than the trainer."""
     base = judged()

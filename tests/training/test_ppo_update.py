@@ -30,6 +30,7 @@ from plaudit.training.policy.options import (
 )
 from plaudit.training.policy.ptx import TextLoss, Texts
 from plaudit.training.policy.update import Position, UpdateStats, ppo_step
+from tests.kills import kills
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, jsonl, metrics, rollouts
 
@@ -68,7 +69,7 @@ class Stage:
         patch.setattr(optim, "step", self._step)
         optimizer = SimpleNamespace(zero_grad=lambda **_: None)
         actor = SimpleNamespace(policy=None, policy_parameters=list)
-        self.setup = SimpleNamespace(actor=actor, reference=None, place=CPU, optimizer=optimizer, text=TEXTS)
+        self.setup = SimpleNamespace(actor=actor, reference=None, machine=CPU, optimizer=optimizer, text=TEXTS)
 
     def _step(self, *_, loss: float, **__) -> StepStats:
         self.losses.append(loss)
@@ -83,6 +84,18 @@ def stage(monkeypatch) -> Stage:
     return Stage(monkeypatch)
 
 
+@kills(
+    "training/policy/update.py",
+    old="policy.ratio_mean > brakes",
+    new="policy.ratio_max > brakes",
+    why="one odd token stops a minibatch",
+)
+@kills(
+    "training/policy/update.py",
+    old="policy.approx_kl_old > brakes",
+    new="policy.approx_kl_old_sum > brakes",
+    why="the trust region shrinks with the minibatch's tokens",
+)
 @pytest.mark.parametrize(
     ("brakes", "outcome"),
     [
@@ -111,6 +124,18 @@ SEEN = {
 }
 
 
+@kills(
+    "training/policy/update.py",
+    old="value_clipped_tokens=float(value.clipped_tokens)",
+    new="value_clipped_tokens=float(policy.clipped_tokens)",
+    why="the policy's clipped tokens under the critic's name",
+)
+@kills(
+    "training/policy/update.py",
+    old="policy_loss_sum=float(policy.loss_sum)",
+    new="policy_loss_sum=float(terms.loss)",
+    why="the whole loss under the name of the policy's",
+)
 def test_each_number_of_an_update_is_under_its_own_name(tmp_path, stage):
     """What was seen is told of a minibatch that was left out too; what was done is not."""
     done = {"ptx_tokens": 6, "ptx_loss_sum": 4.5, "grad_norm": 0.25, "learning_rate": 0.125}
@@ -119,6 +144,12 @@ def test_each_number_of_an_update_is_under_its_own_name(tmp_path, stage):
     assert held == UpdateStats(outcome="ratio_too_large", **SEEN, **dict.fromkeys(done, 0))
 
 
+@kills(
+    "training/policy/update.py",
+    old="float(terms.loss) + text.loss_sum",
+    new="float(terms.loss)",
+    why="a text whose loss overflows is not looked at",
+)
 def test_the_loss_that_must_be_finite_holds_the_text(tmp_path, monkeypatch):
     assert Stage(monkeypatch).update(config(tmp_path)).outcome == "taken"
     stage = Stage(monkeypatch, text_loss=float("inf"))
@@ -126,6 +157,18 @@ def test_the_loss_that_must_be_finite_holds_the_text(tmp_path, monkeypatch):
     assert stage.losses == [float("inf")]
 
 
+@kills(
+    "training/policy/update.py",
+    old="setup.text.at(at.step)",
+    new="setup.text.at(at.update)",
+    why="every iteration learns the same few texts",
+)
+@kills(
+    "training/policy/update.py",
+    old="setup.text.coef, config",
+    new="1.0, config",
+    why="the text's coefficient is read and not used",
+)
 def test_the_text_goes_by_the_runs_step(tmp_path, stage):
     """Two of seven rows a step: another update number, or another iteration's, would learn others."""
     chosen = config(tmp_path, microbatch_tokens=50)
@@ -135,6 +178,12 @@ def test_the_text_goes_by_the_runs_step(tmp_path, stage):
     assert asked[1] != TEXTS.at(1)
 
 
+@kills(
+    "training/policy/update.py",
+    old="elif setup.text.rows:",
+    new="if setup.text.rows:",
+    why="the text moves the policy in the critic's warm-up",
+)
 def test_no_text_is_learned_while_the_critic_warms_up(tmp_path, stage):
     for warm_up, learned in ((2, 0), (1, 1), (0, 2)):  # of iterations; this is the second one
         told = stage.update(config(tmp_path, critic_warmup=warm_up))
@@ -162,6 +211,12 @@ def test_the_text_is_what_its_options_say(tmp_path):
 # ------------------------------------------------------------------------------------------------------ coefficients
 
 
+@kills(
+    "training/policy/loop.py",
+    old="kl_coef=cursor.coefficients.kl, scores_seen",
+    new="kl_coef=config.kl.coef, scores_seen",
+    why="the adaptive β is told and not paid",
+)
 def test_what_the_controllers_set_is_what_is_paid(tmp_path, monkeypatch):
     """Rewards, rollout rows and losses of an iteration by the β's that its metrics name, which move fast here."""
     used, honest = [], loop.ppo_step
@@ -182,6 +237,12 @@ def test_what_the_controllers_set_is_what_is_paid(tmp_path, monkeypatch):
         assert iteration == 1 or max(abs(row["kl"]) for row in rows) > 0.1
 
 
+@kills(
+    "training/policy/loop.py",
+    old="mean_kl(pending.experience), kl_old)",
+    new="mean_kl(pending.experience), stats.approx_kl_old_sum / max(stats.num_tokens, 1))",
+    why="the trust region's β by what was before the last update",
+)
 def test_the_trust_regions_controller_looks_at_the_policy_after_its_updates(tmp_path):
     """One update an iteration: before it the policy is the one that sampled, and the coefficient would be halved."""
     chosen = config(
@@ -192,6 +253,12 @@ def test_the_trust_regions_controller_looks_at_the_policy_after_its_updates(tmp_
     assert (first["ppo/trust_kl_coef"], second["ppo/trust_kl_coef"]) == (0.1, 0.2)
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="coefficients=cursor.coefficients,\n    )",
+    new="coefficients=Coefficients.start(config),\n    )",
+    why="the losses by the coefficients that the run began with",
+)
 def test_an_update_stands_where_the_run_is(tmp_path):
     """Third update of the second iteration, of three times four; with the coefficients that were moved."""
     chosen = config(tmp_path, iterations=3)
@@ -201,6 +268,12 @@ def test_an_update_stands_where_the_run_is(tmp_path):
     assert found == Position(iteration=1, update=2, step=6, total_steps=12, coefficients=moved)
 
 
+@kills(
+    "training/policy/loop.py",
+    old="scores_seen=cursor.scores_seen)",
+    new="scores_seen=type(cursor.scores_seen)())",
+    why="running moments that begin anew with every iteration",
+)
 @pytest.mark.parametrize(
     ("rule", "counts"), [(RunningNormalisation(), [0, 8, 16]), (ReferenceNormalisation(), [0, 8, 8])]
 )
@@ -215,6 +288,12 @@ def test_an_iteration_goes_on_from_the_scores_that_were_seen(tmp_path, monkeypat
     assert saved["cursor"]["scores_seen"]["count"] == (24 if counts[-1] == 16 else 8)
 
 
+@kills(
+    "training/policy/loop.py",
+    old="(at.step + 1) % config.save_every",
+    new="at.step % config.save_every",
+    why="checkpoints one step late",
+)
 def test_checkpoints_are_written_after_every_so_many_steps(tmp_path, monkeypatch):
     """Every third of eight steps, in the middle of an iteration too, and the last one."""
     saved, honest = [], state.save

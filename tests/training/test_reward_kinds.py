@@ -34,6 +34,7 @@ from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettL
 from plaudit.training.reward.rows import shuffled
 from plaudit.training.reward.shared_trunk import SharedTrunk
 from plaudit.training.reward.token_level import TokenLevel
+from tests.kills import kills
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
 
 WORTH = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.0, "e": -0.5, "f": -1.0, "g": -2.0, "h": 0.0}
@@ -228,6 +229,12 @@ def test_two_classes_gradient(tmp_path, budget):
     assert relative_difference(gradients(model), textbook) < 1e-5
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="scale_gradients(model, float(rmse_weight(total, n)) * n)",
+    new="scale_gradients(model, float(rmse_weight(total, n)))",
+    why="the root's weight on a mean that was divided already",
+)
 @pytest.mark.parametrize("budget", CUTS)
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_regressions_gradient(tmp_path, budget, loss):
@@ -417,6 +424,18 @@ def test_a_solved_run_that_was_stopped_before_it_was_saved_is_logged_once(tmp_pa
     assert len(metrics(tmp_path / "run")) == 1
 
 
+@kills(
+    "training/reward/gate.py",
+    old="next(small_enough, PENALTIES[-1])",
+    new="next(small_enough, PENALTIES[0])",
+    why="an aspect that is mostly length keeps all of it",
+)
+@kills(
+    "training/reward/gate.py",
+    old="ratings[:, aspect] - p * long, long) <= max_correlation",
+    new="ratings[:, aspect] - p * long, long).__abs__() <= max_correlation",
+    why="what shorter answers have more of is punished for it by the largest penalty",
+)
 def test_the_penalty_is_the_smallest_that_takes_length_out():
     """By hand: quality = length + noise needs λ = 1; noise alone needs none, nor does noise − length;
     verbosity itself vanishes; five times length would need 5 and gets the largest on offer."""

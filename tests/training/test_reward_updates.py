@@ -20,6 +20,7 @@ from plaudit.training.reward.normalise import Centre, Standardise, normalisation
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.shared_trunk import SharedTrunk
+from tests.kills import kills
 from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
 
 WHOLE = Pace(place=CPU, budget=10**6)
@@ -36,6 +37,12 @@ class Table(nn.Module):
         return self.rows[[answer[-1] for _, answers in groups for answer in answers]]
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="(log_odds(logits.detach()) > 0) == accepted",
+    new="(log_odds(logits.detach()) < 0) == accepted",
+    why="accuracy of the opposite verdict",
+)
 def test_a_verdict_is_right_on_its_own_side_of_zero():
     """Log-odds 2, 1, −3, −1: the third was accepted, so three of four are right, by row and in any portion."""
     model = Table([[0.0, 2.0], [1.0, 2.0], [3.0, 0.0], [0.0, -1.0]])
@@ -54,6 +61,24 @@ RANKED = [
 ]
 
 
+@kills(
+    "training/reward/shared_trunk.py",
+    old="prompts = max(sum(row.num_pairs > 0 for row in examples), 1)",
+    new="prompts = len(examples)",
+    why="prompts without a pair in the denominator",
+)
+@kills(
+    "training/reward/shared_trunk.py",
+    old="owner)[0] / prompts",
+    new="owner)[0] / len(part)",
+    why="a mean of micro-batches' means",
+)
+@kills(
+    "training/reward/shared_trunk.py",
+    old="best) / tokens",
+    new="best) / max(sum(map(_best_tokens, part)), 1)",
+    why="the likelihood as a mean of micro-batches' means",
+)
 @pytest.mark.parametrize("budget", [10**6, 14, 1])
 def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best_tokens(tmp_path, budget):
     folder = model_folder(tmp_path / "m", spread=0.4)
@@ -89,6 +114,18 @@ def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
     assert not model.loaded.hf.lm_head.weight.grad.any()
 
 
+@kills(
+    "training/reward/gate.py",
+    old="for group in examples[i].groups])[0]",
+    new="for group in examples[i].groups])[1]",
+    why="penalties by the gate's weights instead of the ratings",
+)
+@kills(
+    "training/reward/gate.py",
+    old="penalties(ratings, verbosity, self.max_correlation)",
+    new="penalties(ratings, verbosity, 0.03)",
+    why="an option that is read and not used",
+)
 def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
     """Aspect `b` stands for length: `a` = b + independent noise loses it at λ = 1, `c` has nothing of it. The mix that
     is read beside them says otherwise."""
@@ -113,6 +150,12 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
     assert kept == {}
 
 
+@kills(
+    "training/reward/aspects.py",
+    old='return {"loss_over_rows": errors / max(counts, 1)}',
+    new='return {"loss_over_rows": errors / len(examples)}',
+    why="the held-out rows' error over all rows",
+)
 def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
     """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
     monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
@@ -146,6 +189,24 @@ class Remembering:
         return Scores.of_all(self.normalisation.apply(torch.tensor(RAW)))
 
 
+@kills(
+    "training/reward/normalise.py",
+    old="    model.normalisation = Normalisation()\n",
+    new="",
+    why="the new zero point on top of the old one",
+)
+@kills(
+    "training/reward/normalise.py",
+    old="return centring(raw, clip=how.clip)",
+    new="return centring(raw)",
+    why="a limit that is read and not kept",
+)
+@kills(
+    "models/reward/normalisation.py",
+    old="std(correction=0)",
+    new="std()",
+    why="the sample's deviation under the name of the reference answers'",
+)
 @pytest.mark.parametrize(
     ("how", "gain", "scores"),
     [
@@ -186,6 +247,12 @@ def test_labels_are_standardised_over_all_sources_together_or_by_labeller(tmp_pa
     assert labels(RatingRegression(per_labeller=True)) == [[-1.0, -1.0], [1.0, 1.0]]
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="bias=-scale.mean / std, gain=std",
+    new="bias=-scale.mean, gain=std",
+    why="the mean rating in deviations",
+)
 def test_a_rating_models_scores_are_in_the_ratings_unit(tmp_path):
     """Raw 0 is the mean, 4; raw 1 a deviation above it. With scales by labeller there is no one unit: raw scores."""
     config = ModelConfig(path=model_folder(tmp_path / "m"))

@@ -23,6 +23,7 @@ from plaudit.training.options import OptimConfig
 from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.objective import Limits, Pace
 from plaudit.training.reward.seq2seq import Seq2Seq
+from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.test_encoder_rewards import TEXTS, WORDS, train, worth
@@ -69,6 +70,12 @@ def by_transformers(folder: str, post: str, a: str, b: str) -> tuple[float, floa
 # ---------------------------------------------------------------------------------------------------------- the score
 
 
+@kills(
+    "models/reward/seq2seq.py",
+    old=".log_softmax(dim=-1)[:, list(self.letters)]",
+    new="[:, list(self.letters)].log_softmax(dim=-1)",
+    why="the reward over A and B instead of the vocabulary",
+)
 def test_the_reward_is_the_probability_of_a_over_the_vocabulary(folder, tmp_path):
     model = load(folder)
     model.save(tmp_path, {})
@@ -134,6 +141,12 @@ def test_beside_references_there_is_no_zero_point(folder):
         RewardConfig(data=data, reference=data, objective=Seq2Seq(against="references"))
 
 
+@kills(
+    "models/reward/loading.py",
+    old="return not (kind_of(config, read_as) == seq2seq.KIND and is_probability)",
+    new="return True",
+    why="differences of probabilities called log-odds",
+)
 def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
     """SteamSHP's own files are any T5's."""
     with pytest.raises(UserError, match=r"^rewards\.0\.path: .*, say `read_as: seq2seq`$"):
@@ -150,6 +163,12 @@ def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
     assert not has_scale(RewardModelConfig(path=str(tmp_path / "probability")))
 
 
+@kills(
+    "models/reward/loading.py",
+    old="if said not in (None, read_as):",
+    new="if False:",
+    why="a model of another kind asked SteamSHP's question",
+)
 def test_what_is_no_sequence_to_sequence_model_is_not_read_as_one(folder, tmp_path):
     bert = zoo.save(tmp_path / "bert", "bert", TEXTS)
     with pytest.raises(
@@ -257,6 +276,12 @@ def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 1
     return found
 
 
+@kills(
+    "training/reward/seq2seq.py",
+    old="return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum()",
+    new="return -0.5 * (as_a[:, 0] + as_b[:, 0]).sum()",
+    why="both orders learn A: only the place is learned",
+)
 def test_the_loss_is_the_better_answers_letter_in_both_orders(folder, tmp_path):
     model = load(folder)
     model.save(tmp_path, {})

@@ -11,7 +11,15 @@ from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from plaudit.training import optim, state
 from plaudit.training.options import OptimConfig
+from tests.kills import kills
 from tests.training.tiny import jsonl
+
+kills(
+    "training/state.py",
+    old='"metrics_lines": run.metrics_lines}',
+    new='"metrics_lines": 0}',
+    why="a resumed run forgets its log",
+)
 
 
 def network(seed: int, width: int = 4) -> nn.Sequential:

@@ -71,8 +71,11 @@ def value_head(trunk_config, head: Head = "linear", *, seed: int = 0) -> nn.Modu
     return nn.Sequential(first, nn.Tanh(), last)
 
 
-def actor_critic(loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int) -> ActorCritic:
-    """Give the loaded policy its critic; `model` is the policy's own config.
+def actor_critic(
+    loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
+) -> ActorCritic:
+    """Give the loaded policy its critic; `model` is the policy's own config. `blocks`: a copy of the policy's own for a
+    separate critic, where no folder holds them.
 
     Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
     has none.
@@ -89,5 +92,5 @@ def actor_critic(loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: in
         if load_tokenizer(critic.init).get_vocab() != loaded.language.tokenizer.get_vocab():
             raise UserError(f"critic.init: {critic.init!r} has another tokenizer than the policy")
         model = replace(model, path=critic.init)
-    own = load_backbone(model, loaded.language, seed=seed)
+    own = blocks or load_backbone(model, loaded.language, seed=seed)
     return ActorCritic(Trunk(loaded.hf), Trunk(own.hf, value_head=value_head(own.hf.config, critic.head, seed=seed)))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.models import adapters
 from plaudit.models.trunk import OtherPolicy, Trunk
@@ -16,15 +16,16 @@ from plaudit.tokens.batches import TokenBatch
 class Reference:
     """π_ref: the policy as it was when training began, without gradient (N1.3).
 
-    With LoRA it is the policy's own base, the adapter switched off: no second copy in memory.
+    With LoRA it is the policy's own base, the adapter switched off: no second copy in memory. `own`: another model that
+    is the reference instead, frozen in place.
     """
 
-    def __init__(self, policy: Trunk):
-        self.shares_base = hasattr(policy.hf, "disable_adapter")
+    def __init__(self, policy: Trunk, own: nn.Module | None = None):
+        self.shares_base = own is None and hasattr(policy.hf, "disable_adapter")
         if self.shares_base:
             self.trunk = policy
         else:
-            self.trunk = Trunk(copy.deepcopy(policy.hf))
+            self.trunk = Trunk(copy.deepcopy(policy.hf) if own is None else own)
             self.trunk.requires_grad_(False)
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:

@@ -98,8 +98,6 @@ class PPOConfig:
     """Rollouts written down per iteration."""
 
     def __post_init__(self) -> None:
-        if not self.prompts or not self.rewards:
-            raise ValueError("prompts and rewards must each name at least one")
         counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
         if small := [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]:
             raise ValueError(f"{', '.join(small)} must be at least 1")

@@ -22,17 +22,17 @@ from plaudit.training import order
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.judged import Judged, Opinions
 from plaudit.training.policy.objective import ESTIMATORS
-from plaudit.training.policy.setup import Setup
+from plaudit.training.policy.participants import Participants
 from plaudit.training.policy.shaping import Shaped
 from plaudit.training.policy.trunk_reward import with_trunk
 
 
-def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
+def roll_out(setup: Participants, config: PPOConfig, iteration: int) -> Rollout:
     """Let the policy answer this iteration's prompts; the stream of prompts is endless and shuffled pass by pass."""
     n, g = config.prompts_per_iteration, config.samples_per_prompt
     chosen = order.endless(len(setup.prompts), iteration * n, n, config.seed)
     rows: list[PromptRow] = [setup.prompts[row] for row, _ in chosen for _ in range(g)]
-    with setup.place.autocast():
+    with setup.machine.autocast():
         return sample(
             setup.engine,
             setup.language,
@@ -43,7 +43,7 @@ def roll_out(setup: Setup, config: PPOConfig, iteration: int) -> Rollout:
         )
 
 
-def judge(setup: Setup, rollout: Rollout, config: PPOConfig) -> Judged:
+def judge(setup: Participants, rollout: Rollout, config: PPOConfig) -> Judged:
     """Paragraph 2: the judges' scores, and what policy, critic and reference say (N4.1)."""
     by_token = config.shaping.credit == "token"
     scores = setup.scorer.score(groups_with_ends(rollout, setup.language) if by_token else groups(rollout))
@@ -54,9 +54,9 @@ def judge(setup: Setup, rollout: Rollout, config: PPOConfig) -> Judged:
 
 
 @torch.no_grad()
-def ask_models(setup: Setup, rollout: Rollout, config: PPOConfig) -> Opinions:
+def ask_models(setup: Participants, rollout: Rollout, config: PPOConfig) -> Opinions:
     """One pass of policy and critic, one of the reference, over the whole rollout."""
-    temperature, place = config.sampling.temperature, setup.place
+    temperature, place = config.sampling.temperature, setup.machine
     is_full = config.kl.estimator == "full" and config.kl.place == "reward"
     judging = config.trunk_reward.on if config.trunk_reward else ""
 
@@ -89,7 +89,7 @@ def _scores_of(model: str, judging: str) -> set[str]:
     return {"scores"} if model == judging else set()
 
 
-def drift(setup: Setup, experience: Experience, config: PPOConfig) -> float:
+def drift(setup: Participants, experience: Experience, config: PPOConfig) -> float:
     """KL(π_old ‖ π_θ) in nats per token after the updates, which the trust region's adaptive β looks at (N4.5); where
     nothing does, 0 without a pass."""
     if config.trust is None or config.trust.kind != "adaptive":
@@ -99,7 +99,7 @@ def drift(setup: Setup, experience: Experience, config: PPOConfig) -> float:
     def now(batch: TokenBatch) -> dict[str, Tensor]:
         return setup.actor(batch, {"logprobs"}, config.sampling.temperature)
 
-    (logprobs,) = in_microbatches(now, experience, config, setup.place).values()
+    (logprobs,) = in_microbatches(now, experience, config, setup.machine).values()
     mask = experience.response_mask
     return float(masked_mean(trust_region_losses(logprobs, experience.old_logprobs, mask), mask))
 

@@ -11,26 +11,30 @@ from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, is_save_due, position_of, step_of, to_state
 from plaudit.training.policy.experience import drift, estimate, judge, roll_out
 from plaudit.training.policy.metrics import describe, headline, mean_kl, rollout_rows, summarise
-from plaudit.training.policy.setup import set_up
+from plaudit.training.policy.participants import Participants, participants
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import ppo_step
 
 
 def ppo(config: PPOConfig, run: Run) -> None:
+    """Train the policy that the config names by the judges that it names."""
+    optimise(participants(config, run), config, run)
+
+
+def optimise(setup: Participants, config: PPOConfig, run: Run) -> None:
     """Train the policy. One iteration = sample → score → shape → estimate → update → record.
 
     Differs from InstructGPT (Ouyang et al. 2022): several epochs by default; text is learned beside only on request.
     Differs from lm-human-preferences (Ziegler et al. 2019): the advantages are estimated and whitened once an
     iteration over all its tokens, not in each minibatch; β is constant by default; padding counts nowhere.
     """
-    setup = set_up(config, run)
     cursor, pending = from_state(*state.restore(run, setup.actor, setup.optimizer), config)
 
     def save() -> None:
         facts, tensors = to_state(cursor, pending, config)
         state.save(run, step_of(cursor, pending, config), setup.actor, setup.optimizer, facts, tensors)
 
-    with state.saved_on_stop(save), Progress("ppo", config.iterations) as progress:
+    with state.saved_on_stop(save), Progress("ppo", config.iterations, start=cursor.iteration) as progress:
         while cursor.iteration < config.iterations:
             run.check_stop()
             if pending is None:

@@ -23,7 +23,7 @@ from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
 from plaudit.training.policy.options import Brakes
-from plaudit.training.policy.setup import Setup
+from plaudit.training.policy.participants import Participants
 
 Outcome = Literal["taken", "not_finite", "ratio_too_large", "left_trust_region"]
 
@@ -64,14 +64,14 @@ class Position:
     coefficients: Coefficients
 
 
-def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Position, run: Run) -> UpdateStats:
+def ppo_step(setup: Participants, experience: Experience, config: PPOConfig, at: Position, run: Run) -> UpdateStats:
     """One optimiser step on the minibatch that stands `at` this position; none where a brake holds or a number is none.
 
     In the critic's warm-up only what is the critic's alone may move.
     """
     rows = minibatch_rows(len(experience.scores), config, at.iteration, at.update)
     policy, value, terms = backward(
-        setup.actor, setup.reference, experience, rows, config, at.coefficients, setup.place
+        setup.actor, setup.reference, experience, rows, config, at.coefficients, setup.machine
     )
     outcome = _braked(policy, config.brakes)
     text, taken = ptx.TextLoss(), optim.StepStats(grad_norm=0.0, learning_rate=0.0, taken=False)
@@ -83,9 +83,9 @@ def ppo_step(setup: Setup, experience: Experience, config: PPOConfig, at: Positi
                 parameter.grad = None
         elif setup.text.rows:
             text = ptx.backward(
-                setup.actor.policy, setup.text.at(at.step), setup.text.coef, config.microbatch_tokens, setup.place
+                setup.actor.policy, setup.text.at(at.step), setup.text.coef, config.microbatch_tokens, setup.machine
             )
-        loss, ranks = float(terms.loss) + text.loss_sum, setup.place.ranks
+        loss, ranks = float(terms.loss) + text.loss_sum, setup.machine.ranks
         taken = optim.step(
             setup.optimizer, config.optim, step=at.step, total_steps=at.total_steps, loss=loss, ranks=ranks
         )

@@ -1,0 +1,163 @@
+"""Who takes part in policy optimisation: handed in by the caller, or built from the config's paths."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plaudit.engines.protocol import Engine
+from plaudit.engines.torch_engine import TorchEngine
+from plaudit.errors import UserError
+from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.randomness import derive_seed
+from plaudit.models.adapters import unwrapped
+from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
+from plaudit.models.policy import ActorCritic, actor_critic
+from plaudit.models.reference import Reference
+from plaudit.records.text import Kind, PromptRow
+from plaudit.rollouts.sampler import check_prompts
+from plaudit.runs.folder import Run
+from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
+from plaudit.scoring.protocol import Scorer, check_columns
+from plaudit.telemetry.console import say, warn
+from plaudit.training import optim, state
+from plaudit.training.policy import ptx
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.trunk_reward import Silent, attach, check_trunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participants:
+    """Who takes part, checked and on the machine that computes."""
+
+    prompts: Sequence[PromptRow]
+    """What the policy answers, each prompt once."""
+    language: Language
+    machine: Machine
+    loaded: Loaded
+    """The policy as it will be exported."""
+    actor: ActorCritic
+    """Policy and critic, which are trained."""
+    reference: Reference
+    scorer: Scorer
+    engine: Engine
+    """What the policy writes its answers with."""
+    optimizer: torch.optim.Optimizer
+    text: ptx.Texts
+    """Pre-training text; empty where none is learned."""
+
+
+def participants(
+    config: PPOConfig,
+    run: Run,
+    *,
+    policy: Loaded | None = None,
+    prompts: Sequence[PromptRow] | None = None,
+    scorer: Scorer | None = None,
+    reference: Loaded | None = None,
+) -> Participants:
+    """Read data and load models; whatever is handed in is used instead of what the config names, and checked as well.
+
+    Everything that can be wrong with the input is found before a model loads.
+
+    Args:
+        policy: a causal model, trained in place; `config.model.train` says which part of it.
+        prompts: what it answers; of repeated prompts the first stays.
+        scorer: judges instead of `config.judges` (a trunk reward stays one of the config's). Of several ranks all ask.
+        reference: π_ref; it is frozen in place. Else a copy of the policy, or with LoRA the policy's own base.
+    Raises: UserError.
+    """
+    rows = _prompts(config, run, prompts)
+    if scorer is None:
+        check_rewards(config.judges, rows)
+    else:
+        check_columns(scorer, rows)
+    if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
+        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
+    if scorer is None and not config.rewards:
+        raise UserError("rewards: name at least one")
+    if config.trunk_reward:
+        check_trunk(config.trunk_reward, config.model)
+    if config.critic.kind == "separate" and config.critic.init != "policy":
+        check_model_path(config.critic.init, option="critic.init")
+    language = policy.language if policy else load_language(config.model)
+    if not language.end_ids and not config.sampling.stop:
+        raise UserError(
+            f"model.path: {config.model.path!r} has no token that ends an answer, so none would ever end; name one by "
+            "model.end_tokens, or a text by sampling.stop"
+        )
+    if reference and reference.language.tokenizer.get_vocab() != language.tokenizer.get_vocab():
+        raise UserError("reference: has another tokenizer than the policy, so their log-probs can't be compared")
+    check_prompts(rows, language, config.sampling.max_new_tokens)
+    _warn_if_unheld(config)
+    text = ptx.load(config.ptx, run, language, config.seed)
+
+    here = machine(config.device)
+    loaded, actor = _actor(config, language, policy)
+    actor.to(here.device)
+    frozen = Reference(actor.policy, reference.hf.to(here.device) if reference else None)
+    if config.trunk_reward:
+        attach(config.trunk_reward, config.model, loaded, actor, frozen)
+    say(f"ppo: {len(rows)} prompts, {config.iterations} iterations on {here}, {actor.policy.layout} rows")
+    if scorer is None:
+        scorer = build_scorer(config.judges, here) if config.judges else Silent()
+    return Participants(
+        prompts=rows,
+        language=language,
+        machine=here,
+        loaded=loaded,
+        actor=actor,
+        reference=frozen,
+        scorer=scorer,
+        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=here.ranks),
+        optimizer=optim.adamw(actor.parameters(), config.optim),
+        text=text,
+    )
+
+
+def _prompts(config: PPOConfig, run: Run, given: Sequence[PromptRow] | None) -> list[PromptRow]:
+    """Each prompt once. A resumed run refuses other ones than it began with."""
+    if given is None:
+        every = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+    else:
+        every = list(given)
+        digest = hashlib.sha256("\n".join(f"{row.prompt.id} {sorted(row.columns.items())}" for row in every).encode())
+        run.check_data({"prompts": digest.hexdigest()})
+    if not every:
+        raise UserError("prompts: there is none to answer")
+    first: dict[str, PromptRow] = {}
+    for row in every:
+        first.setdefault(row.prompt.id, row)
+    if len(first) < len(every):
+        say(f"{len(every) - len(first)} repeated prompts left out; the first of each stays")
+    return list(first.values())
+
+
+def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tuple[Loaded, ActorCritic]:
+    """The policy with the part chosen that is trained, and with its critic. A handed-in one lends a separate critic a
+    copy of its blocks, as a folder's would be read a second time."""
+    first, second = derive_seed(config.seed, "init"), derive_seed(config.seed, "critic")
+    if policy is None:
+        loaded = load_causal(config.model, language, seed=first)
+        return loaded, actor_critic(loaded, config.critic, config.model, seed=second)
+    if unwrapped(policy.hf) is not policy.hf:
+        raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
+    blocks = None
+    if config.critic.kind == "separate" and config.critic.init == "policy":
+        blocks = finish(copy.deepcopy(policy.hf.base_model), language, config.model, second)
+    loaded = finish(policy.hf, language, config.model, first)
+    return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
+
+
+def _warn_if_unheld(config: PPOConfig) -> None:
+    """Of objectives that are wrong or boundless after an iteration's first update."""
+    if config.steps_per_iteration == 1:
+        return
+    if config.objective.kind == "policy_gradient":
+        warn(
+            "objective: policy_gradient is right for an iteration's first update only; set epochs and minibatches to 1"
+        )
+    if config.objective.kind == "surrogate" and config.trust is None:
+        warn("objective: surrogate without `trust`: nothing holds the policy near the one that sampled")
