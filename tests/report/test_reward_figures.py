@@ -7,7 +7,7 @@ import pytest
 from plaudit.report import reward_figures
 from plaudit.report.collect import collect
 from plaudit.report.html import render
-from tests.report.folders import HOSTILE, write_run
+from tests.report.folders import HOSTILE, summary, write_run
 
 
 def share(value: float) -> dict:
@@ -27,7 +27,7 @@ def pairs(ece: float = 0.125) -> dict:
 
 def figures(folder, judges: dict) -> dict:
     block = {"judges": {name: {"pairs": found} for name, found in judges.items()}, "floors": {}, "agreement": {}}
-    write_run(folder, "reward_eval", summary={"stages": [], "reward_eval": block})
+    write_run(folder, "reward_eval", summary=summary(reward_eval=block))
     return {figure.title: figure for figure in reward_figures.measured([collect(folder)])}
 
 
@@ -62,7 +62,7 @@ def test_damaged_numbers_are_left_out(tmp_path, damage):
     whole = {"accuracy": damage, "calibration": damage, "margins": damage, "length": damage}
     assert figures(tmp_path / "run", {"one": whole}) == {}
     for block in (damage, {"judges": damage}, {"judges": {"one": damage}}):
-        folder = write_run(tmp_path / str(len(json.dumps(block))), "reward_eval", summary={"reward_eval": block})
+        folder = write_run(tmp_path / str(len(json.dumps(block))), "reward_eval", summary=summary(reward_eval=block))
         assert reward_figures.measured([collect(folder)]) == []
 
 
@@ -76,4 +76,4 @@ def test_the_page_shows_them_and_escapes_names(tmp_path):
 
 
 def test_other_runs_have_none(tmp_path):
-    assert reward_figures.measured([collect(write_run(tmp_path / "run", "sft", summary={"stages": []}))]) == []
+    assert reward_figures.measured([collect(write_run(tmp_path / "run", "sft", summary=summary()))]) == []

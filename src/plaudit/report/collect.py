@@ -339,12 +339,13 @@ def _result(row: Any) -> Result | None:
     """None where what makes a result is missing; a damaged number beside it is left out."""
     if not isinstance(row, dict) or not isinstance(row.get("measure"), str) or finite(row.get("value")) is None:
         return None
-    numbers = ("value", "low", "high", "floor", "ceiling", "count", "ties")
-    texts = ("measure", "subject", "against", "part", "role", "stage")
     facts = row.get("facts")
     facts = facts if isinstance(facts, dict) else {}
+    role = row.get("role")
     return Result.from_plain(
-        {name: clean_text(row.get(name)) for name in texts}
-        | {name: finite(row.get(name)) for name in numbers}
+        {name: clean_text(row.get(name)) for name in ("measure", "subject", "against", "part", "stage")}
+        | {name: finite(row.get(name)) for name in ("value", "low", "high", "floor", "ceiling")}
+        | {name: None if (x := finite(row.get(name))) is None else int(x) for name in ("count", "ties")}
+        | {"role": role if role in ("floor", "people") else ""}
         | {"facts": {name: x for name, value in facts.items() if (x := finite(value)) is not None}}
     )

@@ -11,7 +11,6 @@ import numpy as np
 from plaudit.report import measures
 from plaudit.report.collect import RunData, Series
 from plaudit.report.figures import COLOURS, REFERENCE, Figure, bare_layout, plain, rounded, thin, whole_ticks
-from plaudit.report.levels import levels_of
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import Panel
 
@@ -68,7 +67,7 @@ def _panel_figure(runs: Sequence[RunData], everyone: Sequence[RunData], panel: P
             smoothed = max(smoothed, width)
             meta = next(index for index, other in enumerate(everyone) if other is run)
             traces += [{**trace, "meta": meta} for trace in _curve(series, label, colour, dash, width)]
-    levels = _levels(runs, everyone, keys)
+    levels = _levels(runs, keys)
     caption = panel.caption + (f" Bold: mean over {smoothed} neighbouring points." if smoothed else "")
     return Figure(
         title=panel.title[:1].upper() + panel.title[1:],
@@ -133,14 +132,27 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
     return [faint, mean]
 
 
-def _levels(runs: Sequence[RunData], everyone: Sequence[RunData], keys: Sequence[str]) -> dict[float, str]:
-    """Height -> names of the levels known for the panel's measures; what stands at one height shares its line."""
+def _levels(runs: Sequence[RunData], keys: Sequence[str]) -> dict[float, str]:
+    """Height -> names of the floors, ceilings and other judges known for the panel's curves; what stands at one height
+    shares its line.
+
+    Only a run's own results count, whose measure names one of its curves: what another stage found on other prompts is
+    no bound of what is drawn.
+    """
     names: dict[float, dict[str, None]] = {}
+    units: dict[float, str] = {}
     for run in runs:
-        for level in levels_of(run, everyone):
-            if level.key in keys:
-                names.setdefault(float(f"{level.value:.4g}"), {})[level.label] = None
-    return {value: f"{', '.join(labels)}: {number(value)}" for value, labels in names.items()}
+        for result in run.results:
+            about = measures.measure(result.measure)
+            if about.curve not in keys or about.curve not in run.series:
+                continue
+            ends = (("floor", result.floor), ("ceiling", result.ceiling))
+            for label, value in ((result.subject, result.value),) if result.role else ends:
+                if value is not None:
+                    height = float(f"{value:.4g}")
+                    names.setdefault(height, {})[label] = None
+                    units[height] = about.unit
+    return {height: f"{', '.join(labels)}: {measures.shown(height, units[height])}" for height, labels in names.items()}
 
 
 def _level_line(value: float) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
     view = page(collected)
     scripts = (_plotly(), _own("report.js"))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             page=view,
@@ -103,7 +103,7 @@ def _own(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("plaudit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
