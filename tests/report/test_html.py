@@ -123,7 +123,8 @@ def test_the_page_tells_the_whole_story(pipeline_page: Page) -> None:
     for words in (
         "demo", "finished", "4 min 11 s", "Results", "Supervised fine-tuning", "Reward model", "PPO",
         "Score against √KL", "ppo: largest gains", "ppo: largest losses", "ppo: at random",
-        "ceiling 78.3%", "85%", "72.0% … 75.0%", "ppo raised the mean score by the judge", "longer wins 55.0%", CHINESE, "Configuration", "Definitions", "nats/token",
+        "ceiling 78.3%", "85%", "72.0% … 75.0%", "ppo raised the mean score by the judge", "longer wins 55.0%",
+        CHINESE, "Configuration", "Definitions", "nats/token",
     ):  # fmt: skip
         assert words in pipeline_page.text, words
     assert pipeline_page.elements[0] == ("html", {"lang": "en"})

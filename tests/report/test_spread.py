@@ -34,7 +34,7 @@ def test_distributions_by_policy_and_from_rollouts(tmp_path: Path) -> None:
         for kind in ("Scores", "True scores", "Lengths")
     ]
     rollouts = {1: rollout_rows(9), 8: rollout_rows(9)}
-    figure, lengths = distributions([run_of(tmp_path / "r", "ppo", [], rollouts=rollouts)])
+    figure, _ = distributions([run_of(tmp_path / "r", "ppo", [], rollouts=rollouts)])
     assert figure.plot["data"][1]["name"].startswith("iteration 8: mean")
     assert distributions([run_of(tmp_path / "one", "ppo", [], rollouts={1: rollout_rows(9)})]) == []
 

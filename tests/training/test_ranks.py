@@ -50,7 +50,7 @@ def facts(worked, done: str) -> list[dict[str, Any]]:
 
 @kills(
     "training/reward/objective.py",
-    old="    return pace.place.ranks.add_counts(sums)",
+    old="    return budget.machine.ranks.add_counts(sums)",
     new="    return sums",
     why="the first rank's share of the loss is logged as the whole",
 )

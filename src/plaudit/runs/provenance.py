@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def provenance(stage: str = "", data: Mapping[str, str] | None = None) -> dict[s
     """What is needed to tell later how a run came about; `data` maps a file to its fingerprint."""
     return {
         "stage": stage,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": redact(_typed(sys.argv)),
         "python": platform.python_version(),
         "platform": platform.platform(),
