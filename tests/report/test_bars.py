@@ -96,7 +96,7 @@ def test_one_reference_gives_a_place_but_no_share() -> None:
 
 @pytest.mark.parametrize(
     "gone",
-    [{"low": None, "floor": None, "ceiling": None}, {"value": 1, "low": 1, "high": 1, "floor": 1, "ceiling": 1}],
+    [{"low": None, "floor": None, "ceiling": None}, dict.fromkeys(("value", "low", "high", "floor", "ceiling"), 1.0)],
 )
 def test_no_bar_without_something_to_place(gone: dict) -> None:
     assert bar(dataclasses.replace(UP, **gone)) is None

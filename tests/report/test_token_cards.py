@@ -95,7 +95,7 @@ def test_samples_lead_to_their_tokens(tmp_path):
     rows = [token_row(text, score=float(score)) for text, score in (("a", 0), ("bb", 5), ("ccc", 2), ("dddd", 3))]
     page = page_of([write_run(tmp_path / "r", "ppo", rollouts={1: rows, 2: rows[::-1]})], tmp_path / "r.html")
     links = [value for value in page.values("href") if value.startswith("#tokens-")]
-    assert len(links) >= 8 and {link[1:] for link in links} <= set(page.values("id"))
+    assert len(set(links)) == 8 and {link[1:] for link in links} <= set(page.values("id"))
     assert "Iteration 1, among the samples" in page.text
 
 

@@ -22,6 +22,10 @@ MARKS = {-4: "a", -3: "b", -2: "c", -1: "d", 0: "-", 1: "e", 2: "f", 3: "g", 4: 
 SIZE_MARKS = {0: "-", 1: "w", 2: "x", 3: "y", 4: "z"}
 
 
+Side = tuple[str, Answer]
+"""A sample's answer under its label, `iteration 7`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpan:
     text: str
@@ -34,6 +38,7 @@ class TokenSpan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCard:
     id: str
+    iteration: int
     title: str
     rollout: Rollout
     spans: tuple[TokenSpan, ...]
@@ -62,7 +67,7 @@ class TokenRun:
     cards: tuple[TokenCard, ...]
 
 
-def token_runs(runs: Sequence[RunData], asked: Collection[Answer] = ()) -> tuple[TokenRun, ...]:
+def token_runs(runs: Sequence[RunData], asked: Collection[Side] = ()) -> tuple[TokenRun, ...]:
     """A block for each run whose rollouts have numbers by token: the best, the worst, and those asked for."""
     shown = [(run, kept) for run in runs if (kept := _with_tokens(run))]
     in_full = len(shown) <= RUNS_IN_FULL
@@ -77,7 +82,7 @@ def _with_tokens(run: RunData) -> list[Iteration]:
     return [each for each in kept if any(r.tokens and r.tokens.columns for r in each.rollouts)]
 
 
-def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: Collection[Answer]) -> TokenRun:
+def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: Collection[Side]) -> TokenRun:
     rollouts = [rollout for each in iterations for rollout in each.rollouts]
     columns = shades.columns_of(rollouts)
     ends = {column: shades.scale_end(rollouts, column) for column in columns}
@@ -88,13 +93,13 @@ def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: 
         first_column=first,
         legends=tuple(_legend(column, ends[column]) for column in columns),
         cards=tuple(
-            _card(f"{name_id}-{index}", f"Iteration {n}, {label}", rollout, ends, first)
+            _card(f"{name_id}-{index}", n, label, rollout, ends, first)
             for index, (n, label, rollout) in enumerate(picked)
         ),
     )
 
 
-def _picked(iteration: Iteration, asked: Collection[Answer]) -> list[tuple[str, Rollout]]:
+def _picked(iteration: Iteration, asked: Collection[Side]) -> list[tuple[str, Rollout]]:
     """Best and worst by score, of the rows with tokens (the first row where none has a score), then what else was asked
     for."""
     usable = [r for r in iteration.rollouts if r.tokens and r.tokens.columns]
@@ -103,10 +108,9 @@ def _picked(iteration: Iteration, asked: Collection[Answer]) -> list[tuple[str, 
         ends = [("only score" if scored else "without a score", (scored or usable)[0])]
     else:
         ends = [("highest score", scored[-1]), ("lowest score", scored[0])]
-    shown = {rollout.answer for _, rollout in ends}
-    return ends + [
-        ("shown above", rollout) for rollout in usable if rollout.answer in asked and rollout.answer not in shown
-    ]
+    shown = [rollout for _, rollout in ends]
+    label = f"iteration {iteration.number}"
+    return ends + [("among the samples", r) for r in usable if (label, r.answer) in asked and r not in shown]
 
 
 def _legend(column: str, end: float) -> Legend:
@@ -120,7 +124,7 @@ def _legend(column: str, end: float) -> Legend:
     )
 
 
-def _card(card_id: str, title: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
+def _card(card_id: str, iteration: int, label: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
     count = min(len(tokens), SHOWN_TOKENS)
@@ -128,8 +132,15 @@ def _card(card_id: str, title: str, rollout: Rollout, ends: dict[str, float], fi
     spans = tuple(
         TokenSpan(text=visible(tokens.texts[t]), told=_told(tokens, t), mark=levels[first][t]) for t in range(count)
     )
-    more = len(tokens) - count
-    return TokenCard(id=card_id, title=title, rollout=rollout, spans=spans, more=more, levels=json.dumps(levels))
+    return TokenCard(
+        id=card_id,
+        iteration=iteration,
+        title=f"Iteration {iteration}, {label}",
+        rollout=rollout,
+        spans=spans,
+        more=len(tokens) - count,
+        levels=json.dumps(levels),
+    )
 
 
 def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:

@@ -17,11 +17,10 @@ from plaudit.report.figures import Figure
 from plaudit.report.frontier import frontier
 from plaudit.report.heads import Head, head
 from plaudit.report.measures import Term
-from plaudit.report.rollouts import Answer
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
 from plaudit.report.samples import Cards
 from plaudit.report.spread import distributions
-from plaudit.report.token_cards import TokenRun, token_runs
+from plaudit.report.token_cards import Side, TokenRun, token_runs
 from plaudit.telemetry.numbers import duration
 
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
@@ -92,8 +91,8 @@ class Page:
     """Lines: Cards, a block for each run."""
     search: tuple[samples.Entry, ...]
     """Every answer that can be searched for."""
-    anchors: Mapping[Answer, str]
-    """Answer -> id of its card in `tokens`."""
+    anchors: Mapping[Side, str]
+    """A sample's side -> id of its card in `tokens`."""
     clocks: tuple[Clock, ...]
     """What else the figures' steps can be counted by, a clock for each `meta` of a trace."""
     tokens: tuple[TokenRun, ...]
@@ -140,7 +139,7 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     tables = _tables(collected)
     compared = _with_answers(collected, runs)
     shown = _samples(compared)
-    sides = {side for block in shown for cards in block.lines for card in cards.cards for _, side in card.sides}
+    sides = {side for block in shown for cards in block.lines for card in cards.cards for side in card.sides}
     tokens = token_runs(runs, sides)
     side_by_side = runs_tables(collected)
     keys = {key for run in everything for key in run.series}
@@ -156,7 +155,7 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         groups=_figure_groups(runs, compared),
         samples=shown,
         search=tuple(entry for run in compared for entry in samples.entries(run, named=len(compared) > 1)),
-        anchors={card.rollout.answer: card.id for run in tokens for card in run.cards},
+        anchors={(f"iteration {card.iteration}", card.rollout.answer): card.id for run in tokens for card in run.cards},
         clocks=tuple(clocks(runs)),
         tokens=tokens,
         numbers=_blocks(everything, _number_lines),
