@@ -34,10 +34,10 @@ check: $(SET_UP_DEV) ## format, lint, import contracts and types
 	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	@$(PYTHON) -m pyrefly check --python-interpreter-path "$$(command -v $(PYTHON))"
 
-format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md anew
+format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md and docs/notes.md anew
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
-	@$(PYTHON3) tools/modules.py
+	@$(PYTHON3) tools/docstrings.py
 
 slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu" $(ARGS)

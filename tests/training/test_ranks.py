@@ -12,7 +12,7 @@ import torch
 
 from plaudit.config.load import dump_yaml
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
-from plaudit.runs.folder import read_rollouts
+from plaudit.runs.records import read_rollouts
 from tests.faults.stages import CONFIGS
 from tests.kills import kills
 from tests.training.ranks_worker import RESUMED

@@ -85,7 +85,7 @@ def wanted(config: PPOConfig, coefficients: Coefficients) -> set[str]:
 def loss_of(
     out: dict[str, Tensor], targets: Targets, config: PPOConfig, coefficients: Coefficients, counts: Counts
 ) -> tuple[Float[Tensor, ""], PolicyStats, ValueStats, TermStats]:
-    """L = L_policy + β_trust KL(π_old ‖ π_θ) + β KL(π_θ ‖ π_ref) − c2 H + c1 L_V, weighed token by token.
+    """L = L_policy + β_trust KL(π_old ‖ π_θ) + β KL(π_θ ‖ π_ref) − c2 H + c1 L_V, weighed token by token (N4.10).
 
     A term whose coefficient is 0 is absent, bit for bit.
     """

@@ -14,7 +14,7 @@ from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
 from plaudit.training.reward.normalise import normalisation
 from plaudit.training.reward.objective import Budget, ClosedFormObjective, GradientObjective, Measuring
@@ -63,7 +63,7 @@ def _descend(
     def save() -> None:
         state.save(run, step, model, optimizer, {"step": step, "skipped": asdict(skipped)})
 
-    with state.saved_on_stop(save), Progress("reward", total, start=step) as progress:
+    with state.saved_on_stop(save), run.progress(total, start=step) as progress:
         rows: list[int] = []
         while step < total:
             run.check_stop()
