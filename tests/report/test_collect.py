@@ -11,6 +11,9 @@ import pytest
 from plaudit.errors import UserError
 from plaudit.report.collect import PipelineData, RunData, Status, collect, flatten
 from plaudit.report.reading import clean_text, read_json_lines
+from plaudit.report.views import page
+from plaudit.telemetry.events import append_event
+from plaudit.telemetry.status import Heart, State
 from tests.report.folders import ppo_lines, rollout_rows, summary, write_pipeline, write_run
 
 
@@ -78,6 +81,27 @@ def test_a_run_that_never_began(tmp_path: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     run = collect(folder)
     assert (run.status, run.last_step, run.seconds, dict(run.series)) == (Status.NEVER_STARTED, None, None, {})
+
+
+def test_a_run_that_is_going_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
+    assert collect(folder).status is Status.INTERRUPTED
+    heart = Heart(folder, "sft")
+    assert collect(folder).status is Status.RUNNING
+    heart.stop(State.STOPPED)
+    assert collect(folder).status is Status.INTERRUPTED
+    write_run(tmp_path / "p" / "01-sft", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
+    Heart(tmp_path / "p" / "01-sft", "sft")
+    assert collect(tmp_path / "p").status is Status.RUNNING
+
+
+def test_warnings_of_the_run_are_kept(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", "sft")
+    for level, message in (("notice", "hello"), ("warning", "a judge abstained"), ("warning", "a judge abstained")):
+        append_event(folder, {"level": level, "message": message})
+    run = collect(folder)
+    assert run.warnings == ("a judge abstained",) * 2
+    assert page([run]).problems == ("a judge abstained (2 times)",)
 
 
 def test_damaged_side_files_are_told_and_left_out(tmp_path: Path) -> None:

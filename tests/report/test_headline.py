@@ -25,7 +25,7 @@ def won(subject: str, value: float, low: float, high: float) -> Result:
 
 
 def spent(subject: str, nats: float) -> Result:
-    return Result(stage="compare", measure="kl_baseline_over_prompts", subject=subject, value=nats)
+    return Result(stage="compare", measure="kl_baseline_over_prompts", subject=subject, against="sft", value=nats)
 
 
 DEMO = [

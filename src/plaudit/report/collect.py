@@ -17,20 +17,22 @@ from plaudit.errors import UserError
 from plaudit.records.results import Result
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
+from plaudit.telemetry.events import read_events
+from plaudit.telemetry.status import is_alive
+from plaudit.telemetry.summary import FORMAT
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
 NOT_METRICS = frozenset({"step", "time", "non_finite"})
-FORMAT = 2
-"""Of summary.json, as this version reads it."""
 
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
 
 class Status(StrEnum):
-    """How far a run came. A run that is still going can't be told from one that was killed: both are INTERRUPTED."""
+    """How far a run came. One on a machine that gives no sign any more counts as interrupted."""
 
     FINISHED = "finished"
+    RUNNING = "running"
     INTERRUPTED = "interrupted"
     NEVER_STARTED = "never started"
 
@@ -100,6 +102,8 @@ class RunData:
     results: tuple[Result, ...]
     problems: tuple[str, ...]
     """What couldn't be read, in sentences."""
+    warnings: tuple[str, ...] = ()
+    """What it warned of while it ran."""
     keeps_rollouts: bool = False
     """Whether its steps are iterations that sample."""
     control: bool = False
@@ -128,8 +132,10 @@ class PipelineData:
         """Finished once the pipeline's own summary is written; never started while no stage has anything to show."""
         if self.own.status is Status.FINISHED:
             return Status.FINISHED
-        started = any(stage.status is not Status.NEVER_STARTED for stage in self.stages)
-        return Status.INTERRUPTED if started else self.own.status
+        statuses = {self.own.status, *(stage.status for stage in self.stages)}
+        if Status.RUNNING in statuses:
+            return Status.RUNNING
+        return Status.INTERRUPTED if statuses != {Status.NEVER_STARTED} else self.own.status
 
 
 def collect(folder: Path) -> RunData | PipelineData:
@@ -242,6 +248,7 @@ def _collect_run(folder: Path) -> RunData:
         results=_results(summary, problems),
         keeps_rollouts=(folder / "rollouts").is_dir() or "keep_rollouts" in config,
         control=config.get("shuffle_labels") is True,
+        warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
         problems=(*problems, *_not_finite_problems(series)),
     )
 
@@ -249,6 +256,8 @@ def _collect_run(folder: Path) -> RunData:
 def _status(folder: Path, started: bool) -> Status:
     if (folder / "summary.json").is_file():  # written whole, as the run's last act
         return Status.FINISHED
+    if is_alive(folder):
+        return Status.RUNNING
     return Status.INTERRUPTED if started else Status.NEVER_STARTED
 
 

@@ -38,7 +38,7 @@ def so_far(run: RunData) -> tuple[str, ...]:
 def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
     """`ppo raised the mean score by the judge from 0.698 to 1.98, win rate 87 % against sft, for 0.653 nats; the
     control gained nothing.`"""
-    contests = [result for result in results if result.against and not result.role]
+    contests = [result for result in results if result.against and measure(result.measure).better and not result.role]
     if not contests:
         return ""
     told = []

@@ -33,9 +33,9 @@ class Term:
 OWN_TERMS = {
     "status": (
         "",
-        "Finished: the run wrote its summary. Interrupted: it has logged something but no summary; one that is still "
-        "going looks the same. Never started: it left nothing, or nothing but its configuration; a stage that logs no "
-        "metrics looks so until it finishes.",
+        "Finished: the run wrote its summary. Running: its process works on it, or gave a sign of life of late. "
+        "Interrupted: it has logged something but no summary. Never started: it left nothing, or nothing but its "
+        "configuration; a stage that logs no metrics looks so until it finishes.",
         "",
     ),
     "score": ("score units", "What the judge (a reward model or function) says of a whole response.", "r(x, y)"),

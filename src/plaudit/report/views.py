@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -208,8 +209,10 @@ def _problems(runs: Sequence[RunData]) -> list[str]:
         name = f"{run.name}: " if len(runs) > 1 else ""
         if run.status is Status.INTERRUPTED:
             at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
-            told.append(f"{name}no summary was written: stopped, or still going.{at} What it left is shown.")
+            told.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
         told += [f"{name}{problem}" for problem in run.problems]
+        counts = Counter(run.warnings)
+        told += [f"{name}{text}" + (f" ({count} times)" if count > 1 else "") for text, count in counts.items()]
     return told
 
 
@@ -316,7 +319,7 @@ def _number_lines(run: RunData) -> list[NumberLine]:
 
 
 def _summary_lines(run: RunData) -> list[tuple[str, str]]:
-    shown_elsewhere = ("format", "results", "reward_eval")
+    shown_elsewhere = ("format", "results", reward_figures.BLOCK)
     return list(flatten({key: value for key, value in run.summary.items() if key not in shown_elsewhere}).items())
 
 
