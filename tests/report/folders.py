@@ -189,8 +189,6 @@ def sample_rows(count: int = 120, *, seed: int = 0) -> list[dict[str, Any]]:
                 "after": "In the garden a small bird sits on the old wall; the sun is warm. " * (1 + index % 3),
                 "score_before": before,
                 "score_after": after,
-                "true_before": before * 0.8 + noise.gauss(0, 0.3),
-                "true_after": after * 0.8 + noise.gauss(0, 0.6),
                 "kl": noise.gauss(6, 1.5),
                 "finish_before": "length" if index % 4 == 0 else "eos",
                 "finish_after": "eos",

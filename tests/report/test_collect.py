@@ -114,7 +114,7 @@ def test_damaged_side_files_are_told_and_left_out(tmp_path: Path) -> None:
     assert len(run.problems) == 2
     assert run.problems[0].startswith("config.yaml can't be read")
     assert run.problems[1] == "provenance.json holds list, not a mapping; left out"
-    assert run.stage == "sft"  # from the metrics' prefix, as nothing else tells
+    assert run.stage == "run"  # nothing tells what it was
 
 
 def test_the_outermost_readable_rollouts_are_taken(tmp_path: Path) -> None:
@@ -145,15 +145,15 @@ def test_rows_of_a_cut_off_gzip_that_come_before_the_cut(tmp_path: Path) -> None
     assert problems[-1] == "x.jsonl.gz: the file is cut off; read as far as it goes"
 
 
-def test_samples_in_both_spellings(tmp_path: Path) -> None:
+def test_samples_have_two_sides(tmp_path: Path) -> None:
     rows = [
-        {"prompt": "p", "before": "b", "after": "a", "score_before": 1, "score_after": 3.5, "true_before": 2,
-         "true_after": 1, "kl": 4.0, "finish_before": "eos", "finish_reason_after": "length", "policy": "ppo"},
+        {"prompt": "p", "before": "b", "after": "a", "score_before": 1, "score_after": 3.5, "kl": 4.0,
+         "finish_before": "eos", "finish_after": "length", "policy": "ppo"},
         {"prompt": [{"role": "user", "content": "hi"}], "before": None, "after": "a", "score_after": None},
     ]  # fmt: skip
     first, second = collect(write_run(tmp_path / "r", "compare", samples=rows)).samples
-    assert (first.gain, first.true_gain, first.policy) == (2.5, -1.0, "ppo")
-    assert (first.before.finish_reason, first.after.finish_reason) == ("eos", "length")
+    assert (first.gain, first.policy) == (2.5, "ppo")
+    assert (first.before.ended, first.after.ended) == ("eos", "cut by the limit")
     assert (first.before.kl, first.after.kl) == (None, 4.0)
     assert (second.prompt, second.before.text, second.gain) == ("user: hi", "", None)
 

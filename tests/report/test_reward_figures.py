@@ -22,8 +22,9 @@ def figures(folder, judges: dict) -> dict:
 def test_what_is_drawn(tmp_path):
     drawn = figures(tmp_path / "run", {"one": judge(), "two": judge()})
     assert list(drawn) == ["Reliability", "Margins · one", "Margins · two"]
-    ideal, one, _ = drawn["Reliability"].plot["data"]
-    assert ideal["x"] == ideal["y"] == [0.5, 1.0]
+    one, _ = drawn["Reliability"].plot["data"]
+    (ideal,) = drawn["Reliability"].plot["layout"]["shapes"]
+    assert (ideal["x0"], ideal["y0"], ideal["x1"], ideal["y1"]) == (0.5, 0.5, 1.0, 1.0)
     assert (one["x"], one["y"], one["customdata"]) == ([0.55, 0.95], [0.25, 0.75], [1.0, 4.0])
     assert one["marker"]["size"] == [13.0, 20.0]
     assert one["name"] == "one"

@@ -71,13 +71,6 @@ def test_the_head_says_what_when_and_with_what(tmp_path: Path) -> None:
     }
 
 
-def test_a_nested_seed_is_found_unless_there_are_several(tmp_path: Path) -> None:
-    one = collect(write_run(tmp_path / "a", "ppo", config={"ppo": {"seed": 5}}))
-    two = collect(write_run(tmp_path / "b", "ppo", config={"ppo": {"seed": 5}, "data": {"seed": 6}}))
-    seeds = [{f.name: f.value for f in views.page([run]).heads[0].facts}.get("Seed") for run in (one, two)]
-    assert seeds == ["5", None]
-
-
 def test_metrics_in_numbers(tmp_path: Path) -> None:
     lines = [{"step": step, "ppo/kl_coef": value} for step, value in enumerate((3.0, None, 1.0, 2.0))]
     page = views.page([collect(write_run(tmp_path / "r", "ppo", lines=lines))])

@@ -6,8 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,12 +66,8 @@ class Sample:
     @property
     def gain(self) -> float | None:
         """Score after minus score before, in score units."""
-        return _difference(self.after.score, self.before.score)
-
-    @property
-    def true_gain(self) -> float | None:
-        """The same with the known true reward."""
-        return _difference(self.after.true_score, self.before.true_score)
+        before, after = self.before.score, self.after.score
+        return None if after is None or before is None else after - before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +178,6 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
-
-
 def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     """Stages that train on a control's output are controls too; those that measure it are not."""
     marked: list[RunData] = []
@@ -232,7 +223,7 @@ def _collect_run(folder: Path) -> RunData:
     return RunData(
         name=clean_text(folder.resolve().name),
         folder=folder,
-        stage=_stage(folder, config, provenance, series),
+        stage=_stage(folder, config, provenance),
         status=_status(folder, started),
         last_step=last_step,
         seconds=seconds,
@@ -261,15 +252,12 @@ def _status(folder: Path, started: bool) -> Status:
     return Status.INTERRUPTED if started else Status.NEVER_STARTED
 
 
-def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], series: Iterable[str]) -> str:
-    """What the run says of itself, else its folder's name in a pipeline, else the prefix of most of its metrics."""
+def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """What the run says of itself, else its folder's name in a pipeline."""
     for said in (provenance.get("stage"), config.get("stage")):
         if isinstance(said, str) and said:
             return said
-    if _STAGE_FOLDER.match(folder.name):
-        return stage_name(clean_text(folder.name))
-    prefixes = Counter(key.split("/")[0] for key in series if "/" in key)
-    return prefixes.most_common(1)[0][0] if prefixes else "run"
+    return stage_name(clean_text(folder.name)) if _STAGE_FOLDER.match(folder.name) else "run"
 
 
 def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
@@ -314,15 +302,11 @@ def _sample(row: Mapping[str, Any]) -> Sample:
 
 
 def _side(row: Mapping[str, Any], side: str) -> Answer:
-    kl = row.get(f"kl_{side}", row.get("kl") if side == "after" else None)
-    length = finite(row.get(f"length_{side}"))
     return Answer(
         text=words(row.get(side)),
         score=finite(row.get(f"score_{side}")),
-        true_score=finite(row.get(f"true_{side}")),
-        kl=finite(kl),
-        length=None if length is None else int(length),
-        finish_reason=words(row.get(f"finish_reason_{side}", row.get(f"finish_{side}"))),
+        kl=finite(row.get("kl")) if side == "after" else None,
+        finish_reason=words(row.get(f"finish_{side}")),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from plaudit.report import measures
 from plaudit.report.collect import RunData, Series
-from plaudit.report.figures import COLOURS, REFERENCE, Figure, bare_layout, plain, rounded, thin, whole_ticks
+from plaudit.report.figures import COLOURS, Figure, bare_layout, dashed, plain, rounded, thin, whole_ticks
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import Panel
 
@@ -92,7 +92,7 @@ def _layout(
         layout["yaxis"] |= {"type": "log", "exponentformat": "power", "dtick": 1}
     elif all(map(measures.is_share, units)):
         layout["yaxis"] |= {"tickformat": ".3~p", "hoverformat": ".3~p"}
-    layout["shapes"] = [_level_line(value) for value in levels]
+    layout["shapes"] = [dashed((0, value, 1, value), xref="paper") for value in levels]  # whatever the axis counts
     layout["annotations"] = [_level_label(value, name, traces, logarithmic) for value, name in levels.items()]
     return layout
 
@@ -153,12 +153,6 @@ def _levels(runs: Sequence[RunData], keys: Sequence[str]) -> dict[float, str]:
                     names.setdefault(height, {})[label] = None
                     units[height] = about.unit
     return {height: f"{', '.join(labels)}: {measures.shown(height, units[height])}" for height, labels in names.items()}
-
-
-def _level_line(value: float) -> dict[str, Any]:
-    """Across the whole figure, whatever the axis counts."""
-    line = {"color": REFERENCE, "width": 1.5, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
 
 
 def _level_label(value: float, name: str, traces: Sequence[dict[str, Any]], logarithmic: bool) -> dict[str, Any]:

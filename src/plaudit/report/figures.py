@@ -81,3 +81,9 @@ def whole_ticks(low: float, high: float) -> dict[str, int]:
 def rounded(values: Sequence[float | None]) -> list[float | None]:
     """Six significant digits: more can't be seen and would be half of the file."""
     return [None if value is None or not math.isfinite(value) else float(f"{value:.6g}") for value in values]
+
+
+def dashed(ends: tuple[float, float, float, float], **axes: str) -> dict[str, Any]:
+    """A reference as plotly's shape: a line from (x0, y0) to (x1, y1)."""
+    line = {"color": REFERENCE, "width": 1.5, "dash": "dash"}
+    return {"type": "line", **dict(zip(("x0", "y0", "x1", "y1"), ends, strict=True)), "line": line, **axes}

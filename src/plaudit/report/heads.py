@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plaudit.report.collect import PipelineData, RunData, Status, flatten
+from plaudit.report.collect import PipelineData, RunData, Status
 from plaudit.report.headline import headline, so_far
 from plaudit.report.reading import finite
 from plaudit.telemetry.numbers import duration, size
@@ -49,7 +49,7 @@ def head(item: RunData | PipelineData) -> Head:
     facts = (
         Fact(name="Started", value=started),
         Fact(name="Took", value=duration(seconds)),
-        Fact(name="Seed", value=_seed(own)),
+        Fact(name="Seed", value=str(own.config.get("seed", summary.get("seed", "")))),
         Fact(name="Peak memory", value=size(finite(summary.get("peak_memory_bytes")))),
         Fact(name="Versions", value=", ".join(known), folded=True),
         Fact(name="Machine", value=f"{provenance.get('platform', '')}{cpus}", folded=True),
@@ -81,12 +81,3 @@ def _controls(stages: Sequence[RunData]) -> set[str]:
 
 def _command(command: object) -> str:
     return shlex.join(map(str, command)) if isinstance(command, list) else ""
-
-
-def _seed(run: RunData) -> str:
-    """The seed at the top of the config, else the summary's, else the one seed that stands deeper in the config."""
-    for place in (run.config, run.summary):
-        if place.get("seed") is not None:
-            return str(place["seed"])
-    deeper = {value for key, value in flatten(run.config).items() if key.endswith(".seed")}
-    return deeper.pop() if len(deeper) == 1 else ""

@@ -39,11 +39,6 @@ OWN_TERMS = {
         "",
     ),
     "score": ("score units", "What the judge (a reward model or function) says of a whole response.", "r(x, y)"),
-    "true score": (
-        "score units",
-        "The known true reward of a response. Only made-up worlds have one; training never sees it.",
-        "",
-    ),
     "KL": (
         "nats",
         "How far a response lies from what the reference would write: the log-ratio summed over its tokens. "
@@ -53,7 +48,7 @@ OWN_TERMS = {
     "√KL": (
         "√nats",
         "Square root of the mean KL: the distance over which scores under optimisation bend smoothly (Gao, Schulman, "
-        "Hilton 2022). A true score that falls while the judge's still rises is over-optimisation.",
+        "Hilton 2022).",
         "√( (1/B) Σ_b Σ_t [log π_θ − log π_ref] );  0 where noise makes the mean negative",
     ),
     "gain": (

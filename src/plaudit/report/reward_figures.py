@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plaudit.report.collect import RunData
-from plaudit.report.figures import COLOURS, REFERENCE, Figure, bare_layout, plain, rounded
+from plaudit.report.figures import COLOURS, Figure, bare_layout, dashed, plain, rounded
 from plaudit.report.reading import finite
 from plaudit.telemetry.numbers import number
 
@@ -54,16 +54,8 @@ def _reliability(judges: Judges) -> Figure | None:
     if not traces:
         return None
     alt = "Reliability: " + "; ".join(trace["name"] for trace in traces) + "."
-    ideal = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [0.5, 1.0],
-        "y": [0.5, 1.0],
-        "name": "calibrated",
-        "hoverinfo": "skip",
-        "line": {"color": REFERENCE, "width": 1.5, "dash": "dash"},
-    }
     layout = bare_layout("P(favourite is better) = σ(score difference)", "share in which it is", legend=True)
+    layout["shapes"] = [dashed((0.5, 0.5, 1.0, 1.0))]
     layout["xaxis"]["range"], layout["yaxis"]["range"] = [0.48, 1.02], [-0.02, 1.02]
     return Figure(
         title="Reliability",
@@ -71,7 +63,7 @@ def _reliability(judges: Judges) -> Figure | None:
         "rule's scores have no scale, nor has a probability: such a curve only says how far a unit of it is from a "
         "nat of preference.",
         keys=(),
-        plot={"data": [ideal, *traces], "layout": layout},
+        plot={"data": traces, "layout": layout},
         alt=alt,
     )
 
@@ -94,11 +86,7 @@ def _margins(judges: Judges) -> Iterator[Figure]:
         }
         layout = bare_layout("score of the better answer less that of the other", "share of pairs", legend=False)
         layout["yaxis"]["tickformat"] = ".0%"
-        zero = {"color": REFERENCE, "width": 1.5, "dash": "dash"}
-        layout |= {
-            "bargap": 0,
-            "shapes": [{"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": zero}],
-        }
+        layout |= {"bargap": 0, "shapes": [dashed((0, 0, 0, 1), yref="paper")]}
         mean, std = finite(margins.get("mean")), finite(margins.get("std"))
         known = mean is not None and std is not None
         told = f"Mean {number(mean, 3)}, standard deviation {number(std, 3)}. " if known else ""

@@ -21,7 +21,6 @@ class Answer:
 
     text: str
     score: float | None = None
-    true_score: float | None = None
     kl: float | None = None
     """Sum of the log-ratio to the reference over the response, nats."""
     length: int | None = None
@@ -102,7 +101,6 @@ def rollout_of(row: Mapping[str, Any]) -> Rollout:
     answer = Answer(
         text=words(row.get("response")),
         score=finite(row.get("score")),
-        true_score=finite(row.get("true_score")),
         kl=finite(row.get("kl")),
         length=None if length is None else int(length),
         finish_reason=words(row.get("finish_reason")),

@@ -1,4 +1,4 @@
-"""Which answers the report shows: largest gains, largest losses, those where judge and truth part, some at random."""
+"""Which answers the report shows: largest gains, largest losses, some at random."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Card:
     prompt: str
     sides: tuple[tuple[str, Answer], ...]
     gain: float | None = None
-    true_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cards:
+    policy: str = ""
     title: str
     note: str
     cards: tuple[Card, ...]
@@ -79,7 +79,6 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
     scored = sorted((s for s in samples if s.gain is not None), key=_gain)
     gains = [s for s in reversed(scored) if _gain(s) > 0]
     losses = [s for s in scored if _gain(s) < 0]
-    gamed = sorted((s for s in gains if (s.true_gain or 0) < 0), key=lambda s: (s.true_gain or 0) - _gain(s))
     tally = f"Of {len(scored)} prompts with scores {len(gains)} gained, {len(losses)} lost"
     tally += f" and {len(scored) - len(gains) - len(losses)} stayed level."
     none_lost = "" if losses or not scored else "No prompt lost score."
@@ -87,13 +86,13 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
     groups = [
         ("Largest gains", tally, gains[:count]),
         ("Largest losses", none_lost, losses[:count]),
-        ("Judge says better, truth says worse", "Score rose while the known true reward fell.", gamed[:count]),
         ("At random", "", picked),
     ]
     if not scored:
         groups = [("At random", "These answers carry no scores.", picked)]
     return [
         Cards(
+            policy=policy,
             title=f"{policy}: {title[:1].lower()}{title[1:]}" if policy else title,
             note=note,
             cards=tuple(_card(sample, labels) for sample in chosen),
@@ -109,7 +108,7 @@ def _gain(sample: Sample) -> float:
 
 def _card(sample: Sample, labels: tuple[str, str]) -> Card:
     sides = tuple(zip(labels, (sample.before, sample.after), strict=True))
-    return Card(prompt=sample.prompt, sides=sides, gain=sample.gain, true_gain=sample.true_gain)
+    return Card(prompt=sample.prompt, sides=sides, gain=sample.gain)
 
 
 def _shared_prompts(first: Iteration, last: Iteration) -> list[Sample]:

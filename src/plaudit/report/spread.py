@@ -16,7 +16,7 @@ Sides = tuple[list[Answer], list[Answer]]
 
 
 def distributions(runs: Sequence[RunData]) -> list[Figure]:
-    """Before and after, for each run and policy with answers: scores, true scores where known, and lengths."""
+    """Before and after, for each run and policy with answers: scores and lengths."""
     made: list[Figure] = []
     for run in runs:
         for policy, sides, labels in _before_and_after(run):
@@ -35,7 +35,6 @@ def _kinds(sides: Sides) -> list[tuple[str, str, str, Callable[[Answer], float |
     tokens = all(answer.length is not None for side in sides for answer in side)
     return [
         ("Scores", "score", "score units", lambda answer: answer.score),
-        ("True scores", "true score", "score units", lambda answer: answer.true_score),
         ("Lengths", "length", "tokens" if tokens else "characters", lambda a: a.length if tokens else len(a.text)),
     ]
 

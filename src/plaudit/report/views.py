@@ -19,7 +19,6 @@ from plaudit.report.frontier import frontier
 from plaudit.report.heads import Head, head
 from plaudit.report.measures import Term
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
-from plaudit.report.samples import Cards
 from plaudit.report.spread import distributions
 from plaudit.report.token_cards import Side, TokenRun, token_runs
 from plaudit.telemetry.numbers import duration
@@ -27,18 +26,7 @@ from plaudit.telemetry.numbers import duration
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
 OPEN_FIGURES = 6
 """Of a stage; the others are shown on demand."""
-STAGE_TITLES = {
-    "world": "The tiny world",
-    "tokenizer": "Tokenizer",
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "ppo": "PPO",
-    "collect": "Collecting preferences",
-    "compare": "Comparison",
-    "reward_eval": "Judges measured",
-    "eval": "Evaluation",
-    "pipeline": "Pipeline",
-}
+STAGE_TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
 """Headings only: what a stage is, its files say."""
 
 
@@ -89,7 +77,7 @@ class Page:
     groups: tuple[Block, ...]
     """Lines and folded: Figure."""
     samples: tuple[Block, ...]
-    """Lines: Cards, a block for each run."""
+    """Lines and folded: Cards, a block for each run."""
     search: tuple[samples.Entry, ...]
     """Every answer that can be searched for."""
     anchors: Mapping[Side, str]
@@ -140,8 +128,14 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     tables = _tables(collected)
     compared = _with_answers(collected, runs)
     shown = _samples(compared)
-    sides = {side for block in shown for cards in block.lines for card in cards.cards for side in card.sides}
-    tokens = token_runs(runs, sides)
+    sides = {
+        side
+        for block in shown
+        for cards in (*block.lines, *block.folded)
+        for card in cards.cards
+        for side in card.sides
+    }
+    tokens = token_runs([run for run in runs if not run.control], sides)
     side_by_side = runs_tables(collected)
     keys = {key for run in everything for key in run.series}
     keys |= {result.measure for item in collected for result in item.results}
@@ -200,7 +194,7 @@ def _kind(collected: Sequence[RunData | PipelineData]) -> str:
 
 
 def _stage_title(stage: str) -> str:
-    return STAGE_TITLES.get(stage, stage)
+    return STAGE_TITLES.get(stage, stage.replace("_", " "))
 
 
 def _problems(runs: Sequence[RunData]) -> list[str]:
@@ -297,9 +291,17 @@ def _with_answers(collected: Sequence[RunData | PipelineData], runs: Sequence[Ru
 
 
 def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
+    """A block for each run; policies after the first one are folded."""
     count = samples.SHOWN if len(runs) == 1 else samples.SHOWN_OF_EACH_RUN
-    made: list[tuple[str, list[Cards]]] = [(run.name, samples.choose(run, count)) for run in runs]
-    return tuple(Block(title=name if len(runs) > 1 else "", lines=tuple(cards)) for name, cards in made if cards)
+    made = []
+    for run in runs:
+        cards = samples.choose(run, count)
+        if cards:
+            first = [each for each in cards if each.policy == cards[0].policy]
+            others = [each for each in cards if each.policy != cards[0].policy]
+            title = run.name if len(runs) > 1 else ""
+            made.append(Block(title=title, lines=tuple(first), folded=tuple(others)))
+    return tuple(made)
 
 
 def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]]) -> tuple[Block, ...]:
