@@ -185,7 +185,7 @@ def test_ranks_know_who_they_are(worked):
 
 @kills(
     "hardware/ranks.py",
-    old="        return functools.reduce(operator.add, records)",
+    old="            total = operator.add(total, record)",
     new="        return stats",
     why="each rank's own statistics, by which they then stop at different times",
 )
