@@ -45,7 +45,7 @@ def test_shades_are_of_the_whole_run(tmp_path):
     assert levels["kl"] == "hhhh"  # ½ everywhere, the end of its scale
     assert set(levels["logprob"]) <= set(SIZE_MARKS.values())
     assert card.spans[1].text == "o"
-    assert card.spans[1].told.splitlines() == [
+    assert card.spans[1].numbers.splitlines() == [
         "2: o  (id 4)",
         "logprob  −1.5",
         "ref  −2",

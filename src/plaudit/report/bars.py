@@ -26,7 +26,7 @@ class Scale:
     low: float
     high: float
 
-    def place(self, value: float, *, falling: bool) -> float:
+    def x_of(self, value: float, *, falling: bool) -> float:
         """x of a value; better is right."""
         low, high, at = self.low, self.high, value
         if low > 0 and high / low >= WIDE_RATIO:
@@ -61,7 +61,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ResultLine:
     """A row of the table of results."""
 
     result: Result
@@ -70,7 +70,7 @@ class Line:
     bar: Bar | None
 
 
-def lines(results: Sequence[Result]) -> list[Line]:
+def lines(results: Sequence[Result]) -> list[ResultLine]:
     """A row for each result, those of a stage by measure, in the order in which measures first appear.
 
     Floors and people stand as marks on the rows of what they were measured beside; they have rows of their own only
@@ -78,17 +78,17 @@ def lines(results: Sequence[Result]) -> list[Line]:
     """
     scales = _scales(results)
     mains = {_about(result) for result in results if not result.role}
-    places = {about: index for index, about in reversed([*enumerate(map(_about, results))])}
+    order = {about: index for index, about in reversed([*enumerate(map(_about, results))])}
     stages = {stage: index for index, stage in reversed([*enumerate(result.stage for result in results)])}
     rows = [result for result in results if not result.role or _about(result) not in mains]
-    rows.sort(key=lambda result: (stages[result.stage], places[_about(result)]))
-    made = []
+    rows.sort(key=lambda result: (stages[result.stage], order[_about(result)]))
+    drawn = []
     for row in rows:
         others = [r for r in results if r.role and r is not row and _about(r) == _about(row)]
         ends = [(name, x) for name, x in (("floor", row.floor), ("ceiling", row.ceiling)) if x is not None]
         beside = (*ends, *((other.subject, other.value) for other in others))
-        made.append(Line(result=row, beside=beside, bar=_bar(row, beside, scales)))
-    return made
+        drawn.append(ResultLine(result=row, beside=beside, bar=_bar(row, beside, scales)))
+    return drawn
 
 
 def share_reached(result: Result) -> float | None:
@@ -102,8 +102,9 @@ def share_reached(result: Result) -> float | None:
 def falling(result: Result) -> bool:
     """Whether less is better: as the measure says, else as floor and ceiling stand to each other."""
     better = measure(result.measure).better
-    both = result.floor is not None and result.ceiling is not None
-    return better == "down" if better else both and result.ceiling < result.floor
+    if better or result.floor is None or result.ceiling is None:
+        return better == "down"
+    return result.ceiling < result.floor
 
 
 def _about(result: Result) -> tuple[str, str, str]:
@@ -114,8 +115,8 @@ def _scales(results: Iterable[Result]) -> Mapping[str, Scale]:
     """unit -> the scale of all its numbers."""
     numbers: dict[str, list[float]] = {}
     for r in results:
-        found = numbers.setdefault(measure(r.measure).unit, [])
-        found += [x for x in (r.value, r.low, r.high, r.floor, r.ceiling) if x is not None]
+        own = numbers.setdefault(measure(r.measure).unit, [])
+        own += [x for x in (r.value, r.low, r.high, r.floor, r.ceiling) if x is not None]
     return {unit: Scale(low=min(xs), high=max(xs)) for unit, xs in numbers.items() if min(xs) < max(xs)}
 
 
@@ -126,16 +127,16 @@ def _bar(result: Result, beside: Sequence[tuple[str, float]], scales: Mapping[st
     if scale is None or not (beside or result.low is not None):
         return None
 
-    def place(value: float) -> float:
-        return scale.place(value, falling=down)
+    def x_of(value: float) -> float:
+        return scale.x_of(value, falling=down)
 
-    dot, share = place(result.value), share_reached(result)
+    dot, share = x_of(result.value), share_reached(result)
     interval = None
     if result.low is not None and result.high is not None:
-        left, right = sorted((place(result.low), place(result.high)))
+        left, right = sorted((x_of(result.low), x_of(result.high)))
         interval = (left, round(right - left, 1))
-    marks = _marks([(place(x), f"{label} {shown(x, unit)}") for label, x in beside])
-    worse = min((place(x) for x in (result.floor, result.ceiling) if x is not None), default=dot)
+    marks = _marks([(x_of(x), f"{label} {shown(x, unit)}") for label, x in beside])
+    worse = min((x_of(x) for x in (result.floor, result.ceiling) if x is not None), default=dot)
     words = [f"value {shown(result.value, unit)}", *(f"{label} {shown(x, unit)}" for label, x in beside)]
     words += [] if share is None else [f"{share:.0%} of the way"]
     return Bar(

@@ -190,8 +190,8 @@ def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
 
 
 def _stage_folders(folder: Path) -> list[Path]:
-    found = [child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name)]
-    return sorted(found, key=lambda child: child.name)
+    folders = [child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name)]
+    return sorted(folders, key=lambda child: child.name)
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -218,7 +218,7 @@ def _collect_run(folder: Path) -> RunData:
     first, middle, last = first_middle_last(folder, problems)
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
     last_step = max((item.steps[-1] for item in series.values() if item.steps), default=None)
-    seconds = max((found for line in lines if (found := finite(line.get("time"))) is not None), default=None)
+    seconds = max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None)
     started = bool(lines or first or samples or (folder / "checkpoints").is_dir())
     return RunData(
         name=clean_text(folder.resolve().name),
@@ -254,9 +254,9 @@ def _status(folder: Path, started: bool) -> Status:
 
 def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """What the run says of itself, else its folder's name in a pipeline."""
-    for said in (provenance.get("stage"), config.get("stage")):
-        if isinstance(said, str) and said:
-            return said
+    for name in (provenance.get("stage"), config.get("stage")):
+        if isinstance(name, str) and name:
+            return name
     return stage_name(clean_text(folder.name)) if _STAGE_FOLDER.match(folder.name) else "run"
 
 
@@ -322,10 +322,10 @@ def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
 def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
     rows = summary.get("results")
     rows = rows if isinstance(rows, list) else []
-    made = [_result(row) for row in rows]
-    if None in made:
-        problems.append(f"summary.json: {made.count(None)} of {len(made)} results can't be read; left out")
-    return tuple(result for result in made if result is not None)
+    read = [_result(row) for row in rows]
+    if None in read:
+        problems.append(f"summary.json: {read.count(None)} of {len(read)} results can't be read; left out")
+    return tuple(result for result in read if result is not None)
 
 
 def _result(row: Any) -> Result | None:

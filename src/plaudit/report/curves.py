@@ -30,7 +30,7 @@ def curves(runs: Sequence[RunData], everyone: Sequence[RunData]) -> list[Figure]
     """One figure a panel. `everyone`: all runs of the report, in whose order traces name theirs (`meta`), for the
     page's switch of the axis."""
     keys = [key for run in runs for key, series in run.series.items() if series.last is not None]
-    return [_panel_figure(runs, everyone, panel, taken) for panel, taken in measures.arrange(keys)]
+    return [_panel_figure(runs, everyone, panel, inside) for panel, inside in measures.arrange(keys)]
 
 
 def step_name(runs: Sequence[RunData]) -> str:

@@ -46,11 +46,11 @@ def thin(xs: Sequence[float], ys: Sequence[float | None], limit: int = MAX_POINT
     keep = {0, len(xs) - 1}
     inner = len(xs) - 2
     for stretch in range(stretches):
-        indices = range(1 + stretch * inner // stretches, 1 + (stretch + 1) * inner // stretches)
-        known = [index for index in indices if ys[index] is not None]
-        keep |= {min(known, key=ys.__getitem__), max(known, key=ys.__getitem__)} if known else set(indices[:1])
-    kept = sorted(keep)
-    return [xs[index] for index in kept], [ys[index] for index in kept]
+        inside = range(1 + stretch * inner // stretches, 1 + (stretch + 1) * inner // stretches)
+        known = [(y, index) for index in inside if (y := ys[index]) is not None]
+        keep |= {min(known)[1], max(known)[1]} if known else set(inside[:1])
+    indices = sorted(keep)
+    return [xs[index] for index in indices], [ys[index] for index in indices]
 
 
 def plain(text: str) -> str:

@@ -41,13 +41,13 @@ def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
     contests = [result for result in results if result.against and measure(result.measure).better and not result.role]
     if not contests:
         return ""
-    told = []
+    clauses = []
     for contest in sorted(contests, key=lambda result: result.subject in controls):
         subject = contest.subject
         own = {r.measure: r for r in results if r.subject == subject and not r.part}
         base = {r.measure: r for r in results if r.subject == contest.against and not r.part}
-        told.append(_control(subject, contest) if subject in controls else _subject(contest, own, base))
-    return _sentence("; ".join(told))
+        clauses.append(_control(subject, contest) if subject in controls else _subject(contest, own, base))
+    return _sentence("; ".join(clauses))
 
 
 def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -> str:

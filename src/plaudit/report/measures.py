@@ -89,24 +89,24 @@ def measure(key: str) -> Measure:
     """The key's declaration, a family's with the user's word in its title; for a key of another version one that says
     that nothing is known."""
     try:
-        found = measure_of(key)
+        declared = measure_of(key)
     except ValueError:
         return Measure(key=key, title=_words(key), unit="", meaning=UNKNOWN)
-    before, braces, after = found.key.partition("{name}")
+    before, braces, after = declared.key.partition("{name}")
     if not braces:
-        return found
+        return declared
     name = key[key.index(before) + len(before) : len(key) - len(after)]
-    curve = found.curve.replace("{name}", name)
-    return dataclasses.replace(found, key=key, title=f"{found.title}: {name}", curve=curve)
+    curve = declared.curve.replace("{name}", name)
+    return dataclasses.replace(declared, key=key, title=f"{declared.title}: {name}", curve=curve)
 
 
 def arrange(keys: Iterable[str]) -> list[tuple[Panel, tuple[str, ...]]]:
     """Every key once, in the register's panels and their order; others last, one to a folded panel each."""
     left = sorted(set(keys), key=lambda key: ("held_out" in key, key))
     arranged = [(panel, tuple(key for key in left if measure(key).panel == panel.title)) for panel in PANELS]
-    placed = {key for _, taken in arranged for key in taken}
+    placed = {key for _, inside in arranged for key in inside}
     alone = [(Panel(title=measure(key).title, folded=True), (key,)) for key in left if key not in placed]
-    return [(panel, taken) for panel, taken in arranged if taken] + alone
+    return [(panel, inside) for panel, inside in arranged if inside] + alone
 
 
 def is_share(unit: str) -> bool:
@@ -125,8 +125,8 @@ def spoken(value: float, unit: str) -> str:
     """A number as a sentence says it: 87 %, 0.65 nats, 1.98; a score's unit means nothing to a reader."""
     if is_share(unit):
         return percent(value)
-    told = fixed(value, 2) if 0.01 <= abs(value) < 100 or value == 0 else number(value, 3)
-    return told + (f" {unit.split('/')[0]}" if unit and unit != "score" else "")
+    text = fixed(value, 2) if 0.01 <= abs(value) < 100 or value == 0 else number(value, 3)
+    return text + (f" {unit.split('/')[0]}" if unit and unit != "score" else "")
 
 
 def glossary(keys: Iterable[str]) -> dict[str, Term]:

@@ -27,7 +27,7 @@ def measured(runs: Sequence[RunData]) -> list[Figure]:
 
 
 def _reliability(judges: Judges) -> Figure | None:
-    traces = []
+    traces: list[dict[str, Any]] = []
     for index, (name, judge) in enumerate(judges):
         points = [
             (x, y, count)
@@ -89,13 +89,13 @@ def _margins(judges: Judges) -> Iterator[Figure]:
         layout |= {"bargap": 0, "shapes": [dashed((0, 0, 0, 1), yref="paper")]}
         mean, std = finite(margins.get("mean")), finite(margins.get("std"))
         known = mean is not None and std is not None
-        told = f"Mean {number(mean, 3)}, standard deviation {number(std, 3)}. " if known else ""
+        moments = f"Mean {number(mean, 3)}, standard deviation {number(std, 3)}. " if known else ""
         yield Figure(
             title=f"Margins · {plain(name)}",
-            caption=f"{told}Left of the dashed line the judge is wrong.",
+            caption=f"{moments}Left of the dashed line the judge is wrong.",
             keys=(),
             plot={"data": [trace], "layout": layout},
-            alt=f"Distribution of the margins of {name}. {told}",
+            alt=f"Distribution of the margins of {name}. {moments}",
         )
 
 

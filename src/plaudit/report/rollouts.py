@@ -46,7 +46,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class KeptRollout:
     prompt: str
     prompt_id: str
     answer: Answer
@@ -65,13 +65,13 @@ class Iteration:
     """The rollouts of one iteration."""
 
     number: int
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[KeptRollout, ...]
 
 
 def iteration_files(run: Path) -> dict[int, Path]:
     """Number of the iteration -> its file, in order."""
-    found = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
-    return {int(path.name.split(".")[0]): path for path in sorted(found)}
+    paths = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
+    return {int(path.name.split(".")[0]): path for path in sorted(paths)}
 
 
 def first_middle_last(run: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None, Iteration | None]:
@@ -95,7 +95,7 @@ def _first_readable(numbers: Iterable[int], files: Mapping[int, Path], problems:
     return None
 
 
-def rollout_of(row: Mapping[str, Any]) -> Rollout:
+def rollout_of(row: Mapping[str, Any]) -> KeptRollout:
     """A line of a rollout file as a record; what is missing or of another type is left out."""
     length = finite(row.get("length"))
     answer = Answer(
@@ -106,7 +106,7 @@ def rollout_of(row: Mapping[str, Any]) -> Rollout:
         finish_reason=words(row.get("finish_reason")),
     )
     parts = row.get("parts")
-    return Rollout(
+    return KeptRollout(
         prompt=words(row.get("prompt")),
         prompt_id=words(row.get("prompt_id")),
         answer=answer,

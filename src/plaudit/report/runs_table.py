@@ -45,8 +45,8 @@ class RunsTable:
 def differences(configs: Sequence[Mapping[str, object]]) -> tuple[Difference, ...]:
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
-    made = (Difference(key=key, values=tuple(config.get(key) for config in flat)) for key in keys)
-    return tuple(difference for difference in made if len(set(difference.values)) > 1)
+    options = (Difference(key=key, values=tuple(config.get(key) for config in flat)) for key in keys)
+    return tuple(difference for difference in options if len(set(difference.values)) > 1)
 
 
 def runs_tables(collected: Sequence[RunData | PipelineData]) -> tuple[RunsTable, ...]:
@@ -88,11 +88,11 @@ def _numbers(item: RunData | PipelineData) -> dict[tuple[str, str], str]:
     mains = [result for result in item.results if not result.role and not result.part]
     compared = {result.subject for result in mains if result.against}
     ordered = sorted(mains, key=lambda result: result.subject not in compared)
-    found = {(result.measure, result.subject): _value(result) for result in ordered}
+    numbers = {(result.measure, result.subject): _value(result) for result in ordered}
     if isinstance(item, RunData):
         ends = {key: item.series[key].last for panel, keys in arrange(item.series) if not panel.folded for key in keys}
-        found |= {(key, ""): shown(value, measure(key).unit) for key, value in ends.items() if value is not None}
-    return found
+        numbers |= {(key, ""): shown(value, measure(key).unit) for key, value in ends.items() if value is not None}
+    return numbers
 
 
 def _value(result: Result) -> str:

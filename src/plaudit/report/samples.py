@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.report.collect import RunData, Sample
-from plaudit.report.rollouts import Answer, Iteration, Rollout
+from plaudit.report.rollouts import Answer, Iteration, KeptRollout
 
 SHOWN = 5
 SHOWN_OF_EACH_RUN = 3
@@ -47,17 +47,17 @@ def entries(run: RunData, *, named: bool) -> list[Entry]:
     """All that can be searched: every sample, or else the newest kept iteration; `SEARCHED` at most."""
     whose = f"{run.name} · " if named else ""
     if run.samples:
-        kept = run.samples[:SEARCHED]
-        after = [_said(whose + (sample.policy or "after"), sample.after) for sample in kept]
-        before = [_said(f"{whose}before", sample.before) for sample in kept]
-        return [Entry(prompt=s.prompt, sides=sides) for s, *sides in zip(kept, before, after, strict=True)]
+        searched = run.samples[:SEARCHED]
+        after = [_entry_side(whose + (sample.policy or "after"), sample.after) for sample in searched]
+        before = [_entry_side(f"{whose}before", sample.before) for sample in searched]
+        return [Entry(prompt=s.prompt, sides=sides) for s, *sides in zip(searched, before, after, strict=True)]
     newest = run.last or run.first
     label = f"{whose}iteration {newest.number}" if newest else ""
     rollouts = newest.rollouts[:SEARCHED] if newest else ()
-    return [Entry(prompt=rollout.prompt, sides=(_said(label, rollout.answer),)) for rollout in rollouts]
+    return [Entry(prompt=rollout.prompt, sides=(_entry_side(label, rollout.answer),)) for rollout in rollouts]
 
 
-def _said(label: str, answer: Answer) -> tuple[str, str, float | None]:
+def _entry_side(label: str, answer: Answer) -> tuple[str, str, float | None]:
     return label, answer.text[:SEARCHED_TEXT], answer.score
 
 
@@ -65,8 +65,8 @@ def choose(run: RunData, count: int = SHOWN) -> list[Cards]:
     """Groups of at most `count` cards. Without samples.jsonl, the first and the last kept iteration stand for it."""
     if run.samples:
         policies = dict.fromkeys(sample.policy for sample in run.samples)
-        made = [_pairs([s for s in run.samples if s.policy == p], ("before", "after"), p, count) for p in policies]
-        return [cards for group in made for cards in group]
+        groups = [_pairs([s for s in run.samples if s.policy == p], ("before", "after"), p, count) for p in policies]
+        return [cards for group in groups for cards in group]
     if run.first and run.last:
         labels = (f"iteration {run.first.number}", f"iteration {run.last.number}")
         shared = _shared_prompts(run.first, run.last)
@@ -113,7 +113,7 @@ def _card(sample: Sample, labels: tuple[str, str]) -> Card:
 
 def _shared_prompts(first: Iteration, last: Iteration) -> list[Sample]:
     """The prompts that both iterations answered, each with the first answer of either."""
-    before: dict[str, Rollout] = {}
+    before: dict[str, KeptRollout] = {}
     for rollout in first.rollouts:
         before.setdefault(rollout.prompt_id or rollout.prompt, rollout)
     shared: dict[str, Sample] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from plaudit.report.collect import RunData
 from plaudit.report.figures import COLOURS, REFERENCE, Figure, bare_layout, rounded
@@ -17,7 +18,7 @@ Sides = tuple[list[Answer], list[Answer]]
 
 def distributions(runs: Sequence[RunData]) -> list[Figure]:
     """Before and after, for each run and policy with answers: scores and lengths."""
-    made: list[Figure] = []
+    figures: list[Figure] = []
     for run in runs:
         for policy, sides, labels in _before_and_after(run):
             whose = " · ".join(part for part in ("", run.name if len(runs) > 1 else "", policy) if part)
@@ -26,8 +27,8 @@ def distributions(runs: Sequence[RunData]) -> list[Figure]:
                 if all(values):
                     caption = _cut(sides, labels) if key == "length" else ""
                     whole = f"{title} before and after{' · ' * bool(whose)}{whose}"
-                    made.append(_histogram(whole, caption, key, unit, values, labels))
-    return made
+                    figures.append(_histogram(whole, caption, key, unit, values, labels))
+    return figures
 
 
 def _kinds(sides: Sides) -> list[tuple[str, str, str, Callable[[Answer], float | None]]]:
@@ -64,7 +65,7 @@ def _histogram(
         width = math.ceil(width)
         low -= 0.5
     centres = [low + (index + 0.5) * width for index in range(BINS)]
-    traces = []
+    traces: list[dict[str, Any]] = []
     for values, label, colour in zip(sides, labels, (REFERENCE, COLOURS[0]), strict=True):
         counts = [0] * BINS
         for value in values:
@@ -91,8 +92,8 @@ def _histogram(
 
 def _cut(sides: Sides, labels: tuple[str, str]) -> str:
     """How many answers the limit cut, on both sides; "" where no file says how answers ended."""
-    told = []
+    shares: list[str] = []
     for side, label in zip(sides, labels, strict=True):
         ended = [answer.finish_reason for answer in side if answer.finish_reason]
-        told += [f"{label} {percent(ended.count(CUT) / len(ended))}"] if ended else []
-    return f"Cut by the limit: {', '.join(told)}." if told else ""
+        shares += [f"{label} {percent(ended.count(CUT) / len(ended))}"] if ended else []
+    return f"Cut by the limit: {', '.join(shares)}." if shares else ""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from plaudit.records.results import Result
 from plaudit.report.bars import lines
-from plaudit.report.collect import collect
+from plaudit.report.collect import PipelineData, collect
 from plaudit.report.heads import head
 from plaudit.report.measures import measure, shown
 from plaudit.report.reading import finite, visible
@@ -32,11 +32,11 @@ def print_table(folder: Path) -> None:
     for sentence in head(item).sentences:
         console.print(Text(visible(sentence, " ")))
     console.print(results_table(item.results))
-    summary = (item.own if hasattr(item, "own") else item).summary
+    summary = (item.own if isinstance(item, PipelineData) else item).summary
     if finite(summary.get("seconds")) is not None:
         took, memory = duration(finite(summary["seconds"])), size(finite(summary.get("peak_memory_bytes")))
-        told = [took, f"{memory} at most" if memory else "", f"seed {summary.get('seed')}"]
-        console.print(", ".join(part for part in told if part))
+        facts = [took, f"{memory} at most" if memory else "", f"seed {summary.get('seed')}"]
+        console.print(", ".join(part for part in facts if part))
 
 
 def results_table(results: Sequence[Result]) -> Table:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from plaudit.report import shades
 from plaudit.report.collect import RunData
 from plaudit.report.reading import visible
-from plaudit.report.rollouts import Answer, Iteration, Rollout, Tokens
+from plaudit.report.rollouts import Answer, Iteration, KeptRollout, Tokens
 from plaudit.telemetry.numbers import number
 
 SHOWN_TOKENS = 300
@@ -29,7 +29,7 @@ Side = tuple[str, Answer]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpan:
     text: str
-    told: str
+    numbers: str
     """Every number of the token, a line each."""
     mark: str
     """Its level in the column that is shown first."""
@@ -40,7 +40,7 @@ class TokenCard:
     id: str
     iteration: int
     title: str
-    rollout: Rollout
+    rollout: KeptRollout
     spans: tuple[TokenSpan, ...]
     more: int
     """Tokens that are left out at the end."""
@@ -67,27 +67,27 @@ class TokenRun:
     cards: tuple[TokenCard, ...]
 
 
-def token_runs(runs: Sequence[RunData], asked: Collection[Side] = ()) -> tuple[TokenRun, ...]:
+def token_runs(runs: Sequence[RunData], wanted: Collection[Side] = ()) -> tuple[TokenRun, ...]:
     """A block for each run whose rollouts have numbers by token: the best, the worst, and those asked for."""
-    shown = [(run, kept) for run in runs if (kept := _with_tokens(run))]
+    shown = [(run, iterations) for run in runs if (iterations := _with_tokens(run))]
     in_full = len(shown) <= RUNS_IN_FULL
     return tuple(
-        _token_run(f"tokens-{index}", run.name, kept if in_full else kept[-1:], asked)
-        for index, (run, kept) in enumerate(shown)
+        _token_run(f"tokens-{index}", run.name, iterations if in_full else iterations[-1:], wanted)
+        for index, (run, iterations) in enumerate(shown)
     )
 
 
 def _with_tokens(run: RunData) -> list[Iteration]:
-    kept = [each for each in (run.first, run.middle, run.last) if each is not None]
-    return [each for each in kept if any(r.tokens and r.tokens.columns for r in each.rollouts)]
+    iterations = [each for each in (run.first, run.middle, run.last) if each is not None]
+    return [each for each in iterations if any(r.tokens and r.tokens.columns for r in each.rollouts)]
 
 
-def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: Collection[Side]) -> TokenRun:
+def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], wanted: Collection[Side]) -> TokenRun:
     rollouts = [rollout for each in iterations for rollout in each.rollouts]
     columns = shades.columns_of(rollouts)
     ends = {column: shades.scale_end(rollouts, column) for column in columns}
     first = shades.DEFAULT_COLUMN if shades.DEFAULT_COLUMN in columns else columns[0]
-    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _picked(each, asked)]
+    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _picked(each, wanted)]
     return TokenRun(
         title=name,
         first_column=first,
@@ -99,9 +99,8 @@ def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], asked: 
     )
 
 
-def _picked(iteration: Iteration, asked: Collection[Side]) -> list[tuple[str, Rollout]]:
-    """Best and worst by score, of the rows with tokens (the first row where none has a score), then what else was asked
-    for."""
+def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, KeptRollout]]:
+    """Best and worst by score, of the rows with tokens (the first where none has a score), then what else is wanted."""
     usable = [r for r in iteration.rollouts if r.tokens and r.tokens.columns]
     scored = sorted((r for r in usable if r.answer.score is not None), key=lambda r: r.answer.score or 0.0)
     if len(scored) < 2:
@@ -110,7 +109,7 @@ def _picked(iteration: Iteration, asked: Collection[Side]) -> list[tuple[str, Ro
         ends = [("highest score", scored[-1]), ("lowest score", scored[0])]
     shown = [rollout for _, rollout in ends]
     label = f"iteration {iteration.number}"
-    return ends + [("among the samples", r) for r in usable if (label, r.answer) in asked and r not in shown]
+    return ends + [("among the samples", r) for r in usable if (label, r.answer) in wanted and r not in shown]
 
 
 def _legend(column: str, end: float) -> Legend:
@@ -124,13 +123,16 @@ def _legend(column: str, end: float) -> Legend:
     )
 
 
-def _card(card_id: str, iteration: int, label: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
+def _card(
+    card_id: str, iteration: int, label: str, rollout: KeptRollout, ends: dict[str, float], first: str
+) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
     count = min(len(tokens), SHOWN_TOKENS)
     levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
     spans = tuple(
-        TokenSpan(text=visible(tokens.texts[t]), told=_told(tokens, t), mark=levels[first][t]) for t in range(count)
+        TokenSpan(text=visible(tokens.texts[t]), numbers=_numbers(tokens, t), mark=levels[first][t])
+        for t in range(count)
     )
     return TokenCard(
         id=card_id,
@@ -149,7 +151,7 @@ def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:
     return "".join(marks[shades.level(value, end, column)] for value in values[:count])
 
 
-def _told(tokens: Tokens, index: int) -> str:
+def _numbers(tokens: Tokens, index: int) -> str:
     spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
     lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
     names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.report import measures, reward_figures, samples
-from plaudit.report.bars import Line, lines
+from plaudit.report.bars import ResultLine, lines
 from plaudit.report.clocks import Clock, clocks
 from plaudit.report.collect import PipelineData, RunData, Status, flatten, stage_name
 from plaudit.report.curves import curves
@@ -71,7 +71,7 @@ class Page:
     problems: tuple[str, ...]
     side_by_side: tuple[RunsTable, ...]
     tables: tuple[Block, ...]
-    """Lines: (stage, rows: bars.Line)."""
+    """Lines: (stage, rows: bars.ResultLine)."""
     stage_lists: tuple[Block, ...]
     """Lines: StageLine."""
     groups: tuple[Block, ...]
@@ -169,14 +169,13 @@ def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:
         if isinstance(item, RunData):
             entries.append((item.name, item))
         else:
-            short = (lambda stage: stage.name) if len(collected) == 1 else (lambda stage, name=item.name: name)
-            entries += [(short(stage), stage) for stage in item.stages]
+            entries += [(stage.name if len(collected) == 1 else item.name, stage) for stage in item.stages]
     named: list[RunData] = []
     for name, run in entries:
         rivals = [other for other, peer in entries if peer.stage == run.stage and other == name]
         unique = name if len(rivals) == 1 else f"{run.folder.resolve().parent.name}/{run.name}"
-        taken = {peer.name for peer in named if peer.stage == run.stage}
-        number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in taken)
+        names = {peer.name for peer in named if peer.stage == run.stage}
+        number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in names)
         named.append(dataclasses.replace(run, name=unique if number == 1 else f"{unique} ({number})"))
     return named
 
@@ -198,16 +197,16 @@ def _stage_title(stage: str) -> str:
 
 
 def _problems(runs: Sequence[RunData]) -> list[str]:
-    told = []
+    problems: list[str] = []
     for run in runs:
         name = f"{run.name}: " if len(runs) > 1 else ""
         if run.status is Status.INTERRUPTED:
             at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
-            told.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
-        told += [f"{name}{problem}" for problem in run.problems]
+            problems.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
+        problems += [f"{name}{problem}" for problem in run.problems]
         counts = Counter(run.warnings)
-        told += [f"{name}{text}" + (f" ({count} times)" if count > 1 else "") for text, count in counts.items()]
-    return told
+        problems += [f"{name}{text}" + (f" ({count} times)" if count > 1 else "") for text, count in counts.items()]
+    return problems
 
 
 def _tables(collected: Sequence[RunData | PipelineData]) -> tuple[Block, ...]:
@@ -223,8 +222,8 @@ def _tables(collected: Sequence[RunData | PipelineData]) -> tuple[Block, ...]:
     )
 
 
-def _by_stage(rows: Sequence[Line]) -> Iterable[tuple[str, list[Line]]]:
-    stages: dict[str, list[Line]] = {}
+def _by_stage(rows: Sequence[ResultLine]) -> Iterable[tuple[str, list[ResultLine]]]:
+    stages: dict[str, list[ResultLine]] = {}
     for row in rows:
         stages.setdefault(row.result.stage, []).append(row)
     return stages.items()
@@ -260,12 +259,12 @@ def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tupl
     groups = []
     kinds = dict.fromkeys((run.control, run.stage) for run in runs)
     for control, stage in sorted(kinds, key=lambda kind: kind[0]):
-        made = curves([run for run in runs if (run.control, run.stage) == (control, stage)], runs)
-        shown = [figure for figure in made if not figure.folded][:OPEN_FIGURES]
-        folded = [figure for figure in made if figure not in shown]
+        drawn = curves([run for run in runs if (run.control, run.stage) == (control, stage)], runs)
+        shown = [figure for figure in drawn if not figure.folded][:OPEN_FIGURES]
+        folded = [figure for figure in drawn if figure not in shown]
         title = _stage_title(stage) + (", control" if control else "")
         note = CONTROL_NOTE if control else ""
-        if made:
+        if drawn:
             groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded), closed=control))
     bought = frontier([run for run in runs if not run.control])
     if bought:
@@ -293,20 +292,20 @@ def _with_answers(collected: Sequence[RunData | PipelineData], runs: Sequence[Ru
 def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
     """A block for each run; policies after the first one are folded."""
     count = samples.SHOWN if len(runs) == 1 else samples.SHOWN_OF_EACH_RUN
-    made = []
+    blocks = []
     for run in runs:
         cards = samples.choose(run, count)
         if cards:
             first = [each for each in cards if each.policy == cards[0].policy]
             others = [each for each in cards if each.policy != cards[0].policy]
             title = run.name if len(runs) > 1 else ""
-            made.append(Block(title=title, lines=tuple(first), folded=tuple(others)))
-    return tuple(made)
+            blocks.append(Block(title=title, lines=tuple(first), folded=tuple(others)))
+    return tuple(blocks)
 
 
 def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]]) -> tuple[Block, ...]:
-    made = ((run.name, tuple(lines_of(run))) for run in runs)
-    return tuple(Block(title=name, lines=lines) for name, lines in made if lines)
+    named = ((run.name, tuple(lines_of(run))) for run in runs)
+    return tuple(Block(title=name, lines=lines) for name, lines in named if lines)
 
 
 def _number_lines(run: RunData) -> list[NumberLine]:
@@ -337,12 +336,12 @@ def _differences(owns: Sequence[RunData], runs: Sequence[RunData]) -> tuple[Bloc
     peers = [("Pipelines", list(owns))] + [
         (_stage_title(stage), [run for run in runs if run.stage == stage]) for stage in stages
     ]
-    made = []
+    blocks = []
     for title, group in peers:
         known = [run for run in group if run.config]
         if len(known) > 1:
             lines = differences([run.config for run in known])
             note = "" if lines else "Their configurations are the same."
             names = tuple(run.name for run in known)
-            made.append(Block(title=f"{title}: what differs", note=note, names=names, lines=lines))
-    return tuple(made)
+            blocks.append(Block(title=f"{title}: what differs", note=note, names=names, lines=lines))
+    return tuple(blocks)
