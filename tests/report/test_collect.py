@@ -163,7 +163,6 @@ def test_a_pipeline_in_order_with_what_its_stages_know(tmp_path: Path) -> None:
     assert isinstance(pipeline, PipelineData)
     assert [stage.stage for stage in pipeline.stages] == ["world", "sft", "reward", "ppo", "compare"]
     assert pipeline.status is Status.FINISHED
-    assert [stage.keeps_rollouts for stage in pipeline.stages] == [False, False, False, True, False]
     (nll,) = pipeline.stages[1].results
     assert (nll.measure, nll.stage, nll.ceiling) == ("held_out_nll_over_answers", "", 6.92)
     assert [result.stage for result in pipeline.results][:2] == ["sft", "reward"]

@@ -135,10 +135,10 @@ def test_a_logarithmic_axis_has_its_labels_at_exponents(tmp_path: Path) -> None:
     assert (layout["yaxis"]["type"], layout["shapes"][0]["y0"], layout["annotations"][0]["y"]) == ("log", 1.0, 0.0)
 
 
-def test_steps_are_called_by_what_they_do(tmp_path: Path) -> None:
-    sampling = run_of(tmp_path / "a", "anything", [], config={"keep_rollouts": 4})
-    assert curves.step_name([sampling]) == "iteration"
-    assert curves.step_name([run_of(tmp_path / "b", "ppo", [])]) == "step"
+@pytest.mark.parametrize(("stage", "name"), [("ppo", "iteration"), ("sft", "step"), ("of another version", "step")])
+def test_steps_are_called_as_the_stage_counts_them(tmp_path: Path, stage: str, name: str) -> None:
+    (figure,) = drawn(run_of(tmp_path / "r", stage, [{"step": 1, "x/kl_coef": 1.0}])).values()
+    assert figure.plot["layout"]["xaxis"]["title"]["text"] == name
 
 
 def test_panels_are_there_only_for_what_was_logged(tmp_path: Path) -> None:

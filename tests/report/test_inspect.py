@@ -184,7 +184,7 @@ def test_older_files_are_listed_and_told(tmp_path):
 
 def test_a_run_before_its_first_iteration(tmp_path):
     with pytest.raises(UserError, match=r"has no rollouts yet: its first iteration will write rollouts/000001\.jsonl"):
-        find(write_run(tmp_path / "r", "ppo", config={"keep_rollouts": 32}), Wanted())
+        find(write_run(tmp_path / "r", "ppo"), Wanted())
 
 
 def test_a_file_that_was_cut_off_gives_what_it_has(run):
@@ -204,7 +204,9 @@ def test_a_file_that_was_cut_off_gives_what_it_has(run):
 def test_other_runs_say_what_they_have(tmp_path, stage, left):
     lines = [{"step": i, "sft/loss_over_tokens": 1.0} for i in range(4)] if stage == "sft" else []
     folder = write_run(tmp_path / "r", stage, lines=lines, samples=[{"prompt": "a"}] if stage == "compare" else [])
-    with pytest.raises(UserError, match=f"is a run of {stage}, which keeps no rollouts. There is {left}"):
+    with pytest.raises(
+        UserError, match=f"is a run of {stage}, which keeps no rollouts; only ppo does. There is {left}"
+    ):
         find(folder, Wanted())
 
 

@@ -99,8 +99,6 @@ class RunData:
     """What couldn't be read, in sentences."""
     warnings: tuple[str, ...] = ()
     """What it warned of while it ran."""
-    keeps_rollouts: bool = False
-    """Whether its steps are iterations that sample."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 
@@ -237,7 +235,6 @@ def _collect_run(folder: Path) -> RunData:
         last=last,
         samples=samples,
         results=_results(summary, problems),
-        keeps_rollouts=(folder / "rollouts").is_dir() or "keep_rollouts" in config,
         control=config.get("shuffle_labels") is True,
         warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
         problems=(*problems, *_not_finite_problems(series)),

@@ -11,6 +11,7 @@ import numpy as np
 from plaudit.report import measures
 from plaudit.report.collect import RunData, Series
 from plaudit.report.figures import COLOURS, Figure, bare_layout, dashed, plain, rounded, thin, whole_ticks
+from plaudit.stages import RUNS
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import Panel
 
@@ -31,11 +32,6 @@ def curves(runs: Sequence[RunData], everyone: Sequence[RunData]) -> list[Figure]
     page's switch of the axis."""
     keys = [key for run in runs for key, series in run.series.items() if series.last is not None]
     return [_panel_figure(runs, everyone, panel, inside) for panel, inside in measures.arrange(keys)]
-
-
-def step_name(runs: Sequence[RunData]) -> str:
-    """What a step of these runs is called."""
-    return "iteration" if any(run.keeps_rollouts for run in runs) else "step"
 
 
 def smooth(ys: Sequence[float | None], width: int) -> list[float | None]:
@@ -84,7 +80,11 @@ def _layout(
 ) -> dict[str, Any]:
     units = dict.fromkeys(measures.measure(key).unit for key in keys)
     named = sum(trace.get("showlegend", True) for trace in traces)
-    layout = bare_layout(step_name(runs), ", ".join(unit for unit in units if unit), legend=named > 1)
+    layout = bare_layout(
+        RUNS[runs[0].stage].counts if runs[0].stage in RUNS else "step",
+        ", ".join(unit for unit in units if unit),
+        legend=named > 1,
+    )
     layout["hovermode"] = "x unified"
     layout["xaxis"] |= whole_ticks(min(trace["x"][0] for trace in traces), max(trace["x"][-1] for trace in traces))
     logarithmic = spans_decades([y for trace in traces for y in trace["y"] if y is not None] + list(levels))

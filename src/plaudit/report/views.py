@@ -21,13 +21,12 @@ from plaudit.report.measures import Term
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
 from plaudit.report.spread import distributions
 from plaudit.report.token_cards import Side, TokenRun, token_runs
+from plaudit.stages import RUNS
 from plaudit.telemetry.numbers import duration
 
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
 OPEN_FIGURES = 6
 """Of a stage; the others are shown on demand."""
-STAGE_TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "ppo": "PPO"}
-"""Headings only: what a stage is, its files say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +192,7 @@ def _kind(collected: Sequence[RunData | PipelineData]) -> str:
 
 
 def _stage_title(stage: str) -> str:
-    return STAGE_TITLES.get(stage, stage.replace("_", " "))
+    return RUNS[stage].title if stage in RUNS else stage
 
 
 def _problems(runs: Sequence[RunData]) -> list[str]:
