@@ -122,6 +122,8 @@ class Page:
 def page(collected: Sequence[RunData | PipelineData]) -> Page:
     """The whole report. Runs of the same stage are laid over each other under names that tell them apart."""
     runs = name_apart(collected)
+    apart = {run.folder: run for run in runs} if len({run.folder for run in runs}) == len(runs) else {}
+    named = [apart.get(item.folder, item) if isinstance(item, RunData) else item for item in collected]
     owns = [item.own for item in collected if isinstance(item, PipelineData)]
     everything = [*owns, *runs]
     tables = _tables(collected)
@@ -135,15 +137,14 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         for side in card.sides
     }
     tokens = token_runs([run for run in runs if not run.control], sides)
-    side_by_side = runs_tables(collected)
     keys = {key for run in everything for key in run.series}
     keys |= {result.measure for item in collected for result in item.results}
     return Page(
-        title=_title(collected),
+        title=_title(named),
         kind=_kind(collected),
-        heads=tuple(map(head, collected)),
+        heads=tuple(map(head, named)),
         problems=tuple(_problems(everything)),
-        side_by_side=side_by_side,
+        side_by_side=runs_tables(named),
         tables=tables,
         stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
         groups=_figure_groups(runs, compared),
