@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from plaudit.report.clocks import POINTS, clocks
+from tests.kills import kills
 from tests.report.test_curves import run_of
 
 SIZES = {"prompts_per_iteration": 4, "samples_per_prompt": 2}
 
 
+@kills(
+    "report/clocks.py",
+    old="responses = prompts * (samples or 1.0)",
+    new="responses = prompts",
+    why="tokens are counted of one answer a prompt",
+)
 def test_time_and_tokens_by_hand(tmp_path: Path) -> None:
     lines = [{"step": i, "time": 1.5 * i, "ppo/length_over_responses": 10.0 + i} for i in (1, 2, 3)]
     (clock,) = clocks([run_of(tmp_path / "r", "ppo", lines, config=SIZES)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import UserError
-from plaudit.report.collect import PipelineData, RunData, Status, collect, flatten
+from plaudit.report.collect import PipelineData, RunData, RunStatus, collect, flatten
 from plaudit.report.reading import clean_text, read_json_lines
 from plaudit.report.views import page
 from plaudit.telemetry.events import append_event
@@ -21,7 +21,7 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
     lines = [{"step": 1, "time": 2.0, "ppo/kl_coef": 0.1}, {"step": 2, "time": 4.5, "ppo/kl_coef": 0.2, "ppo/x": 7}]
     run = collect(write_run(tmp_path / "r", "ppo", lines=lines, summary=summary()))
     assert isinstance(run, RunData)
-    assert (run.name, run.stage, run.status, run.last_step, run.seconds) == ("r", "ppo", Status.FINISHED, 2, 4.5)
+    assert (run.name, run.stage, run.status, run.last_step, run.seconds) == ("r", "ppo", RunStatus.FINISHED, 2, 4.5)
     assert run.series["kl_coef"].steps == (1, 2)
     assert run.series["kl_coef"].values == (0.1, 0.2)
     assert run.series["x"].steps == (2,)
@@ -35,7 +35,7 @@ def test_a_killed_run_keeps_what_it_wrote(tmp_path: Path) -> None:
     with (folder / "metrics.jsonl").open("ab") as file:
         file.write(half)
     run = collect(folder)
-    assert run.status is Status.INTERRUPTED
+    assert run.status is RunStatus.INTERRUPTED
     assert run.series["kl_coef"].values == (0.5,)
     assert run.problems == ("metrics.jsonl: line 2 is half-written; left out",)
 
@@ -80,19 +80,19 @@ def test_a_run_that_never_began(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     run = collect(folder)
-    assert (run.status, run.last_step, run.seconds, dict(run.series)) == (Status.NEVER_STARTED, None, None, {})
+    assert (run.status, run.last_step, run.seconds, dict(run.series)) == (RunStatus.NEVER_STARTED, None, None, {})
 
 
 def test_a_run_that_is_going_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
-    assert collect(folder).status is Status.INTERRUPTED
+    assert collect(folder).status is RunStatus.INTERRUPTED
     heart = Heart(folder, "sft")
-    assert collect(folder).status is Status.RUNNING
+    assert collect(folder).status is RunStatus.RUNNING
     heart.stop(State.STOPPED)
-    assert collect(folder).status is Status.INTERRUPTED
+    assert collect(folder).status is RunStatus.INTERRUPTED
     write_run(tmp_path / "p" / "01-sft", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
     Heart(tmp_path / "p" / "01-sft", "sft")
-    assert collect(tmp_path / "p").status is Status.RUNNING
+    assert collect(tmp_path / "p").status is RunStatus.RUNNING
 
 
 def test_warnings_of_the_run_are_kept(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_outermost_readable_rollouts_are_taken(tmp_path: Path) -> None:
 def test_a_single_rollout_file_is_first_and_not_last(tmp_path: Path) -> None:
     run = collect(write_run(tmp_path / "r", "ppo", rollouts={4: rollout_rows(2)}))
     assert run.first.number == 4 and run.last is None
-    assert run.status is Status.INTERRUPTED
+    assert run.status is RunStatus.INTERRUPTED
 
 
 def test_rows_of_a_cut_off_gzip_that_come_before_the_cut(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_pipeline_in_order_with_what_its_stages_know(tmp_path: Path) -> None:
     pipeline = collect(write_pipeline(tmp_path / "p"))
     assert isinstance(pipeline, PipelineData)
     assert [stage.stage for stage in pipeline.stages] == ["world", "sft", "reward", "ppo", "compare"]
-    assert pipeline.status is Status.FINISHED
+    assert pipeline.status is RunStatus.FINISHED
     (nll,) = pipeline.stages[1].results
     assert (nll.measure, nll.stage, nll.ceiling) == ("held_out_nll_over_answers", "", 6.92)
     assert [result.stage for result in pipeline.results][:2] == ["sft", "reward"]
@@ -170,11 +170,11 @@ def test_a_pipeline_in_order_with_what_its_stages_know(tmp_path: Path) -> None:
 
 def test_a_pipeline_killed_half_way_shows_the_rows_that_exist(tmp_path: Path) -> None:
     pipeline = collect(write_pipeline(tmp_path / "p", finished=False))
-    assert pipeline.status is Status.INTERRUPTED
+    assert pipeline.status is RunStatus.INTERRUPTED
     assert [(result.stage, result.subject) for result in pipeline.results] == [
         ("sft", "SFT"), ("reward", "reward model"), ("reward", "reward model"), ("reward", "longer wins"),
     ]  # fmt: skip
-    assert [stage.status for stage in pipeline.stages][-2:] == [Status.FINISHED, Status.INTERRUPTED]
+    assert [stage.status for stage in pipeline.stages][-2:] == [RunStatus.FINISHED, RunStatus.INTERRUPTED]
 
 
 def test_folders_that_are_no_runs_are_refused_with_advice(tmp_path: Path) -> None:

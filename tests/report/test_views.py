@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from plaudit.report import views
-from plaudit.report.collect import Status, collect
+from plaudit.report.collect import RunStatus, collect
 from tests.report.folders import ppo_lines, reward_lines, summary, write_pipeline, write_run
 
 
@@ -38,10 +38,10 @@ def test_only_options_that_differ_are_listed(tmp_path: Path) -> None:
 def test_a_killed_pipeline_lists_the_stages_that_never_began(tmp_path: Path) -> None:
     page = views.page([collect(write_pipeline(tmp_path / "p", finished=False))])
     assert [(line.folder, line.status) for line in page.stage_lists[0].lines][-2:] == [
-        ("04-ppo", Status.INTERRUPTED),
-        ("compare", Status.NEVER_STARTED),
+        ("04-ppo", RunStatus.INTERRUPTED),
+        ("compare", RunStatus.NEVER_STARTED),
     ]
-    assert page.heads[0].status is Status.INTERRUPTED
+    assert page.heads[0].status is RunStatus.INTERRUPTED
     assert any("04-ppo: no summary was written" in problem and "step is 31" in problem for problem in page.problems)
 
 

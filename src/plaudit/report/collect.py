@@ -27,7 +27,7 @@ NOT_METRICS = frozenset({"step", "time", "non_finite"})
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
 
-class Status(StrEnum):
+class RunStatus(StrEnum):
     """How far a run came. One on a machine that gives no sign any more counts as interrupted."""
 
     FINISHED = "finished"
@@ -77,7 +77,7 @@ class RunData:
     name: str
     folder: Path
     stage: str
-    status: Status
+    status: RunStatus
     last_step: int | None
     seconds: float | None
     """From the run's start to its last line of metrics."""
@@ -121,14 +121,14 @@ class PipelineData:
         return self.own.results or tuple(so_far)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         """Finished once the pipeline's own summary is written; never started while no stage has anything to show."""
-        if self.own.status is Status.FINISHED:
-            return Status.FINISHED
+        if self.own.status is RunStatus.FINISHED:
+            return RunStatus.FINISHED
         statuses = {self.own.status, *(stage.status for stage in self.stages)}
-        if Status.RUNNING in statuses:
-            return Status.RUNNING
-        return Status.INTERRUPTED if statuses != {Status.NEVER_STARTED} else self.own.status
+        if RunStatus.RUNNING in statuses:
+            return RunStatus.RUNNING
+        return RunStatus.INTERRUPTED if statuses != {RunStatus.NEVER_STARTED} else self.own.status
 
 
 def collect(folder: Path) -> RunData | PipelineData:
@@ -241,12 +241,12 @@ def _collect_run(folder: Path) -> RunData:
     )
 
 
-def _status(folder: Path, started: bool) -> Status:
+def _status(folder: Path, started: bool) -> RunStatus:
     if (folder / "summary.json").is_file():  # written whole, as the run's last act
-        return Status.FINISHED
+        return RunStatus.FINISHED
     if is_alive(folder):
-        return Status.RUNNING
-    return Status.INTERRUPTED if started else Status.NEVER_STARTED
+        return RunStatus.RUNNING
+    return RunStatus.INTERRUPTED if started else RunStatus.NEVER_STARTED
 
 
 def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:

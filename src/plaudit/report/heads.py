@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plaudit.report.collect import PipelineData, RunData, Status
+from plaudit.report.collect import PipelineData, RunData, RunStatus
 from plaudit.report.headline import headline, so_far
 from plaudit.report.reading import finite
 from plaudit.telemetry.numbers import duration, size
@@ -27,7 +27,7 @@ class Head:
     """What was run, when and with what, and what came of it in a sentence or two."""
 
     name: str
-    status: Status
+    status: RunStatus
     step: int | None
     sentences: tuple[str, ...]
     facts: tuple[Fact, ...]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plaudit.records.results import Result
-from plaudit.report.collect import PipelineData, RunData, Status, flatten
+from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten
 from plaudit.report.measures import arrange, measure, shown
 
 OPTIONS, NUMBERS = 6, 6
@@ -24,7 +24,7 @@ class Difference:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLine:
     name: str
-    status: Status
+    status: RunStatus
     step: int | None
     options: tuple[str, ...]
     numbers: tuple[str, ...]

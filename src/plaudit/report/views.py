@@ -12,7 +12,7 @@ from typing import Any
 from plaudit.report import measures, reward_figures, samples
 from plaudit.report.bars import ResultLine, lines
 from plaudit.report.clocks import Clock, clocks
-from plaudit.report.collect import PipelineData, RunData, Status, flatten, stage_name
+from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, stage_name
 from plaudit.report.curves import curves
 from plaudit.report.figures import Figure
 from plaudit.report.frontier import frontier
@@ -32,7 +32,7 @@ OPEN_FIGURES = 6
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageLine:
     folder: str
-    status: Status
+    status: RunStatus
     step: int | None
     took: str
 
@@ -200,7 +200,7 @@ def _problems(runs: Sequence[RunData]) -> list[str]:
     problems: list[str] = []
     for run in runs:
         name = f"{run.name}: " if len(runs) > 1 else ""
-        if run.status is Status.INTERRUPTED:
+        if run.status is RunStatus.INTERRUPTED:
             at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
             problems.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
         problems += [f"{name}{problem}" for problem in run.problems]
@@ -245,7 +245,7 @@ def _not_begun(pipeline: PipelineData) -> list[StageLine]:
     planned = pipeline.own.config.get("stages")
     begun = {stage_name(stage.name) for stage in pipeline.stages}
     return [
-        StageLine(folder=name, status=Status.NEVER_STARTED, step=None, took="")
+        StageLine(folder=name, status=RunStatus.NEVER_STARTED, step=None, took="")
         for name in (planned if isinstance(planned, dict) else ())
         if name not in begun
     ]
