@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading, token_level
 from plaudit.models.reward.references import check_references
@@ -81,8 +82,8 @@ def _scorer(config: JudgeConfig, place: Machine) -> Scorer:
 
 
 def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
-    """A saved reward model, ready to score."""
-    model = loading.load_reward_model(config.found, config.read_as)
+    """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
+    model = behind(config.path) or loading.load_reward_model(config.found, config.read_as)
     model.to(place.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, place, name=config.name)
