@@ -10,7 +10,6 @@ from plaudit.formulas.masks import masked_mean, masked_sum, select, weighted_sum
 from plaudit.formulas.policy_losses import (
     clipped_policy_loss,
     clipped_surrogate,
-    importance_ratio,
     policy_gradient,
     surrogate,
     trust_region_losses,
@@ -70,7 +69,6 @@ FORMULAS = {
     "weighted_sum": (2, lambda x, weights, mask: (weighted_sum(x, weights, mask),)),
     "kl_losses": (2, kl_losses),
     "trust_region_losses": (2, lambda *inputs: (trust_region_losses(*inputs),)),
-    "importance_ratio": (2, lambda *inputs: (importance_ratio(*inputs),)),
     "entropy_losses": (1, lambda *inputs: (entropy_losses(*inputs),)),
     "nll_losses": (1, lambda *inputs: (nll_losses(*inputs),)),
     "policy_gradient": (3, objective(policy_gradient)),

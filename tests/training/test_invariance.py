@@ -142,7 +142,7 @@ def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> d
 @kills(
     "training/policy/update.py",
     old="loss_of(out, targets, config, coefficients, counts)",
-    new="loss_of(out, targets, config, coefficients, Counts(tokens=batch.num_targets, responses=len(cut)))",
+    new="loss_of(out, targets, config, coefficients, Counts(tokens=sum(batch.response_lengths), responses=len(cut)))",
     why="a mean of micro-batches' means (transformers' gradient accumulation until 2024)",
 )
 @CRITICS
@@ -381,7 +381,7 @@ def test_the_temperature_is_the_samplings(chosen):
 @kills(
     "training/sft.py",
     old="loss = -logprobs.sum() / max(num_tokens, 1)",
-    new="loss = -logprobs.sum() / max(batch.num_targets, 1)",
+    new="loss = -logprobs.sum() / max(sum(batch.response_lengths), 1)",
     why="a mean of micro-batches' means",
 )
 @pytest.mark.parametrize("budget", CUTS)

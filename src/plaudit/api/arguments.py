@@ -89,7 +89,7 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any, name: str) -> No
         if not isinstance(below, dict):  # a kind's bare name, such as kl="adaptive" beside kl_target
             below = tree[key] = {"kind": below}
         tree = below
-    if isinstance(tree.get(last), dict) and isinstance(value, Mapping | str):
+    if isinstance(tree.get(last), dict) and isinstance(value, (Mapping, str)):
         value = {**({"kind": value} if isinstance(value, str) else value), **tree[last]}
     elif last in tree:
         raise UserError(f"{name}: given twice")
@@ -119,7 +119,7 @@ class _Binder:
             return {key: self.plain(below[key], item, f"{where}.{key}") for key, item in value.items()}
         if isinstance(value, Policy | RewardModel):
             return self._model(value, where)
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             return [self.plain(element, item, f"{where}.{index}") for index, item in enumerate(value)]
         if isinstance(value, Path | Enum):
             return str(value) if isinstance(value, Path) else value.value
@@ -146,7 +146,7 @@ class _Binder:
         """One entry a source: files and their options stay; rows become an object."""
         one = isinstance(value, str | Path | DataConfig) or _names_a_source(value)
         sources = [value] if one else value
-        if one or (isinstance(value, list | tuple) and value and all(map(_is_source, value))):
+        if one or (isinstance(value, (list, tuple)) and value and all(map(_is_source, value))):
             return [self._source(source, f"{where}.{index}") for index, source in enumerate(sources)]
         return [{"path": self._object(where, as_rows(value, where))}]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.api.rows import prompt_rows
 from plaudit.config.load import load_config
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import machine
 from plaudit.hardware.options import DeviceConfig
@@ -26,8 +26,9 @@ from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedTokenizerFast
+
+    from plaudit.models.hf import HFModel
 
 
 class Policy:
@@ -41,7 +42,7 @@ class Policy:
 
     def __init__(
         self,
-        hf: nn.Module,
+        hf: HFModel,
         tokenizer: PreTrainedTokenizerFast,
         *,
         end_tokens: Sequence[str] = (),
@@ -81,7 +82,7 @@ class Policy:
         return policy
 
     @property
-    def hf(self) -> nn.Module:
+    def hf(self) -> HFModel:
         """The transformers model. Whoever changes its weights by hand sets `path` to None."""
         return self.loaded.hf
 
@@ -119,7 +120,7 @@ class Policy:
         rows, language = prompt_rows(prompts), self.loaded.language
         check_prompts(rows, language, options.max_new_tokens)
         here = machine(DeviceConfig(device=device))
-        engine = TorchEngine(Trunk(self.hf).to(here.device), language.end_ids)
+        engine = build_engine(Trunk(self.hf).to(here.device), language)
         # The same text twice is answered twice: each time by other draws.
         seen = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
         with here.autocast():

@@ -56,7 +56,7 @@ def as_rows(value: Any, where: str) -> list[Any]:
 
 
 def _is_conversation(row: Any) -> bool:
-    return isinstance(row, list | tuple) and bool(row) and all(isinstance(turn, Mapping) for turn in row)
+    return isinstance(row, (list, tuple)) and bool(row) and all(isinstance(turn, Mapping) for turn in row)
 
 
 def prompt_rows(prompts: Sequence[Any]) -> list[PromptRow]:

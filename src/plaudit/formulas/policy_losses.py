@@ -179,16 +179,6 @@ def trust_region_losses(
     return k3(-_limited(kept_log_ratio(logprobs, old_logprobs, mask)))
 
 
-def importance_ratio(
-    logprobs: Float[Tensor, "B R"], old_logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
-) -> Float[Tensor, "B R"]:
-    """ρ_t = π_θ(y_t)/π_old(y_t) *with* its gradient, zero outside the mask, at most e^20   (N4.3).
-
-    Times a KL estimator (kl.py) it corrects for tokens of an earlier policy, and carries the score's gradient.
-    """
-    return select(_limited(kept_log_ratio(logprobs, old_logprobs, mask)).exp(), mask)
-
-
 def _limited(log_ratio: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
     return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 

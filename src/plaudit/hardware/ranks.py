@@ -13,10 +13,10 @@ import json
 import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,7 +25,11 @@ from torch import Tensor, nn
 from plaudit.errors import FirstFailed, RankLost, UserError
 from plaudit.tokens.batches import by_token_budget
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+S = TypeVar("S", bound="DataclassInstance")
 
 TIMEOUT = "PLAUDIT_RANK_TIMEOUT"
 """Environment: seconds that a rank waits for the others before it gives up. The first may be asking a slow judge."""
@@ -104,7 +108,7 @@ class Ranks:
             total.update(part)
         return total
 
-    def add(self, stats: T) -> T:
+    def add(self, stats: S) -> S:
         """The ranks' records of statistics as one, by their own `+` (sums add, maxima do whatever they do).
 
         Args: a dataclass whose fields are tensors of one number.
@@ -113,12 +117,15 @@ class Ranks:
             return stats
         names = [field.name for field in fields(stats)]
         mine = {name: getattr(stats, name) for name in names}
-        told = self.gather([float(value) for value in mine.values()])
+        gathered = self.gather([float(value) for value in mine.values()])
         records = [
             type(stats)(**{n: torch.full_like(mine[n], v) for n, v in zip(names, values, strict=True)})
-            for values in told
+            for values in gathered
         ]
-        return functools.reduce(operator.add, records)
+        total = records[0]
+        for record in records[1:]:
+            total = operator.add(total, record)
+        return total
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over ranks. A parameter that no rank has a gradient for keeps none."""
@@ -169,21 +176,21 @@ class Ranks:
         if self.is_alone:
             return work()
         if not self.is_first:
-            if told := self.gather(None)[0]:
-                raise FirstFailed(told)
+            if failure := self.gather(None)[0]:
+                raise FirstFailed(failure)
             return None
         try:
-            done = work()
+            result = work()
         except UserError as error:
             self.gather(str(error))
             raise
         self.gather(None)
-        return done
+        return result
 
     def ask_first(self, work: Callable[[], Any]) -> Any:
         """What `work` returns on the first rank, on all of them. Plain JSON values."""
-        done = self.first(work)
-        return done if self.is_alone else self.gather(done)[0]
+        result = self.first(work)
+        return result if self.is_alone else self.gather(result)[0]
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
@@ -200,8 +207,8 @@ class Ranks:
 
     def check_same(self, what: str, value: Any) -> None:
         """UserError where `value` (plain JSON) isn't the same on all ranks: they would no longer be one computation."""
-        told = self.gather(value)
-        if strange := [rank for rank, other in enumerate(told) if other != told[0]]:
+        values = self.gather(value)
+        if strange := [rank for rank, other in enumerate(values) if other != values[0]]:
             raise UserError(
                 f"{what} on rank {', '.join(map(str, strange))} and on rank 0 differ, so they can't compute together. "
                 "All ranks need the same files and versions; after a fault, resume from the last checkpoint."
@@ -264,7 +271,7 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def _together() -> Generator[None]:
     """A message among all; where it fails, somebody is gone."""
     try:
         yield
@@ -278,8 +285,8 @@ def _together() -> Iterator[None]:
 
 def _short(error: BaseException) -> str:
     """The message without the file of the library that it comes from, nor what that advises."""
-    said = str(error).partition("\n")[0].partition(". ")[0]
-    return (said.partition("] ")[2] or said)[:160]
+    message = str(error).partition("\n")[0].partition(". ")[0]
+    return (message.partition("] ")[2] or message)[:160]
 
 
 def _leave() -> None:
