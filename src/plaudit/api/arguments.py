@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,8 +34,8 @@ class Bound(Generic[C]):
     """For config.yaml: of objects only the text."""
     config: C
     """For the stage: the objects stand behind their texts."""
-    folders: list[tempfile.TemporaryDirectory[str]]
-    """Of models that had none; they must live as long as the stage works."""
+    folders: contextlib.ExitStack
+    """Of models that had none; close it when the stage has worked."""
 
 
 def bind(cls: type[C], arguments: Mapping[str, Any]) -> Bound[C]:
@@ -101,7 +101,7 @@ class _Binder:
     """Plain values out of Python ones; remembers the objects that texts stand for."""
 
     objects: dict[str, PythonObject] = field(default_factory=dict)
-    folders: list[tempfile.TemporaryDirectory[str]] = field(default_factory=list)
+    folders: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def plain(self, tp: Any, value: Any, where: str) -> Any:
         """What a YAML file would say in this place."""

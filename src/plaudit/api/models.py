@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
 from collections.abc import Sequence
@@ -200,12 +201,11 @@ class RewardModel:
         return f"RewardModel({type(self.model).__name__}, {_size(self.model)}{_from(self.path)})"
 
 
-def on_disk(model: Policy | RewardModel, keep: list[tempfile.TemporaryDirectory[str]]) -> str:
-    """The model's folder, a temporary one for a model that has none; whoever holds `keep` holds the folder."""
+def on_disk(model: Policy | RewardModel, folders: contextlib.ExitStack) -> str:
+    """The model's folder; a temporary one, gone when `folders` close, for a model that has none."""
     if model.path is not None:
         return model.path
-    keep.append(tempfile.TemporaryDirectory(prefix="plaudit-"))
-    folder = Path(keep[-1].name) / "model"
+    folder = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="plaudit-"))) / "model"
     model.save(folder)
     model.path = None
     return str(folder)

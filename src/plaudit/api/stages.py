@@ -239,20 +239,21 @@ def _launch(
 ) -> RunRecord:
     """Check the arguments, open or make the run, work on it where it isn't finished."""
     bound = bind(STAGES[stage].config_class, arguments)
-    run = Run.memory(stage, bound.recorded) if out is None else _in_folder(stage, bound, Path(out), change=change)
-    record = RunRecord(run.files)
-    if run.finished:
-        run.close()
-        say(f"{run.folder} is finished")
-        return record
+    with bound.folders:
+        run = Run.memory(stage, bound.recorded) if out is None else _in_folder(stage, bound, Path(out), change=change)
+        record = RunRecord(run.files)
+        if run.finished:
+            run.close()
+            say(f"{run.folder} is finished")
+            return record
 
-    def act() -> None:
-        with run:
-            if sinks:
-                run.attach(sinks)
-            work(bound.config, run, record)
+        def act() -> None:
+            with run:
+                if sinks:
+                    run.attach(sinks)
+                work(bound.config, run, record)
 
-    (_in_thread if in_ipython() else _here)(run, act)
+        (_in_thread if in_ipython() else _here)(run, act)
     return record
 
 

@@ -53,7 +53,7 @@ def lost(node: Node, path: str = "") -> list[str]:
         return [told for key, item in node.value.items() for told in lost(item, f"{path}.{key}" if path else key)]
     if isinstance(node.value, list):
         return [told for index, item in enumerate(node.value) for told in lost(item, f"{path}.{index}")]
-    if not str(node.value).startswith(_MARK) or isinstance(node.value, PythonObject):
+    if not str(node.value).startswith(_MARK):
         return []
     return [
         f"{node.where}: {path}: {node.value} lived in the Python session that began this run; "
