@@ -186,7 +186,7 @@ def test_ranks_know_who_they_are(worked):
 @kills(
     "hardware/ranks.py",
     old="            total = operator.add(total, record)",
-    new="        return stats",
+    new="            return stats",
     why="each rank's own statistics, by which they then stop at different times",
 )
 def test_sums_are_sums_and_no_means(worked):

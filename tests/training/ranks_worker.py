@@ -30,9 +30,9 @@ from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
-from plaudit.pipeline import STAGES
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import RewardModelConfig
+from plaudit.stages import STAGES
 from plaudit.training import sft
 from plaudit.training.policy import ptx, update
 from plaudit.training.policy.config import PPOConfig
@@ -174,7 +174,7 @@ def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0)
         if stop_at and ranks.rank == ranks.world - 1:
             type(run.signals).requested = property(Stopper(stop_at))
         try:
-            STAGES[stage][1](config, run)
+            STAGES[stage].function(config, run)
         except StopRequested:
             return "stopped"
     return "done"

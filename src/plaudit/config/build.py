@@ -8,9 +8,8 @@ import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
-from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from plaudit.config.read import Node, from_plain, to_value
@@ -177,17 +176,36 @@ def _validator(cls: type) -> SchemaValidator:
 def _schema(tp: Any) -> CoreSchema:
     """pydantic's schema: unions of dataclasses are discriminated by `kind`, unknown keys forbidden."""
     this = shape(tp)
-    if this.is_leaf:
-        return core_schema.any_schema() if bare(tp) is Node else TypeAdapter(tp).core_schema
+    parts = [_scalar_schema(scalar) for scalar in this.scalars]
     if len(this.arms) > 1:
-        made = core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
+        parts.append(
+            core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
+        )
     elif this.arms:
-        made = _of_class(this.arms[0])
-    elif this.values is not None:
-        made = core_schema.dict_schema(core_schema.str_schema(), _schema(this.values))
-    else:
-        made = core_schema.tuple_schema([*map(_schema, this.items)], variadic_item_index=None if this.fixed else 0)
+        parts.append(_of_class(this.arms[0]))
+    if this.values is not None:
+        parts.append(core_schema.dict_schema(core_schema.str_schema(), _schema(this.values)))
+    if this.items:
+        items = [_schema(item) for item in this.items]
+        parts.append(core_schema.tuple_schema(items, variadic_item_index=None if this.fixed else 0))
+    made = parts[0] if len(parts) == 1 else core_schema.union_schema(parts)  # type: ignore[arg-type]
     return core_schema.nullable_schema(made) if this.optional else made
+
+
+_PLAIN = {
+    int: core_schema.int_schema(), float: core_schema.float_schema(), bool: core_schema.bool_schema(),
+    str: core_schema.str_schema(), Any: core_schema.any_schema(), Node: core_schema.any_schema(),
+}  # fmt: skip
+
+
+def _scalar_schema(tp: Any) -> CoreSchema:
+    if get_origin(tp) is Literal:
+        return core_schema.literal_schema(choices(tp))
+    if tp in _PLAIN or bare(tp) is Node:
+        return _PLAIN[bare(tp)]
+    from pydantic import TypeAdapter  # the rest of pydantic takes longer to load than all options together
+
+    return TypeAdapter(tp).core_schema
 
 
 @functools.cache

@@ -33,8 +33,8 @@ from plaudit.scoring.calls import (
     takes_any,
 )
 from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
-from plaudit.scoring.loading import function_name, load_function, near
-from plaudit.scoring.options import FunctionConfig, OnError, _check_policy
+from plaudit.scoring.loading import load_function, near
+from plaudit.scoring.options import FunctionConfig, OnError, _check_policy, function_name
 from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
 from plaudit.scoring.results import described
 from plaudit.scoring.rows import Failure, FailureKind, ResponseRow, RowOutcome, read_result, read_token_result, rows_of

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +17,7 @@ from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
 from plaudit.models.checkpoint import load_training_state, save_training_state
-from plaudit.records.text import Kind, Row
+from plaudit.records.text import Demonstration, Kind, PromptRow, Row, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
 from plaudit.tokens.batches import pad_left, pad_right
@@ -26,7 +26,21 @@ from plaudit.tokens.encode import EncodedRow
 STATE_JSON = "state.json"
 
 
-def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Row, ...]]:
+@overload
+def load_data(
+    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.PROMPT], /
+) -> list[tuple[PromptRow, ...]]: ...
+@overload
+def load_data(
+    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.DEMONSTRATION], /
+) -> list[tuple[Demonstration, ...]]: ...
+@overload
+def load_data(
+    run: Run, sources: Sequence[DataConfig], one: Literal[Kind.DEMONSTRATION], two: Literal[Kind.TEXT], /
+) -> list[tuple[Demonstration | Text, ...]]: ...
+@overload
+def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]: ...
+def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]:
     """The rows of each file. A resumed run refuses files that are not what they were."""
     loaded = [load(source, *kinds) for source in sources]
     for source, one in zip(sources, loaded, strict=True):
