@@ -239,6 +239,8 @@ def _launch(
 ) -> RunRecord:
     """Check the arguments, open or make the run, work on it where it isn't finished."""
     bound = bind(STAGES[stage].config_class, arguments)
+    if sinks and out is None:
+        raise UserError("sinks: a run in memory keeps its metrics to itself; give it a folder by `out`")
     with bound.folders:
         run = Run.memory(stage, bound.recorded) if out is None else _in_folder(stage, bound, Path(out), change=change)
         record = RunRecord(run.files)
