@@ -173,5 +173,5 @@ def test_rows_of_a_file_in_hand(tmp_path: Path) -> None:
     rows = pl.load_data(file, limit=2, columns={"question": "prompt"})
     assert rows == [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2
     assert pl.load_data(rows, "comparison") == rows
-    with pytest.raises(pl.UserError, match="holds comparison rows"):
+    with pytest.raises(pl.UserError, match="column `response` is missing"):
         pl.load_data(rows, "verdict")
