@@ -303,7 +303,7 @@ def test_after_a_mistake_the_same_command_can_be_given_again(capsys):
 def test_a_mistake_in_mid_run_keeps_what_there_is(capsys, monkeypatch):
     """Step 2's gradient is no number: the log of step 1 stays, and so does the run."""
     jsonl(Path("data.jsonl"), DEMONSTRATIONS)
-    honest, calls = sft.backward, []
+    honest, calls = sft.nll_backward, []
 
     def broken(trunk, *rest):
         loss = honest(trunk, *rest)
@@ -312,7 +312,7 @@ def test_a_mistake_in_mid_run_keeps_what_there_is(capsys, monkeypatch):
             next(p for p in trunk.parameters() if p.grad is not None).grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(sft, "backward", broken)
+    monkeypatch.setattr(sft, "nll_backward", broken)
     options = ("--minibatch_size", "1", "--optim.max_skipped", "1")
     assert "step 2 of 2" in fails(capsys, "sft", yaml("sft.yaml", SFT), *options)
     assert Run.exists("runs/sft")

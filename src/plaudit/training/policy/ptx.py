@@ -10,9 +10,9 @@ from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.training import order, state
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy.options import Ptx
 
 
@@ -72,13 +72,5 @@ def backward(
     At temperature 1: text is not sampled.
     """
     num_tokens = sum(len(targets) for _, targets in rows)
-    total = 0.0
-    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), microbatch_tokens):
-        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
-        with place.autocast():
-            logprobs = policy(batch, {"logprobs"})["logprobs"]
-        loss_sum = -logprobs.sum()
-        (ptx_coef * loss_sum / max(num_tokens, 1)).backward()
-        total += float(loss_sum.detach())
-    (total,) = place.ranks.totals(total)
-    return TextLoss(num_tokens=num_tokens, loss_sum=total)
+    mean = nll_backward(policy, rows, microbatch_tokens, place, coef=ptx_coef)
+    return TextLoss(num_tokens=num_tokens, loss_sum=mean * num_tokens)
