@@ -18,7 +18,7 @@ from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.errors import UserError
-from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row
+from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row, Text
 
 R = TypeVar("R", bound=Row)
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
@@ -89,6 +89,8 @@ def load(config: DataConfig, kind: Literal[Kind.PROMPT], /) -> LoadedFile[Prompt
 def load(config: DataConfig, kind: Literal[Kind.RANKING], /) -> LoadedFile[Ranking]: ...
 @overload
 def load(config: DataConfig, kind: Literal[Kind.DEMONSTRATION], /) -> LoadedFile[Demonstration]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.TEXT], /) -> LoadedFile[Text]: ...
 @overload
 def load(
     config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /

@@ -2,8 +2,8 @@
 
     def reward(prompts, completions, **columns) -> list[float | None]      # or `async def`; None abstains
 
-as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry a response, so a prompt that was answered
-G times stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
+as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry per response, so a prompt with G answers
+stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
 `{role, content}` and its completion `[{"role": "assistant", "content": …}]`; `completion_ids` where the ids are known;
 each other data column as a list. A chat prompt that ends with the assistant's own beginning hands it to the completion.
 
