@@ -157,8 +157,9 @@ def test_an_interrupt_in_a_notebook_comes_back_with_the_run(
     assert not run.finished and 1 <= len(run.metrics) < 50
     assert run.policy.generate(["The cat"], max_new_tokens=4)
     monkeypatch.undo()
-    done = pl.ppo(policy, PROMPTS, brief, out=out, **{**SHORT, "iterations": len(run.metrics) + 1})
-    assert done.finished and len(done.metrics) == len(run.metrics) + 1
+    so_far = len(run.metrics)
+    done = pl.ppo(policy, PROMPTS, brief, out=out, **{**SHORT, "iterations": so_far + 1})
+    assert done.finished and len(done.metrics) == so_far + 1
 
 
 def test_a_transformers_model_becomes_a_policy(policy: pl.Policy) -> None:

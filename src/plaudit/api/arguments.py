@@ -100,7 +100,7 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any, name: str) -> No
 class _Binder:
     """Plain values out of Python ones; remembers the objects that texts stand for."""
 
-    objects: dict[str, PythonObject] = field(default_factory=dict)
+    objects: dict[str, str] = field(default_factory=dict)
     folders: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def plain(self, tp: Any, value: Any, where: str) -> Any:
@@ -133,11 +133,10 @@ class _Binder:
         return stand_in
 
     def _model(self, model: Policy | RewardModel, where: str) -> str:
-        """Its folder, a temporary one for a model that has none."""
-        behind = model.model if isinstance(model, RewardModel) else None
+        """Its folder, a temporary one for a model that has none; a judge stands behind it, so that it isn't read."""
         path = on_disk(model, self.folders)
         text = model.path or str(PythonObject(f"{where} {type(model).__name__}", None))
-        self.objects[text] = PythonObject("", behind, text=path)
+        self.objects[text] = PythonObject("", model.model, text=path) if isinstance(model, RewardModel) else path
         return text
 
     # ---- data

@@ -20,6 +20,7 @@ from plaudit.config.load import config_changes
 from plaudit.config.objects import PythonObject
 from plaudit.errors import StopRequested, UserError
 from plaudit.launch import check_changes
+from plaudit.models.load import Loaded
 from plaudit.runs.folder import Run
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import in_ipython, say
@@ -58,7 +59,7 @@ def sft(
     def work(config: Any, run: Run, record: RunRecord) -> None:
         from plaudit.training.sft import optimise, participants
 
-        who = participants(config, run, policy=_given(policy, inplace=inplace))
+        who = participants(config, run, policy=_to_train(policy, inplace=inplace))
         record._policy = Policy.of(who.loaded)
         optimise(who, config, run)
 
@@ -134,7 +135,7 @@ def ppo(
         from plaudit.training.policy.loop import optimise
         from plaudit.training.policy.participants import participants
 
-        who = participants(config, run, policy=_given(policy, inplace=inplace))
+        who = participants(config, run, policy=_to_train(policy, inplace=inplace))
         record._policy = Policy.of(who.loaded)
         optimise(who, config, run)
 
@@ -161,8 +162,14 @@ def collect(
         labeller: who ranks; as `rewards` of `ppo`.
         options: every option of `plaudit collect --help-all`, such as samples, noise, sampling_temperature.
     """
-    arguments = {"prompts": prompts, "labeller": labeller, "model": _model(policy, options, on_disk=True), **options}
-    return _launch("collect", arguments, _by_config("collect"), out=out, change=change)
+
+    def work(config: Any, run: Run, record: RunRecord) -> None:
+        from plaudit.training.collect import gather, participants
+
+        gather(participants(config, run, policy=_given(policy)), config, run)
+
+    arguments = {"prompts": prompts, "labeller": labeller, "model": _model(policy, options), **options}
+    return _launch("collect", arguments, work, out=out, change=change)
 
 
 def compare(
@@ -220,11 +227,15 @@ def _model(policy: Policy | str | Path, options: dict[str, Any], *, on_disk: boo
     return {**given, "path": policy}
 
 
-def _given(policy: Policy | str | Path, *, inplace: bool) -> Any:
+def _given(policy: Policy | str | Path) -> Loaded | None:
+    return policy.loaded if isinstance(policy, Policy) else None
+
+
+def _to_train(policy: Policy | str | Path, *, inplace: bool) -> Loaded | None:
     if not isinstance(policy, Policy):
         return None
     trained = policy if inplace else policy.copy()
-    trained.path = None
+    trained.path = None  # it is another model from now on
     return trained.loaded
 
 

@@ -25,14 +25,17 @@ class PythonObject(str):
         self.value = value
         return self
 
+    def __deepcopy__(self, memo: object) -> PythonObject:
+        return self
+
 
 def behind(path: str) -> Any:
     """The object that stands behind a path; None for a path."""
     return path.value if isinstance(path, PythonObject) else None
 
 
-def put_back(config: Any, objects: Mapping[str, PythonObject]) -> Any:
-    """The same config where each text that is a key of `objects` is its object again; checking makes plain texts."""
+def put_back(config: Any, objects: Mapping[str, str]) -> Any:
+    """The same config where each text that is a key of `objects` is what stands there: checking makes plain texts."""
     if isinstance(config, str):
         return objects.get(config, config)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):

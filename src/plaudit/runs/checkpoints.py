@@ -120,6 +120,7 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a committed folder; Corrupted when it is missing or damaged, UserError when it is too new."""
     path = Path(folder) / MANIFEST
+    manifest: dict[str, Any] = {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         sound = manifest["checksum"] == _checksum(manifest)

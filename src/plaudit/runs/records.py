@@ -156,8 +156,10 @@ class NoRecords:
     def _nothing(self, *_: Any) -> None:
         """Neither kept nor looked at."""
 
-    replace_config = add_provenance = keep_event = truncate_metrics = write_rollouts = write_rows = finish = _nothing
-    close = _nothing
+    replace_config = add_provenance = truncate_metrics = write_rollouts = write_rows = finish = close = _nothing
+
+    def keep_event(self, event: Row) -> None:
+        """The first rank keeps its own."""
 
 
 class MemoryRecords:
@@ -176,7 +178,6 @@ class MemoryRecords:
         self.rollouts: dict[int, list[dict[str, Any]]] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._began = time.monotonic()
-        self.keep_event, self.add_provenance = self.events.append, self.provenance.update
 
     @property
     def finished(self) -> bool:
@@ -188,8 +189,15 @@ class MemoryRecords:
     def latest(self, *, fallback: bool = False) -> None:
         return None
 
+    def keep_event(self, event: Row) -> None:
+        self.events.append(dict(event))
+
+    def add_provenance(self, facts: Row) -> None:
+        self.provenance |= facts
+
     def replace_config(self, text: str) -> None:
-        self.config, self.summary = yaml.safe_load(text), {}
+        self.config = yaml.safe_load(text)
+        self.summary.clear()
 
     @property
     def metrics_lines(self) -> int:
