@@ -92,16 +92,16 @@ def _starter_lines(stage: Stage) -> Iterator[str]:
         return
     yield from (dump_entry(key, value).rstrip() for key, value in stage.starter.items() if key != "stages")
     yield "stages:"
-    for name, given in stage.starter["stages"].items():
+    for name, chosen in stage.starter["stages"].items():
         yield f"  {name}:"
-        yield f"    kind: {given['kind']}"
-        options = {key: value for key, value in given.items() if key != "kind"}
-        yield from (f"    {line}" for line in _stage_lines(STAGES[given["kind"]], options, every=False))
+        yield f"    kind: {chosen['kind']}"
+        options = {key: value for key, value in chosen.items() if key != "kind"}
+        yield from (f"    {line}" for line in _stage_lines(STAGES[chosen["kind"]], options, every=False))
 
 
-def _stage_lines(stage: Stage, given: Mapping[str, Any], *, every: bool) -> list[str]:
+def _stage_lines(stage: Stage, chosen: Mapping[str, Any], *, every: bool) -> list[str]:
     shown = [name for names in stage.common.values() for name in names if name != "seed" or every]
-    return starter(load_config(stage.config_class, given), [*shown, *_leaves(given, "")], every=every)
+    return starter(load_config(stage.config_class, chosen), [*shown, *_leaves(chosen, "")], every=every)
 
 
 def _leaves(value: Any, path: str) -> list[str]:

@@ -72,7 +72,8 @@ def plan(config: PipelineConfig, folder: Path) -> list[_Planned]:
 def _planned(
     stages: Mapping[str, Node], words: Mapping[str, str], seed: int, folder: Path, problems: list[str]
 ) -> list[_Planned]:
-    planned, folders = [], dict(words)
+    planned: list[_Planned] = []
+    folders = dict(words)
     for number, (name, node) in enumerate(stages.items(), start=1):
         node = replace(node, value={}) if node.value is None else node
         path, kind = f"stages.{name}", kind_of(node) or name
@@ -86,9 +87,9 @@ def _planned(
             where = node.value.get("kind", node).where
             problems.append(f"{where}: {path}.kind: {kind!r} is none of: {', '.join(STAGES)}")
         else:
-            given = {"seed": Node(seed, "seed")} | {key: one for key, one in node.value.items() if key != "kind"}
+            options = {"seed": Node(seed, "seed")} | {key: one for key, one in node.value.items() if key != "kind"}
             before = {key: folder for key, folder in folders.items() if key != name}
-            filled = _filled(Node(given, node.where), before, {*words, *stages}, path, problems)
+            filled = _filled(Node(options, node.where), before, {*words, *stages}, path, problems)
             config = build(STAGES[kind].config_class, filled, problems, path)
             planned.append(_Planned(name=name, kind=kind, folder=Path(folders.get(name, name)), config=config))
     return planned

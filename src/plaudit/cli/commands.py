@@ -209,9 +209,9 @@ def _resume(known: argparse.Namespace) -> int:
 def _data_check(known: argparse.Namespace) -> int:
     from plaudit.data.check import check
 
-    found = check(known.files)
-    print(found.to_json() if known.json else found.to_text(), end="")
-    return 0 if found.ok else 2
+    checked = check(known.files)
+    print(checked.to_json() if known.json else checked.to_text(), end="")
+    return 0 if checked.ok else 2
 
 
 def _report(known: argparse.Namespace) -> int:
@@ -226,11 +226,11 @@ def _inspect(known: argparse.Namespace) -> int:
     from plaudit.report.inspect import Wanted, find, to_json, to_text
 
     names = ("iteration", "stage", "row", "pick", "search", "prompt_id", "column")
-    found = find(Path(known.run), Wanted(**{name: getattr(known, name) for name in names}))
-    for problem in found.problems:
+    view = find(Path(known.run), Wanted(**{name: getattr(known, name) for name in names}))
+    for problem in view.problems:
         warn(problem)
     plain = known.no_color or bool(os.environ.get("NO_COLOR"))
-    text = to_json(found) if known.json else to_text(found, plain=plain)
+    text = to_json(view) if known.json else to_text(view, plain=plain)
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

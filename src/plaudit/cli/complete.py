@@ -46,8 +46,8 @@ def candidates(parser: argparse.ArgumentParser, typed: Sequence[str]) -> list[st
 
 
 def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(found[0]) if found else {}
+    groups = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(groups[0]) if groups else {}
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

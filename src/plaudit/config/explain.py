@@ -182,7 +182,7 @@ def _lines(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
             inner = list(_lines(value, f"{name}."))
             yield name, f"{field}:{'' if inner else ' {}'}", doc
             yield from ((below, f"  {line}", doc) for below, line, doc in inner)
-        elif isinstance(value, list | tuple) and any(dataclasses.is_dataclass(item) for item in value):
+        elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(item) for item in value):
             yield name, f"{field}:", doc
             for item in value:
                 inner = list(_lines(item, f"{name}.N.")) or [(name, "{}", "")]

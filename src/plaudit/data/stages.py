@@ -8,7 +8,7 @@ from plaudit.data.openings import write_openings
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.data.tinyworld_files import write_world
-from plaudit.records.text import Kind
+from plaudit.records.text import Kind, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 
@@ -55,7 +55,7 @@ def openings(config: OpeningsConfig, run: Run) -> None:
     run.check_data({path: file.fingerprint for path, file in files.items()})
     counts = write_openings(
         run.folder,
-        [row for file in files.values() for row in file.rows],
+        [row for file in files.values() for row in file.rows if isinstance(row, Text)],
         words=config.words,
         held_out_fraction=config.held_out_fraction,
         seed=config.seed,
