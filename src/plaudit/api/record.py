@@ -10,7 +10,6 @@ from typing import Any
 from plaudit.api.models import Policy, RewardModel
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report import html, notebook
 from plaudit.runs.records import MemoryRecords, RunFiles
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import measure_of
@@ -26,7 +25,9 @@ class Results(tuple[Result, ...]):
         return super().__new__(cls, results)
 
     def _repr_html_(self) -> str:
-        return notebook.results_html(self)
+        from plaudit.report.notebook import results_html
+
+        return results_html(self)
 
     def __repr__(self) -> str:
         return "\n".join(_line(result) for result in self) or "no results"
@@ -132,6 +133,8 @@ class RunRecord:
 
         A run in memory needs a path.
         """
+        from plaudit.report import html  # and plotly with it
+
         if self.folder is not None:
             return html.write([self.folder], Path(path) if path else self.folder / "report.html")
         if not path:
@@ -162,10 +165,12 @@ class RunRecord:
         return "finished" if self.finished else "stopped"
 
     def _repr_html_(self) -> str:
+        from plaudit.report.notebook import run_html
+
         last = self.metrics[-1] if self.metrics else {}
         name = self.stage if self.folder is None else str(self.folder)
         told = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
-        return notebook.run_html(name, self.results, **told)
+        return run_html(name, self.results, **told)
 
     def __repr__(self) -> str:
         steps = f", {self.metrics[-1]['step']} steps" if self.metrics else ""
