@@ -27,9 +27,7 @@ from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from plaudit.models.hf import HFModel
+    from plaudit.models.hf import HFModel, HFTokenizer
 
 
 class Policy:
@@ -44,7 +42,7 @@ class Policy:
     def __init__(
         self,
         hf: HFModel,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: HFTokenizer,
         *,
         end_tokens: Sequence[str] = (),
         template: str = "auto",
@@ -88,7 +86,7 @@ class Policy:
         return self.loaded.hf
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
+    def tokenizer(self) -> HFTokenizer:
         """Its tokenizer."""
         return self.loaded.language.tokenizer
 
