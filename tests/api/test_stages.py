@@ -45,7 +45,6 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
 
 
-@pytest.mark.xfail(reason="until stages return results", strict=False)
 def test_fine_tuning_in_memory(tuned: pl.RunRecord) -> None:
     assert tuned.finished and tuned.folder is None and tuned.stage == "sft"
     assert tuned.results and "_repr_html_" in dir(tuned.results) and tuned.results._repr_html_()
@@ -105,7 +104,6 @@ def test_a_folder_is_the_commands_and_the_same_call_goes_on(policy: pl.Policy, t
         pl.sft("tiny", DEMONSTRATIONS, out=out)
 
 
-@pytest.mark.xfail(reason="until stages return results", strict=False)
 def test_answers_are_collected_ranked_learned_from_and_the_judge_judged(policy: pl.Policy, tmp_path: Path) -> None:
     collected = pl.collect(policy, PROMPTS, brief, samples=3, sampling_max_new_tokens=8)
     assert {tuple(sorted(row)) for row in collected.rankings} == {("prompt", "ranks", "responses")}
