@@ -13,6 +13,7 @@ from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import (
+    GAE,
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -79,8 +80,7 @@ def first(folder: Path) -> PPOConfig:
             whiten=RewardWhitening(),
         ),
         sampler_mismatch=Truncate(),
-        whitening=Whitening(over="minibatch"),
-        critic_gae_lambda=1.0,
+        advantage=GAE(whitening=Whitening(over="minibatch"), critic_gae_lambda=1.0),
         ptx=Ptx(data=(text(folder),), coef=0.3, rows=3),
         brakes=Brakes(max_approx_kl=0.1, max_mean_ratio=1.5),
         optim=STEEP,

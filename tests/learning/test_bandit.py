@@ -22,7 +22,7 @@ from plaudit.training.options import OptimConfig
 from plaudit.training.policy import shaping
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
-from plaudit.training.policy.options import FixedKL
+from plaudit.training.policy.options import FixedKL, Returns
 from tests.kills import kills
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
@@ -146,6 +146,11 @@ def test_a_bandit_with_a_critic_of_its_own_is_solved(tmp_path):
     problem = drawn("a b ab", steps=1, beta=0.5, seed=1)
     solve(tmp_path, problem, critic=SeparateCritic(), prompts_per_iteration=192)
     assert_solved(tmp_path, problem)
+
+
+def test_a_bandit_without_a_critic_is_solved(tmp_path):
+    solve(tmp_path, ONE_TOKEN, critic=None, advantage=Returns())
+    assert_solved(tmp_path, ONE_TOKEN)
 
 
 def test_answers_of_two_tokens_are_solved(tmp_path):

@@ -14,15 +14,16 @@ from plaudit.models.reference import Reference
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training.policy.experience import ask_models, estimate
+from plaudit.training.policy.estimation import agreement, estimate
 from plaudit.training.policy.metrics import describe
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import AdaptiveTrust, FixedKL
+from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedKL
+from plaudit.training.policy.scored import ask_models
 from plaudit.training.policy.shaping import shape
 from tests.kills import kills
 from tests.training.scripted import config
 from tests.training.test_invariance import ANSWERS, PROMPTS, ROWS, actor_of
-from tests.training.test_ppo import judged_of, scripted
+from tests.training.test_ppo import scored_of, scripted
 from tests.training.tiny import CPU, model_folder
 
 
@@ -57,12 +58,14 @@ def test_an_iterations_metrics_by_hand(tmp_path):
     """
     rollout, scores = scripted((True, False, True))
     sampler = torch.tensor([[-1.0, -1.0, 0.0, 0.0], [-1.0, -1.0, 2.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
-    judged = judged_of(
+    scored = scored_of(
         replace(rollout, sampler_logprobs=sampler), replace(scores, parts={"part": torch.tensor([1.0, math.nan, 3.0])})
     )
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=1.0, trust=AdaptiveTrust())
-    shaped = shape(judged, chosen, kl_coef=0.5, scores_seen=RunningMoments())
-    told = describe(judged, estimate(judged, shaped, chosen), chosen, Coefficients(kl=0.5, trust=0.25))
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), advantage=GAE(gae_lambda=1.0), trust=AdaptiveTrust())
+    shaped, _ = shape(scored, chosen, kl_coef=0.5, scores_seen=RunningMoments())
+    agreed = agreement(scored, chosen)
+    experience = estimate(scored, shaped, agreed, chosen)
+    told = describe(scored, experience, agreed.stats, chosen, Coefficients(kl=0.5, trust=0.25))
     explained = told.pop("explained_variance")
     assert explained == pytest.approx(1 - (3.218750 / 6) / (39.802083 / 6), rel=1e-5)
     assert told == {

@@ -27,8 +27,8 @@ from tests.training.tiny import hf, jsonl, language, metrics, model_folder, roll
 
 kills(
     "training/policy/trunk_reward.py",
-    old="scores.scores + reward.weight * said, 0.0)",
-    new="scores.scores + said, 0.0)",
+    old="scores.scores + reward.weight * own, 0.0)",
+    new="scores.scores + own, 0.0)",
     why="the weight of a head on the trunk forgotten",
 )
 

@@ -10,11 +10,10 @@ import atexit
 import contextlib
 import functools
 import json
-import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from plaudit.errors import FirstFailed, RankLost, UserError
+from plaudit.records.statistics import Statistics, add, from_plain, to_plain
 from plaudit.tokens.batches import by_token_budget
 
 T = TypeVar("T")
@@ -104,21 +104,11 @@ class Ranks:
             total.update(part)
         return total
 
-    def add(self, stats: T) -> T:
-        """The ranks' records of statistics as one, by their own `+` (sums add, maxima do whatever they do).
-
-        Args: a dataclass whose fields are tensors of one number.
-        """
+    def add(self, statistics: Statistics) -> Statistics:
+        """The ranks' statistics as one; a name that a rank doesn't know has nothing to add there."""
         if self.is_alone:
-            return stats
-        names = [field.name for field in fields(stats)]
-        mine = {name: getattr(stats, name) for name in names}
-        told = self.gather([float(value) for value in mine.values()])
-        records = [
-            type(stats)(**{n: torch.full_like(mine[n], v) for n, v in zip(names, values, strict=True)})
-            for values in told
-        ]
-        return functools.reduce(operator.add, records)
+            return statistics
+        return add(*map(from_plain, self.gather(to_plain(statistics))))
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over ranks. A parameter that no rank has a gradient for keeps none."""

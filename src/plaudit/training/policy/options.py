@@ -1,7 +1,7 @@
 """The parts of PPO's options. Alternatives are tagged unions, so that an option without effect can't be written."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
 
@@ -273,7 +273,48 @@ class Whitening:
 
     def __post_init__(self) -> None:
         if not self.std_floor > 0:
-            raise ValueError("whitening.std_floor must be positive")
+            raise ValueError("advantage.whitening.std_floor must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GAE:
+    """Generalised advantage estimation: what each token brought beyond what the critic expected (N4.7; Schulman et al.
+    2016)."""
+
+    needs_critic: ClassVar[bool] = True
+    kind: Literal["gae"] = "gae"
+    gamma: float = 1.0
+    """Discount per token (lm-human-preferences: 1)."""
+    gae_lambda: float = 0.95
+    """λ: 1 is the whole return minus V, 0 the one-step error of V (lm-human-preferences: 0.95)."""
+    critic_gae_lambda: float | None = None
+    """λ of the critic's returns; null: the same (VC-PPO, Yuan et al. 2025: 1)."""
+    whitening: Whitening | None = field(default_factory=Whitening)
+    """Null leaves the advantages as they are."""
+
+    def __post_init__(self) -> None:
+        lambdas = (self.gae_lambda, self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda)
+        if not all(0 <= x <= 1 for x in (self.gamma, *lambdas)):
+            raise ValueError("advantage: gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """REINFORCE: the discounted rewards from each token on, without critic or baseline (N4.2; Williams 1992)."""
+
+    needs_critic: ClassVar[bool] = False
+    kind: Literal["returns"] = "returns"
+    gamma: float = 1.0
+    """Discount per token."""
+    whitening: Whitening | None = field(default_factory=Whitening)
+    """Its mean over all tokens is the only baseline; null leaves the returns as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError("advantage: gamma must lie in [0, 1]")
+
+
+Advantage = GAE | Returns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
