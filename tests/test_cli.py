@@ -153,7 +153,7 @@ def test_prompts_beyond_the_context_are_named(capsys, no_model):
     ("options", "message"),
     [
         (["--epohcs", "2"], "--epohcs: unknown key; did you mean 'epochs'?"),
-        (["--epochs", "two"], "--epochs: expected a whole number, got 'two'"),
+        (["--epochs", "two"], "--epochs: expected whole number, got 'two'"),
         (["--optim.schedule", "steep"], "--optim.schedule: 'steep' is none of: linear, cosine, constant"),
         (["--data.1.weight", "2"], "data.1.path: missing"),
         (["stray"], "'stray': not an option"),

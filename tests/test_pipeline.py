@@ -122,7 +122,7 @@ def test_options_reach_into_stages(options, stage, read, value):
         ),
         (["--stages.sft.model.path", "{ppo}/model"], r"stage 'sft': \{ppo\} is no earlier stage"),
         (["--stages.reward.kind", "rewad"], r"stages\.reward\.kind: 'rewad' is none of"),
-        (["--stages.sft.epochs", "two"], r"stage 'sft': .*epochs: expected a whole number"),
+        (["--stages.sft.epochs", "two"], r"stage 'sft': .*epochs: expected whole number"),
         (["--stages.ppo.rewards.5.weight", "2"], r"stages\.ppo\.rewards has 2 items"),
         (["--vars.data"], r"--vars\.data: needs a value"),
     ],

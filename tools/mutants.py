@@ -84,17 +84,11 @@ def mutations_of(path: Path) -> Iterator[Mutation]:
     if "kills(" not in source:
         return
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-    for node in ast.parse(source).body:
-        for call in _calls(node):
-            options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-            test = f"{name}::{node.name}" if isinstance(node, ast.FunctionDef) else str(name)
-            yield Mutation(file=ast.literal_eval(call.args[0]), test=test, **options)
-
-
-def _calls(node: ast.stmt) -> list[ast.Call]:
-    """`@kills(…)` on a test; a bare `kills(…)` at the top of a file stands for all tests of the file."""
-    marks = node.decorator_list if isinstance(node, ast.FunctionDef) else [getattr(node, "value", None)]
-    return [m for m in marks if isinstance(m, ast.Call) and isinstance(m.func, ast.Name) and m.func.id == "kills"]
+    for test in ast.parse(source).body:
+        for mark in test.decorator_list if isinstance(test, ast.FunctionDef) else ():
+            if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "kills":
+                options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
+                yield Mutation(file=ast.literal_eval(mark.args[0]), test=f"{name}::{test.name}", **options)
 
 
 # ---------------------------------------------------------------------------------------------------- the mutants run

@@ -35,8 +35,8 @@ from plaudit.training.collect import collect
 from plaudit.training.options import CollectConfig, SFTConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
-from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.loop import reward
+from plaudit.training.reward.options import RewardConfig
 from plaudit.training.sft import sft
 
 

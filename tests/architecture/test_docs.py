@@ -11,7 +11,7 @@ import pytest
 
 from plaudit.pipeline import STAGES
 from tests.architecture.repo import PACKAGE, ROOT, none_of, tree
-from tools import docs_commands, modules
+from tools import docs_commands, docstrings
 
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|(?:src|href)=\"(?P<html>[^\"]+)\"")
 CODE = re.compile(r"^( {0,3})(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -76,8 +76,27 @@ def defined(path: Path) -> set[str]:
     return names | {node.id for node in stored}
 
 
-def test_every_module_stands_in_the_list():
-    assert modules.PAGE.read_text(encoding="utf-8") == modules.page(), "docs/modules.md: run `make format`"
+def test_pages_of_docstrings_are_up_to_date():
+    notes = docstrings.NOTES.read_text(encoding="utf-8")
+    assert docstrings.MODULES.read_text(encoding="utf-8") == docstrings.modules_page(), "docs/modules.md: `make format`"
+    assert notes == docstrings.notes_page(notes), "docs/notes.md: `make format`"
+
+
+def test_every_mechanism_is_told_and_stands_in_the_code():
+    told = docstrings.mechanisms(docstrings.NOTES.read_text(encoding="utf-8"))
+    last = {1: 3, 2: 3, 3: 14, 4: 13, 5: 2}
+    assert told == [f"N{chapter}.{number}" for chapter, n in last.items() for number in range(1, n + 1)]
+    cited = {number for citation in docstrings.citations() for number in citation.numbers}
+    none_of([f"{number}: no function or class cites it" for number in told if number not in cited])
+    none_of([f"{number} is cited but told nowhere" for number in sorted(cited - set(told))])
+
+
+def test_an_equation_is_what_the_docstring_displays_or_says_first():
+    def equation(docstring):
+        return docstrings.Citation(docstrings.NOTES, "f", docstring, frozenset()).equation
+
+    assert equation("Advantages (N4.7).\n\n    δ = r        Â = Σ δ\n\nMore.") == "δ = r; Â = Σ δ"
+    assert equation("|ℓ| ≥ 0: no estimate (N4.6; Schulman 2020). As a loss, none.") == r"\|ℓ\| ≥ 0: no estimate"
 
 
 def test_every_option_is_named_in_the_documentation():

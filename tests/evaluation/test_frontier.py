@@ -18,29 +18,16 @@ from plaudit.scoring.options import FunctionConfig
 from tests.kills import kills
 from tests.training.tiny import jsonl, model_folder
 
-kills(
+JUDGED = [0.3, -1.0, 2.0, 0.5, 1.5]
+TRUE = [1.0, 7.0, -3.0, 2.0, 4.0]
+
+
+@kills(
     "evaluation/best_of_n.py",
     old="weight *= (i - n) / (i - 1) if i > 1 else 0.0",
     new="weight *= (i - n) / i if i > 1 else 0.0",
     why="subsets with repetition: an answer competes with itself",
 )
-kills(
-    "evaluation/best_of_n.py",
-    old="values += [math.fsum(shared) / len(shared)] * len(shared)",
-    new="values += shared",
-    why="of answers that tie the last sampled wins",
-)
-kills(
-    "evaluation/frontier.py",
-    old="[best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)]",
-    new="[best_of_n_mean(its, its, n) for mine, its in zip(judged, true, strict=True)]",
-    why="the truth chooses its own best: nothing is ever over-optimised",
-)
-
-JUDGED = [0.3, -1.0, 2.0, 0.5, 1.5]
-TRUE = [1.0, 7.0, -3.0, 2.0, 4.0]
-
-
 @pytest.mark.parametrize("n", range(1, 6))
 def test_every_subset_is_counted_once(n):
     subsets = list(itertools.combinations(range(5), n))
@@ -55,6 +42,12 @@ def test_best_of_two_by_hand():
     assert best_of_n_mean([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], 1) == pytest.approx(30.0)
 
 
+@kills(
+    "evaluation/best_of_n.py",
+    old="values += [math.fsum(shared) / len(shared)] * len(shared)",
+    new="values += shared",
+    why="of answers that tie the last sampled wins",
+)
 def test_among_equals_chance_decides_whatever_their_order():
     """Best of two of (1, 0), (2, 6), (2, 12): a pair with the 0 gives 6 or 12, the pair of equals 9 on average."""
     for order in itertools.permutations([(1.0, 0.0), (2.0, 6.0), (2.0, 12.0)]):
@@ -70,6 +63,12 @@ def test_what_cannot_be_chosen_from_is_refused(judged, true, n):
         best_of_n_mean(judged, true, n)
 
 
+@kills(
+    "evaluation/frontier.py",
+    old="[best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)]",
+    new="[best_of_n_mean(its, its, n) for mine, its in zip(judged, true, strict=True)]",
+    why="the truth chooses its own best: nothing is ever over-optimised",
+)
 def test_a_curve_is_the_mean_over_prompts():
     points = curve([[1.0, 2.0], [5.0, 3.0]], [[0.0, 4.0], [10.0, 20.0]])
     assert [p["n"] for p in points] == [1, 2]

@@ -12,37 +12,6 @@ from plaudit.evaluation.word_models import Sparse, ridge_linear, ridge_logistic
 from plaudit.records.text import Group, Prompt, Rating, Verdict
 from tests.kills import kills
 
-kills(
-    "evaluation/labelled_floors.py",
-    old="penalty[place[_INTERCEPT]] = 0.0",
-    new="penalty[place[_INTERCEPT]] = ridge",
-    why="the mean of the ratings is shrunk to 0",
-)
-kills(
-    "evaluation/labelled_floors.py",
-    old="return weights[_INTERCEPT] + sum(",
-    new="return sum(",
-    why="the offset forgotten when the floor speaks",
-)
-kills(
-    "evaluation/labelled_floors.py",
-    old="1.0 if row.label else -1.0",
-    new="-1.0 if row.label else 1.0",
-    why="the floor learns rejection",
-)
-kills(
-    "evaluation/labelled_floors.py",
-    old="min(RIDGES, key=error) if choosable else max(RIDGES))",
-    new="max(RIDGES))",
-    why="the penalty is not chosen: a floor too easy to beat",
-)
-kills(
-    "evaluation/word_models.py",
-    old="replace(self, values=self.values * factors[self.rows])",
-    new="replace(self, values=self.values * factors[self.columns])",
-    why="each word's factor instead of each row's",
-)
-
 FILLER = [f"w{i}" for i in range(20)]
 
 
@@ -74,6 +43,24 @@ def ratings(size: int, seed: int) -> list[Rating]:
     return rows
 
 
+@kills(
+    "evaluation/labelled_floors.py",
+    old="min(RIDGES, key=error) if choosable else max(RIDGES))",
+    new="max(RIDGES))",
+    why="the penalty is not chosen: a floor too easy to beat",
+)
+@kills(
+    "evaluation/labelled_floors.py",
+    old="1.0 if row.label else -1.0",
+    new="-1.0 if row.label else 1.0",
+    why="the floor learns rejection",
+)
+@kills(
+    "evaluation/labelled_floors.py",
+    old="return weights[_INTERCEPT] + sum(",
+    new="return sum(",
+    why="the offset forgotten when the floor speaks",
+)
 def test_words_tell_verdicts_apart_and_the_offset_follows_the_share():
     bag = fit_words(verdicts(300, 1, share=0.8))
     found = verdict_report(bag, verdicts(200, 2, share=0.8)).measured
@@ -94,6 +81,12 @@ def test_each_aspect_has_its_own_words_and_gaps_are_no_zeros():
     assert noise.rmse < 1.1 * noise.label_std
 
 
+@kills(
+    "evaluation/labelled_floors.py",
+    old="penalty[place[_INTERCEPT]] = 0.0",
+    new="penalty[place[_INTERCEPT]] = ridge",
+    why="the mean of the ratings is shrunk to 0",
+)
 def test_a_constant_rating_is_met_by_the_offset_alone():
     rows = [
         Rating(prompt=Prompt.of_text(str(i)), response=answer(random.Random(i)), scores={"x": 3.5}) for i in range(40)
@@ -138,6 +131,12 @@ def test_ridge_linear_solves_the_normal_equations():
     assert ridge_linear(x, labels, ridge) == pytest.approx(expected, abs=1e-4)
 
 
+@kills(
+    "evaluation/word_models.py",
+    old="replace(self, values=self.values * factors[self.rows])",
+    new="replace(self, values=self.values * factors[self.columns])",
+    why="each word's factor instead of each row's",
+)
 def test_an_unpenalised_offset_is_the_log_odds_of_the_share():
     rows = [{"": 1.0} for _ in range(8)]
     signs = np.array([1.0] * 6 + [-1.0] * 2)

@@ -12,7 +12,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.training.options import OptimConfig, SFTConfig
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.reward.config import RewardConfig
+from plaudit.training.reward.options import RewardConfig
 from tests.training.tiny import jsonl, model_folder
 
 STEADY = OptimConfig(learning_rate=1e-2, schedule="constant")

@@ -40,19 +40,6 @@ from tests.faults.test_resume import assert_same, stopped
 from tests.kills import kills
 from tests.training.tiny import jsonl, metrics
 
-kills(
-    "training/policy/cursor.py",
-    old="kl=moved.kl if config.kl.kind",
-    new="kl=start.kl if config.kl.kind",
-    why="the adaptive β forgotten at a resume",
-)
-kills(
-    "training/policy/cursor.py",
-    old='scores_seen=RunningMoments(**told["scores_seen"]),',
-    new="scores_seen=RunningMoments(),",
-    why="the running moments forgotten at a resume",
-)
-
 STEEP = OptimConfig(learning_rate=3e-2, max_skipped=1000)
 """Linear to 0, so that a step which is counted wrongly has another rate."""
 
@@ -156,6 +143,18 @@ def test_the_third_run_left_some_minibatches_out(whole):
     assert 0 < lines[0]["ppo/skipped_updates"] < lines[-1]["ppo/skipped_updates"] < 24
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="kl=moved.kl if config.kl.kind",
+    new="kl=start.kl if config.kl.kind",
+    why="the adaptive β forgotten at a resume",
+)
+@kills(
+    "training/policy/cursor.py",
+    old='scores_seen=RunningMoments(**told["scores_seen"]),',
+    new="scores_seen=RunningMoments(),",
+    why="the running moments forgotten at a resume",
+)
 @ALL
 @pytest.mark.parametrize("call", [9, 11, 17, 24])
 def test_it_goes_on_exactly(whole, tmp_path, which, call):

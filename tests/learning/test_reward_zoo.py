@@ -23,17 +23,24 @@ from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL
-from plaudit.training.reward.aspects import AspectRegression, AspectRidge
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.gate import GateTraining
-from plaudit.training.reward.labelled import RatingRegression, TwoClass
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.normalise import Standardise
-from plaudit.training.reward.pair import Pair
-from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce
-from plaudit.training.reward.seq2seq import Seq2Seq
-from plaudit.training.reward.shared_trunk import SharedTrunk
-from plaudit.training.reward.token_level import TokenLevel
+from plaudit.training.reward.options import (
+    AspectRegression,
+    AspectRidge,
+    BestOfK,
+    GateTraining,
+    KWise,
+    Pair,
+    Pairwise,
+    PlackettLuce,
+    RatingRegression,
+    RewardConfig,
+    Seq2Seq,
+    SharedTrunk,
+    Standardise,
+    TokenLevel,
+    TwoClass,
+)
 from tests.learning import zoo_world as world
 
 Rows = Callable[[world.Pool, int, int], list[dict[str, Any]]]

@@ -16,19 +16,6 @@ from plaudit.scoring.shares import FirstRankScorer
 from plaudit.telemetry.register import measure_of
 from tests.kills import kills
 
-kills(
-    "scoring/combine.py",
-    old="weight * result.scores.double(), torch.zeros_like(total)",
-    new="weight * result.scores.double(), weight * torch.ones_like(total)",
-    why="who abstains gives a 1",
-)
-kills(
-    "scoring/tally.py",
-    old="new = self.counts - self.told",
-    new="new = self.counts",
-    why="each iteration shows the sum of all before it",
-)
-
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
     Group(prompt=Prompt.of_text("q"), responses=("c",)),
@@ -48,6 +35,12 @@ def test_the_weighted_sum_by_hand():
     assert {name: part.tolist() for name, part in scores.parts.items()} == {"x": [1, 2, 3], "y": [10, 20, 30]}
 
 
+@kills(
+    "scoring/combine.py",
+    old="weight * result.scores.double(), torch.zeros_like(total)",
+    new="weight * result.scores.double(), weight * torch.ones_like(total)",
+    why="who abstains gives a 1",
+)
 def test_an_abstaining_part_contributes_nothing_and_the_row_stays_while_one_speaks():
     mix = WeightedMix(parts=((fixed("x", 1.0, None, None), 2.0), (fixed("y", 10.0, 20.0, None), 1.0)))
     scores = mix.score(GROUPS)
@@ -159,6 +152,12 @@ def test_scores_round_trip_through_their_helpers():
     assert scores.told == (1.0, None, 3.0)
 
 
+@kills(
+    "scoring/tally.py",
+    old="new = self.counts - self.told",
+    new="new = self.counts",
+    why="each iteration shows the sum of all before it",
+)
 def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():
     def broken(completions):
         return [math.nan if text == "b" else 1.0 for text in completions]

@@ -23,14 +23,6 @@ from plaudit.scoring.isolate import CallFailed, isolated
 from plaudit.scoring.options import FunctionConfig
 from tests.kills import kills
 
-kills("scoring/worker.py", old="    os.dup2(2, 1)\n", new="", why="what the function prints is read as scores")
-kills(
-    "scoring/worker.py",
-    old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
-    new="pass",
-    why="a hanging worker outlives the run",
-)
-
 SECONDS = 0.4
 FILE = (
     f"SECONDS = {SECONDS}"
@@ -409,6 +401,13 @@ def test_a_worker_ends_when_nobody_holds_its_function(tmp_path):
     assert gone(pid)
 
 
+@kills(
+    "scoring/worker.py",
+    old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
+    new="pass",
+    why="a hanging worker outlives the run",
+)
+@kills("scoring/worker.py", old="    os.dup2(2, 1)\n", new="", why="what the function prints is read as scores")
 @kills(
     "scoring/isolate.py",
     old="os.killpg(self.popen.pid, signal.SIGKILL)",

@@ -40,8 +40,9 @@ from plaudit.training.policy import ptx, update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import GAE, AdaptiveKL, Brakes, Ptx, Whitening
-from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import KWise, Pairwise
+from plaudit.training.reward.objective import Budget
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import KWise, Pairwise
 from tests.faults.stages import CONFIGS, WORDS
 from tests.hardware.ranks_worker import codes, start, together
 from tests.training.test_invariance import CUTS, RANKINGS, ROWS, actor_of, experience
@@ -119,7 +120,7 @@ def reward_cases(folder: Path) -> Iterator[Case]:
             for name, rows in (("", RANKINGS), (" backwards", RANKINGS[::-1]), (" one row", RANKINGS[:1])):
 
                 def backward(place: Machine, o=objective, b=budget, r=rows) -> dict[str, float]:
-                    return o.backward(model, r, Pace(place=place, budget=b))
+                    return objective_of(o).backward(model, r, Budget(machine=place, tokens=b))
 
                 yield model, backward, f"reward {objective.kind} {budget}{name}"
 

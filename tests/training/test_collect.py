@@ -19,13 +19,6 @@ from tests.kills import kills
 from tests.training.scripted import judge
 from tests.training.tiny import jsonl, model_folder
 
-kills(
-    "training/collect.py",
-    old="places([-said[text] for text in responses])",
-    new="places([said[text] for text in responses])",
-    why="the worst answer ranked first",
-)
-
 PROMPTS = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": [{"role": "user", "content": "x"}]}][:2]
 
 
@@ -109,10 +102,16 @@ def test_noise_is_a_function_of_seed_and_prompt():
     assert len({tuple(gumbel(2, seed, prompt)) for seed in (0, 1) for prompt in ("x", "y")}) == 4
 
 
+@kills(
+    "training/collect.py",
+    old="places([-said[text] for text in responses])",
+    new="places([said[text] for text in responses])",
+    why="the worst answer ranked first",
+)
 def test_nul_becomes_a_replacement_character(tmp_path):
     row = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [{"prompt": "a"}])), Kind.PROMPT).rows[0]
-    line = json.loads(module._line(row, ["x\0", "y"], [1.0, 2.0], config(tmp_path)))
-    assert line == {"prompt": "a", "responses": ["x\ufffd", "y"], "ranks": [2, 1]}
+    fact = module._ranking(row, ["x\0", "y"], [1.0, 2.0], config(tmp_path))
+    assert fact == {"prompt": "a", "responses": ["x\ufffd", "y"], "ranks": [2, 1]}
 
 
 @pytest.mark.parametrize(
@@ -125,8 +124,8 @@ def test_nul_becomes_a_replacement_character(tmp_path):
 )
 def test_prompts_come_back_as_they_were(tmp_path, row):
     (read,) = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [row])), Kind.PROMPT).rows
-    line = module._line(read, ["x", "y"], [1.0, 2.0], config(tmp_path))
-    (again,) = load(DataConfig(path=jsonl(tmp_path / "r.jsonl", [json.loads(line)])), Kind.RANKING).rows
+    fact = module._ranking(read, ["x", "y"], [1.0, 2.0], config(tmp_path))
+    (again,) = load(DataConfig(path=jsonl(tmp_path / "r.jsonl", [fact])), Kind.RANKING).rows
     assert again.prompt == read.prompt
 
 

@@ -15,12 +15,10 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import load_reward_model
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.aspects import AspectRegression, AspectRidge
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.labelled import TwoClass
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.rankings import KWise
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import AspectRegression, AspectRidge, KWise, RewardConfig, TwoClass
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_difference
@@ -101,12 +99,14 @@ def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
         Ranking(prompt=Prompt.of_text(row["prompt"]), responses=tuple(row["responses"]), ranks=tuple(row["ranks"]))
         for row in rankings(6, answers=3)
     ]
-    (examples,) = KWise().examples([rows], language, Limits(max_length=language.context, too_long="error"))
+    (examples,) = objective_of(KWise()).examples(
+        [rows], language, Limits(max_length=language.context, too_long="error")
+    )
     found = []
     for budget in (10**6, 60, 1):
         model = scalar.load(config, language, seed=1)
         spread_out(model.reader.hf, spread=0.15)
-        KWise().backward(model, examples, Pace(place=CPU, budget=budget))
+        objective_of(KWise()).backward(model, examples, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5

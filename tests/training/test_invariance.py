@@ -29,8 +29,10 @@ from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedLength, SequenceMean, TokenMean, Whitening
 from plaudit.training.policy.update import drift
-from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import KWise, Pairwise, Ranked
+from plaudit.training.reward.objective import Budget
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import KWise, Pairwise
+from plaudit.training.reward.rankings import Ranked
 from tests.kills import kills
 from tests.training.scripted import config
 from tests.training.tiny import CPU, gradients, hf, hf_logprobs, language, model_folder, relative_difference
@@ -446,7 +448,7 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
     for rows in (RANKINGS, RANKINGS[::-1]):
         model.zero_grad()
         objective = KWise() if loss == "kwise" else Pairwise()
-        told = objective.backward(model, rows, Pace(place=CPU, budget=budget))
+        told = objective_of(objective).backward(model, rows, Budget(machine=CPU, tokens=budget))
         assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < CLOSE
 
@@ -454,9 +456,9 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
 def test_the_reward_models_padded_layout(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = scalar.load(ModelConfig(path=folder), language(folder), seed=1)
-    KWise().backward(model, RANKINGS, Pace(place=CPU, budget=30))
+    objective_of(KWise()).backward(model, RANKINGS, Budget(machine=CPU, tokens=30))
     packed = gradients(model)
     model.zero_grad()
     model.reader.trunk.layout = "padded"
-    KWise().backward(model, RANKINGS, Pace(place=CPU, budget=30))
+    objective_of(KWise()).backward(model, RANKINGS, Budget(machine=CPU, tokens=30))
     assert relative_difference(gradients(model), packed) < CLOSE

@@ -22,10 +22,9 @@ from plaudit.scoring.build import check_rewards
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.collect import collect
 from plaudit.training.options import CollectConfig, OptimConfig
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.pair import Pair
-from plaudit.training.reward.rankings import KWise
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import KWise, Pair, RewardConfig
 from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
@@ -222,7 +221,7 @@ def ranking(*ranks: int, texts: tuple[str, ...] = ANSWERS, **more) -> Ranking:
 
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 64):
-    (found,) = Pair().examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    (found,) = objective_of(Pair()).examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
     return found
 
 
@@ -236,7 +235,7 @@ def test_every_pair_is_learned_in_both_orders_ties_as_one_half(folder):
     model = load(folder)
     (row,) = examples(model, ranking(1, 2, 2))
     assert [contest.outcome for contest in row.pairs] == [1.0, 1.0, 0.5]
-    told = Pair().backward(model, [row], Pace(place=CPU, budget=10**6))
+    told = objective_of(Pair()).backward(model, [row], Budget(machine=CPU, tokens=10**6))
     loss = 0.0
     for a, b, outcome in (("red red", "big big", 1.0), ("red red", "blue old", 1.0), ("big big", "blue old", 0.5)):
         for z, y in ((logit(model, a, b), outcome), (logit(model, b, a), 1.0 - outcome)):
@@ -251,7 +250,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(folder):
     for budget in (10**6, 80, 1):
         model = load(folder, spread=0.15)
         rows = examples(model, ranking(1, 2, 3, 4), ranking(2, 1))
-        Pair().backward(model, rows, Pace(place=CPU, budget=budget))
+        objective_of(Pair()).backward(model, rows, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5

@@ -23,7 +23,7 @@ from plaudit.scoring.build import check_rewards
 from plaudit.scoring.build import load_reward_model as load_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.pair import Pair
+from plaudit.training.reward.options import Pair
 from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out

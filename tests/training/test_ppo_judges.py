@@ -25,13 +25,6 @@ from plaudit.training.policy.trunk_reward import with_trunk
 from tests.kills import kills
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
-kills(
-    "training/policy/trunk_reward.py",
-    old="scores.scores + reward.weight * own, 0.0)",
-    new="scores.scores + own, 0.0)",
-    why="the weight of a head on the trunk forgotten",
-)
-
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]
 
 
@@ -129,6 +122,12 @@ def test_the_head_may_come_from_another_folder(tmp_path, judge):
         assert row["score"] == pytest.approx(by_hand(judge, row["prompt"], row["tokens"]["id"]), abs=1e-3)
 
 
+@kills(
+    "training/policy/trunk_reward.py",
+    old="scores.scores + reward.weight * own, 0.0)",
+    new="scores.scores + own, 0.0)",
+    why="the weight of a head on the trunk forgotten",
+)
 def test_a_row_on_which_the_others_abstained_stays_out(judge):
     told = Scores(scores=torch.tensor([1.0, 0.0]), valid=torch.tensor([True, False]), parts={})
     mixed = with_trunk(told, torch.tensor([1.25, 3.25]), TrunkReward(path=judge, weight=0.5), ModelConfig())

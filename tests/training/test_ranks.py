@@ -12,7 +12,7 @@ import torch
 
 from plaudit.config.load import dump_yaml
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
-from plaudit.runs.folder import read_rollouts
+from plaudit.runs.records import read_rollouts
 from tests.faults.stages import CONFIGS
 from tests.kills import kills
 from tests.training.ranks_worker import RESUMED
@@ -50,7 +50,7 @@ def facts(worked, done: str) -> list[dict[str, Any]]:
 
 @kills(
     "training/reward/objective.py",
-    old="    return pace.place.ranks.add_counts(sums)",
+    old="    return budget.machine.ranks.add_counts(sums)",
     new="    return sums",
     why="the first rank's share of the loss is logged as the whole",
 )

@@ -18,12 +18,12 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import load_reward_model
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, Ranked
+from plaudit.training.reward.objective import Budget
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
+from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.rows import shuffled
-from plaudit.training.reward.shared_trunk import SharedTrunk
 from tests.kills import kills
 from tests.training.tiny import CPU, jsonl, metrics, model_folder
 
@@ -98,7 +98,7 @@ def ranked(*tokens_and_ranks: tuple[int, int], margin: float = 0.0) -> Ranked:
     )
 
 
-PACE = Pace(place=CPU, budget=10**6)
+PACE = Budget(machine=CPU, tokens=10**6)
 
 
 def told(metrics: dict[str, float]) -> tuple[float, float, float]:
@@ -116,7 +116,7 @@ EVEN = ranked((1, 2), (3, 1))  # equal scores: log 2
 def test_kwise_averages_a_prompts_pairs_then_the_prompts():
     """(0.313262 + 0.126928 + 0.313262) / 3 = 0.251151 and 0.693147; two prompts count."""
     model = Scripted(a=1.0, b=0.0, c=-1.0, d=0.0)
-    loss, margin, accuracy = told(KWise().backward(model, [K3, TIE, ONE, EVEN], PACE))
+    loss, margin, accuracy = told(objective_of(KWise()).backward(model, [K3, TIE, ONE, EVEN], PACE))
     assert loss == pytest.approx((0.251151 + 0.693147) / 2, abs=1e-6)
     assert accuracy == pytest.approx(3.5 / 4)  # an equal score is half a win
     assert margin == pytest.approx((1 + 1 + 2 + 0) / 4)
@@ -128,7 +128,7 @@ def test_kwise_averages_a_prompts_pairs_then_the_prompts():
 
 def test_pairwise_lets_every_pair_weigh_the_same():
     model = Scripted(a=1.0, b=0.0, c=-1.0, d=0.0)
-    loss, _, _ = told(Pairwise().backward(model, [K3, TIE, ONE, EVEN], PACE))
+    loss, _, _ = told(objective_of(Pairwise()).backward(model, [K3, TIE, ONE, EVEN], PACE))
     assert loss == pytest.approx((0.313262 + 0.313262 + 0.126928 + 0.693147) / 4, abs=1e-6)
     assert model.scores.grad[3].item() == pytest.approx(-0.5 / 4, abs=1e-6)
 
@@ -136,14 +136,14 @@ def test_pairwise_lets_every_pair_weigh_the_same():
 def test_a_margin_must_be_won_by():
     """Scores 1 and 0, margin 1: as if they were equal."""
     model = Scripted(a=1.0, b=0.0)
-    loss, margin, accuracy = told(Pairwise().backward(model, [ranked((0, 1), (1, 2), margin=1.0)], PACE))
+    loss, margin, accuracy = told(objective_of(Pairwise()).backward(model, [ranked((0, 1), (1, 2), margin=1.0)], PACE))
     assert loss == pytest.approx(math.log(2), abs=1e-6)
     assert (margin, accuracy) == (1.0, 1.0)
 
 
 def test_without_any_pair_there_is_no_loss_and_no_gradient():
     model = Scripted(a=1.0, b=0.0, c=-1.0)
-    assert told(KWise().backward(model, [TIE, ONE], PACE)) == (0.0, 0.0, 0.0)
+    assert told(objective_of(KWise()).backward(model, [TIE, ONE], PACE)) == (0.0, 0.0, 0.0)
     assert model.scores.grad is None or model.scores.grad.abs().max() == 0
 
 

@@ -23,17 +23,30 @@ from plaudit.scoring.build import load_reward_model
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward import aspects, loop
-from plaudit.training.reward.aspects import AspectRegression, AspectRidge, Rated, aspects_of
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.gate import GateTraining, penalties
-from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
+from plaudit.training.reward.aspects import Rated, aspects_of
+from plaudit.training.reward.gate import penalties
+from plaudit.training.reward.labelled import Labelled
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.normalise import Centre, Standardise
-from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import BestOfK, KWise, Pairwise, PlackettLuce, Ranked
+from plaudit.training.reward.objective import Budget
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import (
+    AspectRegression,
+    AspectRidge,
+    BestOfK,
+    Centre,
+    GateTraining,
+    KWise,
+    Pairwise,
+    PlackettLuce,
+    RatingRegression,
+    RewardConfig,
+    SharedTrunk,
+    Standardise,
+    TokenLevel,
+    TwoClass,
+)
+from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.rows import shuffled
-from plaudit.training.reward.shared_trunk import SharedTrunk
-from plaudit.training.reward.token_level import TokenLevel
 from tests.kills import kills
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
 
@@ -224,7 +237,7 @@ def test_two_classes_gradient(tmp_path, budget):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
+    told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget))
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -249,7 +262,7 @@ def test_regressions_gradient(tmp_path, budget, loss):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = RatingRegression(loss=loss).backward(model, rows, Pace(place=CPU, budget=budget))
+    told = objective_of(RatingRegression(loss=loss)).backward(model, rows, Budget(machine=CPU, tokens=budget))
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -268,7 +281,7 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Rated(answer=row, labels=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = AspectRegression().backward(model, rows, Pace(place=CPU, budget=budget))
+    told = objective_of(AspectRegression()).backward(model, rows, Budget(machine=CPU, tokens=budget))
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -276,8 +289,8 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
 def test_without_any_rating_there_is_no_gradient(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = aspect_models.new(ModelConfig(path=folder), language(folder), (Aspect(name="kind"),), seed=1)
-    told = AspectRegression().backward(
-        model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Pace(place=CPU, budget=9)
+    told = objective_of(AspectRegression()).backward(
+        model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Budget(machine=CPU, tokens=9)
     )
     assert told == {"loss_over_rows": 0.0}
     assert all(grad.abs().max() == 0 for grad in gradients(model).values())
@@ -299,7 +312,7 @@ def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
     textbook = gradients(model)
     for budget in CUTS:
         model.zero_grad()
-        told = SharedTrunk(lm_coef=0.5).backward(model, [row], Pace(place=CPU, budget=budget))
+        told = objective_of(SharedTrunk(lm_coef=0.5)).backward(model, [row], Budget(machine=CPU, tokens=budget))
         assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
         assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < 1e-5
@@ -404,7 +417,7 @@ def test_the_ridges_penalty_is_chosen_on_rows_that_it_was_not_fitted_to(monkeypa
     head = torch.nn.Linear(40, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), labels=(float(label),)) for label in labels]
-    AspectRidge(alphas=(1e-3, 1e3)).solve(model, rows, None)
+    objective_of(AspectRidge(alphas=(1e-3, 1e3))).solve(model, rows, None)
     centred = (features - features.mean(0)).double()
     normal = centred.T @ centred + 1e3 * torch.eye(40).double()
     wanted = torch.linalg.solve(normal, centred.T @ (labels - labels.mean()).double())

@@ -20,9 +20,9 @@ from plaudit.scoring.build import build_scorer, check_rewards, has_scale, judges
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.seq2seq import Seq2Seq
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import RewardConfig, Seq2Seq
 from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
@@ -272,7 +272,9 @@ def ranking(*ranks: int, **more) -> Ranking:
 
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 128):
-    (found,) = Seq2Seq().examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    (found,) = objective_of(Seq2Seq()).examples(
+        [rows], model.language, Limits(max_length=max_length, too_long=too_long)
+    )
     return found
 
 
@@ -287,7 +289,7 @@ def test_the_loss_is_the_better_answers_letter_in_both_orders(folder, tmp_path):
     model.save(tmp_path, {})
     rows = examples(model, ranking(2, 1), ranking(1, 1))  # the tie has no letter
     assert len(rows) == 1
-    told = Seq2Seq().backward(model, rows, Pace(place=CPU, budget=10**6))
+    told = objective_of(Seq2Seq()).backward(model, rows, Budget(machine=CPU, tokens=10**6))
     a, b = by_transformers(str(tmp_path), "the old house", "big big", "red red")
     other_a, other_b = by_transformers(str(tmp_path), "the old house", "red red", "big big")
     assert told["loss_over_rows"] == pytest.approx(-(math.log(a) + math.log(other_b)) / 2, rel=1e-4)
@@ -301,7 +303,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(folder):
     for budget in (10**6, 80, 1):
         model = load(folder)
         rows = examples(model, ranking(1, 2, 3), ranking(2, 1))
-        Seq2Seq().backward(model, rows, Pace(place=CPU, budget=budget))
+        objective_of(Seq2Seq()).backward(model, rows, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5

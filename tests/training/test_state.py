@@ -14,13 +14,6 @@ from plaudit.training.options import OptimConfig
 from tests.kills import kills
 from tests.training.tiny import jsonl
 
-kills(
-    "training/state.py",
-    old='"metrics_lines": run.metrics_lines}',
-    new='"metrics_lines": 0}',
-    why="a resumed run forgets its log",
-)
-
 
 def network(seed: int, width: int = 4) -> nn.Sequential:
     with torch.random.fork_rng():
@@ -34,6 +27,12 @@ def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
         optim.step(optimizer, OptimConfig(), step=step, total_steps=9)
 
 
+@kills(
+    "training/state.py",
+    old='"metrics_lines": run.metrics_lines}',
+    new='"metrics_lines": 0}',
+    why="a resumed run forgets its log",
+)
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path):
     whole, first, second = network(1), network(1), network(2)
     whole_optimizer, first_optimizer, second_optimizer = (

@@ -1,6 +1,5 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +14,6 @@ from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig
 from plaudit.evaluation.text_statistics import text_statistics
 from plaudit.evaluation.win_rate import WinRate, win_rates_against
-from plaudit.files import atomic_write
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
@@ -44,7 +42,7 @@ class _Policy:
 
 
 def compare(config: CompareConfig, run: Run) -> None:
-    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and a table."""
+    """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages = _prepare(config, run)
     place = machine(config.device)
     judge = build_scorer(config.judge, place)
@@ -237,7 +235,7 @@ def _objective_row(
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
-    lines = []
+    samples = []
     for name, after in policies.items():
         if name == baseline:
             continue
@@ -253,5 +251,5 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> 
                 "finish_after": after.rollout.finish_reasons[i].value,
                 "kl": after.kl[i],
             }
-            lines.append(json.dumps(fact, ensure_ascii=False) + "\n")
-    atomic_write(run.folder / SAMPLES, "".join(lines))
+            samples.append(fact)
+    run.write_rows(SAMPLES, samples)

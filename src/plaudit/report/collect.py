@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ NOT_METRICS = frozenset({"step", "time", "non_finite"})
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How far a run came. A run that is still going can't be told from one that was killed: both are INTERRUPTED."""
 
     FINISHED = "finished"

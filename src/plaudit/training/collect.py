@@ -1,14 +1,13 @@
 """Answers to learn preferences from (N2): the model gives K answers to each prompt, a labeller ranks them."""
 
-import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from plaudit.data.formats import places
 from plaudit.engines.torch_engine import TorchEngine
-from plaudit.files import atomic_write
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import load_causal, load_language
@@ -18,7 +17,6 @@ from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
@@ -26,7 +24,7 @@ RANKINGS = "rankings.jsonl"
 
 
 def collect(config: CollectConfig, run: Run) -> None:
-    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank.
+    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank (N2.1).
 
     Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
     """
@@ -38,9 +36,9 @@ def collect(config: CollectConfig, run: Run) -> None:
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
     engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
     scorer = build_scorer(config.labeller, place)
-    lines: list[str] = []
+    rankings: list[dict[str, Any]] = []
     per_batch = max(1, config.sampling.batch_size // config.samples)
-    with Progress("collect", len(rows)) as progress:
+    with run.progress(len(rows)) as progress:
         for begin in range(0, len(rows), per_batch):
             run.check_stop()
             part = [row for row in rows[begin : begin + per_batch] for _ in range(config.samples)]
@@ -52,15 +50,17 @@ def collect(config: CollectConfig, run: Run) -> None:
                 mine = range(i * config.samples, (i + 1) * config.samples)
                 kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
                 if len(kept) > 1:
-                    lines.append(_line(row, [text for text, _ in kept], [score for _, score in kept], config))
+                    rankings.append(_ranking(row, [text for text, _ in kept], [score for _, score in kept], config))
             progress.update(min(begin + per_batch, len(rows)), {})
-    if len(lines) < len(rows):
-        say(f"{len(rows) - len(lines)} prompts left out: the labeller judged fewer than two of their answers")
-    atomic_write(run.folder / RANKINGS, "".join(lines))
-    run.finish({"stages": [], "rankings": len(lines)})
+    if len(rankings) < len(rows):
+        say(f"{len(rows) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
+    run.write_rows(RANKINGS, rankings)
+    run.finish({"stages": [], "rankings": len(rankings)})
 
 
-def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:
+def _ranking(
+    row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig
+) -> dict[str, Any]:
     # A model may write anything, NUL too, which no data file may hold.
     responses = [text.replace("\0", "\ufffd") for text in responses]
     noise = gumbel(len(set(responses)), config.seed, row.prompt.id)
@@ -77,7 +77,7 @@ def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], con
     fact = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
         fact["prompt_rendered"] = True
-    return json.dumps(fact, ensure_ascii=False) + "\n"
+    return fact
 
 
 def gumbel(n: int, seed: int, prompt_id: str) -> list[float]:

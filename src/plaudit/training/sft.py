@@ -15,7 +15,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Kind, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Stopwatch
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
@@ -60,7 +60,7 @@ def sft(config: SFTConfig, run: Run) -> None:
             run, step, trunk, optimizer, {"step": step, "best": best, "first": first, "skipped": asdict(skipped)}
         )
 
-    with state.saved_on_stop(save), Progress("sft", total, start=step) as progress:
+    with state.saved_on_stop(save), run.progress(total, start=step) as progress:
         if first is None and data.held_out:
             untrained = _measure(trunk, data.held_out, config, place)
             first = untrained.nll_over_answers.value

@@ -41,7 +41,7 @@ LETTERS = ("A", "B")
 
 
 class Seq2SeqRewardModel(nn.Module):
-    """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary."""
+    """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary (N3.11)."""
 
     def __init__(self, loaded: Loaded, *, output: Output, against: Against):
         super().__init__()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from plaudit.models.checkpoint import export
 from plaudit.runs.folder import Run
 from plaudit.scoring.combine import part_metrics
-from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, to_state
@@ -23,7 +23,7 @@ def ppo(config: PPOConfig, run: Run) -> None:
 
 
 def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
-    """Train the policy. One iteration = sample → score → shape → estimate → update → record.
+    """Train the policy. One iteration = sample → score → shape → estimate → update → record (N4.11).
 
     Differs from InstructGPT (Ouyang et al. 2022): several epochs by default; text is learned beside only on request.
     Differs from lm-human-preferences (Ziegler et al. 2019): the advantages are estimated and whitened once an
@@ -38,7 +38,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
         facts, tensors = to_state(cursor, pending, config)
         state.save(run, cursor.step(config), participants.actor, participants.optimizer, facts, tensors)
 
-    with state.saved_on_stop(save), Progress("ppo", config.iterations, start=cursor.iteration) as progress:
+    with state.saved_on_stop(save), run.progress(config.iterations, start=cursor.iteration) as progress:
         while cursor.iteration < config.iterations:
             run.check_stop()
             if pending is None:

@@ -86,7 +86,7 @@ def loss_of(
     config: PPOConfig,
     coefficients: Coefficients,
 ) -> tuple[Float[Tensor, ""], dict[str, Statistic]]:
-    """L = L_policy + β_trust KL(π_old ‖ π_θ) + β KL(π_θ ‖ π_ref) − c2 H + c1 L_V, weighed token by token.
+    """L = L_policy + β_trust KL(π_old ‖ π_θ) + β KL(π_θ ‖ π_ref) − c2 H + c1 L_V, weighed token by token (N4.10).
 
     A term whose coefficient is 0 is absent, bit for bit; so is the critic's where there is none. With it come sums over
     the micro-batch `batch`, without gradient: `loss` with all weights and coefficients, the others without.

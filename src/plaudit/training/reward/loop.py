@@ -14,11 +14,12 @@ from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress, Stopwatch
+from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
-from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.normalise import normalisation
-from plaudit.training.reward.objective import Descended, Pace, Prepared, Solved
+from plaudit.training.reward.objective import Budget, ClosedFormObjective, GradientObjective, Measuring
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import RewardConfig
 from plaudit.training.reward.rows import RewardData, read
 
 
@@ -28,21 +29,22 @@ def reward(config: RewardConfig, run: Run) -> None:
     What is learned from what, and by which loss, is the `objective`'s; the default is InstructGPT's eq. 1 (N3.3).
     """
     data = read(config, run)
-    objective, pace = config.objective, Pace(place=machine(config.device), budget=config.microbatch_tokens)
+    objective = objective_of(config.objective)
+    budget = Budget(machine=machine(config.device), tokens=config.microbatch_tokens)
     model = objective.model(config.model, data.language, data.rows, seed=derive_seed(config.seed, "init"))
-    model.to(pace.place.device)
-    if isinstance(objective, Prepared):
-        objective.prepare(model, data.examples, pace)
-    if isinstance(objective, Solved):
+    model.to(budget.machine.device)
+    if isinstance(objective, Measuring):
+        objective.prepare(model, data.examples, budget)
+    if isinstance(objective, ClosedFormObjective):
         run.truncate_metrics(0)  # a run that was stopped before its model was saved solves anew
-        run.log(1, objective.solve(model, data.examples, pace))
+        run.log(1, objective.solve(model, data.examples, budget))
     else:
-        _descend(objective, config, run, model, data, pace)
-    _finish(run, model, data, config, pace)
+        _descend(objective, config, run, model, data, budget)
+    _finish(run, model, data, config, budget)
 
 
 def _descend(
-    objective: Descended, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace
+    objective: GradientObjective, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, budget: Budget
 ) -> None:
     """Gradient steps on minibatches, epoch after epoch."""
     optimizer = optim.adamw(model.parameters(), config.optim)
@@ -51,7 +53,7 @@ def _descend(
     total = per_epoch * config.epochs
     say(
         f"reward: {config.objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
-        f"on {pace.place}"
+        f"on {budget.machine}"
     )
 
     resumed, _ = state.restore(run, model, optimizer)
@@ -61,7 +63,7 @@ def _descend(
     def save() -> None:
         state.save(run, step, model, optimizer, {"step": step, "skipped": asdict(skipped)})
 
-    with state.saved_on_stop(save), Progress("reward", total, start=step) as progress:
+    with state.saved_on_stop(save), run.progress(total, start=step) as progress:
         rows: list[int] = []
         while step < total:
             run.check_stop()
@@ -70,9 +72,9 @@ def _descend(
                 rows = order.weighted(data.sizes, weights, config.seed, epoch)
             chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
             with Stopwatch() as clock:
-                metrics = objective.backward(model, chosen, pace)
+                metrics = objective.backward(model, chosen, budget)
                 loss = metrics.get("loss_over_rows", 0.0)
-                ranks = pace.place.ranks
+                ranks = budget.machine.ranks
                 stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=ranks)
             if not stats.taken:
                 state.keep_batch(run, step, {}, {"loss": str(loss), "rows": [str(example) for example in chosen]})
@@ -87,7 +89,7 @@ def _descend(
                 "rows_over_seconds": len(chosen) / clock.seconds,
             }
             if data.held_out and (step % evaluate_every == 0 or step == total):
-                metrics |= _report(model, data.held_out, config, pace).metrics()
+                metrics |= _report(model, data.held_out, config, budget).metrics()
             run.log(step, metrics)
             if step % config.save_every == 0 or step == total:
                 save()
@@ -108,19 +110,19 @@ def _headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[key] for name, key in shown.items() if key in metrics}
 
 
-def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> Report:
-    return held_out_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
+def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, budget: Budget) -> Report:
+    return held_out_report(RewardModelScorer(model, budget.machine, budget=budget.tokens), rows, truth=config.truth)
 
 
-def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
+def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, budget: Budget) -> None:
     if data.reference:
-        model.normalisation = normalisation(model, data.reference, config.normalise, pace.place, pace.budget)
+        model.normalisation = normalisation(model, data.reference, config.normalise, budget)
     facts = {"objective": config.objective.kind, "reference_answers": len(data.reference)}
     with run.save_model() as folder:
         model.save(folder, facts)
     rows = []
     if data.held_out:
-        report = _report(model, data.held_out, config, pace)
+        report = _report(model, data.held_out, config, budget)
         name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
         rows = report.rows(name)
         if config.floors:

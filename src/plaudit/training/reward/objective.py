@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Kind, Prompt
+from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import Answer, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
@@ -35,18 +35,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Where and in which portions a minibatch runs; results don't depend on it."""
+class Budget:
+    """On which machine and in which portions a minibatch runs; results don't depend on it."""
 
-    place: Machine
-    budget: int
-    """Tokens in one forward."""
+    machine: Machine
+    tokens: int
+    """In one forward."""
 
 
 class Objective(Protocol):
-    """A kind: the rows that it learns from, and its model. How it learns is said by `Descended` or by `Solved`."""
-
-    learns_from: ClassVar[Kind]
+    """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
@@ -59,11 +57,11 @@ class Objective(Protocol):
         ...
 
 
-class Descended(Objective, Protocol):
+class GradientObjective(Objective, Protocol):
     """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
     (`accumulate`): micro-batches cannot change a gradient."""
 
-    def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
+    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
         """Accumulate the minibatch's gradient; its metrics, keys of telemetry/register.py."""
         ...
 
@@ -78,17 +76,17 @@ class Checked(Protocol):
 
 
 @runtime_checkable
-class Prepared(Protocol):
+class Measuring(Protocol):
     """An objective that measures something of the model before the first step; a resumed run does it again."""
 
-    def prepare(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> None: ...
+    def prepare(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> None: ...
 
 
 @runtime_checkable
-class Solved(Protocol):
+class ClosedFormObjective(Objective, Protocol):
     """An objective whose model has a closed form: no optimiser steps."""
 
-    def solve(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
+    def solve(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
         """Set the model's weights; metrics."""
         ...
 
@@ -97,7 +95,7 @@ def accumulate(
     loss: Callable[[Sequence[Any]], tuple[Tensor, Mapping[str, float]]],
     examples: Sequence[Any],
     count: float,
-    pace: Pace,
+    budget: Budget,
 ) -> Counter[str]:
     """Back-propagate Σ loss / count over this rank's share, micro-batch by micro-batch (`optim.step` adds the ranks'
     gradients up). Returns the sums over all ranks that `loss` counted, `loss` among them.
@@ -106,12 +104,12 @@ def accumulate(
     denominator (0: nothing counts, and there is no gradient).
     """
     sums: Counter[str] = Counter()
-    for cut in pace.place.ranks.cuts((example.num_tokens for example in examples), pace.budget):
-        with pace.place.autocast():
+    for cut in budget.machine.ranks.cuts((example.num_tokens for example in examples), budget.tokens):
+        with budget.machine.autocast():
             total, counted = loss([examples[i] for i in cut])
         (total / max(count, 1)).backward()
         sums.update({"loss": float(total.detach()), **counted})
-    return pace.place.ranks.add_counts(sums)
+    return budget.machine.ranks.add_counts(sums)
 
 
 def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:

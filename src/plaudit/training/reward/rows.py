@@ -14,8 +14,9 @@ from plaudit.scoring.options import FunctionConfig
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import Answer, encode_answers
 from plaudit.training import state
-from plaudit.training.reward.config import RewardConfig
 from plaudit.training.reward.objective import Checked, Example, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import RewardConfig
 
 MEASURED = (Kind.RANKING, Kind.RATING, Kind.VERDICT)
 """Held-out files may be labelled otherwise than the training data: ratings can teach what rankings measure."""
@@ -37,8 +38,9 @@ class RewardData:
 
 def read(config: RewardConfig, run: Run) -> RewardData:
     """Read, split and encode, before any model loads."""
-    if isinstance(config.objective, Checked):
-        config.objective.check(config.model)
+    objective = objective_of(config.objective)
+    if isinstance(objective, Checked):
+        objective.check(config.model)
     sources, held_out = state.load_split(
         run,
         config.data,
@@ -55,7 +57,7 @@ def read(config: RewardConfig, run: Run) -> RewardData:
     reference = tuple(row for rows in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in rows)
     language = load_language(config.model, [text for rows in sources for row in rows for text in texts(row)])
     limits = Limits(max_length=language.limit(config.max_length), too_long=config.too_long)
-    examples = config.objective.examples(sources, language, limits)
+    examples = objective.examples(sources, language, limits)
     _say_cut(held_out, language)
     if not any(examples):
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")
@@ -89,15 +91,15 @@ def shuffled(rows: Sequence[Any], seed: int) -> list[Any]:
     """The control: labels permuted, inside the prompt where rows compare answers, else between the rows."""
     if rows and isinstance(rows[0], Ranking | Comparison):
         return [_other_order(row, seed) for row in rows]
-    places = permutation(len(rows), seed, "shuffle_labels")
-    return [_with_label_of(row, rows[place]) for row, place in zip(rows, places, strict=True)]
+    order = permutation(len(rows), seed, "shuffle_labels")
+    return [_with_label_of(row, rows[other]) for row, other in zip(rows, order, strict=True)]
 
 
 def _other_order(row: Ranking | Comparison, seed: int) -> Ranking | Comparison:
-    places = permutation(len(responses(row)), seed, "shuffle_labels", row.prompt.id)
+    order = permutation(len(responses(row)), seed, "shuffle_labels", row.prompt.id)
     if isinstance(row, Ranking):
-        return replace(row, ranks=tuple(row.ranks[i] for i in places))
-    return row if places[0] == 0 else replace(row, chosen=row.rejected, rejected=row.chosen)
+        return replace(row, ranks=tuple(row.ranks[i] for i in order))
+    return row if order[0] == 0 else replace(row, chosen=row.rejected, rejected=row.chosen)
 
 
 def _with_label_of(row: Any, other: Any) -> Rating | Verdict:
