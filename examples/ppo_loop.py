@@ -3,7 +3,7 @@
     python examples/ppo_loop.py --iterations 40
 
 `plaudit ppo` runs this algorithm; around it stand judges, packing, micro-batches, ranks, checkpoints and options. With
-one seed both come to the same numbers (tests/training/test_ppo_loop.py). B responses, P and R tokens of prompt, response.
+one seed both come to the same numbers (tests/training/test_ppo_loop.py). B responses of R tokens, prompts of P.
 """
 
 import argparse

@@ -30,8 +30,8 @@ REVIEWED = {
 
 @kills(
     "data/shapes.py",
-    old="_PLACES = {0: [1, 1], 1: [1, 2], 2: [2, 1]}",
-    new="_PLACES = {0: [1, 1], 1: [2, 1], 2: [1, 2]}",
+    old="_RANKS = {0: [1, 1], 1: [1, 2], 2: [2, 1]}",
+    new="_RANKS = {0: [1, 1], 1: [2, 1], 2: [1, 2]}",
     why="a vote read as the place of the worse answer",
 )
 @pytest.mark.parametrize(("majority", "ranks"), [(0, (1, 1)), (1, (1, 2)), (2, (2, 1))])

@@ -33,8 +33,8 @@ def load(tmp_path, **options):
 )
 @kills(
     "data/thinning.py",
-    old="return tuple(value[index] for index in kept)",
-    new="return tuple(value[: len(kept)])",
+    old="return tuple(value[index] for index in indices)",
+    new="return tuple(value[: len(indices)])",
     why="the answers keep other answers' scores",
 )
 def test_as_many_as_asked_in_their_old_order_with_places_of_their_own(tmp_path):
@@ -69,8 +69,8 @@ def test_prompts_draw_different_answers_and_the_same_each_time(tmp_path):
 
 @kills(
     "data/thinning.py",
-    old="all(abs(scores[index] - scores[other]) >= min_gap for other in kept)",
-    new="(not kept or any(abs(scores[index] - scores[other]) >= min_gap for other in kept))",
+    old="all(abs(scores[index] - scores[other]) >= min_gap for other in indices)",
+    new="(not indices or any(abs(scores[index] - scores[other]) >= min_gap for other in indices))",
     why="far from one answer is far enough",
 )
 def test_no_two_closer_than_the_gap(tmp_path):

@@ -290,12 +290,3 @@ def test_the_true_reward_reaches_the_bayes_accuracy_on_labelled_pairs() -> None:
     pairs = [(rng.gauss(0, 1.3), rng.gauss(0, 1.3)) for _ in range(6000)]
     agreed = sum((world.rank(pair, rng)[0] == 1) == (pair[0] > pair[1]) for pair in pairs) / len(pairs)
     assert agreed == pytest.approx(world.bayes_accuracy(pairs), abs=4 * 0.5 / math.sqrt(len(pairs)))
-
-
-def test_ranking_row() -> None:
-    responses = [GOOD, "Hello.", "Let me think."]
-    row = world.ranking_row(HUNGRY_CAT, responses, random.Random(4))
-    assert row["prompt"] == HUNGRY_CAT
-    assert row["responses"] == responses
-    assert row["ranks"][0] == 1  # 9 and 7 units of noise above the others
-    assert sorted(row["ranks"]) == [1, 2, 3]

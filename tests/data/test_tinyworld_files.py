@@ -37,7 +37,7 @@ def test_the_ceilings_are_those_of_the_enumerated_answers(prompt: str) -> None:
     exact = kl_regularised_optimum(logprobs, rewards, 0.4)
     assert facts["optimum"]["0.4"]["objective"] == pytest.approx(exact.objective, abs=1e-8)
     assert facts["optimum"]["0.4"]["kl"] == pytest.approx(exact.kl, abs=1e-8)
-    assert math.fsum(files.score_distribution(prompt).values()) == pytest.approx(1.0)
+    assert math.fsum(files._score_distribution(world.read_prompt(prompt).trouble).values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("prompt", [*ONE_PROMPT_A_TROUBLE, None])

@@ -110,7 +110,7 @@ def test_gae_ignores_unkept_columns_wherever_they_stand(mask, at, order):
 
 @kills(
     "formulas/advantages.py",
-    old="next_value = torch.where(kept, values[:, t], next_value)",
+    old="next_value = torch.where(here, values[:, t], next_value)",
     new="next_value = values[:, t]",
     why="a value bootstrapped through what the mask leaves out",
 )

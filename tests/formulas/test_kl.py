@@ -9,8 +9,6 @@ from plaudit.formulas.kl import (
     LOG_RATIO_LIMIT,
     abs_k1,
     full,
-    full_in_token_chunks,
-    full_in_vocabulary_chunks,
     k1,
     k2,
     k3,
@@ -174,71 +172,6 @@ def test_kept_log_ratio_by_hand():
     assert kept_log_ratio(logprobs.bfloat16(), other, torch.ones(1, 3, dtype=torch.bool)).dtype == torch.float32
 
 
-CHUNKED = [full_in_token_chunks, full_in_vocabulary_chunks]
-
-
-@kills(
-    "formulas/kl.py",
-    old="(at_least_float32(logits) - largest.unsqueeze(-1)) / temperature",
-    new="at_least_float32(logits) - largest.unsqueeze(-1)",
-    why="temperature forgotten in the chunked KL",
-)
-@kills(
-    "formulas/kl.py",
-    old="other_largest, temperature) - other_log_sum.unsqueeze(-1)",
-    new="other_largest, temperature) - log_sum.unsqueeze(-1)",
-    why="the other policy normalised by this one's sum",
-)
-@kills(
-    "formulas/kl.py",
-    old="total = total + _recomputed(_full_part",
-    new="total = _recomputed(_full_part",
-    why="the KL of the last vocabulary chunk alone",
-)
-@pytest.mark.parametrize("chunked", CHUNKED)
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_chunks_change_neither_value_nor_gradient(chunked, chunk, temperature):
-    whole = [leaf(3 * numbers(seed, 2, 3, 7)) for seed in (0, 1)]
-    parts = [leaf(x) for x in whole]
-    upstream = numbers(2, 2, 3)
-    expected = full(*whole, temperature)
-    found = chunked(*parts, temperature, chunk=chunk)
-    (upstream * expected).sum().backward()
-    (upstream * found).sum().backward()
-    assert found.shape == (2, 3)
-    assert torch.allclose(found, expected, atol=1e-12)
-    for part, x in zip(parts, whole, strict=True):
-        assert x.grad.abs().max().item() > 0.01
-        assert torch.allclose(part.grad, x.grad, atol=1e-12)
-
-
-@pytest.mark.parametrize("chunked", CHUNKED)
-def test_chunks_by_hand(chunked):
-    logits, other = torch.stack([POLICY, OTHER]).log(), torch.stack([OTHER, POLICY]).log()
-    assert chunked(logits + 5.0, other, chunk=1).tolist() == pytest.approx([KL, REVERSE_KL])
-
-
-@pytest.mark.parametrize("chunked", CHUNKED)
-def test_chunks_of_impossible_tokens(chunked):
-    # The last chunk of two holds nothing that p can write.
-    p = leaf(torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]]))
-    q = leaf(torch.zeros(1, 4))
-    value = chunked(p, q, chunk=2)
-    value.sum().backward()
-    assert value.item() == pytest.approx(math.log(2))
-    assert p.grad.tolist()[0] == pytest.approx([0.0] * 4)
-    assert q.grad.tolist()[0] == pytest.approx([-0.25, -0.25, 0.25, 0.25])
-    assert chunked(q.detach(), p.detach(), chunk=2).item() == math.inf
-
-
-@pytest.mark.parametrize("chunked", CHUNKED)
-def test_chunks_do_not_overflow_and_raise_half_precision(chunked):
-    large = torch.tensor([[1e4, 1e4 - 1.0]])
-    assert chunked(large, large.flip(1), chunk=1).item() == pytest.approx(math.tanh(0.5), rel=1e-4)
-    assert chunked(large.bfloat16(), large.bfloat16(), chunk=1).dtype == torch.float32
-
-
 def kept_for_backward(function):
     """How many numbers autograd keeps beside the logits themselves."""
     logits, kept = [leaf(numbers(seed, 8, 100)) for seed in (0, 1)], []
@@ -247,16 +180,3 @@ def kept_for_backward(function):
         function(*logits)
     own = {x.untyped_storage().data_ptr(): x.numel() for x in kept}
     return sum(size for place, size in own.items() if place not in given)
-
-
-def test_chunks_keep_next_to_nothing_for_the_backward_pass():
-    assert kept_for_backward(full) >= 3 * 800
-    assert kept_for_backward(lambda p, q: full_in_token_chunks(p, q, chunk=2)) <= 100
-    assert kept_for_backward(lambda p, q: full_in_vocabulary_chunks(p, q, chunk=25)) <= 100
-
-
-@pytest.mark.parametrize("chunked", CHUNKED)
-@pytest.mark.parametrize(("temperature", "chunk"), [(0.0, 1), (-1.0, 1), (1.0, 0)])
-def test_impossible_chunks_and_temperatures_are_refused(chunked, temperature, chunk):
-    with pytest.raises(ValueError, match=r"temperature|chunk"):
-        chunked(torch.zeros(1, 2), torch.zeros(1, 2), temperature, chunk=chunk)

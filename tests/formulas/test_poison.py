@@ -51,7 +51,7 @@ FORMULAS = {
     "weighted_sum": (2, lambda x, weights, mask: (weighted_sum(x, weights, mask),)),
     "kl_losses": (2, kl_losses),
     "trust_region_losses": (2, lambda *inputs: (trust_region_losses(*inputs),)),
-    "importance_ratio": (2, lambda *inputs: (importance_ratio(*inputs),)),
+    "importance_ratio": (2, losses(importance_ratio)),
     "entropy_losses": (1, lambda *inputs: (entropy_losses(*inputs),)),
     "nll_losses": (1, lambda *inputs: (nll_losses(*inputs),)),
     "policy_gradient": (2, losses(policy_gradient)),

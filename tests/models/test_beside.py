@@ -55,7 +55,7 @@ def reward_models(cache: Path) -> dict[str, list[float]]:
 
 @kills(
     "models/beside.py",
-    old="found = None if looks_local(path) else _fetched(str(path), name)",
+    old="fetched = None if looks_local(path) else _fetched(str(path), name)",
     new="found = None",
     why="a hub model without its bias, gain and kind",
 )

@@ -8,8 +8,8 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
-from plaudit.scoring.functions import FunctionScorer
+from plaudit.scoring.combine import WeightedMix, part_metrics, tallies
+from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import check_scores, scores_of
 from plaudit.scoring.shares import FirstRankScorer
@@ -20,6 +20,10 @@ GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
     Group(prompt=Prompt.of_text("q"), responses=("c",)),
 ]
+
+
+def built_in(*configs: FunctionConfig) -> WeightedMix:
+    return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))
 
 
 def fixed(name: str, *values: float | None) -> FunctionScorer:
@@ -76,7 +80,7 @@ def test_parts_of_one_name_are_told_apart_and_mixes_nest():
 
 
 def test_the_order_of_groups_permutes_the_scores():
-    mix = mix_of([FunctionConfig(function="length_target", args={"target": 3, "unit": "characters"})])
+    mix = built_in(FunctionConfig(function="length_target", args={"target": 3, "unit": "characters"}))
     groups = [
         Group(prompt=Prompt.of_text("p"), responses=("a", "abc")),
         Group(prompt=Prompt.of_text("q"), responses=("ab",)),
@@ -138,7 +142,7 @@ def test_nan_on_a_row_that_does_not_count_harms_nobody():
 
 
 def test_the_mix_needs_what_its_parts_need():
-    mix = mix_of([FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0)])
+    mix = built_in(FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0))
     assert mix.required_columns == ("solution",)
     assert mix.filled_columns == ("solution",)
     groups = [Group(prompt=Prompt.of_text("p"), responses=("a a a",), columns={"solution": "a a"})]
@@ -149,12 +153,12 @@ def test_the_mix_needs_what_its_parts_need():
 def test_scores_round_trip_through_their_helpers():
     scores = scores_of("x", [1.0, None, 3.0])
     assert check_scores("x", scores, 3) is scores
-    assert scores.told == (1.0, None, 3.0)
+    assert scores.optional_scores == (1.0, None, 3.0)
 
 
 @kills(
     "scoring/tally.py",
-    old="new = self.counts - self.told",
+    old="new = self.counts - self.counts_before",
     new="new = self.counts",
     why="each iteration shows the sum of all before it",
 )

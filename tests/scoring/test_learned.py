@@ -154,5 +154,5 @@ def test_a_language_model_is_no_judge(tmp_path):
 )
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
-    found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).found
+    found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).model
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)

@@ -62,8 +62,8 @@ def test_a_word_list_by_hand():
 
 @kills(
     "scoring/rules/content.py",
-    old="range(min(longest, len(said) - at), 0, -1)",
-    new="range(1, min(longest, len(said) - at) + 1)",
+    old="range(min(longest, len(words) - at), 0, -1)",
+    new="range(1, min(longest, len(words) - at) + 1)",
     why='"good grief" counts as good',
 )
 def test_the_longest_entry_wins_and_no_word_counts_twice():

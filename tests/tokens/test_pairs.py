@@ -4,7 +4,7 @@ import pytest
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.tokens.encode import Answer, encode_answers, fit
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers, fit
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from tests.kills import kills
@@ -115,7 +115,7 @@ def test_what_is_cut_keeps_the_first_and_the_last_separator(renderer):
 
 
 def test_rows_of_a_file_are_cut_the_same_way(renderer):
-    answer = Answer(prompt=Prompt.of_text("the cat"), response="a dog ran " * 9, where="x:1")
+    answer = AnsweredPrompt(prompt=Prompt.of_text("the cat"), response="a dog ran " * 9, where="x:1")
     (row,) = encode_answers([answer], renderer, max_length=8, too_long="truncate").rows
     assert row[1][-1] == renderer.frame.behind[-1]
     assert len(row[0]) + len(row[1]) == 8

@@ -104,8 +104,8 @@ def test_noise_is_a_function_of_seed_and_prompt():
 
 @kills(
     "training/collect.py",
-    old="places([-said[text] for text in responses])",
-    new="places([said[text] for text in responses])",
+    old="competition_ranks([-said[text] for text in responses])",
+    new="competition_ranks([said[text] for text in responses])",
     why="the worst answer ranked first",
 )
 def test_nul_becomes_a_replacement_character(tmp_path):

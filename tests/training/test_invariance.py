@@ -390,7 +390,7 @@ def test_the_temperature_is_the_samplings(chosen):
 @kills(
     "training/sft.py",
     old="loss = -logprobs.sum() / max(num_tokens, 1)",
-    new="loss = -logprobs.sum() / max(batch.num_targets, 1)",
+    new="loss = -logprobs.sum() / max(sum(batch.response_lengths), 1)",
     why="a mean of micro-batches' means",
 )
 @pytest.mark.parametrize("budget", CUTS)

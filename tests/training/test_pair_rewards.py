@@ -47,7 +47,7 @@ def load(path: str, *, spread: float = 0.3, **options):
 
 
 def joint(model, a: str, b: str, prompt: Prompt = PROMPT) -> Joint:
-    found = pair.segments(model.language, prompt, [a, b])
+    found = pair.text_ids(model.language, prompt, [a, b])
     return Joint(found.source, *found.answers)
 
 

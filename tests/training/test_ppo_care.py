@@ -145,7 +145,7 @@ def test_a_term_of_weight_nothing_is_no_term(tmp_path, nothing):
 @kills(
     "training/policy/ptx.py",
     old="(ptx_coef * loss_sum / max(num_tokens, 1)).backward()",
-    new="(ptx_coef * loss_sum / max(batch.num_targets, 1)).backward()",
+    new="(ptx_coef * loss_sum / max(sum(batch.response_lengths), 1)).backward()",
     why="a mean of the text's micro-batches' means",
 )
 def test_the_texts_gradient_is_transformers_own(tmp_path):
@@ -297,8 +297,8 @@ def test_impossible_brakes_are_refused(options):
 )
 @kills(
     "models/policy.py",
-    old="own = [*head.parameters(), *adapters.critic_parameters(self.policy.hf)]",
-    new="own = [*head.parameters(), *self.policy.hf.parameters()]",
+    old="own += adapters.critic_parameters(self.policy.hf)",
+    new="own += self.policy.hf.parameters()",
     why="the value loss moves a shared trunk in the warm-up",
 )
 @KINDS

@@ -165,7 +165,7 @@ def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
 
 @kills(
     "models/reward/loading.py",
-    old="if said not in (None, read_as):",
+    old="if stored not in (None, read_as):",
     new="if False:",
     why="a model of another kind asked SteamSHP's question",
 )

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plaudit.data.options import DataConfig
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import load_causal
@@ -126,7 +126,7 @@ def test_it_starts_near_log_v_and_learns_eight_examples_by_heart(tmp_path):
     assert losses[-1] < 0.02
     trunk = trunk_of(str(done / "model"))
     spoken = language(str(done / "model"))
-    engine = TorchEngine(trunk, spoken.end_ids)
+    engine = build_engine(trunk, spoken)
     prompts = [[0, *ids(row["prompt"])] for row in rows]
     keys = [SampleKey(prompt_id=str(i), sample_index=0) for i in range(len(rows))]
     written = engine.generate(prompts, keys, SamplingConfig(max_new_tokens=8), seed=0, greedy=True)

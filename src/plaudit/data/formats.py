@@ -60,8 +60,8 @@ def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
 
 def _other_columns(raw: Raw, own: Sequence[str]) -> dict[str, Any]:
     """What is neither the prompt nor `own`, for reward functions."""
-    taken = (*_prompt_columns(raw), *own)
-    columns = {column: value for column, value in raw.items() if column not in taken}
+    used = (*_prompt_columns(raw), *own)
+    columns = {column: value for column, value in raw.items() if column not in used}
     if "solution" in columns:
         _check_solution(columns["solution"])
     return columns
@@ -250,11 +250,11 @@ def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
     responses = _responses(raw)
     if isinstance(responses[0], Mapping) and not is_message(responses[0]):
         texts, extras = _described(responses, transcript)
-        ranks = _given_ranks(raw, texts) or _ranks_of_described(responses)
+        ranks = _own_ranks(raw, texts) or _ranks_of_described(responses)
     else:
         texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
-        extras = {}
-        ranks = _given_ranks(raw, texts)
+        extras: dict[str, Any] = {}
+        ranks = _own_ranks(raw, texts)
     if ranks is None:
         raise RowError("ranks", "`ranks` or `best` is missing")
     columns = {**_other_columns(raw, _RANKING_COLUMNS), **extras}
@@ -282,13 +282,15 @@ def _described(responses: list[Any], transcript: bool) -> tuple[tuple[str, ...],
     return tuple(parse_answer(item["text"], "responses", transcript) for item in responses), extras
 
 
-def _given_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+def _own_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
     if raw.get("ranks") is not None:
         ranks = raw["ranks"]
         if not isinstance(ranks, list) or len(ranks) != len(texts):
-            found = f"{len(ranks)} ranks" if isinstance(ranks, list) else type_name(ranks)
-            raise RowError("ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {found}")
-        return places([_integer(rank, "ranks") for rank in ranks])
+            actual = f"{len(ranks)} ranks" if isinstance(ranks, list) else type_name(ranks)
+            raise RowError(
+                "ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {actual}"
+            )
+        return competition_ranks([_integer(rank, "ranks") for rank in ranks])
     if raw.get("best") is None:
         return None
     best = _integer(raw["best"], "best")
@@ -303,10 +305,10 @@ def _ranks_of_described(responses: list[Any]) -> tuple[int, ...]:
     if by_rank is None and by_score is None:
         raise RowError("responses", "every response needs a `score` (higher is better) or a `rank` (lower is better)")
     if by_rank is None:
-        return places([-score for score in by_score or ()])
+        return competition_ranks([-score for score in by_score or ()])
     if by_score is not None:
         _check_agreement(by_rank, by_score)
-    return places(by_rank)
+    return competition_ranks(by_rank)
 
 
 def _all_numbers(responses: list[Any], name: str) -> list[float] | None:
@@ -327,12 +329,12 @@ def _check_agreement(ranks: list[float], scores: list[float]) -> None:
                 raise RowError("responses", reason)
 
 
-def places(values: Sequence[float]) -> tuple[int, ...]:
+def competition_ranks(values: Sequence[float]) -> tuple[int, ...]:
     """Lower is better -> places as in a race: 1 = best, ties share a place, the next place is skipped (1, 1, 3)."""
     ordered = sorted(values)
     first: dict[float, int] = {}
-    for place, value in enumerate(ordered, 1):
-        first.setdefault(value, place)
+    for rank, value in enumerate(ordered, 1):
+        first.setdefault(value, rank)
     return tuple(first[value] for value in values)
 
 
@@ -426,8 +428,8 @@ def _number(value: Any, column: str) -> float:
 
 def _integer(value: Any, column: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        found = value if isinstance(value, float) else type_name(value)
-        raise RowError(column, f"must be a whole number, not {found}")
+        actual = value if isinstance(value, float) else type_name(value)
+        raise RowError(column, f"must be a whole number, not {actual}")
     return value
 
 

@@ -133,25 +133,25 @@ def parse_line(line: bytes) -> Mapping[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
+        twice = next(key for key in row if keys.count(key) > 1)
         raise RowError(twice, "stands twice in one object")
-    return found
+    return row
 
 
 def _syntax_reason(text: str, error: json.JSONDecodeError) -> str:
-    place = f"not valid JSON at character {error.pos + 1}"
+    position = f"not valid JSON at character {error.pos + 1}"
     if "\0" in text:
         return "holds a NUL byte"
     if text.endswith(","):
-        return f"{place}: a comma after the object; JSON Lines has none"
+        return f"{position}: a comma after the object; JSON Lines has none"
     if _TRAILING_COMMA.match(text.rstrip(), max(text.rfind(",", 0, error.pos + 1), 0)):
-        return f"{place}: a comma before a closing bracket"
+        return f"{position}: a comma before a closing bracket"
     if text in ("{", "["):
-        return f"{place}: the object must stand on one line (a JSON list is read from a .json file)"
-    return f"{place}: {error.msg}"
+        return f"{position}: the object must stand on one line (a JSON list is read from a .json file)"
+    return f"{position}: {error.msg}"
 
 
 def _list_items(data: bytes, path: str) -> Iterator[Item]:

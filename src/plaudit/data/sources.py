@@ -23,7 +23,7 @@ from plaudit.records.text import Kind, Row
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
-_PLACE = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
+_NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +107,13 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile:
     sound, useless = drop_useless(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
-    kept, useless_after = drop_useless(converted)
+    useful, useless_after = drop_useless(converted)
     for reasons in (useless, lost, useless_after):
         dropped.update(reasons)
-    if not kept:
+    if not useful:
         raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
     return LoadedFile(
-        rows=kept,
+        rows=useful,
         kind_found=kind,
         columns=raw.columns,
         unused=unused_columns(raw.columns, read_as),
@@ -186,8 +186,8 @@ def _stop_at(config: DataConfig) -> int | float:
 
 
 def _rename(
-    raws: list[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
-) -> tuple[list[tuple[str, Raw]], tuple[str, ...]]:
+    raws: Sequence[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
+) -> tuple[Sequence[tuple[str, Raw]], tuple[str, ...]]:
     names = config.columns
     for old, new in names.items():
         if old not in columns:
@@ -202,25 +202,25 @@ def _rename(
 
 
 def _reshape(
-    raws: list[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
+    raws: Sequence[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
 ) -> list[tuple[str, Raw]]:
     """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`."""
-    found: list[tuple[str, Raw]] = []
+    rows: list[tuple[str, Raw]] = []
     labels: set[str] = set()
     for where, raw in raws:
         try:
             row = with_prompt(raw, config.prompt) if config.prompt else raw
             if config.accept:
-                row, seen = with_verdicts(row, config.accept)
-                labels |= seen
-            found += [(where, new) for new in reshaped(row, columns)]
+                row, labels_of_row = with_verdicts(row, config.accept)
+                labels |= labels_of_row
+            rows += [(where, new) for new in reshaped(row, columns)]
         except RowError as error:
             bad.append(BadRow(where=where, column=error.column, reason=error.reason))
     if bad and config.on_bad_row == "error":
         raise _bad_rows(bad, "")
     if unknown := [label for label in config.accept if label not in labels]:
         raise UserError(f"{config.path}: `accept` names {unknown[0]!r}, but the labels are {listed(sorted(labels))}")
-    return found
+    return rows
 
 
 # ----------------------------------------------------------------------------------------------------------- rows
@@ -274,7 +274,7 @@ def parse_all(
 
 def _position(row: BadRow) -> tuple[int, ...]:
     """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
-    numbers = _PLACE.search(row.where)
+    numbers = _NUMBERS.search(row.where)
     return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
 
 
@@ -304,8 +304,8 @@ def _bad_rows(bad: Sequence[BadRow], note: str) -> UserError:
 
 
 def _cannot_serve(path: str, raw: RawRows, kind: Kind, wanted: Sequence[Kind]) -> UserError:
-    found = samples([row for _, row in raw.raws])
-    others = [k for k in candidates(found) if k is not kind]
+    sample = samples([row for _, row in raw.raws])
+    others = [k for k in candidates(sample) if k is not kind]
     can = ", ".join(k.value for k in (kind, *others, *serves(kind)))
     words = " or ".join(k.value for k in wanted)
     could = [k for k in Kind if k not in wanted and any(w in serves(k) for w in wanted)]

@@ -189,18 +189,18 @@ _PROMPT = _prompt_pattern()
 def read_prompt(prompt: Question) -> Case:
     """The case that a prompt asks about. UserError for a text without a prompt of this world."""
     text = _last_text(prompt, role="user")
-    found = list(_PROMPT.finditer(text))
-    if not found:
+    matches = list(_PROMPT.finditer(text))
+    if not matches:
         raise UserError(
             f"not a prompt of the tiny world: {text[:80]!r}. plaudit.data.tinyworld only knows the rewards of its own "
             f"prompts, such as {all_prompts()[0]!r}; give another reward function for other data."
         )
-    said = {k: v for k, v in found[-1].groupdict().items() if v is not None}
-    phrasing = int(next(iter(said)).removeprefix("name"))
+    words = {k: v for k, v in matches[-1].groupdict().items() if v is not None}
+    phrasing = int(next(iter(words)).removeprefix("name"))
     return Case(
-        name=said[f"name{phrasing}"],
-        animal=said[f"animal{phrasing}"],
-        trouble=said[f"trouble{phrasing}"],
+        name=words[f"name{phrasing}"],
+        animal=words[f"animal{phrasing}"],
+        trouble=words[f"trouble{phrasing}"],
         phrasing=phrasing,
     )
 
@@ -235,8 +235,8 @@ def render(prompt: Question, slots: Slots) -> str:
 
 
 def _render(case: Case, slots: Slots) -> str:
-    said = advice(slots.action, slots.animal, slots.manner)
-    return f"{OPENERS[slots.opener].format(name=case.name)} {said} {CLOSINGS[slots.closing]}"
+    middle = advice(slots.action, slots.animal, slots.manner)
+    return f"{OPENERS[slots.opener].format(name=case.name)} {middle} {CLOSINGS[slots.closing]}"
 
 
 def advice(action: str, animal: str, manner: str) -> str:
@@ -257,8 +257,8 @@ def parse(prompt: Question, text: str) -> Slots | None:
     case = read_prompt(prompt)
     text = text.strip()
     first: dict[str, tuple[str, ...]] = {}
-    for part, said in map(_understand, _sentences(text)):
-        first.setdefault(part, said)
+    for part, content in map(_understand, _sentences(text)):
+        first.setdefault(part, content)
     if set(first) != set(_PARTS):
         return None
     action, animal, manner = first["advice"]
@@ -312,15 +312,15 @@ def demo_entropy(prompt: Question) -> float:
 # --- the true reward -------------------------------------------------------------------------------------------------
 
 
-def _worth(case: Case, slot: str, said: str) -> float:
+def _worth(case: Case, slot: str, choice: str) -> float:
     """What one choice is worth by itself, whatever the other choices are."""
     if slot in ("opener", "closing"):
-        return TONE[said]
+        return TONE[choice]
     if slot == "action":
-        return ACTION_FIT[case.trouble].get(said, USELESS)
+        return ACTION_FIT[case.trouble].get(choice, USELESS)
     if slot == "animal":
-        return {case.animal: RIGHT_ANIMAL, "it": IT}.get(said, WRONG_ANIMAL)
-    return _manner_worth(case.trouble, said)
+        return {case.animal: RIGHT_ANIMAL, "it": IT}.get(choice, WRONG_ANIMAL)
+    return _manner_worth(case.trouble, choice)
 
 
 def _manner_worth(trouble: str, manner: str) -> float:
@@ -370,9 +370,9 @@ def reward_terms(prompt: Question, text: str) -> dict[str, float]:
 def _reward_terms(case: Case, text: str) -> dict[str, float]:
     understood = [_understand(sentence) for sentence in _sentences(text)]
     first: dict[str, tuple[str, ...]] = {}
-    for part, said in understood:
+    for part, content in understood:
         if part in _PARTS:
-            first.setdefault(part, said)
+            first.setdefault(part, content)
     terms: dict[str, float] = {}
     if "opener" in first:
         tone, name = first["opener"]
@@ -387,8 +387,8 @@ def _reward_terms(case: Case, text: str) -> dict[str, float]:
 
 
 def _advice_terms(case: Case, action: str, animal: str, manner: str) -> dict[str, float]:
-    said = {"action": action, "animal": animal, "manner": manner}
-    return {slot: _worth(case, slot, word) for slot, word in said.items()}
+    words = {"action": action, "animal": animal, "manner": manner}
+    return {slot: _worth(case, slot, word) for slot, word in words.items()}
 
 
 def _form_terms(parts: list[str], *, extra: int) -> dict[str, float]:
@@ -420,8 +420,8 @@ def _last_text(value: Any, *, role: str) -> str:
         return value
     if not value:
         return ""
-    said = [message["content"] for message in value if message["role"] == role]
-    return said[-1] if said else value[-1]["content"]
+    contents = [message["content"] for message in value if message["role"] == role]
+    return contents[-1] if contents else value[-1]["content"]
 
 
 # --- the labeller ----------------------------------------------------------------------------------------------------
@@ -437,8 +437,8 @@ def rank(rewards: Sequence[float], rng: random.Random) -> list[int]:
     noisy = [reward + _gumbel(rng) for reward in rewards]
     order = sorted(range(len(noisy)), key=lambda i: -noisy[i])
     ranks = [0] * len(noisy)
-    for place, i in enumerate(order, start=1):
-        ranks[i] = place
+    for position, i in enumerate(order, start=1):
+        ranks[i] = position
     return ranks
 
 
@@ -470,9 +470,3 @@ def bayes_accuracy(pairs: Iterable[tuple[float, float]]) -> float:
     if not best:
         raise ValueError("bayes_accuracy needs at least one pair of rewards")
     return math.fsum(best) / len(best)
-
-
-def ranking_row(prompt: str, responses: Sequence[str], rng: random.Random) -> dict[str, Any]:
-    """A row of Kind.RANKING: these responses (of any policy), ranked by the labeller."""
-    rewards = true_reward([prompt] * len(responses), responses)
-    return {"prompt": prompt, "responses": list(responses), "ranks": rank(rewards, rng)}

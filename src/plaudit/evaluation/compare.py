@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from plaudit.data.sources import load
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
@@ -103,10 +103,10 @@ def _answer(
     run: Run,
     place: Machine,
 ) -> _Policy:
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
     with place.autocast():
         rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
-    scores = judge.score(groups(rollout)).told
+    scores = judge.score(groups(rollout)).optional_scores
     if all(score is None for score in scores):
         raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
     kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)
@@ -199,7 +199,7 @@ def _sampled_objective(
 ) -> list[float]:  # fmt: skip
     """score − β·log π/π_ref of fresh samples, one value a sample, prompt by prompt."""
     n = config.objective.samples
-    engine = TorchEngine(policy.trunk, policy.language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(policy.trunk, policy.language, check_stop=run.check_stop)
     with place.autocast():
         rollout = sample(
             engine,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plaudit.data.sources import load
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
 from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
 from plaudit.evaluation.intervals import mean_estimate
@@ -23,7 +23,7 @@ def frontier(config: FrontierConfig, run: Run) -> None:
     rows, language = _prepare(config, run)
     place = machine(config.device)
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
     scorers = {name: build_scorer(judge, place) for name, judge in config.judges.items()}
     truth = build_scorer(config.truth, place)
     pools: dict[str, list[list[float]]] = {name: [] for name in config.judges}

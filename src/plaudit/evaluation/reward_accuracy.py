@@ -111,7 +111,7 @@ def score_parts(
         if num_responses(batch) < BATCH_RESPONSES and index + 1 < len(groups):
             continue
         scores = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
-        results += _by_group(scores.told, batch)
+        results += _by_group(scores.optional_scores, batch)
         for name, values in scores.parts.items():
             parts.setdefault(name, []).extend(_by_group(values.tolist(), batch))
         batch = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from plaudit.data.formats import places
+from plaudit.data.formats import competition_ranks
 from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.evaluation import pair_measures, reward_table
@@ -157,7 +157,7 @@ def _measure_aspect(aspect: str, scores: Answers, rows: Sequence[RatedRow], seed
     people = labellers_correlation([r[aspect] for row in rows for r in row.ratings if aspect in r])
     found |= {} if people is None else {"labellers": people}
     values = [[score for score, _, _ in answers] for answers in rated]
-    ranks = [places([-label for _, label, _ in answers]) for answers in rated]
+    ranks = [competition_ranks([-label for _, label, _ in answers]) for answers in rated]
     try:
         return found | {"accuracy": asdict(_accuracy(values, ranks, rows))}
     except UserError:  # no prompt has two answers to compare: correlations are all there is

@@ -42,7 +42,7 @@ class Scores:
     sum is the row's score. Nothing at all where it gives one number a response."""
 
     @property
-    def told(self) -> tuple[float | None, ...]:
+    def optional_scores(self) -> tuple[float | None, ...]:
         """One number a response; None where the judge abstained."""
         return tuple(s if valid else None for s, valid in zip(self.scores.tolist(), self.valid.tolist(), strict=True))
 

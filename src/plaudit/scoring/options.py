@@ -100,7 +100,7 @@ class RewardModelConfig:
     """Run Python code that comes with the model."""
 
     @property
-    def found(self) -> ModelConfig:
+    def model(self) -> ModelConfig:
         """Where the model is, as whoever loads models is told."""
         return ModelConfig(path=self.path, trust_remote_code=self.trust_remote_code)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from plaudit.data.formats import places
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.data.formats import competition_ranks
+from plaudit.engines.build import build_engine
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import load_causal, load_language
@@ -34,7 +34,7 @@ def collect(config: CollectConfig, run: Run) -> None:
     check_prompts(rows, language, config.sampling.max_new_tokens)
     place = machine(config.device)
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
     scorer = build_scorer(config.labeller, place)
     rankings: list[dict[str, Any]] = []
     per_batch = max(1, config.sampling.batch_size // config.samples)
@@ -45,7 +45,7 @@ def collect(config: CollectConfig, run: Run) -> None:
             indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
             with place.autocast():
                 rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            said = scorer.score(groups_of(rollout, config.samples)).told
+            said = scorer.score(groups_of(rollout, config.samples)).optional_scores
             for i, row in enumerate(rows[begin : begin + per_batch]):
                 mine = range(i * config.samples, (i + 1) * config.samples)
                 kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
@@ -68,7 +68,7 @@ def _ranking(
         text: scores[responses.index(text)] + config.noise * n
         for text, n in zip(sorted(set(responses)), noise, strict=True)
     }
-    ranks = places([-said[text] for text in responses])
+    ranks = competition_ranks([-said[text] for text in responses])
     prompt = (
         [{"role": m.role, "content": m.content} for m in row.prompt.turns]
         if row.prompt.form.value == "chat"

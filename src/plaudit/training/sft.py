@@ -149,7 +149,7 @@ def _encode(
     encoded = encode_learned(rows, language.renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
-    return encoded.kept
+    return encoded.remaining
 
 
 def _measure(trunk: Trunk, rows: Sequence[EncodedRow], config: SFTConfig, place: Machine) -> Perplexity:

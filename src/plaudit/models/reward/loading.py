@@ -36,13 +36,17 @@ def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto
     if path == "tiny":
         raise UserError(no_judge)
     is_judge = is_classifier(config, option) or pairrm.is_published(config)
-    said = read_facts(path).get("kind")
+    stored = read_facts(path).get("kind")
     if read_as != "auto":
-        if said not in (None, read_as):
-            raise UserError(f"{option}: {path!r} is a model of kind {said!r}, which can't be read as a {read_as!r}")
-    elif said == "policy" or not (said or is_judge):
-        asked = not said and architecture(config) == "encoder_decoder"
-        hint = "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`" if asked else ""
+        if stored not in (None, read_as):
+            raise UserError(f"{option}: {path!r} is a model of kind {stored!r}, which can't be read as a {read_as!r}")
+    elif stored == "policy" or not (stored or is_judge):
+        may_compare = not stored and architecture(config) == "encoder_decoder"
+        hint = (
+            "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`"
+            if may_compare
+            else ""
+        )
         raise UserError(no_judge + hint)
     kind = kind_of(config, read_as)
     if kind not in KINDS:
@@ -56,8 +60,7 @@ def _check_words(config: ModelConfig, kind: str, option: str) -> None:
         seq2seq.check_backbone(config, option)
         seq2seq.letter_ids(load_language(config), f"{option}: {config.path!r}: ")
     if kind == pair.KIND and pairrm.is_published(config):
-        language = load_language(config)
-        pair.mark(language)
+        language = pair.with_markers(load_language(config))
         pairrm.check_markers(config, language, pair.MARKERS, option)
 
 

@@ -4,7 +4,7 @@ Answers to one prompt share it where the architecture can: P + Σ R tokens inste
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -38,14 +38,14 @@ class PackedReader(nn.Module):
     def __init__(self, loaded: Loaded):
         super().__init__()
         self.loaded = loaded
-        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.score)
+        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.get_submodule("score"))
 
     @property
     def language(self) -> Language:
         return self.loaded.language
 
     @property
-    def config(self):
+    def config(self) -> Any:
         """The transformers model's own config."""
         return self.trunk.config
 
@@ -103,7 +103,8 @@ def load_packed_reader(
 
 def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
     """Every answer in this language's own template, cut to its context; the end token stands behind each."""
-    renderer, rows = language.renderer, []
+    renderer = language.renderer
+    rows: list[EncodedRow] = []
     for group in groups:
         prompt = renderer.prompt_ids(group.prompt)
         for response in group.responses:
@@ -136,4 +137,4 @@ def sharing(rows: Sequence[EncodedRow]) -> list[SharedRows]:
             groups[-1][1].append(response)
         else:
             groups.append((prompt, [response]))
-    return groups
+    return list(groups)

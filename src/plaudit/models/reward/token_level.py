@@ -78,7 +78,7 @@ class TokenLevelRewardModel(nn.Module):
 
     def _ends(self, text: str, count: int, form: Form) -> list[int]:
         """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        return self.language.renderer.written_ends(text, form)[:count]
+        return self.language.decoder_renderer.written_ends(text, form)[:count]
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier, whose score at the last token is this model's, and `plaudit.json`."""
@@ -92,14 +92,14 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
 
     Both lists are in order. No token: nothing to give to.
     """
-    given = [0.0] * len(ends)
-    if not given:
+    earned = [0.0] * len(ends)
+    if not earned:
         return ()
     whole = ends[-1]
     for amount, character in zip(amounts, at, strict=True):
-        place = len(ends) - 1 if character >= whole else bisect_left(ends, character)
-        given[place] += amount
-    return tuple(given)
+        token = len(ends) - 1 if character >= whole else bisect_left(ends, character)
+        earned[token] += amount
+    return tuple(earned)
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TokenLevelRewardModel:

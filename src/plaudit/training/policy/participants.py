@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
@@ -111,7 +111,7 @@ def participants(
         actor=actor,
         reference=frozen,
         scorer=scorer,
-        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=here.ranks),
+        engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
     )

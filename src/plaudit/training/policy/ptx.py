@@ -40,7 +40,9 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     if limit < 2:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
     sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
-    encoded = [encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").kept for rows in sources]
+    encoded = [
+        encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").remaining for rows in sources
+    ]
     weights = [source.weight for source in config.data]
     mixed = order.weighted([len(rows) for rows in encoded], weights, seed, 0)
     end_to_end = [pair for rows in encoded for pair in rows]

@@ -13,7 +13,7 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
-from plaudit.tokens.encode import Answer, EncodedRow, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
 
 
@@ -114,7 +114,7 @@ def accumulate(
 
 def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:
     """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
-    answers = [Answer(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
+    answers = [AnsweredPrompt(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
     encoded = encode_answers(answers, language.renderer, max_length=limits.max_length, too_long=limits.too_long)
     if encoded.dropped or encoded.truncated:
         say(f"answers longer than {limits.max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")

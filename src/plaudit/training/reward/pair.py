@@ -60,7 +60,7 @@ class PairObjective:
         self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits
     ) -> list[list[Contests]]:
         """Each ranking's pairs, of a text that stands there twice the first only."""
-        pair.mark(language)
+        language = pair.with_markers(language)
         return [_contests(rows, language, limits) for rows in sources]
 
     def backward(self, model: PairRewardModel, examples: Sequence[Contests], budget: Budget) -> dict[str, float]:
@@ -88,7 +88,7 @@ def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> li
         ranks: dict[str, int] = {}
         for text, rank in zip(row.responses, row.ranks, strict=True):
             ranks.setdefault(text, rank)
-        parts = pair.segments(language, row.prompt, list(ranks), row.where)
+        parts = pair.text_ids(language, row.prompt, list(ranks), row.where)
         ranked = list(zip(parts.answers, ranks.values(), strict=True))
         pairs = [
             Contest(joint=Joint(parts.source, a, b), outcome=0.5 if of_a == of_b else float(of_a < of_b))

@@ -12,7 +12,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.functions import check_columns, function_scorer
 from plaudit.scoring.options import FunctionConfig
 from plaudit.telemetry.console import say
-from plaudit.tokens.encode import Answer, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 from plaudit.training import state
 from plaudit.training.reward.objective import Checked, Example, Limits
 from plaudit.training.reward.objectives import objective_of
@@ -110,7 +110,9 @@ def _with_label_of(row: Any, other: Any) -> Rating | Verdict:
 
 def _say_cut(held_out: Sequence[Any], language: Language) -> None:
     """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
-    answers = [Answer(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)]
+    answers = [
+        AnsweredPrompt(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)
+    ]
     encoded = encode_answers(answers, language.renderer, max_length=language.context, too_long="truncate")
     if encoded.truncated:
         say(f"held out: {encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}")

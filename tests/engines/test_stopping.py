@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.rollouts.stopping import StopStrings
+from plaudit.engines.stopping import StopStrings, cut_at_stop
 from tests.kills import kills
 
 
@@ -27,14 +27,14 @@ def test_a_string_that_straddles_tokens():
     stop = StopStrings(lambda ids: "".join(pieces[i] for i in ids), ["\n\nHuman:"])
     assert complete_at(stop, [0, 1, 2, 3, 4]) == 5
     assert complete_at(stop, [0, 1, 2, 3]) is None
-    assert stop.cut("Hello\n\nHuman: hi") == "Hello"
+    assert cut_at_stop("Hello\n\nHuman: hi", stop.strings) == "Hello"
 
 
 def test_a_string_inside_one_token():
     pieces = ["a", "b<end>c"]
     stop = StopStrings(lambda ids: "".join(pieces[i] for i in ids), ["<end>"])
     assert complete_at(stop, [0, 0, 1, 0]) == 3
-    assert stop.cut("aab<end>ca") == "aab"
+    assert cut_at_stop("aab<end>ca", stop.strings) == "aab"
 
 
 def test_letters_of_several_bytes():
@@ -43,23 +43,23 @@ def test_letters_of_several_bytes():
     assert complete_at(stop, ids) == len("so 你好。".encode())
 
 
-def test_the_first_place_wins_whatever_the_order_of_strings():
+def test_the_first_one_wins_whatever_the_order_of_strings():
     for strings in (["END", "stop"], ["stop", "END"]):
-        assert StopStrings(by_letters, strings).cut("a stop b END c") == "a "
-    assert StopStrings(by_letters, ["stop", "sto"]).cut("a stop") == "a "
+        assert cut_at_stop("a stop b END c", strings) == "a "
+    assert cut_at_stop("a stop", ["stop", "sto"]) == "a "
 
 
 @kills(
-    "rollouts/stopping.py",
+    "engines/stopping.py",
     old="text.find(s)) >= 0",
     new="text.find(s)) > 0",
     why="a stop string at the very beginning stays",
 )
 def test_text_without_the_string_stays_whole():
-    assert StopStrings(by_letters, ["x"]).cut("abc ") == "abc "
-    assert StopStrings(by_letters, []).cut("abc") == "abc"
-    assert StopStrings(by_letters, ["x"]).cut("") == ""
-    assert StopStrings(by_letters, ["x"]).cut("xabc") == ""  # at the very beginning too
+    assert cut_at_stop("abc ", ["x"]) == "abc "
+    assert cut_at_stop("abc", []) == "abc"
+    assert cut_at_stop("", ["x"]) == ""
+    assert cut_at_stop("xabc", ["x"]) == ""  # at the very beginning too
     assert not StopStrings(by_letters, [])([97, 98])
 
 
