@@ -107,7 +107,7 @@ def test_a_run_that_is_stopped_again_and_again_gets_there(whole, tmp_path, stage
 
 @kills(
     "training/policy/loop.py",
-    old="setup.actor, setup.optimizer, facts, tensors)",
+    old="participants.actor, participants.optimizer, facts, tensors)",
     new="setup.actor, setup.optimizer, facts, {})",
     why="a resumed iteration that goes on with rollouts of another policy",
 )

@@ -151,7 +151,7 @@ def test_the_third_run_left_some_minibatches_out(whole):
 )
 @kills(
     "training/policy/cursor.py",
-    old='scores_seen=RunningMoments(**told["scores_seen"]),',
+    old='scores_seen=RunningMoments(**saved["scores_seen"]),',
     new="scores_seen=RunningMoments(),",
     why="the running moments forgotten at a resume",
 )

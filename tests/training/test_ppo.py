@@ -56,15 +56,15 @@ KEYS = {
     why="the sampler's probabilities for its log-probs",
 )
 @kills(
-    "training/policy/experience.py",
-    old='_scores_of("policy", judging), temperature, other)',
-    new='_scores_of("policy", judging), 1.0, other)',
+    "training/policy/scored.py",
+    old="actor(batch, own_wants, temperature,",
+    new="actor(batch, own_wants, 1.0,",
     why="old log-probs without the temperature",
 )
 @kills(
-    "training/policy/experience.py",
-    old='_scores_of("reference", judging), temperature)',
-    new='_scores_of("reference", judging), 1.0)',
+    "training/policy/scored.py",
+    old="reference.look(batch, ref_wants, temperature)",
+    new="reference.look(batch, ref_wants, 1.0)",
     why="the reference without the temperature: a KL before the first step",
 )
 @kills(
@@ -263,15 +263,15 @@ def _fields(chosen: PPOConfig) -> dict:
 
 
 @kills(
-    "training/policy/experience.py",
-    old='kept_log_ratio(said["logprobs"], ref_logprobs, rollout',
-    new='kept_log_ratio(ref_logprobs, said["logprobs"], rollout',
+    "training/policy/scored.py",
+    old='kept_log_ratio(policy["logprobs"], ref["logprobs"], rollout',
+    new='kept_log_ratio(ref["logprobs"], policy["logprobs"], rollout',
     why="policy and reference exchanged in the reward",
 )
 @kills(
     "training/policy/metrics.py",
     old='"kl_ref_over_responses": float(kl[valid].sum() / n)',
-    new='"kl_ref_over_responses": float(kl.mean() / mask.shape[1])',
+    new='"kl_ref_over_responses": float(kl.mean() / rollout.response_mask.shape[1])',
     why="KL per token under the name of KL per response",
 )
 def test_the_metrics_are_means_of_the_rollouts(two_iterations):
@@ -411,7 +411,7 @@ def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
 
 
 @kills(
-    "training/policy/experience.py",
+    "training/policy/scored.py",
     old="sample_indices=[epoch * g + i for",
     new="sample_indices=[i for",
     why="the second pass over the prompts with the luck of the first",

@@ -35,7 +35,7 @@ from tests.training.tiny import CPU, model_folder
 )
 @kills(
     "training/policy/metrics.py",
-    old="masked_mean(experience.old_values, mask)",
+    old="masked_mean(values, mask)",
     new="masked_mean(experience.old_values, rollout.response_mask)",
     why="values of rows that left",
 )
@@ -104,15 +104,15 @@ def written() -> Rollout:
 
 
 @kills(
-    "training/policy/experience.py",
-    old="ESTIMATORS[sampled](log_ratio)",
-    new='ESTIMATORS["k1"](log_ratio)',
+    "training/policy/scored.py",
+    old="ref_kl = ESTIMATORS[sampled](",
+    new='ref_kl = ESTIMATORS["k1"](',
     why="the estimator of the KL in the reward is read and not used",
 )
 @kills(
-    "training/policy/experience.py",
-    old='ref_kl=said["kl_full"] if is_full else ESTIMATORS[sampled](log_ratio)',
-    new="ref_kl=ESTIMATORS[sampled](log_ratio)",
+    "training/policy/scored.py",
+    old='ref_kl = policy["kl_full"]',
+    new='ref_kl = policy["logprobs"] - ref["logprobs"]',
     why="the exact KL is computed and thrown away",
 )
 @torch.no_grad()

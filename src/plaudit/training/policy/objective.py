@@ -141,7 +141,7 @@ def _in_loss(config: PPOConfig, coefficients: Coefficients) -> bool:
 def _statistics(
     logprobs: Float[Tensor, "b R"],
     losses: Float[Tensor, "b R"],
-    drift: Float[Tensor, "b R"],
+    approx_kl_old: Float[Tensor, "b R"],
     batch: Experience,
     objective: Objective,
 ) -> dict[str, Statistic]:
@@ -152,7 +152,7 @@ def _statistics(
     statistics: dict[str, Statistic] = {
         "tokens": Sum(float(mask.sum())),
         "policy_loss": _sum(losses, mask),
-        "approx_kl_old": _sum(drift, mask),
+        "approx_kl_old": _sum(approx_kl_old, mask),
         "ratio": Sum(float(ratio.double().sum())),
         "ratio_max": Max(float(pad(ratio.flatten(), (0, 1)).amax())),  # 0 of none
     }
