@@ -86,7 +86,7 @@ def second(folder: Path) -> PPOConfig:
         objective=Surrogate(),
         trust=AdaptiveTrust(coef=0.1, target=0.003),
         aggregation=FixedLength(),
-        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", place="loss"),
+        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", into="loss"),
         shaping=Shaping(
             normalise=ReferenceNormalisation(), unfinished=ReplacedUnfinished(score=-1.0), length=Overlong(buffer=2)
         ),

@@ -134,7 +134,7 @@ ONE_TOKEN = drawn("a b", steps=1, beta=0.5, seed=0, temperature=0.7)
 @kills(
     "training/policy/shaping.py",
     old="rewards = token_rewards(scores, ref_kl, mask, kl_coef=kl_coef)",
-    new="rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=-kl_coef)",
+    new="rewards = token_rewards(scores, ref_kl, mask, kl_coef=-kl_coef)",
     why="the KL as a bonus: nothing but a known optimum is needed to see it",
 )
 def test_a_bandit_is_solved(tmp_path):

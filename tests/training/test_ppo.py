@@ -370,9 +370,9 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
 
     left_out = update(Outcome.LEFT_TRUST_REGION, 2.0, 1.1, 0.0, 0.0, ())
     start = Pending(experience=None, metrics={})
-    pending = start.after(update(Outcome.TAKEN, 3.0, 1.5, 1.0, 0.2, (4, 8.0)))
-    pending = pending.after(update(Outcome.TAKEN, 5.0, 1.2, 2.0, 0.1, (6, 7.0))).after(left_out)
-    told = summarise(pending, config(tmp_path, kl=FixedKL(estimator="k3", place="loss")))
+    pending = start.after(update(Outcome.TAKEN, 3.0, 1.5, 1.0, 0.2, (4.0, 8.0)))
+    pending = pending.after(update(Outcome.TAKEN, 5.0, 1.2, 2.0, 0.1, (6.0, 7.0))).after(left_out)
+    told = summarise(pending, config(tmp_path, kl=FixedKL(estimator="k3", into="loss")))
     assert told["kl_loss_over_tokens"] == pytest.approx(1.2)
     assert told["policy_loss_over_tokens"] == pytest.approx(0.9)
     assert told["clip_fraction_over_tokens"] == pytest.approx(0.3)

@@ -74,7 +74,7 @@ FORMS = {
     "clip-higher": {"objective": Clip(clip_range_high=0.3, dual_clip=3.0)},
     "surrogate": {"objective": Surrogate(), "trust": FixedTrust()},
     "policy-gradient": {"objective": PolicyGradient()},
-    "kl-loss": {"kl": FixedKL(coef=0.1, estimator="full", place="loss")},
+    "kl-loss": {"kl": FixedKL(coef=0.1, estimator="full", into="loss")},
     "full-reward": {"kl": FixedKL(coef=0.1, estimator="full"), "entropy_coef": 0.01},
     "sequences": {"aggregation": SequenceMean()},
 }
@@ -114,7 +114,7 @@ def test_every_critic_starts_at_zero_and_learns(tmp_path, kind):
         {"entropy_coef": 0.0},
         {"shaping": Shaping(unfinished=PenalisedUnfinished(penalty=0.0))},
         {"shaping": Shaping(length=PerToken(price=0.0))},
-        {"kl": FixedKL(coef=0.0, estimator="full", place="loss")},
+        {"kl": FixedKL(coef=0.0, estimator="full", into="loss")},
         {"kl": FixedKL(coef=0.0, estimator="k3")},
         {"advantage": GAE(critic_gae_lambda=0.95)},
         {"ptx": 0.0},
@@ -407,7 +407,7 @@ def test_a_checkpoint_says_all_that_moves(tmp_path):
     chosen = config(tmp_path, iterations=1, save_every=1)
     run(tmp_path, chosen)
     state = json.loads((tmp_path / "run" / "checkpoints" / "000004" / "state.json").read_text(encoding="utf-8"))
-    assert set(state["cursor"]) == {"iteration", "coefficients", "scores_seen", "skipped"}
+    assert set(state["cursor"]) == {"iteration", "update", "coefficients", "scores_seen", "skipped"}
     assert set(weights(tmp_path / "run" / "model")) == set(weights(tmp_path / "sft"))
 
 

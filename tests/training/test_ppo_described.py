@@ -36,7 +36,7 @@ from tests.training.tiny import CPU, model_folder
 @kills(
     "training/policy/metrics.py",
     old="masked_mean(values, mask)",
-    new="masked_mean(experience.old_values, rollout.response_mask)",
+    new="masked_mean(values, torch.ones_like(mask))",
     why="values of rows that left",
 )
 @kills(
@@ -117,17 +117,17 @@ def written() -> Rollout:
 )
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("estimator", "place", "told"),
+    ("estimator", "into", "told"),
     [*((name, "reward", name) for name in ("k1", "abs", "k2", "k3", "full")), ("full", "loss", "k1")],
 )
-def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, place, told):
+def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, into, told):
     """Policy and reference apart, asked of transformers alone, at the sampling temperature. `full` in the loss is no
     part of the rewards, which are then told of the sampled token."""
     chosen = config(
         tmp_path,
         model=ModelConfig(path=model_folder(tmp_path / "m", spread=0.4)),
         sampling=SamplingConfig(max_new_tokens=4, temperature=0.7),
-        kl=FixedKL(coef=0.1, estimator=estimator, place=place),
+        kl=FixedKL(coef=0.1, estimator=estimator, into=into),
         microbatch_tokens=20,
     )
     actor = actor_of(chosen)

@@ -158,12 +158,12 @@ def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
     ("estimator", "total"), [("abs", 4.5), ("k2", 3.125), ("k3", 2.328027), ("full", 1.5)], ids=lambda x: str(x)
 )
 def test_the_kl_to_the_reference_as_a_loss(plain, estimator, total):
-    chosen = replace(plain, kl=FixedKL(coef=0.3, estimator=estimator, place="loss"))
+    chosen = replace(plain, kl=FixedKL(coef=0.3, estimator=estimator, into="loss"))
     loss, _, seen = asked(chosen)
     assert loss == pytest.approx(0.14 + 0.3 * total / 5, rel=1e-5)
     assert number(seen, "kl_loss") == pytest.approx(total, rel=1e-5)
     assert asked(chosen, WEIGHED)[0] - asked(plain, WEIGHED)[0] == pytest.approx(0.3 * total / 5, rel=1e-4)
-    adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, place="loss"))
+    adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, into="loss"))
     assert asked(adaptive, coefficients=Coefficients(kl=0.7, trust=0.0))[0] == pytest.approx(0.14 + 0.7 * total / 5)
 
 
@@ -206,7 +206,7 @@ def test_importance_weighs_the_policys_losses_alone(plain):
 def test_what_has_no_weight_is_neither_asked_for_nor_added(plain):
     """NaN in all that must not be looked at."""
     zero = replace(
-        plain, entropy_coef=0.0, trust=FixedTrust(coef=0.0), kl=FixedKL(coef=0.0, estimator="full", place="loss")
+        plain, entropy_coef=0.0, trust=FixedTrust(coef=0.0), kl=FixedKL(coef=0.0, estimator="full", into="loss")
     )
     now = Coefficients.start(zero)
     assert wanted(zero, now) == {"logprobs", "values"}
@@ -215,7 +215,7 @@ def test_what_has_no_weight_is_neither_asked_for_nor_added(plain):
     loss, _ = loss_of(out, replace(BATCH, ref_logprobs=torch.full((2, 3), NAN)), weights, zero, now)
     bare, _ = loss_of(out, BATCH, weights, plain, Coefficients.start(plain))
     assert torch.equal(loss, bare)
-    some = replace(zero, entropy_coef=0.1, kl=FixedKL(coef=0.1, estimator="full", place="loss"))
+    some = replace(zero, entropy_coef=0.1, kl=FixedKL(coef=0.1, estimator="full", into="loss"))
     assert wanted(some, Coefficients.start(some)) == {"logprobs", "values", "entropy", "kl_full"}
 
 
@@ -283,8 +283,8 @@ def test_without_a_critic_its_terms_are_not_there(plain):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FixedKL(estimator="k1", place="loss"), "no gradient in expectation"),
-        (lambda: AdaptiveKL(estimator="k1", place="loss"), "no gradient in expectation"),
+        (lambda: FixedKL(estimator="k1", into="loss"), "no gradient in expectation"),
+        (lambda: AdaptiveKL(estimator="k1", into="loss"), "no gradient in expectation"),
         (lambda: FixedKL(coef=-1.0), "must not be negative"),
         (lambda: AdaptiveKL(coef=0.0), "must be positive"),
         (lambda: AdaptiveKL(target=0.0), "must be positive"),

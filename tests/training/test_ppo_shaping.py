@@ -270,12 +270,12 @@ def test_rows_without_a_score_enter_no_whitening_of_rewards(tmp_path):
 
 @kills(
     "training/policy/shaping.py",
-    old='kl_coef = kl_coef if config.kl.place == "reward" else 0.0',
+    old='kl_coef = kl_coef if config.kl.into == "reward" else 0.0',
     new="kl_coef = kl_coef * 1.0",
     why="the KL is paid twice: in the reward and in the loss",
 )
 def test_a_kl_in_the_loss_leaves_the_rewards(tmp_path):
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", place="loss"))
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", into="loss"))
     found = shape(scored(), chosen, kl_coef=0.1, scores_seen=RunningMoments())[0]
     assert found[2].tolist() == [0, 0, 0, 6]
 

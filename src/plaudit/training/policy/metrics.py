@@ -95,7 +95,7 @@ def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
         "clip_fraction_over_tokens": over_tokens("clipped_tokens"),
         "approx_kl_old_over_tokens": over_tokens("approx_kl_old"),
         **(of_the_critic if config.critic else {}),
-        **({"kl_loss_over_tokens": over_tokens("kl_loss")} if config.kl.place == "loss" else {}),
+        **({"kl_loss_over_tokens": over_tokens("kl_loss")} if config.kl.into == "loss" else {}),
         "ratio_max": number(seen, "ratio_max"),
         "grad_norm": ratio(seen, "grad_norm", "updates"),
         "learning_rate": pending.learning_rate,
@@ -114,7 +114,7 @@ def rollout_rows(
         scored.scores,
         language.renderer,
         count=config.keep_rollouts,
-        kl_coef=kl_coef if config.kl.place == "reward" else 0.0,
+        kl_coef=kl_coef if config.kl.into == "reward" else 0.0,
         more={"entropy": scored.outputs.entropy},
     )
 

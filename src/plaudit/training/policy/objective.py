@@ -135,7 +135,7 @@ def _kl_losses(out: Mapping[str, Tensor], batch: Experience, estimator: Estimato
 
 
 def _in_loss(config: PPOConfig, coefficients: Coefficients) -> bool:
-    return config.kl.place == "loss" and coefficients.kl != 0.0
+    return config.kl.into == "loss" and coefficients.kl != 0.0
 
 
 def _statistics(

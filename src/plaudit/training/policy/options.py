@@ -107,9 +107,9 @@ Aggregation = TokenMean | SequenceMean | FixedLength
 Estimator = Literal["k1", "abs", "k2", "k3", "full"]
 
 
-def _check_estimator(estimator: Estimator, place: str) -> None:
-    if estimator == "k1" and place == "loss":
-        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or place: reward")
+def _check_estimator(estimator: Estimator, into: str) -> None:
+    if estimator == "k1" and into == "loss":
+        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or into: reward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,14 @@ class FixedKL:
     """β, score units per nat: what a nat of KL to the reference costs."""
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
-    place: Literal["reward", "loss"] = "reward"
+    into: Literal["reward", "loss"] = "reward"
     """`reward`: spread over the tokens, the future's share included (Ziegler et al. 2019); `loss`: a term of its own
     (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
         if self.coef < 0:
             raise ValueError("kl.coef must not be negative")
-        _check_estimator(self.estimator, self.place)
+        _check_estimator(self.estimator, self.into)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +145,14 @@ class AdaptiveKL:
     """Responses in which β can change by about a fifth (lm-human-preferences: 10000)."""
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
-    place: Literal["reward", "loss"] = "reward"
+    into: Literal["reward", "loss"] = "reward"
     """`reward`: spread over the tokens, the future's share included (Ziegler et al. 2019); `loss`: a term of its own
     (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
         if self.coef <= 0 or self.target <= 0 or self.horizon < 1:
             raise ValueError("kl.coef and kl.target must be positive and kl.horizon at least 1: from 0 no β can grow")
-        _check_estimator(self.estimator, self.place)
+        _check_estimator(self.estimator, self.into)
 
 
 # -------------------------------------------------------------------------------------------------- scores and rewards

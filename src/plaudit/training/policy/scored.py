@@ -79,7 +79,7 @@ def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> Sc
 def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) -> ModelOutputs:
     """One pass of policy and critic, one of the reference, over the whole rollout."""
     actor, reference, temperature = participants.actor, participants.reference, config.sampling.temperature
-    is_full = config.kl.estimator == "full" and config.kl.place == "reward"
+    is_full = config.kl.estimator == "full" and config.kl.into == "reward"
     judge = config.trunk_reward.on if config.trunk_reward else None
     own_wants = {"logprobs", "entropy"}
     own_wants |= {"values"} if config.critic else set()

@@ -43,7 +43,7 @@ def shape(
     seen = _seen(raw, valid, config, scores_seen)
     scores = _shaped_scores(raw, scored, config, seen)
     _warn_if_position_is_taught(scores[valid], scored, config)
-    kl_coef = kl_coef if config.kl.place == "reward" else 0.0
+    kl_coef = kl_coef if config.kl.into == "reward" else 0.0
     if options.credit == "token":
         rewards = dense_token_rewards(_token_scores(scored), ref_kl, mask, kl_coef=kl_coef)
         rewards = rewards + token_rewards(scores - raw, torch.zeros_like(rewards), mask, kl_coef=0.0)
