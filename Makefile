@@ -12,8 +12,9 @@ SET_UP := set-up
 SET_UP_DEV := set-up-dev
 endif
 
-# One thread a process: two workers then share two cores without fighting, and sums repeat bit for bit.
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+# One thread a process: two workers then share two cores without fighting, and sums repeat bit for bit. Bytecode is kept,
+# whatever the machine's settings say: the tests start many processes, and compiling plaudit costs each of them a second.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help

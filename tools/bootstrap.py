@@ -114,7 +114,7 @@ def install_plaudit(extras: "set[str]", held: str) -> None:
     target = f".[{','.join(sorted(extras))}]" if extras else "."
     arguments = ["install", "--editable", target, "--constraint", str(CONSTRAINTS), "--constraint", str(torch)]
     uv = shutil.which("uv") or (pip("install", "uv") and str(PYTHON.with_name("uv")))
-    if uv and run(uv, "pip", *arguments, "--python", str(PYTHON)):
+    if uv and run(uv, "pip", *arguments, "--python", str(PYTHON), "--compile-bytecode"):  # as pip does by itself
         return
     if not pip(*arguments):
         sys.exit("plaudit could not be installed; what pip said stands above")

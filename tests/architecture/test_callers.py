@@ -17,7 +17,7 @@ NOT_YET = ("evaluation/", "formulas/", "report/", "runs/", "telemetry/")
 def test_every_definition_has_a_user():
     uses = Counter()
     for path in [*package_files(), *files(".py", under=ROOT / "examples")]:
-        uses += used_names(tree(path))
+        uses += used_names(tree(path), strings=path.name == "__init__.py")
     unused = {
         f"{path.relative_to(PACKAGE)}:{name}"
         for path in package_files()
@@ -51,19 +51,20 @@ def definitions(module: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                     yield f"{node.name}.{method.name}", method
 
 
-def used_names(node: ast.AST) -> Counter[str]:
-    """Names that are read, called or named in a string (`getattr`, a lazy export); an import alone is no use."""
+def used_names(node: ast.AST, *, strings: bool = False) -> Counter[str]:
+    """Names that are read or called, and with `strings` those that a string spells (lazy exports); an import alone is
+    no use."""
     return Counter(
-        found
+        name
         for inner in ast.walk(node)
-        for found in (
+        for name in (
             inner.id
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)
             else inner.attr
             if isinstance(inner, ast.Attribute)
             else inner.value
-            if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and inner.value.isidentifier()
+            if strings and isinstance(inner, ast.Constant) and isinstance(inner.value, str)
             else None,
         )
-        if found
+        if name
     )

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from plaudit.pipeline import STAGES
+from plaudit.stages import STAGES
 from tests.architecture.repo import PACKAGE, ROOT, none_of, tree
 from tools import docs_commands, docstrings
 
@@ -101,7 +101,7 @@ def test_an_equation_is_what_the_docstring_displays_or_says_first():
 
 def test_every_option_is_named_in_the_documentation():
     words = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)))
-    none_of(sorted({name for config, _ in STAGES.values() for name in options(config)} - words))
+    none_of(sorted({name for stage in STAGES.values() for name in options(stage.config_class)} - words))
 
 
 def options(config: type) -> set[str]:

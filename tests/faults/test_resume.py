@@ -80,9 +80,9 @@ while it samples, and six between updates."""
 
 
 @kills(
-    "training/sft.py",
-    old="if first is None and data.held_out:",
-    new="if step == 0 and data.held_out:",
+    "training/descent.py",
+    old="descent.measure_first and cursor.first is None:",
+    new="descent.measure_first and cursor.step == 0:",
     why="a line of the log twice after a stop before the first step",
 )
 @pytest.mark.parametrize(("stage", "call"), [(stage, call) for stage, calls in CALLS.items() for call in calls])

@@ -21,7 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from plaudit.data import tinyworld
+from plaudit.data import tinyworld, tinyworld_people
 from plaudit.data.options import DataConfig
 from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
@@ -180,16 +180,15 @@ def rankings(pool: Pool, count: int, seed: int, k: int = ANSWERS, *, held_out: b
     """Plackett–Luce rankings by the labeller."""
     rng = random.Random(seed + 1)
     pairs = answered(pool, count, seed, k, held_out=held_out)
-    ranks = [tinyworld.rank(tinyworld.true_reward([prompt] * len(texts), texts), rng) for prompt, texts in pairs]
+    ranks = [tinyworld_people.rank(tinyworld.true_reward([prompt] * len(texts), texts), rng) for prompt, texts in pairs]
     return [{"prompt": p, "responses": list(a), "ranks": r} for (p, a), r in zip(pairs, ranks, strict=True)]
 
 
 def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     pool = prompts()[HELD_OUT:]
-    return [
-        {"prompt": p, "completion": tinyworld.demonstrate(p, rng)} for p in (pool * (count // len(pool) + 1))[:count]
-    ]
+    chosen = (pool * (count // len(pool) + 1))[:count]
+    return [{"prompt": p, "completion": tinyworld_people.demonstrate(p, rng)} for p in chosen]
 
 
 def policy(folder: Path, seed: int = 0) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,11 +31,11 @@ from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
-from plaudit.pipeline import STAGES
 from plaudit.records.statistics import add
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import RewardModelConfig
-from plaudit.training import sft
+from plaudit.stages import STAGES
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy import ptx, update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
@@ -108,7 +108,7 @@ def sft_cases(folder: Path) -> Iterator[Case]:
 
                 def backward(place: Machine, how=layout, b=budget, r=rows) -> float:
                     trunk.layout = how
-                    return sft.backward(trunk, r, b, place)
+                    return nll_backward(trunk, r, b, place)
 
                 yield trunk, backward, f"sft {layout} {budget}{name}"
 
@@ -119,8 +119,8 @@ def reward_cases(folder: Path) -> Iterator[Case]:
         for budget in (10**6, 24, 1):
             for name, rows in (("", RANKINGS), (" backwards", RANKINGS[::-1]), (" one row", RANKINGS[:1])):
 
-                def backward(place: Machine, o=objective, b=budget, r=rows) -> dict[str, float]:
-                    return objective_of(o).backward(model, r, Budget(machine=place, tokens=b))
+                def backward(place: Machine, o=objective, b=budget, r=rows) -> Mapping[str, float]:
+                    return objective_of(o).backward(model, r, Budget(machine=place, tokens=b)).metrics
 
                 yield model, backward, f"reward {objective.kind} {budget}{name}"
 
@@ -177,7 +177,7 @@ def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0)
         if stop_at and ranks.rank == ranks.world - 1:
             type(run.signals).requested = property(Stopper(stop_at))
         try:
-            STAGES[stage][1](config, run)
+            STAGES[stage].function(config, run)
         except StopRequested:
             return "stopped"
     return "done"

@@ -23,7 +23,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import Statistics, add, number
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training import sft
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy import update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
@@ -388,9 +388,9 @@ def test_the_temperature_is_the_samplings(chosen):
 
 
 @kills(
-    "training/sft.py",
-    old="loss = -logprobs.sum() / max(num_tokens, 1)",
-    new="loss = -logprobs.sum() / max(sum(batch.response_lengths), 1)",
+    "training/likelihood.py",
+    old=".sum() / num_tokens",
+    new=".sum() / max(sum(batch.response_lengths), 1)",
     why="a mean of micro-batches' means",
 )
 @pytest.mark.parametrize("budget", CUTS)
@@ -403,7 +403,7 @@ def test_fine_tunings_gradient(tmp_path, budget, layout):
     expected.backward()
     for rows in (ROWS, ROWS[::-1]):
         trunk.zero_grad()
-        loss = sft.backward(trunk, rows, budget, CPU)
+        loss = nll_backward(trunk, rows, budget, CPU)
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         mine = {name.removeprefix("hf."): grad for name, grad in gradients(trunk).items()}
         assert relative_difference(mine, gradients(other)) < CLOSE
@@ -448,7 +448,7 @@ def test_the_reward_models_gradient(tmp_path, loss, budget):
     for rows in (RANKINGS, RANKINGS[::-1]):
         model.zero_grad()
         objective = KWise() if loss == "kwise" else Pairwise()
-        told = objective_of(objective).backward(model, rows, Budget(machine=CPU, tokens=budget))
+        told = objective_of(objective).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
         assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < CLOSE
 

@@ -137,16 +137,16 @@ def test_a_term_of_weight_nothing_is_no_term(tmp_path, nothing):
 
 
 @kills(
-    "training/policy/ptx.py",
-    old="loss_sum = -logprobs.sum()",
-    new="loss_sum = logprobs.sum()",
+    "training/likelihood.py",
+    old="loss = nll_losses(",
+    new="loss = -nll_losses(",
     why="the text is unlearned",
 )
 @kills(
-    "training/policy/ptx.py",
-    old="(ptx_coef * loss_sum / max(num_tokens, 1)).backward()",
-    new="(ptx_coef * loss_sum / max(sum(batch.response_lengths), 1)).backward()",
-    why="a mean of the text's micro-batches' means",
+    "training/likelihood.py",
+    old="(coef * loss).backward()",
+    new="loss.backward()",
+    why="the text's weight is read and not used",
 )
 def test_the_texts_gradient_is_transformers_own(tmp_path):
     """However it is cut: −coef times the mean log-prob of every token but the first, at temperature 1."""

@@ -55,9 +55,9 @@ def facts(worked, done: str) -> list[dict[str, Any]]:
     why="the first rank's share of the loss is logged as the whole",
 )
 @kills(
-    "training/sft.py",
-    old="    num_tokens = sum(len(response) for _, response in rows)",
-    new="    num_tokens = sum(len(rows[i][1]) for i in place.ranks.share(len(p) + len(r) for p, r in rows))",
+    "training/likelihood.py",
+    old="sum(len(response) for _, response in rows)",
+    new="sum(len(rows[i][1]) for i in machine.ranks.share(len(p) + len(r) for p, r in rows))",
     why="each rank divides by its own tokens: means of ragged parts, added up",
 )
 def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked):

@@ -17,6 +17,7 @@ from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import load_reward_model
 from plaudit.scoring.options import RewardModelConfig
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Budget
@@ -101,10 +102,10 @@ def ranked(*tokens_and_ranks: tuple[int, int], margin: float = 0.0) -> Ranked:
 PACE = Budget(machine=CPU, tokens=10**6)
 
 
-def told(metrics: dict[str, float]) -> tuple[float, float, float]:
+def told(loss: MinibatchLoss) -> tuple[float, float, float]:
     """Loss, margin, accuracy."""
     keys = ("loss_over_rows", "margin_over_pairs", "accuracy_over_pairs")
-    return tuple(metrics[key] for key in keys)
+    return tuple(loss.metrics[key] for key in keys)
 
 
 K3 = ranked((0, 1), (1, 2), (2, 3))  # scores 1, 0, −1: log(1 + e^−1) twice, log(1 + e^−2) once

@@ -237,7 +237,7 @@ def test_two_classes_gradient(tmp_path, budget):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget))
+    told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -262,7 +262,7 @@ def test_regressions_gradient(tmp_path, budget, loss):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Labelled(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = objective_of(RatingRegression(loss=loss)).backward(model, rows, Budget(machine=CPU, tokens=budget))
+    told = objective_of(RatingRegression(loss=loss)).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -281,7 +281,7 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
     textbook = gradients(model)
     model.zero_grad()
     rows = [Rated(answer=row, labels=label) for row, label in zip(ROWS, labels, strict=True)]
-    told = objective_of(AspectRegression()).backward(model, rows, Budget(machine=CPU, tokens=budget))
+    told = objective_of(AspectRegression()).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
 
@@ -289,8 +289,10 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
 def test_without_any_rating_there_is_no_gradient(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = aspect_models.new(ModelConfig(path=folder), language(folder), (Aspect(name="kind"),), seed=1)
-    told = objective_of(AspectRegression()).backward(
-        model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Budget(machine=CPU, tokens=9)
+    told = (
+        objective_of(AspectRegression())
+        .backward(model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Budget(machine=CPU, tokens=9))
+        .metrics
     )
     assert told == {"loss_over_rows": 0.0}
     assert all(grad.abs().max() == 0 for grad in gradients(model).values())
@@ -312,7 +314,7 @@ def test_shared_trunks_gradient_is_that_of_both_losses(tmp_path):
     textbook = gradients(model)
     for budget in CUTS:
         model.zero_grad()
-        told = objective_of(SharedTrunk(lm_coef=0.5)).backward(model, [row], Budget(machine=CPU, tokens=budget))
+        told = objective_of(SharedTrunk(lm_coef=0.5)).backward(model, [row], Budget(machine=CPU, tokens=budget)).metrics
         assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
         assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
         assert relative_difference(gradients(model), textbook) < 1e-5

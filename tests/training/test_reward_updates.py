@@ -56,7 +56,7 @@ def test_a_verdict_is_right_on_its_own_side_of_zero():
     model = Table([[0.0, 2.0], [1.0, 2.0], [3.0, 0.0], [0.0, -1.0]])
     rows = [Labelled(answer=([9], [8, i]), label=label) for i, label in enumerate([1.0, 1.0, 1.0, 0.0])]
     for budget in (10**6, 3):
-        told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget))
+        told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
         assert told["accuracy_over_rows"] == 0.75
         assert told["loss_over_rows"] == pytest.approx((0.126928 + 0.313262 + 3.048587 + 0.313262) / 4, abs=1e-6)
 
@@ -107,7 +107,7 @@ def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best
     (ranking + 0.25 * nll).backward()
     textbook = gradients(model)
     model.zero_grad()
-    told = objective_of(SharedTrunk(lm_coef=0.25)).backward(model, RANKED, Budget(machine=CPU, tokens=budget))
+    told = objective_of(SharedTrunk(lm_coef=0.25)).backward(model, RANKED, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
     assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
     assert told["margin_over_pairs"] == pytest.approx((s1 - s0 + s2 - s4 + s3 - s4).item() / 3, rel=1e-4)
@@ -117,7 +117,7 @@ def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best
 def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
-    told = objective_of(SharedTrunk(lm_coef=0.0)).backward(model, RANKED, WHOLE)
+    told = objective_of(SharedTrunk(lm_coef=0.0)).backward(model, RANKED, WHOLE).metrics
     assert told["lm_loss_over_tokens"] > 1.0  # told all the same
     assert not model.loaded.hf.lm_head.weight.grad.any()
 

@@ -8,9 +8,8 @@ import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
-from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from plaudit.config.read import Node, from_plain, to_value
@@ -37,14 +36,14 @@ def build(cls: type, tree: Node, problems: list[str], path: str = "") -> Any:
 
     `path`: where the tree stands in a larger one.
     """
-    before = len(problems)
-    given = _as_input(cls, tree, MISSING, path, problems)
+    before, config = len(problems), None
+    plain = _as_input(cls, tree, MISSING, path, problems)
     try:
-        made = _validator(cls).validate_python(given)
+        config = _validator(cls).validate_python(plain)
     except ValidationError as error:
-        told = [_told(cls, tree, path, one) for one in error.errors(include_url=False, include_input=False)]
-        problems += dict.fromkeys(told)  # a value that fits no member of a union is told once
-    return made if len(problems) == before else None
+        sentences = [_sentence(cls, tree, path, one) for one in error.errors(include_url=False, include_input=False)]
+        problems += dict.fromkeys(sentences)  # a value that fits no member of a union is told once
+    return config if len(problems) == before else None
 
 
 # ---------------------------------------------------------------------------------------------------------- layers
@@ -87,7 +86,7 @@ def _expand(tp: Any, node: Node) -> Node:
         return node
     if this.items:
         return node if isinstance(node.value, list) or _by_index(node) else Node([node], node.where)
-    if isinstance(node.value, dict | list) or not this.arms:
+    if isinstance(node.value, (dict, list)) or not this.arms:
         return node
     name = "kind" if len(this.arms) > 1 else only_text_field(this.arms[0])
     return Node({name: node}, node.where) if name else node
@@ -130,14 +129,14 @@ def _as_input(tp: Any, node: Node, default: Any, path: str, problems: list[str])
         keys = node.value.items()
         return {key: _as_input(this.values, one, MISSING, join(path, key), problems) for key, one in keys}
     cls = _choose(tp, node, default)
-    given = to_plain(default) if type(default) is cls else {}
+    plain = to_plain(default) if type(default) is cls else {}
     for field in dataclasses.fields(cls) if cls else ():
         old = getattr(default, field.name) if type(default) is cls else default_of(field)
         if field.init and field.name in node.value:
             one = node.value[field.name]
-            given[field.name] = _as_input(field_types(cls)[field.name], one, old, join(path, field.name), problems)
+            plain[field.name] = _as_input(field_types(cls)[field.name], one, old, join(path, field.name), problems)
     unknown = {key: to_value(one) if key == "kind" else None for key, one in node.value.items()}
-    return {**unknown, **given}
+    return {**unknown, **plain}
 
 
 def _choose(tp: Any, node: Node, default: Any) -> type | None:
@@ -177,17 +176,36 @@ def _validator(cls: type) -> SchemaValidator:
 def _schema(tp: Any) -> CoreSchema:
     """pydantic's schema: unions of dataclasses are discriminated by `kind`, unknown keys forbidden."""
     this = shape(tp)
-    if this.is_leaf:
-        return core_schema.any_schema() if bare(tp) is Node else TypeAdapter(tp).core_schema
+    parts = [_scalar_schema(scalar) for scalar in this.scalars]
     if len(this.arms) > 1:
-        made = core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
+        parts.append(
+            core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
+        )
     elif this.arms:
-        made = _of_class(this.arms[0])
-    elif this.values is not None:
-        made = core_schema.dict_schema(core_schema.str_schema(), _schema(this.values))
-    else:
-        made = core_schema.tuple_schema([*map(_schema, this.items)], variadic_item_index=None if this.fixed else 0)
-    return core_schema.nullable_schema(made) if this.optional else made
+        parts.append(_of_class(this.arms[0]))
+    if this.values is not None:
+        parts.append(core_schema.dict_schema(core_schema.str_schema(), _schema(this.values)))
+    if this.items:
+        items = [_schema(item) for item in this.items]
+        parts.append(core_schema.tuple_schema(items, variadic_item_index=None if this.fixed else 0))
+    schema = parts[0] if len(parts) == 1 else core_schema.union_schema(parts)  # type: ignore[arg-type]
+    return core_schema.nullable_schema(schema) if this.optional else schema
+
+
+_PLAIN = {
+    int: core_schema.int_schema(), float: core_schema.float_schema(), bool: core_schema.bool_schema(),
+    str: core_schema.str_schema(), Any: core_schema.any_schema(), Node: core_schema.any_schema(),
+}  # fmt: skip
+
+
+def _scalar_schema(tp: Any) -> CoreSchema:
+    if get_origin(tp) is Literal:
+        return core_schema.literal_schema(choices(tp))
+    if tp in _PLAIN or bare(tp) is Node:
+        return _PLAIN[bare(tp)]
+    from pydantic import TypeAdapter  # the rest of pydantic takes longer to load than all options together
+
+    return TypeAdapter(tp).core_schema
 
 
 @functools.cache
@@ -213,7 +231,7 @@ def _make(cls: type, values: dict[str, Any]) -> Any:
 # ---------------------------------------------------------------------------------------------------------- telling
 
 
-def _told(cls: type, node: Node, path: str, error: Any) -> str:
+def _sentence(cls: type, node: Node, path: str, error: Any) -> str:
     """One of pydantic's errors in the user's words, behind the place where the value, or what lacks it, was written."""
     tp: Any = cls
     owner: tuple[Any, Any] = (cls, cls)  # whose key the value is: a class, and the union that it is chosen from
@@ -234,20 +252,21 @@ def _told(cls: type, node: Node, path: str, error: Any) -> str:
     if error["type"].startswith("union_tag"):
         path, node = join(path, "kind"), _below(node, "kind")
     is_named = not path or node.where.replace("-", "_") == f"__{path.replace('-', '_')}"
-    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, *owner)}"
+    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, owner)}"
 
 
 def _below(node: Node, part: str | int) -> Node:
     """What stands under a key or index; the node itself where nothing does."""
-    below = dict(enumerate(node.value)) if isinstance(node.value, list) else node.value
-    return below.get(part, below.get(str(part), node)) if isinstance(below, dict) else node
+    if isinstance(node.value, list):
+        return node.value[int(part)]
+    return node.value.get(str(part), node) if isinstance(node.value, dict) else node
 
 
-def _what(error: Any, tp: Any, node: Node, owner: type, union: Any) -> str:
+def _what(error: Any, tp: Any, node: Node, owner: tuple[Any, Any]) -> str:
     value, kind = to_value(node), error["type"]
     shown = "nothing" if value is None else repr(value if node.text is None else node.text)
     if kind == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), owner, union)
+        return _unknown(str(error["loc"][-1]), *owner)
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "union_tag_not_found":

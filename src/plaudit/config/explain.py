@@ -119,17 +119,20 @@ def help_text(
 ) -> str:
     """Options in groups, for `--help`: first the `common` ones (heading -> names), then, with `every`, all others."""
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 120)
-    options = {option.name: option for option in describe(cls)}
-    groups = {heading: [options.pop(name) for name in names] for heading, names in (common or {}).items()}
+    options = describe(cls)
+    groups = {
+        heading: [next(option for option in options if option.name == name) for name in names]
+        for heading, names in (common or {}).items()
+    }
+    rest = [option for option in options if all(option not in group for group in groups.values())]
     if every:
-        docs, nested = field_docs(cls), {name.split(".")[0] for name in options if "." in name}
-        for option in options.values():
+        docs, nested = field_docs(cls), {option.name.split(".")[0] for option in options if "." in option.name}
+        for option in rest:
             head = option.name.split(".")[0]
             heading = f"{head}: {docs.get(head, '')}" if head in nested else "others"
             groups.setdefault(heading, []).append(option)
     blocks = ["\n".join([*textwrap.wrap(heading, width), *_table(rows, width)]) for heading, rows in groups.items()]
-    rest = "" if every else f"\n\n{len(options)} more options: --help-all"
-    return "\n\n".join(blocks) + rest + "\n"
+    return "\n\n".join([*blocks, *([] if every else [f"{len(rest)} more options: --help-all"])]) + "\n"
 
 
 def _table(options: Sequence[Option], width: int) -> Iterator[str]:
@@ -150,29 +153,41 @@ def _table(options: Sequence[Option], width: int) -> Iterator[str]:
 
 def dump_yaml(config: Any) -> str:
     """A config as YAML with every field spelled out and its doc behind it; load_config gives the same config back."""
-    return "".join(line + "\n" for line in _lines(config))
+    return "".join(f"{line}  # {doc}\n" if doc else f"{line}\n" for _, line, doc in _lines(config))
 
 
-def _lines(config: Any) -> Iterator[str]:
+def starter(config: Any, shown: Collection[str], *, every: bool = True) -> list[str]:
+    """The lines of a config to begin from: the `shown` options (dotted, `N` for an index) as they are, all others, if
+    `every`, as comments with their meaning and choices."""
+    types = {option.name.removesuffix(".kind"): option.type for option in describe(type(config))}
+    lines = []
+    for name, line, doc in _lines(config):
+        choice = types.get(name.removesuffix(".kind"), "") if " | " in types.get(name.removesuffix(".kind"), "") else ""
+        about = [doc, f"[{choice}]" if choice not in ("", "true | false") and not line.endswith(":") else ""]
+        note = "  # ".join(filter(None, [line, " ".join(filter(None, about))]))
+        if any(f"{one}.".startswith(f"{name}.") for one in shown):
+            lines.append(note)
+        elif every:
+            lines.append(f"# {note}")
+    return lines
+
+
+def _lines(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, line, doc) of every field."""
     docs = field_docs(type(config))
-    for name in field_types(type(config)):
-        value = getattr(config, name)
-        doc = f"  # {docs[name]}" if name in docs and docs[name].isprintable() else ""
+    for field in field_types(type(config)):
+        value, name = getattr(config, field), f"{prefix}{field}"
+        doc = docs.get(field, "") if docs.get(field, "").isprintable() else ""
         if dataclasses.is_dataclass(value):
-            inner = list(_lines(value))
-            yield f"{name}:{'' if inner else ' {}'}{doc}"
-            yield from (f"  {line}" for line in inner)
-        elif isinstance(value, list | tuple) and any(dataclasses.is_dataclass(item) for item in value):
-            yield f"{name}:{doc}"
-            yield from _items(value)
+            inner = list(_lines(value, f"{name}."))
+            yield name, f"{field}:{'' if inner else ' {}'}", doc
+            yield from ((below, f"  {line}", doc) for below, line, doc in inner)
+        elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(item) for item in value):
+            yield name, f"{field}:", doc
+            for item in value:
+                inner = list(_lines(item, f"{name}.N.")) or [(name, "{}", "")]
+                yield from ((at, f"{'  ' if i else '- '}{line}", doc) for i, (at, line, doc) in enumerate(inner))
         else:
             is_tree = isinstance(value, dict) and any(isinstance(item, Node) for item in value.values())
-            written = dump_entry(name, value if is_tree else to_plain(value)).rstrip("\n").split("\n")
-            yield f"{written[0]}{doc if len(written) == 1 else ''}"
-            yield from written[1:]
-
-
-def _items(values: Any) -> Iterator[str]:
-    for value in values:
-        lines = list(_lines(value)) if dataclasses.is_dataclass(value) else [_inline(value)]
-        yield from (("- " if index == 0 else "  ") + line for index, line in enumerate(lines or ["{}"]))
+            written = dump_entry(field, value if is_tree else to_plain(value)).rstrip("\n").split("\n")
+            yield from ((name, line, doc if len(written) == 1 else "") for line in written)

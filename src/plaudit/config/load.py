@@ -49,13 +49,14 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
 
 def refuse(problems: Sequence[str], what: str) -> None:
     """UserError with all problems in the order of their lines, if there are any."""
-    told = sorted(problems, key=_line)
-    if told:
-        raise UserError((f"{what}: {len(told)} problems\n  " if len(told) > 1 else "") + "\n  ".join(told))
+    if problems:
+        heading = f"{what}: {len(problems)} problems\n  " if len(problems) > 1 else ""
+        raise UserError(heading + "\n  ".join(sorted(problems, key=_line)))
 
 
 def _line(problem: str) -> int:
-    return int(found[1]) if (found := re.match(r".*?:(\d+): ", problem)) else 0
+    match = re.match(r".*?:(\d+): ", problem)
+    return int(match[1]) if match else 0
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def read_plain(path: Path) -> dict[str, Any]:
 def config_changes(old: Any, new: Any) -> list[str]:
     """What differs between two configs or plain dicts, one line each: `critic.head: 'linear' -> 'mlp'`."""
     before, after = _flatten(to_plain(old), ""), _flatten(to_plain(new), "")
-    told = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in {**before, **after}}
-    return [f"{key}: {one} -> {two}" for key, (one, two) in told.items() if one != two]
+    pairs = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in {**before, **after}}
+    return [f"{key}: {one} -> {two}" for key, (one, two) in pairs.items() if one != two]
 
 
 def _flatten(value: Any, path: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -28,8 +29,9 @@ class Node:
 class _Loader(yaml.SafeLoader):
     """Scalars by YAML 1.2's rules: `1e-5` is a number; `no`, `007`, `1:30` and dates are not what 1.1 makes of them."""
 
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
 
-_Loader.yaml_implicit_resolvers = {}
+
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -59,7 +61,7 @@ def read_yaml(path: Path) -> Node:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     node = _parse(text, str(path), lines=True)
-    if not isinstance(node.value, dict | None):
+    if not isinstance(node.value, (dict, NoneType)):
         raise UserError(f"{node.where}: a config is a mapping of keys to values, `key: value`")
     return Node(node.value or {}, str(path))
 
@@ -78,7 +80,7 @@ def from_plain(value: Any, where: str = "config") -> Node:
         return value
     if isinstance(value, Mapping):
         return Node({str(key): from_plain(item, where) for key, item in value.items()}, where)
-    return Node([from_plain(item, where) for item in value] if isinstance(value, list | tuple) else value, where)
+    return Node([from_plain(item, where) for item in value] if isinstance(value, (list, tuple)) else value, where)
 
 
 def to_value(node: Node) -> Any:
@@ -124,13 +126,13 @@ class _Reader:
         return self._scalar(node)
 
     def _mapping(self, node: yaml.MappingNode) -> Node:
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{self.at(key)}: a key must be a plain word")
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in keys and key.tag != "tag:yaml.org,2002:merge":
                 raise UserError(f"{self.at(key)}: the key {key.value!r} is given twice; remove one")
-            seen.add(key.value)
+            keys.add(key.value)
         self.loader.flatten_mapping(node)
         return Node({_shown(key.value): self.read(value) for key, value in node.value}, self.at(node))
 
@@ -174,7 +176,7 @@ for _char, _resolvers in _Loader.yaml_implicit_resolvers.items():
 
 def dump_entry(key: str, value: Any) -> str:
     """`key: value` as YAML, plain values and nodes; a list or mapping of scalars stays on the line."""
-    flow = None if isinstance(value, list | dict) else False
+    flow = None if isinstance(value, (list, dict)) else False
     return yaml.dump(
         {key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=1 << 30
     )

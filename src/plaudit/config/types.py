@@ -52,7 +52,10 @@ class Shape:
 def shape(tp: Any) -> Shape:
     """A type, taken apart."""
     members = get_args(bare(tp)) if get_origin(bare(tp)) in (Union, types.UnionType) else (tp,)
-    arms, scalars, items, fixed, values = [], [], (), 0, None
+    arms: list[type] = []
+    scalars: list[Any] = []
+    items: tuple[Any, ...] = ()
+    fixed, values = 0, None
     for member in members:
         plain, arguments = bare(member), get_args(bare(member))
         origin = get_origin(plain) or plain
@@ -148,7 +151,8 @@ _WORDS = {bool: "true | false", int: "whole number", float: "number", str: "text
 
 def phrase(tp: Any) -> str:
     """The type in a user's words: `whole number | null`, `k1 | k2`, `list of text`."""
-    this, parts = shape(tp), []
+    this = shape(tp)
+    parts: list[str] = []
     for scalar in this.scalars:
         plain = bare(scalar)
         parts += [str(choice) for choice in choices(scalar)] or [_WORDS.get(plain) or plain.__name__]
@@ -170,7 +174,7 @@ def to_plain(config: Any) -> Any:
         return {field.name: to_plain(getattr(config, field.name)) for field in dataclasses.fields(config) if field.init}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
+    if isinstance(config, (list, tuple)):
         return [to_plain(value) for value in config]
     if isinstance(config, Enum):
         return to_plain(config.value)

@@ -128,7 +128,7 @@ _COLUMNS_SHOWN = 20
 
 
 def needs(kinds: Sequence[Kind] | type[Kind]) -> str:
-    """One aligned line a kind: what its rows must have."""
+    """One aligned line per kind: what its rows must have."""
     return "\n".join(f"  {kind.value:<13} needs {NEEDS[kind]}" for kind in kinds)
 
 

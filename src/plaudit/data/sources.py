@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
@@ -18,8 +18,9 @@ from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.errors import UserError
-from plaudit.records.text import Kind, Row
+from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row, Text
 
+R = TypeVar("R", bound=Row)
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
@@ -42,10 +43,10 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedFile:
-    """Rows of one file, and what was found on the way."""
+class LoadedFile(Generic[R]):
+    """Rows of one file, and what reading it turned up."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[R, ...]
     kind_found: Kind
     """What the file holds; the rows themselves are of the kind that was wanted."""
     columns: tuple[str, ...]
@@ -82,7 +83,21 @@ class RawRows:
     fingerprint: str
 
 
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile:
+@overload
+def load(config: DataConfig, kind: Literal[Kind.PROMPT], /) -> LoadedFile[PromptRow]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.RANKING], /) -> LoadedFile[Ranking]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.DEMONSTRATION], /) -> LoadedFile[Demonstration]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.TEXT], /) -> LoadedFile[Text]: ...
+@overload
+def load(
+    config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /
+) -> LoadedFile[Labelled]: ...
+@overload
+def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Row]: ...
+def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
     them, else of the first that the file can serve.
 

@@ -1,6 +1,6 @@
 """The tiny world on disk: its files, its little stories, and the ceilings that its tables imply, exactly.
 
-The words, the demonstrator, the true reward and the labeller are in `plaudit.data.tinyworld`.
+The words and the true reward are in `plaudit.data.tinyworld`, demonstrator and labeller in `tinyworld_people`.
 """
 
 import itertools
@@ -29,14 +29,16 @@ from plaudit.data.tinyworld import (
     all_prompts,
     all_slots,
     answers,
+    read_prompt,
+    true_reward,
+)
+from plaudit.data.tinyworld_people import (
     choose,
     demo_entropy,
     demo_logprob,
     demonstrate,
     demonstrator,
     pair_probability,
-    read_prompt,
-    true_reward,
 )
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum

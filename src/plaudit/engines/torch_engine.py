@@ -197,7 +197,7 @@ def _generation(ids: Sequence[int], logprobs: Sequence[float], finish: str) -> G
 
 
 def _draw(logits: Tensor, temperature: float, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-prob (nats, at the temperature): [N V] → [N], [N]."""
+    """One token per row and its log-prob (nats, at the temperature): [N V] → [N], [N]."""
     logprobs = torch.log_softmax(logits / temperature, dim=-1)
     if greedy:
         tokens = logprobs.argmax(-1)

@@ -6,8 +6,7 @@ from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
-from plaudit.scoring.loading import function_name
-from plaudit.scoring.options import JudgeConfig
+from plaudit.scoring.options import JudgeConfig, function_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

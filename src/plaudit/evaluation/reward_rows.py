@@ -10,7 +10,7 @@ from plaudit.data.kinds import Raw
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load, read_raw
 from plaudit.errors import UserError
-from plaudit.records.text import Group, Kind, Prompt, PromptRow, Ranking, Rating, Verdict
+from plaudit.records.text import Group, Kind, Labelled, Prompt, PromptRow, Ranking, Rating, Verdict
 
 VOTES = "votes"
 """The column of rankings that holds each labeller's own places, [[1, 2], [2, 1], [1, 1]]."""
@@ -103,7 +103,7 @@ def rankings(rows: LabelledRows) -> list[Ranking]:
     ]
 
 
-def _columns(source: DataConfig, loaded: LoadedFile) -> dict[str, dict[str, Any]]:
+def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict[str, Any]]:
     """Each row's columns beside its prompt, by its place in the file: most records don't keep them."""
     places = {row.where for row in loaded.rows}
     return {

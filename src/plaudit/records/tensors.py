@@ -39,11 +39,11 @@ class Scores:
     """Named components before weighting, for metrics; NaN where that part abstained."""
     token_scores: tuple[tuple[float, ...], ...] = ()
     """Where the judge says it token by token (N3.8): B rows, a number for each id of the group's `response_ids`, whose
-    sum is the row's score. Nothing at all where it gives one number a response."""
+    sum is the row's score. Nothing at all where it gives one number per response."""
 
     @property
     def optional_scores(self) -> tuple[float | None, ...]:
-        """One number a response; None where the judge abstained."""
+        """One number per response; None where the judge abstained."""
         return tuple(s if valid else None for s, valid in zip(self.scores.tolist(), self.valid.tolist(), strict=True))
 
     @classmethod

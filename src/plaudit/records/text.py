@@ -145,6 +145,8 @@ class PromptRow:
 
 
 Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow
+Labelled = Ranking | Rating | Verdict
+"""What a judge of single answers can be measured by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

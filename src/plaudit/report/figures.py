@@ -16,6 +16,7 @@ import numpy as np
 from plaudit.report import panels, terms
 from plaudit.report.collect import RunData, Series
 from plaudit.report.rollouts import Answer
+from plaudit.stages import RUNS
 
 MAX_POINTS = 2000
 """Per trace."""
@@ -409,7 +410,7 @@ def _whole_ticks(low: float, high: float) -> dict[str, int]:
 
 
 def _step_name(stage: str) -> str:
-    return "iteration" if stage == "ppo" else "step"
+    return RUNS[stage].counts if stage in RUNS else "step"
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:

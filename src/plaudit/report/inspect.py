@@ -24,6 +24,7 @@ from plaudit.report.collect import PipelineData, RunData, collect, stage_name
 from plaudit.report.reading import clean, read_rows_as_written, visible
 from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
 from plaudit.report.shades import decimal, number, spelled
+from plaudit.stages import RUNS
 from plaudit.telemetry.console import print_width
 
 NUMBERS_WIDTH = 44
@@ -165,14 +166,15 @@ def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
         told = "; ".join(f"{run.folder.name} ({run.status.value})" for run in runs)
         return f"{folder}: none of its stages has kept rollouts yet: {told}"
     (run,) = runs
-    if run.stage == "ppo":
+    if run.stage in RUNS and RUNS[run.stage].keeps_rollouts:
         return f"{folder} has no rollouts yet: its first iteration will write rollouts/000001.jsonl.gz"
     there = [text for text in (_counted(run, "samples.jsonl"), _counted(run, "rankings.jsonl")) if text]
     if run.series:
         there.append(f"metrics.jsonl up to step {run.last_step} (`plaudit report {folder}` draws them)")
     there += [f"{name}/" for name in ("checkpoints", "model", "best") if (run.folder / name).is_dir()]
     holds = f"There is {', '.join(there)}." if there else "It has left nothing else yet."
-    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only ppo does. {holds}"
+    keepers = ", ".join(name for name, stage in RUNS.items() if stage.keeps_rollouts)
+    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only {keepers} does. {holds}"
 
 
 def _counted(run: RunData, name: str) -> str:

@@ -6,18 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-STAGE_TITLES = {
-    "world": "The tiny world",
-    "tokenizer": "Tokenizer",
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "ppo": "PPO",
-    "collect": "Collecting preferences",
-    "compare": "Comparison",
-    "reward_eval": "Judges measured",
-    "eval": "Evaluation",
-    "pipeline": "Pipeline",
-}
+from plaudit.stages import RUNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,4 +110,4 @@ def words(name: str) -> str:
 
 
 def stage_title(stage: str) -> str:
-    return STAGE_TITLES.get(stage, stage)
+    return RUNS[stage].title if stage in RUNS else stage

@@ -74,7 +74,7 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
 
 
 def groups(rollout: Rollout) -> list[Group]:
-    """What scorers read: one group a sequence, in the rollout's order."""
+    """What scorers read: one group per sequence, in the rollout's order."""
     return [
         Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids[mask].tolist()),), columns=row.columns)
         for row, text, ids, mask in zip(

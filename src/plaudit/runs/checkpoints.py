@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Corrupted(UserError):
 
 
 @contextlib.contextmanager
-def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Generator[Path]:
     """Yield a temporary folder to write into; on leaving it becomes `target`, complete with its manifest.
 
     `facts` go into the manifest. When the body or the commit fails, the temporary folder is removed and whatever
@@ -120,16 +120,17 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a committed folder; Corrupted when it is missing or damaged, UserError when it is too new."""
     path = Path(folder) / MANIFEST
+    manifest: dict[str, Any] = {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        sound = manifest["checksum"] == _checksum(manifest)
+        is_sound = manifest["checksum"] == _checksum(manifest)
     except FileNotFoundError:
         raise Corrupted(f"{path} is missing: {folder} is not a complete checkpoint") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        sound = False
+        is_sound = False
     except OSError as error:
         raise Corrupted(f"{path} cannot be read: {error.strerror}") from error
-    if not sound:
+    if not is_sound:
         raise Corrupted(f"{path} is damaged: its content does not fit its checksum")
     if manifest["format"] != FORMAT:
         raise UserError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; update plaudit")
@@ -168,10 +169,10 @@ def checkpoint_folders(root: Path) -> list[Path]:
 
     `000012.old` counts only while `000012` is missing: a process died between the two renames of a repeated save.
     """
-    found = [path for path in Path(root).glob("*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
-    whole = {path.name for path in found}
-    found = [path for path in found if not (path.suffix == ".old" and path.stem in whole)]
-    return sorted(found, key=step_of, reverse=True)
+    folders = [path for path in Path(root).glob("*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
+    whole = {path.name for path in folders}
+    folders = [path for path in folders if not (path.suffix == ".old" and path.stem in whole)]
+    return sorted(folders, key=step_of, reverse=True)
 
 
 def remove_superseded(root: Path) -> None:

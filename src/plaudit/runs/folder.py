@@ -21,7 +21,7 @@ from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftover
 from plaudit.runs import checkpoints
 from plaudit.runs.lock import FolderLock
 from plaudit.runs.provenance import provenance
-from plaudit.runs.ranks import Alone, Ranks
+from plaudit.runs.ranks import Alone, RunRanks
 from plaudit.runs.records import (
     CONFIG,
     PROVENANCE,
@@ -54,7 +54,7 @@ class Run:
         records: FolderRecords | NoRecords | MemoryRecords,
         *,
         stage: str,
-        ranks: Ranks,
+        ranks: RunRanks,
         lock: FolderLock | None = None,
         change: bool = False,
         is_new: bool = False,
@@ -76,7 +76,9 @@ class Run:
     # ---- opening and closing
 
     @classmethod
-    def create(cls, folder: Path | str, stage: str, config: Any, *, keep: int = 2, ranks: Ranks | None = None) -> Run:
+    def create(
+        cls, folder: Path | str, stage: str, config: Any, *, keep: int = 2, ranks: RunRanks | None = None
+    ) -> Run:
         """A new run. `config` is a config dataclass or a plain dict.
 
         `keep` is the number of checkpoints that stay. Of several `ranks` the first writes, the others follow. UserError
@@ -89,7 +91,7 @@ class Run:
         return cls._locked(folder, lock, keep, stage=stage, ranks=ranks, is_new=lock is not None)
 
     @classmethod
-    def open(cls, folder: Path | str, *, keep: int = 2, change: bool = False, ranks: Ranks | None = None) -> Run:
+    def open(cls, folder: Path | str, *, keep: int = 2, change: bool = False, ranks: RunRanks | None = None) -> Run:
         """An existing run, to go on with it. UserError when there is none, or when another process has it.
 
         `change`: the user allows that it goes on with other data than it began with.
@@ -156,8 +158,8 @@ class Run:
 
     def _is_untouched(self) -> bool:
         """Whether nothing was made yet: no metrics, no checkpoint, no result, no stage."""
-        made = self.metrics_lines or self.finished or self.files.has_checkpoints
-        return not made and not any(Run.exists(path) for path in self.folder.iterdir())
+        has_left = self.metrics_lines or self.finished or self.files.has_checkpoints
+        return not has_left and not any(Run.exists(path) for path in self.folder.iterdir())
 
     # ---- what is known about it
 

@@ -39,13 +39,13 @@ def provenance(stage: str = "") -> dict[str, Any]:
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions, read from the packages' metadata without importing them; absent ones left out."""
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit(folder: Path) -> str:

@@ -10,7 +10,7 @@ import gzip
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class FolderRecords:
         atomic_write(self._folder / safe_name(name), _as_lines(rows))
 
     @contextlib.contextmanager
-    def checkpoint(self, step: int) -> Iterator[Path]:
+    def checkpoint(self, step: int) -> Generator[Path]:
         root = self._folder / "checkpoints"
         newest = next(iter(checkpoints.checkpoint_folders(root)), None)
         if newest is not None and checkpoints.step_of(newest) > step:
@@ -176,7 +176,6 @@ class MemoryRecords:
         self.rollouts: dict[int, list[dict[str, Any]]] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._began = time.monotonic()
-        self.keep_event, self.add_provenance = self.events.append, self.provenance.update
 
     @property
     def finished(self) -> bool:
@@ -188,8 +187,15 @@ class MemoryRecords:
     def latest(self, *, fallback: bool = False) -> None:
         return None
 
+    def keep_event(self, event: Row) -> None:
+        self.events.append(dict(event))
+
+    def add_provenance(self, facts: Row) -> None:
+        self.provenance.update(facts)
+
     def replace_config(self, text: str) -> None:
-        self.config, self.summary = yaml.safe_load(text), {}
+        self.config = yaml.safe_load(text)
+        self.summary = {}
 
     @property
     def metrics_lines(self) -> int:
@@ -223,7 +229,7 @@ class MemoryRecords:
 
 
 @contextlib.contextmanager
-def _nowhere() -> Iterator[Path]:
+def _nowhere() -> Generator[Path]:
     """A folder that is gone afterwards."""
     with tempfile.TemporaryDirectory() as temp:
         yield Path(temp)

@@ -2,8 +2,8 @@
 
     def reward(prompts, completions, **columns) -> list[float | None]      # or `async def`; None abstains
 
-as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry a response, so a prompt that was answered
-G times stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
+as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry per response, so a prompt with G answers
+stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
 `{role, content}` and its completion `[{"role": "assistant", "content": …}]`; `completion_ids` where the ids are known;
 each other data column as a list. A chat prompt that ends with the assistant's own beginning hands it to the completion.
 
@@ -33,8 +33,8 @@ from plaudit.scoring.calls import (
     takes_any,
 )
 from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
-from plaudit.scoring.loading import function_name, load_function, near
-from plaudit.scoring.options import FunctionConfig, OnError, _check_policy
+from plaudit.scoring.loading import load_function, near
+from plaudit.scoring.options import FunctionConfig, OnError, _check_policy, function_name
 from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
 from plaudit.scoring.results import described
 from plaudit.scoring.rows import Failure, FailureKind, ResponseRow, RowOutcome, read_result, read_token_result, rows_of

@@ -37,11 +37,6 @@ def load_function(spec: str) -> RewardFunction:
     return _function_of(module, name, spec)
 
 
-def function_name(spec: str) -> str:
-    """The short name: what stands after the colon, or the built-in name."""
-    return spec.rpartition(":")[2]
-
-
 def near(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing where no known name is near."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

@@ -78,7 +78,7 @@ def read_result(result: Any, name: str, rows: Sequence[ResponseRow]) -> list[Row
 
 
 def read_token_result(result: Any, name: str, rows: Sequence[ResponseRow]) -> list[RowOutcome]:
-    """The same for a function that judges by token: a list a row, one number for each of its `completion_ids`."""
+    """The same for a function that judges by token: a list per row, one number for each of its `completion_ids`."""
     wanted = f"a list of numbers (or None) for each of the {len(rows)} completions, one for each of its tokens"
     outcomes: list[RowOutcome] = []
     for entry, row in zip(_entries(result, name, rows, wanted), rows, strict=True):

@@ -54,7 +54,7 @@ PlainScore = Sequence[Any]
 
 
 def plain(scores: Scores) -> list[PlainScore]:
-    """One row a response; float32 goes through unchanged."""
+    """One row per response; float32 goes through unchanged."""
     numbers, valid = scores.scores.tolist(), scores.valid.tolist()
     parts = {name: values.tolist() for name, values in scores.parts.items()}
     tokens = scores.token_scores or [None] * len(numbers)

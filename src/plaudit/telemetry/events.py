@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class EventLog(logging.Handler):
 
 
 @contextlib.contextmanager
-def listening(log: EventLog) -> Iterator[None]:
+def listening(log: EventLog) -> Generator[None]:
     """While the block runs, its notices and warnings go to `log` too."""
     LOGGER.addHandler(log)
     try:

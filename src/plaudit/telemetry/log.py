@@ -49,7 +49,7 @@ def metrics_line(step: int, seconds: float, values: Mapping[str, float]) -> tupl
     A value that is not finite is logged as null and named under `non_finite`, since JSON has no NaN.
     """
     finite: dict[str, float] = {}
-    line: dict[str, Any] = {"step": int(step), "time": round(seconds, 3)}
+    line: dict[str, Any] = {"step": step, "time": round(seconds, 3)}
     strange: dict[str, str] = {}
     for key, value in values.items():
         measure_of(key)

@@ -87,7 +87,8 @@ def read_status(folder: Path | str) -> Status | None:
     """The status of a run folder; None where there is none that can be read."""
     try:
         plain = json.loads((Path(folder) / NAME).read_text(encoding="utf-8"))
-        return Status(**{**plain, "state": State(plain["state"])})
+        plain["state"] = State(plain["state"])
+        return Status(**plain)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -24,7 +24,7 @@ class AnsweredPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """One entry an answer, in order; None where it was dropped."""
+    """One entry per answer, in order; None where it was dropped."""
 
     rows: tuple[EncodedRow | None, ...]
     dropped: int

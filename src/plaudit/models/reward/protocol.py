@@ -1,6 +1,6 @@
-"""What every reward model looks like from outside, whatever it is inside. One file a kind beside this one.
+"""What every reward model looks like from outside, whatever it is inside. One file per kind beside this one.
 
-reader    reads a prompt and its answers with any backbone, gives n numbers an answer
+reader    reads a prompt and its answers with any backbone, gives n numbers per answer
 kind      makes a score of them: `scalar` takes the number, `two_class` the log-odds, `aspects` mixes …
 loading   tells the kind of a saved folder by its plaudit.json
 """

@@ -1,4 +1,4 @@
-"""Reading prompts and answers: any backbone of transformers in, n numbers an answer out.
+"""Reading prompts and answers: any backbone of transformers in, n numbers per answer out.
 
 Answers to one prompt share it where the architecture can: P + Σ R tokens instead of K·P + Σ R.
 """
@@ -94,7 +94,7 @@ def load_reader(config: ModelConfig, language: Language, *, seed: int, width: in
 def load_packed_reader(
     config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False
 ) -> PackedReader:
-    """A decoder's reader, for kinds that look at more than one number an answer. UserError for other architectures."""
+    """A decoder's reader, for kinds that look at more than one number per answer. UserError for other architectures."""
     reader = PackedReader(load_classifier(config, language, seed=seed, num_labels=width, fresh=fresh))
     if reader.trunk.layout == "padded":
         say(f"{type(reader.trunk.inner).__name__} can't run packed rows: they are padded and share no prompt")

@@ -26,7 +26,7 @@ from plaudit.tokens.pairs import PairRenderer
 
 
 class PaddedReader(nn.Module):
-    """A classifier of transformers, or one with a pooled head; gives n numbers an answer (N3.9)."""
+    """A classifier of transformers, or one with a pooled head; gives n numbers per answer (N3.9)."""
 
     def __init__(self, loaded: Loaded):
         super().__init__()

@@ -1,4 +1,4 @@
-"""One number an answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
+"""One number per answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

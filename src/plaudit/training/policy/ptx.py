@@ -11,9 +11,9 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import Statistics, Sum
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.training import order, state
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy.options import Ptx
 
 
@@ -64,13 +64,5 @@ def backward(
     At temperature 1: text is not sampled. Returns N and Σ −log π, nats, without the coefficient.
     """
     num_tokens = sum(len(targets) for _, targets in rows)
-    total = 0.0
-    for cut in machine.ranks.cuts((len(p) + len(r) for p, r in rows), microbatch_tokens):
-        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(machine.device)
-        with machine.autocast():
-            logprobs = policy(batch, {"logprobs"})["logprobs"]
-        loss_sum = -logprobs.sum()
-        (ptx_coef * loss_sum / max(num_tokens, 1)).backward()
-        total += float(loss_sum.detach())
-    (total,) = machine.ranks.totals(total)
-    return {"ptx_tokens": Sum(float(num_tokens)), "ptx_loss": Sum(total)}
+    mean = nll_backward(policy, rows, microbatch_tokens, machine, coef=ptx_coef)
+    return {"ptx_tokens": Sum(float(num_tokens)), "ptx_loss": Sum(mean * num_tokens)}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +21,8 @@ from plaudit.models.reward.reader import SharedRows, sharing
 from plaudit.records.text import Rating
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import EncodedRow
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows
+from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
 from plaudit.training.reward.options import AspectRegression, AspectRidge
 
 STD_FLOOR = 1e-6
@@ -44,6 +46,7 @@ class _Ratings:
     """What both have in common that learn ratings by aspect."""
 
     options: AspectRegression | AspectRidge
+    trains: ClassVar = AspectsRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int
@@ -60,7 +63,7 @@ class AspectObjective(_Ratings):
 
     options: AspectRegression
 
-    def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> dict[str, float]:
+    def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> MinibatchLoss:
         """Squared error per rating, in standardised units, over all aspects alike."""
         ratings = sum(not math.isnan(label) for row in examples for label in row.labels)
 
@@ -70,7 +73,7 @@ class AspectObjective(_Ratings):
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
         sums = accumulate(of_part, examples, ratings, budget)
-        return {"loss_over_rows": sums["loss"] / max(ratings, 1)}
+        return over_rows(sums["loss"] / max(ratings, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import kind_of
 from plaudit.records.text import Ranking
 from plaudit.tokens.batches import by_token_budget
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.objective import Budget, Limits
 from plaudit.training.reward.options import GateTraining
 from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins
@@ -32,6 +34,7 @@ class GateObjective:
     """A gate over a model of aspects, by the K-wise loss of the mixed scores; the aspects stay as they are."""
 
     options: GateTraining
+    trains: ClassVar = GatedRewardModel
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> GatedRewardModel:
         return gated.new(config, language, self.options.shape, seed=seed)
@@ -58,7 +61,7 @@ class GateObjective:
         ratings = _ratings(model, examples, budget)
         model.correct(verbosity, penalties(ratings, verbosity, self.options.max_correlation))
 
-    def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> dict[str, float]:
+    def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Loss per prompt, nats, of the mixed and corrected scores; accuracy and margin over pairs."""
         return learn_prompts(model, examples, kwise, budget)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
 from plaudit.records.text import Rating, Verdict
 from plaudit.tokens.encode import EncodedRow
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows
+from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
 from plaudit.training.reward.options import RatingRegression, TwoClass
 
 STD_FLOOR = 1e-6
@@ -51,6 +53,7 @@ class VerdictObjective:
     """Cross-entropy of accept and reject (N3.5)."""
 
     options: TwoClass
+    trains: ClassVar = TwoClassRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Verdict], *, seed: int
@@ -65,7 +68,7 @@ class VerdictObjective:
             raise UserError("data: every row has the same label, so there is nothing to tell apart")
         return [labelled(rows, part, language, limits) for rows, part in zip(sources, labels, strict=True)]
 
-    def backward(self, model: TwoClassRewardModel, examples: Sequence[Labelled], budget: Budget) -> dict[str, float]:
+    def backward(self, model: TwoClassRewardModel, examples: Sequence[Labelled], budget: Budget) -> MinibatchLoss:
         """Loss per answer, nats; the share of answers on the right side of 0."""
 
         def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
@@ -75,10 +78,7 @@ class VerdictObjective:
             return two_class(logits, accepted)[0], {"right": float(right.sum())}
 
         sums = accumulate(of_part, examples, len(examples), budget)
-        return {
-            "loss_over_rows": sums["loss"] / len(examples),
-            "accuracy_over_rows": sums["right"] / len(examples),
-        }
+        return over_rows(sums["loss"] / len(examples), accuracy_over_rows=sums["right"] / len(examples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class RatingObjective:
     """Squared error to standardised ratings (N3.6)."""
 
     options: RatingRegression
+    trains: ClassVar = ScalarRewardModel
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int) -> ScalarRewardModel:
         model = scalar.load(config, language, seed=seed)
@@ -125,7 +126,7 @@ class RatingObjective:
     def _scales(self, rows: Sequence[Rating]) -> tuple[RunningMoments, ...]:
         return rating_scales(self._numbers(rows), self._labellers(rows))
 
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Labelled], budget: Budget) -> dict[str, float]:
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Labelled], budget: Budget) -> MinibatchLoss:
         """Squared error, or its root, per answer, in standardised units."""
 
         def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
@@ -136,10 +137,10 @@ class RatingObjective:
         sums = accumulate(of_part, examples, n, budget)
         total = torch.tensor(sums["loss"], dtype=torch.float64)
         if self.options.loss == "mse":
-            return {"loss_over_rows": sums["loss"] / n}
+            return over_rows(sums["loss"] / n)
         # ∇RMSE is ∇MSE times one number, known once the whole minibatch has been read.
         scale_gradients(model, float(rmse_weight(total, n)) * n)
-        return {"loss_over_rows": float(rmse(total, n))}
+        return over_rows(float(rmse(total, n)))
 
 
 def scale_gradients(model: torch.nn.Module, factor: float) -> None:

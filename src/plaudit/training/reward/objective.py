@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
+from plaudit.training.descent import MinibatchLoss
 
 
 class Example(Protocol):
@@ -46,6 +47,9 @@ class Budget:
 class Objective(Protocol):
     """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
 
+    trains: ClassVar[type]
+    """The class of its model."""
+
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
         it learns; `rows` are the training rows."""
@@ -61,13 +65,13 @@ class GradientObjective(Objective, Protocol):
     """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
     (`accumulate`): micro-batches cannot change a gradient."""
 
-    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
-        """Accumulate the minibatch's gradient; its metrics, keys of telemetry/register.py."""
+    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
+        """Accumulate this rank's part of the minibatch's gradient."""
         ...
 
 
 @runtime_checkable
-class Checked(Protocol):
+class ChecksBackbone(Protocol):
     """An objective that asks something of `model.path`."""
 
     def check(self, config: ModelConfig) -> None:
@@ -76,7 +80,7 @@ class Checked(Protocol):
 
 
 @runtime_checkable
-class Measuring(Protocol):
+class MeasuresFirst(Protocol):
     """An objective that measures something of the model before the first step; a resumed run does it again."""
 
     def prepare(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> None: ...
@@ -110,6 +114,11 @@ def accumulate(
         (total / max(count, 1)).backward()
         sums.update({"loss": float(total.detach()), **counted})
     return budget.machine.ranks.add_counts(sums)
+
+
+def over_rows(loss: float, **metrics: float) -> MinibatchLoss:
+    """A loss divided by what counts, under the name by which all kinds log it, and further metrics."""
+    return MinibatchLoss(value=loss, metrics={"loss_over_rows": loss, **metrics})
 
 
 def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from plaudit.models.reward import pair
 from plaudit.models.reward.pair import Joint, PairRewardModel
 from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
-from plaudit.training.reward.objective import Budget, Limits, accumulate
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
 from plaudit.training.reward.options import Pair
 
 
@@ -48,6 +50,7 @@ class PairObjective:
     """Binary cross-entropy of every pair, in both orders."""
 
     options: Pair
+    trains: ClassVar = PairRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that reads no pairs."""
@@ -63,7 +66,7 @@ class PairObjective:
         language = pair.with_markers(language)
         return [_contests(rows, language, limits) for rows in sources]
 
-    def backward(self, model: PairRewardModel, examples: Sequence[Contests], budget: Budget) -> dict[str, float]:
+    def backward(self, model: PairRewardModel, examples: Sequence[Contests], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the logits without position bias, over pairs that are no tie."""
         contests = [contest for example in examples for contest in example.pairs]
 
@@ -76,7 +79,7 @@ class PairObjective:
 
         sums = accumulate(loss, contests, len(contests), budget)
         decided = sum(contest.outcome != 0.5 for contest in contests)
-        return {"loss_over_rows": sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided)}
+        return over_rows(sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided))
 
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:

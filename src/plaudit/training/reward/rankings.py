@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 import torch
 from jaxtyping import Float, Int
@@ -20,8 +20,9 @@ from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import EncodedRow
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
 from plaudit.training.reward.options import BestOfK, KWise, Pairwise, PlackettLuce
 
 
@@ -56,6 +57,7 @@ class RankingObjective:
     """A scalar model learned from rankings, by one of four losses."""
 
     options: KWise | Pairwise | BestOfK | PlackettLuce
+    trains: ClassVar = ScalarRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
@@ -73,7 +75,7 @@ class RankingObjective:
             case _:
                 assert_never(self.options)
 
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], budget: Budget) -> dict[str, float]:
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Loss per prompt (`pairwise`: per pair), nats; accuracy and margin r_w − r_l over the minibatch's pairs.
 
         At equal scores it is log 2 by pairs, log K by the best answer, log K! by the whole order of an untied ranking.
@@ -121,7 +123,7 @@ def _with_margins(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[R
     return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
 
 
-def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> dict[str, float]:
+def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> MinibatchLoss:
     """`learn_ranks` for losses in which every prompt with a pair weighs the same."""
     return learn_ranks(
         model,
@@ -134,7 +136,7 @@ def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLo
 
 def learn_ranks(
     model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, budget: Budget
-) -> dict[str, float]:
+) -> MinibatchLoss:
     """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
 
     def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
@@ -143,8 +145,7 @@ def learn_ranks(
         return loss(scores, ranks, owner, part), pair_sums(margins_of(scores, ranks, owner))
 
     sums = accumulate(of_part, examples, count, budget)
-    found = pair_metrics(sums, sum(row.num_pairs for row in examples))
-    return {"loss_over_rows": sums["loss"] / max(count, 1), **found}
+    return over_rows(sums["loss"] / max(count, 1), **pair_metrics(sums, sum(row.num_pairs for row in examples)))
 
 
 def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,8 +11,9 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import seq2seq
 from plaudit.models.reward.seq2seq import Seq2SeqRewardModel, question_ids
 from plaudit.records.text import Prompt, Ranking
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
-from plaudit.training.reward.objective import Budget, Limits, accumulate
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
 from plaudit.training.reward.options import Seq2Seq
 
 NO_LIMIT = 10**9
@@ -48,6 +50,7 @@ class Seq2SeqObjective:
     """Cross-entropy of the better answer's letter, every pair in both orders."""
 
     options: Seq2Seq
+    trains: ClassVar = Seq2SeqRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that isn't an encoder-decoder."""
@@ -65,7 +68,7 @@ class Seq2SeqObjective:
         seq2seq.letter_ids(language)
         return [_questions(rows, language, limits) for rows in sources]
 
-    def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], budget: Budget) -> dict[str, float]:
+    def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], budget: Budget) -> MinibatchLoss:
         """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
         pairs = [pair for example in examples for pair in example.pairs]
 
@@ -75,7 +78,7 @@ class Seq2SeqObjective:
             return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
 
         sums = accumulate(loss, pairs, len(pairs), budget)
-        return {"loss_over_rows": sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs))}
+        return over_rows(sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs)))
 
 
 def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:

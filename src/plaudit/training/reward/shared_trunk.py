@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import shared_trunk as models
 from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Ranking
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums
 from plaudit.training.reward.objective import Budget, Limits, accumulate
 from plaudit.training.reward.options import SharedTrunk
@@ -23,6 +25,7 @@ class SharedTrunkObjective:
     """The K-wise loss, plus the likelihood of the best answers."""
 
     options: SharedTrunk
+    trains: ClassVar = SharedTrunkRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
@@ -32,7 +35,7 @@ class SharedTrunkObjective:
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
         return [without_margins(rows, language, limits) for rows in sources]
 
-    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], budget: Budget) -> dict[str, float]:
+    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Ranking loss per prompt and NLL per token of the best answers, nats; accuracy and margin over pairs."""
         prompts = max(sum(row.num_pairs > 0 for row in examples), 1)
         tokens = max(sum(_best_tokens(row) for row in examples), 1)
@@ -47,11 +50,12 @@ class SharedTrunkObjective:
             return ranking + self.options.lm_coef * nll, {**sums, **pair_sums(margins_of(scores, ranks, owner))}
 
         sums = accumulate(of_part, examples, 1, budget)
-        return {
+        metrics = {
             "loss_over_rows": sums["ranking"],
             "lm_loss_over_tokens": sums["nll"],
             **pair_metrics(sums, sum(row.num_pairs for row in examples)),
         }
+        return MinibatchLoss(value=sums["loss"], metrics=metrics)
 
 
 def _best_tokens(row: Ranked) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,8 +15,9 @@ from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel
 from plaudit.records.text import Comparison
 from plaudit.tokens.encode import EncodedRow
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
 from plaudit.training.reward.options import TokenLevel
 
 
@@ -36,6 +38,7 @@ class TokenLevelObjective:
     """The preferred answer's values must be higher."""
 
     options: TokenLevel
+    trains: ClassVar = TokenLevelRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int
@@ -47,7 +50,7 @@ class TokenLevelObjective:
     ) -> list[list[Compared]]:
         return [_compared(rows, language, limits) for rows in sources]
 
-    def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], budget: Budget) -> dict[str, float]:
+    def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the scores, which are the last tokens' values."""
 
         def of_part(part: Sequence[Compared]) -> tuple[Tensor, Mapping[str, float]]:
@@ -61,7 +64,7 @@ class TokenLevelObjective:
 
         n = len(examples)
         sums = accumulate(of_part, examples, n, budget)
-        return {"loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
+        return over_rows(sums["loss"] / n, **pair_metrics(sums, n))
 
 
 def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:
