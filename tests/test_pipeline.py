@@ -11,8 +11,10 @@ from plaudit.config.load import dump_yaml, load_config
 from plaudit.errors import StopRequested, UserError
 from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
 from plaudit.runs.folder import Run
+from plaudit.telemetry.summary import read_results
 from plaudit.training import sft
 from plaudit.training.policy import loop
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics, model_folder, same_weights
 
 YAML = """
@@ -143,6 +145,12 @@ def test_mistakes_name_the_place_before_anything_runs(options, message):
         configs(*options)
 
 
+@kills(
+    "pipeline.py",
+    old="            _planned(stages, known, 0, Path(), problems)",
+    new="            pass",
+    why="the stages' mistakes are told only when the rest of the file is right",
+)
 def test_every_mistake_of_every_stage_is_told_at_once_with_its_line():
     text = (
         YAML.replace("samples: 3", "samples: three")
@@ -163,6 +171,7 @@ def test_every_mistake_of_every_stage_is_told_at_once_with_its_line():
     assert "stages.compare.policies.sft: ${stf} is no earlier stage" in told[4]
 
 
+@kills("pipeline.py", old="        if match[1]:\n", new="        if False:\n", why="`$${sft}` is filled too")
 def test_references_need_no_quotes_and_can_be_written_as_text():
     text = YAML.replace('"${sft}/model"', "${sft}/model").replace("letters, weight", 'letters, name: "$${sft}", weight')
     Path("all.yaml").write_text(text, encoding="utf-8")
@@ -209,7 +218,7 @@ def test_a_whole_pipeline(capsys):
     out = capsys.readouterr()
     assert "runs/all/report.html" in out.out
     summary = json.loads(Path("runs/all/summary.json").read_text(encoding="utf-8"))
-    assert list(dict.fromkeys(row["stage"] for row in summary["stages"])) == ["reward", "compare"]
+    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "compare"]
     assert summary["seed"] == 7
     assert summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e6
     assert summary["versions"]["plaudit"]
@@ -257,7 +266,7 @@ def test_a_pipeline_that_is_stopped_everywhere_comes_to_the_same_end():
     for stage in ("01-sft", "03-reward", "04-ppo"):
         assert metrics(Path("run") / stage) == metrics(Path("whole") / stage)
         assert same_weights(Path("run") / stage / "model", Path("whole") / stage / "model")
-    one, two = (json.loads((Path(f) / "summary.json").read_text("utf-8"))["stages"] for f in ("run", "whole"))
+    one, two = (json.loads((Path(f) / "summary.json").read_text("utf-8"))["results"] for f in ("run", "whole"))
     assert one == two
 
 
