@@ -23,8 +23,8 @@ hypothesis.settings.load_profile("plaudit")
 
 
 LONG = {"learning", "faults"}
-"""Folders whose tests make the same calls hundreds of times. Shapes are checked by the rooms' own tests; here the checks
-would be a third of the time."""
+"""Folders whose tests make the same calls hundreds of times. Shapes are checked by the rooms' own tests; here these
+checks would be a third of the time."""
 
 
 @pytest.hookimpl(tryfirst=True)
