@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
-from plaudit.models.reward import loading, token_level
+from plaudit.models.reward import loading
 from plaudit.models.reward.references import check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
@@ -59,7 +60,7 @@ def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
     if config.kind != "model":
         return config.by_token
-    return loading.kind_of(config.model, config.read_as) == token_level.KIND
+    return loading.saved_kind(config.model, config.read_as).scores_tokens
 
 
 def has_scale(config: JudgeConfig) -> bool:
@@ -81,8 +82,8 @@ def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
 
 
 def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
-    """A saved reward model, ready to score."""
-    model = loading.load_reward_model(config.model, config.read_as)
+    """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
+    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as)
     model.to(machine.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, machine, name=config.name)
