@@ -75,7 +75,12 @@ def _literals(path: Path) -> set[str]:
 
 
 def _rooms() -> dict[Path, set[str]]:
-    rooms = [path for path in SOURCE.rglob("*.py") if path.name not in REGISTER and "report" not in path.relative_to(SOURCE).parts]
+    files = [path for path in SOURCE.rglob("*.py") if path.name not in REGISTER]
+    rooms = [path for path in files if "report" not in path.relative_to(SOURCE).parts]
+        path
+        for path in SOURCE.rglob("*.py")
+        if path.name not in REGISTER and "report" not in path.relative_to(SOURCE).parts
+    ]
     return {path: _literals(path) for path in rooms}
 
 
