@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading
 from plaudit.models.reward.references import check_references
@@ -81,8 +82,8 @@ def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
 
 
 def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
-    """A saved reward model, ready to score."""
-    model = loading.load_reward_model(config.model, config.read_as)
+    """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
+    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as)
     model.to(machine.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, machine, name=config.name)

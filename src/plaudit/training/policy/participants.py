@@ -80,7 +80,7 @@ def participants(
         raise UserError("rewards: name at least one")
     if config.trunk_reward:
         check_trunk(config.trunk_reward, config.model)
-    if config.critic.kind == "separate" and config.critic.init != "policy":
+    if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
     if not language.end_ids and not config.sampling.stop:
@@ -145,7 +145,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     if unwrapped(policy.hf) is not policy.hf:
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
     blocks = None
-    if config.critic.kind == "separate" and config.critic.init == "policy":
+    if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
         blocks = finish(copy.deepcopy(policy.hf.base_model), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
