@@ -75,8 +75,7 @@ def _literals(path: Path) -> set[str]:
 
 
 def _rooms() -> dict[Path, set[str]]:
-    files = [path for path in SOURCE.rglob("*.py") if path.name not in REGISTER]
-    rooms = [path for path in files if "report" not in path.relative_to(SOURCE).parts]
+    rooms = [
         path
         for path in SOURCE.rglob("*.py")
         if path.name not in REGISTER and "report" not in path.relative_to(SOURCE).parts
