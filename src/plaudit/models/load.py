@@ -112,8 +112,8 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
 
     Raises: UserError naming the folder or option.
     """
-    if isinstance(given := behind(config.path), Loaded):
-        return given.language
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand.language
     if config.path == "tiny":
         tokenizer = train_tokenizer(texts, config.tiny.vocabulary)
         generation, context = None, config.tiny.context
@@ -200,8 +200,8 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
 
     Raises: UserError where the folder holds something else, or not all of its weights.
     """
-    if isinstance(given := behind(config.path), Loaded):
-        return given
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand
     _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)

@@ -20,7 +20,7 @@ from plaudit.records.text import Group
 
 
 @runtime_checkable
-class RewardModel(Protocol):
+class RewardModule(Protocol):
     """An `nn.Module` that judges answers in its own template, whatever tokenizer wrote them."""
 
     normalisation: Normalisation
@@ -56,7 +56,7 @@ class SavedKind:
 
     name: str
     """In plaudit.json."""
-    load: Callable[[ModelConfig, Language], RewardModel]
+    load: Callable[[ModelConfig, Language], RewardModule]
     check: Callable[[ModelConfig, str], None] = lambda config, option: None
     """UserError naming the option (the second argument) where backbone or tokenizer won't do."""
     compares: Callable[[Facts], bool] = lambda facts: False

@@ -6,7 +6,7 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import load_language
-from plaudit.models.reward.protocol import RewardModel
+from plaudit.models.reward.protocol import RewardModule
 from plaudit.records.text import Demonstration, Kind
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import check_columns, function_scorer
@@ -34,7 +34,7 @@ class Participants:
     """A model, what it learns, and what it is measured on; every mistake in the data was found by now."""
 
     objective: GradientObjective | ClosedFormObjective
-    model: RewardModel
+    model: RewardModule
     budget: Budget
     rows: tuple[LabelledRow, ...]
     """Training rows as text."""

@@ -14,7 +14,7 @@ from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
-from plaudit.models.reward.protocol import RewardModel
+from plaudit.models.reward.protocol import RewardModule
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Ranking
@@ -122,7 +122,7 @@ def _with_margins(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[R
     return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
 
 
-def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> MinibatchLoss:
+def learn_prompts(model: RewardModule, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> MinibatchLoss:
     """`learn_ranks` for losses in which every prompt with a pair weighs the same."""
     return learn_ranks(
         model,
@@ -134,7 +134,7 @@ def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLo
 
 
 def learn_ranks(
-    model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, budget: Budget
+    model: RewardModule, examples: Sequence[Ranked], loss: RankLoss, count: int, budget: Budget
 ) -> MinibatchLoss:
     """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
 
