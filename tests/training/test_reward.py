@@ -361,8 +361,8 @@ def test_an_answer_that_is_too_long_is_named(tmp_path, no_model):
 
 @kills(
     "training/reward/rankings.py",
-    old="tuple(rank - above for _, rank in kept)",
-    new="tuple(rank for _, rank in kept)",
+    old="tuple(rank - above for _, rank in fitting)",
+    new="tuple(rank for _, rank in fitting)",
     why="where the best answer was too long nothing is the best, and the prompt still counts in the mean",
 )
 @pytest.mark.parametrize("objective", [BestOfK(), SharedTrunk()], ids=lambda o: o.kind)

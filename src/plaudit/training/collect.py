@@ -15,7 +15,7 @@ from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
@@ -59,9 +59,9 @@ def participants(
     if (prompts is None and not config.prompts) or (labeller is None and not config.labeller):
         raise UserError("prompts and labeller must each name at least one")
     if prompts is None:
-        rows = tuple(row for part in state.load_data(run, config.prompts, Kind.PROMPT) for row in part)
+        rows = tuple(row for part in state.load_data(run, config.prompts, PromptRow) for row in part)
     else:
-        rows = state.handed_in(run, "prompts", prompts, Kind.PROMPT)
+        rows = state.handed_in(run, "prompts", prompts, PromptRow)
     if labeller is None:
         check_rewards(config.labeller, rows, option="labeller", lone=())
     else:
@@ -104,13 +104,13 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
 def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:
     """K answers to each prompt by one call of the engine, judged by one call of the labeller."""
     k = config.samples
-    asked = [row for row in prompts for _ in range(k)]
+    rows = [row for row in prompts for _ in range(k)]
     indices = [index for _ in prompts for index in range(k)]
     with participants.machine.autocast():
         rollout = sample(
             participants.engine,
             participants.language,
-            asked,
+            rows,
             config.sampling,
             sample_indices=indices,
             seed=config.seed,
@@ -119,9 +119,9 @@ def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[P
     ranked = []
     for i, row in enumerate(prompts):
         answers = zip(rollout.responses[i * k : (i + 1) * k], scores[i * k : (i + 1) * k], strict=True)
-        judged = [(text, score) for text, score in answers if score is not None]
-        if len(judged) > 1:
-            ranked.append(_ranking(row, [text for text, _ in judged], [score for _, score in judged], config))
+        scored = [(text, score) for text, score in answers if score is not None]
+        if len(scored) > 1:
+            ranked.append(_ranking(row, [text for text, _ in scored], [score for _, score in scored], config))
     return ranked
 
 

@@ -13,7 +13,7 @@ from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import EncodedRow, encode_learned
@@ -69,8 +69,8 @@ def participants(
         config.held_out,
         config.held_out_fraction,
         config.seed,
-        Kind.DEMONSTRATION,
-        Kind.TEXT,
+        Demonstration,
+        Text,
         rows=rows,
         held_out_rows=held_out,
     )
@@ -145,7 +145,7 @@ def _texts(row: Demonstration | Text) -> list[str]:
 def _encode(
     rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
 ) -> list[EncodedRow]:
-    encoded = encode_learned(rows, language.renderer, max_length=max_length, too_long=too_long)
+    encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
     return encoded.remaining

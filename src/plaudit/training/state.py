@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.data.clean import overlap
 from plaudit.data.convert import convert, serves
@@ -19,7 +19,7 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import load_training_state, save_training_state
+from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state
 from plaudit.records.text import (
     Comparison,
     Demonstration,
@@ -34,6 +34,7 @@ from plaudit.records.text import (
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
 
+R = TypeVar("R", bound=Row)
 STATE_JSON = "state.json"
 KIND_OF: dict[type[Row], Kind] = {
     Demonstration: Kind.DEMONSTRATION,
@@ -46,32 +47,18 @@ KIND_OF: dict[type[Row], Kind] = {
 }
 
 
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.PROMPT], /
-) -> list[tuple[PromptRow, ...]]: ...
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.DEMONSTRATION], /
-) -> list[tuple[Demonstration, ...]]: ...
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], one: Literal[Kind.DEMONSTRATION], two: Literal[Kind.TEXT], /
-) -> list[tuple[Demonstration | Text, ...]]: ...
-@overload
-def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]: ...
-def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]:
+def load_data(run: Run, sources: Sequence[DataConfig], *records: type[R]) -> list[tuple[R, ...]]:
     """The rows of each file. A resumed run refuses files that are not what they were."""
-    loaded = [load(source, *kinds) for source in sources]
+    loaded = [load(source, *(KIND_OF[record] for record in records)) for source in sources]
     for source, one in zip(sources, loaded, strict=True):
         say(f"{source.path}: {one}")
     run.check_data({source.path: one.fingerprint for source, one in zip(sources, loaded, strict=True)})
-    return [one.rows for one in loaded]
+    return [cast(tuple[R, ...], one.rows) for one in loaded]
 
 
-def handed_in(run: Run, option: str, rows: Sequence[Row], *kinds: Kind) -> tuple[Row, ...]:
-    """Rows that a caller gives instead of the files of `option`, converted to one of the kinds as a file's would be. A
-    resumed run refuses other rows than it began with.
+def handed_in(run: Run, option: str, rows: Sequence[Row], *records: type[R]) -> tuple[R, ...]:
+    """Rows that a caller gives instead of the files of `option`, converted to one of the records as a file's would be.
+    A resumed run refuses other rows than it began with.
 
     Raises: UserError for no rows, rows of several kinds, and a kind that can't serve.
     """
@@ -80,22 +67,22 @@ def handed_in(run: Run, option: str, rows: Sequence[Row], *kinds: Kind) -> tuple
         names = ", ".join(sorted(t.__name__ for t in types)) or "none"
         raise UserError(f"{option}: give rows of one kind, at least one; these are {names}")
     run.check_data({option: hashlib.sha256(repr(list(rows)).encode("utf-8", "surrogatepass")).hexdigest()})
-    kind = KIND_OF[types.pop()]
+    kind, kinds = KIND_OF[types.pop()], [KIND_OF[record] for record in records]
     wanted = kind if kind in kinds else next((k for k in kinds if k in serves(kind)), kinds[0])
     converted, dropped = convert(rows, kind, wanted, source=option)
     for reason, count in dropped.items():
         say(f"{option}: {count} left out {reason}")
-    return tuple(converted)
+    return cast(tuple[R, ...], tuple(converted))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class Split(Generic[R]):
     """What is trained on and what is measured on."""
 
-    sources: tuple[tuple[Row, ...], ...]
+    sources: tuple[tuple[R, ...], ...]
     weights: tuple[float, ...]
     """Of each source."""
-    held_out: tuple[Row, ...]
+    held_out: tuple[R, ...]
 
 
 def load_split(
@@ -104,28 +91,28 @@ def load_split(
     held_out: Sequence[DataConfig],
     fraction: float,
     seed: int,
-    *kinds: Kind,
-    measured: Sequence[Kind] = (),
+    *learned: type[R],
+    measured: Sequence[type[R]] = (),
     rows: Sequence[Row] | None = None,
     held_out_rows: Sequence[Row] | None = None,
-) -> Split:
+) -> Split[R]:
     """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt. `rows`
     and `held_out_rows` stand for the files where they are given.
 
-    `kinds` are those that are trained on; held-out files may be of the `measured` kinds instead (one for all files).
+    `learned` are the records that are trained on; held-out files may hold `measured` ones instead (one for all files).
     """
     if rows is None and not data:
         raise UserError("data: name at least one file")
-    sources = load_data(run, data, *kinds) if rows is None else [handed_in(run, "data", rows, *kinds)]
+    sources = load_data(run, data, *learned) if rows is None else [handed_in(run, "data", rows, *learned)]
     weights = tuple(source.weight for source in data) if rows is None else (1.0,)
     if held_out_rows is None and not held_out:
         parts = [split(source, fraction, seed) if fraction else (source, ()) for source in sources]
         aside = tuple(row for _, part in parts for row in part)
         return Split(sources=tuple(part for part, _ in parts), weights=weights, held_out=aside)
     if held_out_rows is None:
-        aside = tuple(row for source in load_data(run, held_out, *(measured or kinds)) for row in source)
+        aside = tuple(row for source in load_data(run, held_out, *(measured or learned)) for row in source)
     else:
-        aside = handed_in(run, "held_out", held_out_rows, *(measured or kinds)) if held_out_rows else ()
+        aside = handed_in(run, "held_out", held_out_rows, *(measured or learned)) if held_out_rows else ()
     if len({type(row) for row in aside}) > 1:
         raise UserError("held_out: the files hold labels of different kinds; measure them one after the other")
     shared = overlap([row for source in sources for row in source], aside)
@@ -137,7 +124,7 @@ def load_split(
 def save(
     run: Run,
     step: int,
-    module: nn.Module,
+    module: HasParameters,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
@@ -160,7 +147,9 @@ def save(
         (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def restore(
+    run: Run, module: HasParameters, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
 
     Raises: UserError where the checkpoint is damaged, or holds another model's parameters.
@@ -190,7 +179,7 @@ def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mappin
 
 
 @contextlib.contextmanager
-def saved_on_stop(save_now: Callable[[], None]) -> Iterator[None]:
+def saved_on_stop(save_now: Callable[[], None]) -> Generator[None]:
     """SIGINT and SIGTERM end the block at a safe point (`run.check_stop`); what was done is saved first."""
     try:
         yield

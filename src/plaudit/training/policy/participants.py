@@ -16,7 +16,7 @@ from plaudit.models.adapters import unwrapped
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
@@ -120,7 +120,7 @@ def participants(
 def _prompts(config: PPOConfig, run: Run, given: Sequence[PromptRow] | None) -> list[PromptRow]:
     """Each prompt once. A resumed run refuses other ones than it began with."""
     if given is None:
-        every = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+        every = [row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows]
     else:
         every = list(given)
         digest = hashlib.sha256("\n".join(f"{row.prompt.id} {sorted(row.columns.items())}" for row in every).encode())

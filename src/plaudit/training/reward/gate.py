@@ -70,11 +70,11 @@ def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: fl
     """For each aspect the smallest λ with Spearman(z_a − λ z_v, z_v) ≤ `max_correlation`; 1 for verbosity itself, of
     which then nothing is left. The largest on offer where none will do."""
     long = ratings[:, verbosity]
-    found = []
+    penalties: list[float] = []
     for aspect in range(ratings.shape[1]):
         small_enough = (p for p in PENALTIES if spearman(ratings[:, aspect] - p * long, long) <= max_correlation)
-        found.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
-    return torch.tensor(found)
+        penalties.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
+    return torch.tensor(penalties)
 
 
 @torch.no_grad()

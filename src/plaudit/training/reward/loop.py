@@ -53,7 +53,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _floors(name: str, learned: Sequence[Any], measured: Sequence[Any]) -> list[dict]:
+def _floors(name: str, learned: Sequence[Any], measured: Sequence[Any]) -> list[dict[str, Any]]:
     """What knows no language, fitted to the same rows; none where training and held-out labels are of two sorts."""
     one, other = learned[0], measured[0]
     if isinstance(one, Ranking | Comparison) and isinstance(other, Ranking | Comparison):
@@ -76,7 +76,7 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
     with run.save_model() as folder:
         model.save(folder, facts)
-    rows = []
+    rows: list[dict[str, Any]] = []
     if participants.held_out:
         report = _report(participants, config)
         name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")

@@ -7,16 +7,19 @@ from plaudit.data.options import DataConfig
 from plaudit.evaluation.options import TruthConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Against, Aggregate, GateShape, ModelConfig, Output
-from plaudit.records.text import Kind
+from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.tokens.options import TooLong
 from plaudit.training.options import OptimConfig
+
+LabelledRow = Ranking | Comparison | Rating | Verdict
+"""What people said of answers."""
 
 
 class Objective:
     """What the options of every kind of reward model say of it."""
 
     __slots__ = ()
-    learns_from: ClassVar[Kind]
+    learns_from: ClassVar[type[LabelledRow]]
     """The rows of its training data."""
 
     @property
@@ -30,7 +33,7 @@ class KWise(Objective):
     """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
 
     kind: Literal["kwise"] = "kwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class Pairwise(Objective):
     """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
 
     kind: Literal["pairwise"] = "pairwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class BestOfK(Objective):
     """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
 
     kind: Literal["best_of_k"] = "best_of_k"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class PlackettLuce(Objective):
     """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
 
     kind: Literal["plackett_luce"] = "plackett_luce"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class TwoClass(Objective):
     """Accept or reject, by cross-entropy; the score is the log-odds of accept (N3.5)."""
 
     kind: Literal["two_class"] = "two_class"
-    learns_from: ClassVar[Kind] = Kind.VERDICT
+    learns_from: ClassVar[type[LabelledRow]] = Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ class RatingRegression(Objective):
     """Which of a row's ratings."""
     per_labeller: bool = False
     """Standardise each labeller's ratings by their own mean and deviation: scales differ between people (N2.3)."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class AspectRegression(Objective):
     kind: Literal["aspects"] = "aspects"
     weights: dict[str, float] = field(default_factory=dict)
     """What each aspect counts in the score, per standard deviation; empty: all alike, 1 ÷ their number."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ class AspectRidge(Objective):
     """Penalties to choose from."""
     validation_fraction: float = 0.2
     """Share of the rows that chooses the penalty; the fit that is kept has all rows."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
     def __post_init__(self) -> None:
         if not self.alphas or min(self.alphas) <= 0 or not 0 < self.validation_fraction < 1:
@@ -122,7 +125,7 @@ class GateTraining(Objective):
     max_correlation: float = 0.03
     """Of each corrected aspect with verbosity (Spearman, over the training answers): the smallest penalty that gets
     there is taken."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,7 @@ class TokenLevel(Objective):
     kind: Literal["token_level"] = "token_level"
     form: Literal["strict", "note"] = "strict"
     """strict: to the shorter answer's last token; note: to the longer one's, the shorter one's last value held."""
-    learns_from: ClassVar[Kind] = Kind.COMPARISON
+    learns_from: ClassVar[type[LabelledRow]] = Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,7 @@ class SharedTrunk(Objective):
     kind: Literal["shared_trunk"] = "shared_trunk"
     lm_coef: float = 1.0
     """Weight of the likelihood, per nat and token; 0 lets the language model go."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     def __post_init__(self) -> None:
         if self.lm_coef < 0:
@@ -157,7 +160,7 @@ class Pair(Objective):
     kind: Literal["pair"] = "pair"
     aggregate: Aggregate = "matrix"
     """How K answers are scored once it is trained: by all K(K − 1) comparisons, or by one pass of 2(K − 1)."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:
@@ -174,7 +177,7 @@ class Seq2Seq(Objective):
     against: Against = "nothing"
     """What it scores an answer beside: the B ".", as the SHP authors do, or the row's column `references` (without it
     the answers of one group among themselves), both orders averaged."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:

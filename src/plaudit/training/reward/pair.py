@@ -84,7 +84,7 @@ class PairObjective:
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
     room = limits.max_length - pair.overhead(language)
-    found: list[Contests] = []
+    contests: list[Contests] = []
     long: list[str] = []
     refuse_margins(rows)
     for row in rows:
@@ -104,8 +104,8 @@ def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> li
                 continue
             pairs = [Contest(joint=pair.fit(c.joint, room), outcome=c.outcome) for c in pairs]
         if pairs:
-            found.append(Contests(pairs=tuple(pairs)))
+            contests.append(Contests(pairs=tuple(pairs)))
     settle_long(long, "a prompt and two answers", limits)
-    if len(found) + len(long) < len(rows):
+    if len(contests) + len(long) < len(rows):
         say("prompts without two different answers are left out")
-    return found
+    return contests

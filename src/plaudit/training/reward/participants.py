@@ -8,7 +8,7 @@ from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import load_language
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Demonstration, Kind
+from plaudit.records.text import Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import check_columns, function_scorer
 from plaudit.scoring.options import FunctionConfig
@@ -23,10 +23,10 @@ from plaudit.training.reward.objective import (
     Limits,
 )
 from plaudit.training.reward.objectives import objective_of
-from plaudit.training.reward.options import Centre, RewardConfig
-from plaudit.training.reward.rows import LabelledRow, say_truncated, shuffled, texts
+from plaudit.training.reward.options import Centre, LabelledRow, RewardConfig
+from plaudit.training.reward.rows import say_truncated, shuffled, texts
 
-MEASURED = (Kind.RANKING, Kind.RATING, Kind.VERDICT)
+MEASURED = (Ranking, Rating, Verdict)
 """Held-out rows may be labelled otherwise than the training data: ratings can teach what rankings measure."""
 
 
@@ -107,11 +107,11 @@ def participants(
     )
 
 
-def _reference(config: RewardConfig, run: Run, given: Sequence[Demonstration] | None) -> tuple[Demonstration, ...]:
-    if given:
-        answers = state.handed_in(run, "reference", given, Kind.DEMONSTRATION)
+def _reference(config: RewardConfig, run: Run, rows: Sequence[Demonstration] | None) -> tuple[Demonstration, ...]:
+    if rows:
+        answers = state.handed_in(run, "reference", rows, Demonstration)
     else:
-        answers = tuple(row for part in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in part)
+        answers = tuple(row for part in state.load_data(run, config.reference, Demonstration) for row in part)
     if not answers and config.normalise != Centre():
         raise UserError("normalise: needs `reference` answers")
     if answers and config.objective.compares:
