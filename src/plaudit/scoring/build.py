@@ -75,12 +75,12 @@ def build_scorer(configs: Sequence[JudgeConfig], machine: Machine) -> Scorer:
 
 def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
     if config.kind == "model":
-        return reward_model_scorer(config, machine)
+        return load_reward_model(config, machine)
     scorer = function_scorer(config)
     return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
 
 
-def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
+def load_reward_model(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
     """A saved reward model, ready to score."""
     model = loading.load_reward_model(config.model, config.read_as)
     model.to(machine.device)
