@@ -11,6 +11,7 @@ from plaudit.config.load import dump_yaml, load_config
 from plaudit.errors import StopRequested, UserError
 from plaudit.pipeline import PipelineConfig, pipeline, plan, run_stage, unfinished
 from plaudit.runs.folder import Run
+from plaudit.telemetry.summary import read_results
 from plaudit.training import sft
 from plaudit.training.policy import loop
 from tests.training.tiny import jsonl, metrics, model_folder, same_weights
@@ -209,7 +210,7 @@ def test_a_whole_pipeline(capsys):
     out = capsys.readouterr()
     assert "runs/all/report.html" in out.out
     summary = json.loads(Path("runs/all/summary.json").read_text(encoding="utf-8"))
-    assert list(dict.fromkeys(row["stage"] for row in summary["stages"])) == ["reward", "compare"]
+    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "compare"]
     assert summary["seed"] == 7
     assert summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e6
     assert summary["versions"]["plaudit"]
@@ -257,7 +258,7 @@ def test_a_pipeline_that_is_stopped_everywhere_comes_to_the_same_end():
     for stage in ("01-sft", "03-reward", "04-ppo"):
         assert metrics(Path("run") / stage) == metrics(Path("whole") / stage)
         assert same_weights(Path("run") / stage / "model", Path("whole") / stage / "model")
-    one, two = (json.loads((Path(f) / "summary.json").read_text("utf-8"))["stages"] for f in ("run", "whole"))
+    one, two = (json.loads((Path(f) / "summary.json").read_text("utf-8"))["results"] for f in ("run", "whole"))
     assert one == two
 
 

@@ -22,10 +22,12 @@ from plaudit.config.read import Node, to_value
 from plaudit.config.types import ByKind, kind_of
 from plaudit.errors import UserError
 from plaudit.files import safe_name
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import read_results, summary
 
 
 def _options_of(name: str, kind: str | None) -> type | None:
@@ -157,24 +159,24 @@ def run_stage(kind: str, config: Any, folder: Path, *, change: bool = False) -> 
 
 
 def pipeline(config: PipelineConfig, run: Run) -> None:
-    """Run the stages that are not finished yet, gather their tables into one summary."""
+    """Run the stages that are not finished yet, gather their results into one summary."""
     from plaudit.hardware.machine import peak_memory_bytes
 
     began = time.monotonic()
     before = float((run.summary if run.finished else run.provenance).get("seconds", 0.0))
-    table: list[dict[str, Any]] = []
+    results: list[Result] = []
     for stage in plan(config, run.folder):
         run.check_stop()
         say(f"── {stage.name} ──")
-        summary = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
-        table += [{"stage": stage.name, **row} for row in summary.get("stages", [])]
+        left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
+        results += [replace(result, stage=stage.name) for result in read_results(left)]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     run.finish(
-        {
-            "stages": table,
-            "seconds": before + time.monotonic() - began,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "seed": config.seed,
-            "versions": versions(),
-        }
+        summary(
+            results,
+            seconds=before + time.monotonic() - began,
+            peak_memory_bytes=peak_memory_bytes(),
+            seed=config.seed,
+            versions=versions(),
+        )
     )

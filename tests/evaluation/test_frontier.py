@@ -15,6 +15,7 @@ from plaudit.evaluation.options import FrontierConfig
 from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
+from plaudit.telemetry.summary import read_results
 from tests.kills import kills
 from tests.training.tiny import jsonl, model_folder
 
@@ -110,7 +111,10 @@ def test_a_run_measures_every_judge_on_the_same_pool(tmp_path):
     assert longer[0]["truth"] == pytest.approx(shorter[0]["truth"]), "best of one: nobody chose"
     assert sorted(p["truth"] for p in longer) == [p["truth"] for p in longer] and longer[-1]["truth"] > 1
     assert sorted(p["truth"] for p in shorter) == [p["truth"] for p in reversed(shorter)]
-    assert {row["name"] for row in summary["stages"]} == {"longer", "shorter"}
+    by_judge = {result.subject: result for result in read_results(summary)}
+    assert set(by_judge) == {"longer", "shorter"}
+    assert by_judge["shorter"].value == shorter[-1]["truth"] < by_judge["shorter"].floor == shorter[0]["truth"]
+    assert by_judge["longer"].facts["n"] == 8
 
 
 def test_a_silent_judge_is_named(tmp_path):

@@ -126,9 +126,9 @@ def test_the_final_model_appears_whole(tmp_path: Path) -> None:
 
 def test_finish_writes_the_summary(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
-        run.finish({"stages": [{"name": "sft", "value": 0.5, "low": math.nan}]})
+        run.finish({"results": [{"subject": "sft", "value": 0.5, "low": math.nan}]})
         assert run.finished
-        assert run.summary == {"stages": [{"name": "sft", "value": 0.5, "low": None}]}
+        assert run.summary == {"results": [{"subject": "sft", "value": 0.5, "low": None}]}
     with Run.open(tmp_path) as run:
         assert run.finished
 

@@ -12,7 +12,7 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.loop import reward
@@ -73,7 +73,7 @@ def test_an_encoder_learns_the_words_worth(tmp_path, family, pooling):
     folder = zoo.save(tmp_path / family, family, TEXTS)
     done = train(tmp_path, folder, rankings(480), model=ModelConfig(path=folder, pooling=pooling))
     assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.95
-    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(done / "model")),), CPU)
     answers = ("red red", "blue", "green", "green", "", "big big", "?")
     told = scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=answers)]).scores
     assert torch.isfinite(told).all()
@@ -146,5 +146,5 @@ def test_a_classifier_of_another_width_is_refused_or_gets_a_new_head(tmp_path, p
 
 
 def scores_of(done, answers: list[str]) -> list[float]:
-    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(done / "model")),), CPU)
     return scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=tuple(answers))]).scores.tolist()

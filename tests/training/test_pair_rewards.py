@@ -29,7 +29,7 @@ from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.test_encoder_rewards import TEXTS, rankings, train
-from tests.training.tiny import CPU, gradients, jsonl, metrics, model_folder, relative_difference
+from tests.training.tiny import CPU, gradients, jsonl, metrics, model_folder, relative_difference, results
 
 PROMPT = Prompt.of_text("the old house")
 ANSWERS = ("red red", "big big", "blue old", "")
@@ -376,12 +376,12 @@ def test_comparisons_need_no_references_and_verdicts_do(folder, tmp_path):
     config = RewardEvalConfig(data=data, models=(judge,))
     with Run.create(tmp_path / "run", "eval_reward", config) as run:
         reward_eval(config, run)
-    found = json.loads((tmp_path / "run" / "summary.json").read_text())["reward_eval"]["judges"]["reward_model"]
+    (found,) = [r for r in results(tmp_path / "run") if r.measure == "held_out_accuracy_over_pairs" and not r.role]
     scorer = load_reward_model(ModelConfig(path=judge.path))
     said = [logit(scorer, "red red", "big old", Prompt.of_text(pair["prompt"])) for pair in pairs]
     turned = [logit(scorer, "big old", "red red", Prompt.of_text(pair["prompt"])) for pair in pairs]
     right = sum(there > back for there, back in zip(said, turned, strict=True))
-    assert found["pairs"]["accuracy"]["accuracy"] == right / 4
+    assert (found.subject, found.value) == ("reward_model", right / 4)
     mixed = (*data, DataConfig(path=jsonl(tmp_path / "verdicts.jsonl", [verdict])))
     config = RewardEvalConfig(data=mixed, models=(judge,))
     with (

@@ -19,8 +19,7 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair
 from plaudit.models.reward.loading import check_reward_model, load_reward_model, needed_columns
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.scoring.build import check_rewards
-from plaudit.scoring.build import load_reward_model as load_scorer
+from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.options import Pair
@@ -156,7 +155,7 @@ def test_it_judges_policies_beside_references_only(folder):
     check_rewards(judge, [PromptRow(prompt=prompt, columns={"references": "red"}, where="p:1")])
     group = Group(prompt=prompt, responses=("big",), columns={"references": ["red"]})
     told = by_the_card(folder, "the old house", "big", "red"), by_the_card(folder, "the old house", "red", "big")
-    found = load_scorer(judge[0], CPU).score([group]).scores.item()
+    found = build_scorer(judge, CPU).score([group]).scores.item()
     assert found == pytest.approx((told[0] - told[1]) / 2, abs=1e-5)
 
 

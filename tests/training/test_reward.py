@@ -13,9 +13,10 @@ from plaudit.errors import UserError
 from plaudit.evaluation.options import TruthConfig
 from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
+from plaudit.records.results import Result
 from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.options import OptimConfig
@@ -26,7 +27,7 @@ from plaudit.training.reward.options import BestOfK, KWise, Pairwise, RewardConf
 from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.rows import shuffled
 from tests.kills import kills
-from tests.training.tiny import CPU, jsonl, metrics, model_folder
+from tests.training.tiny import CPU, jsonl, metrics, model_folder, results
 
 UTILITY = '''
 def utility(completions, **columns):
@@ -73,7 +74,7 @@ def train(tmp_path, chosen: RewardConfig, name: str = "run"):
 
 
 def scores_of(folder, prompt: str, answers: list[str]) -> list[float]:
-    scorer = load_reward_model(RewardModelConfig(path=str(folder)), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(folder)),), CPU)
     return scorer.score([Group(prompt=Prompt.of_text(prompt), responses=tuple(answers))]).scores.tolist()
 
 
@@ -204,11 +205,15 @@ def test_it_finds_a_linear_utility(learned):
 
 
 def test_the_table_compares_with_what_can_be_reached(learned):
+    by_measure = {result.measure: result for result in results(learned) if not result.role}
+    last = metrics(learned)[-1]
+    drawn, expected = (by_measure[f"{kind}_accuracy_over_pairs"] for kind in ("held_out", "expected"))
+    assert drawn.value == pytest.approx(last["reward/held_out_accuracy_over_pairs"])
+    assert drawn.low < drawn.value <= drawn.high
+    assert 0.5 == expected.floor < expected.value <= expected.ceiling < 1.0
+    lost = by_measure["held_out_loss_over_prompts"].value
+    assert lost == pytest.approx(last["reward/held_out_loss_over_prompts"])
     summary = json.loads((learned / "summary.json").read_text(encoding="utf-8"))
-    expected, drawn, *_ = summary["stages"]
-    assert drawn["value"] == pytest.approx(metrics(learned)[-1]["reward/held_out_accuracy_over_pairs"])
-    assert drawn["low"] < drawn["value"] <= drawn["high"]
-    assert 0.5 < expected["value"] <= expected["ceiling"] < 1.0
     assert summary["reward"]["reference_answers"] == 37
 
 
@@ -223,16 +228,15 @@ def test_the_table_shows_what_knows_no_language(tmp_path):
         "held_out": (DataConfig(path=jsonl(tmp_path / "held.jsonl", held_out)),),
     }
 
-    def table(name: str, **more) -> dict[str, dict]:
+    def floors(name: str, **more) -> dict[str, Result]:
         done = train(tmp_path, config(tmp_path, rows, **options, **more), name)
-        stages = json.loads((done / "summary.json").read_text(encoding="utf-8"))["stages"]
-        return {row["metric"]: row for row in stages}
+        return {result.subject: result for result in results(done) if result.role == "floor"}
 
-    measured = table("with")
-    longer_wins, bag_of_words = measured["floor: longer wins"], measured["floor: bag of words"]
-    assert (longer_wins["value"], bag_of_words["value"]) == (0.75, 1.0)
-    assert longer_wins["low"] < 0.75 < longer_wins["high"]
-    assert list(table("without", floors=False)) == ["held-out accuracy"]
+    measured = floors("with")
+    assert {result.measure for result in measured.values()} == {"held_out_accuracy_over_pairs"}
+    assert (measured["longer wins"].value, measured["bag of words"].value) == (0.75, 1.0)
+    assert measured["longer wins"].low < 0.75 < measured["longer wins"].high
+    assert floors("without", floors=False) == {}
 
 
 def test_a_held_out_answer_beyond_the_context_is_told(tmp_path, capsys):
@@ -294,8 +298,7 @@ def test_shuffled_labels_teach_nothing(tmp_path):
     assert accuracy(seed=0) > 0.75
     shuffled = [accuracy(seed=seed, shuffle_labels=True) for seed in range(8)]
     assert sum(shuffled) / 8 == pytest.approx(0.5, abs=0.13)  # three standard deviations
-    rows = json.loads((tmp_path / "7-True" / "summary.json").read_text(encoding="utf-8"))["stages"]
-    assert all("shuffled" in row["name"] for row in rows)
+    assert all("shuffled" in result.subject for result in results(tmp_path / "7-True") if not result.role)
 
 
 def test_shuffling_keeps_each_prompts_ranks_and_is_fair():

@@ -19,7 +19,7 @@ from plaudit.models.reward import two_class as two_class_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.records.text import Group, Prompt, Rating, Verdict
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward import aspects, loop
@@ -48,7 +48,7 @@ from plaudit.training.reward.options import (
 from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.rows import shuffled
 from tests.kills import kills
-from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference
+from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference, results
 
 WORTH = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 0.0, "e": -0.5, "f": -1.0, "g": -2.0, "h": 0.0}
 
@@ -89,7 +89,7 @@ def run(tmp_path, rows, objective, *, name="run", **options):
 
 
 def judge(folder):
-    return load_reward_model(RewardModelConfig(path=str(folder)), CPU)
+    return build_scorer((RewardModelConfig(path=str(folder)),), CPU)
 
 
 def scores_of(folder, texts):
@@ -148,8 +148,7 @@ def test_it_finds_a_linear_utility_and_saves_what_it_found(tmp_path, objective, 
     assert lines[-1]["reward/loss_over_rows"] < 0.5 * lines[0]["reward/loss_over_rows"]
     summary = json.loads((done / "summary.json").read_text(encoding="utf-8"))
     assert summary["reward"]["objective"] == objective.kind
-    floors = {row["metric"].split(":")[1].strip() for row in summary["stages"] if row["metric"].startswith("floor: ")}
-    assert floors == {"longer wins", "bag of words"}
+    assert {result.subject for result in results(done) if result.role == "floor"} == {"longer wins", "bag of words"}
 
 
 def test_the_first_losses_are_those_of_knowing_nothing(tmp_path):
@@ -175,8 +174,8 @@ def test_ratings_come_back_in_their_own_unit(tmp_path):
     predicted = scores_of(done / "model", texts).scores
     wanted = torch.tensor([50 + 10 * worth(text) for text in texts])
     assert float((predicted - wanted).square().mean().sqrt()) < 0.4 * float(wanted.std())
-    row = next(r for r in json.loads((done / "summary.json").read_text())["stages"] if "RMSE" in r["metric"])
-    assert row["value"] < 0.4 * row["floor"]
+    error = next(r for r in results(done) if r.measure == "aspect/score_rmse_over_labels")
+    assert error.value < 0.4 * error.floor
 
 
 @pytest.mark.parametrize(("how", "spread"), [(Centre(), None), (Standardise(), 1.0)])
@@ -393,9 +392,8 @@ def ridge(tmp_path_factory):
 
 def test_a_ridge_fit_needs_no_steps_and_is_the_normal_equations_solution(ridge):
     assert len(metrics(ridge)) == 1
-    table = {r["metric"]: r for r in json.loads((ridge / "summary.json").read_text())["stages"]}
-    rank = {metric: row["value"] for metric, row in table.items() if metric.startswith("held-out rank")}
-    assert all(value > 0.7 for metric, value in rank.items() if "length" in metric or "worth" in metric)
+    rank = {r.measure: r.value for r in results(ridge) if not r.role}
+    assert all(rank[f"aspect/{name}_spearman_over_labels"] > 0.7 for name in ("length", "worth"))
     facts = json.loads((ridge / "model" / "plaudit.json").read_text(encoding="utf-8"))
     assert any(abs(a["offset"]) > 1e-4 for a in facts["aspects"])
 

@@ -1,6 +1,5 @@
 """Supervised fine-tuning: the answers' tokens and nothing else, from log V down to memory."""
 
-import json
 import math
 
 import pytest
@@ -32,6 +31,7 @@ from tests.training.tiny import (
     metrics,
     model_folder,
     relative_difference,
+    results,
     tokenizer,
     weights,
 )
@@ -168,12 +168,12 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
 
 
 def test_the_table_stands_between_the_untrained_model_and_the_entropy(learned):
-    (row,) = json.loads((learned / "summary.json").read_text(encoding="utf-8"))["stages"]
+    (found,) = results(learned)
     lines = [line for line in metrics(learned) if "sft/held_out_nll_over_answers" in line]
-    assert row["floor"] == lines[0]["sft/held_out_nll_over_answers"]
-    assert row["ceiling"] == 0.125
-    assert row["value"] == pytest.approx(lines[-1]["sft/held_out_nll_over_answers"])
-    assert row["low"] < row["value"] < row["high"]
+    assert found.floor == lines[0]["sft/held_out_nll_over_answers"]
+    assert found.ceiling == 0.125
+    assert found.value == pytest.approx(lines[-1]["sft/held_out_nll_over_answers"])
+    assert found.low < found.value < found.high
 
 
 @pytest.mark.parametrize("name", ["best", "model"])

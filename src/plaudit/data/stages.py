@@ -11,6 +11,7 @@ from plaudit.data.tinyworld_files import write_world
 from plaudit.records.text import Kind, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class WorldConfig:
 def world(config: WorldConfig, run: Run) -> None:
     """Write the world's files into the run folder; world.json holds its ceilings."""
     write_world(run.folder, **asdict(config))
-    run.finish({"stages": []})
+    run.finish(summary())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,4 +62,4 @@ def openings(config: OpeningsConfig, run: Run) -> None:
         seed=config.seed,
     )
     say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
-    run.finish({"stages": [], "openings": counts})
+    run.finish(summary(openings=counts))

@@ -36,7 +36,7 @@ def listed_optimum(
     kl_coef: float,
     temperature: float,
     max_new_tokens: int,
-    place: Machine,
+    machine: Machine,
     budget: int = 16384,
 ) -> ListedOptimum:
     """Enumerate: log π_ref(y | x) and r(x, y) of every listed answer, J* = β log Σ_y π_ref e^{r/β} per prompt.
@@ -58,15 +58,15 @@ def listed_optimum(
         answers, responses = zip(*kept, strict=True)
         logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):
-            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(place.device)
-            with place.autocast():
+            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(machine.device)
+            with machine.autocast():
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
             logprobs += out.double().sum(1).tolist()
         group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
-        said = scorer.score([group])
-        if not bool(said.valid.all()):
+        scores = scorer.score([group])
+        if not bool(scores.valid.all()):
             raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")
-        optimum = kl_regularised_optimum(logprobs, said.scores.tolist(), kl_coef)
+        optimum = kl_regularised_optimum(logprobs, scores.scores.tolist(), kl_coef)
         optima.append(optimum)
         bounds.append(optimum.objective + kl_coef * torch.tensor(optimum.mass, dtype=torch.float64).log().item())
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))

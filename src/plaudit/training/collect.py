@@ -21,6 +21,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
@@ -98,7 +99,7 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
     if len(rankings) < len(prompts):
         say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
     run.write_rows(RANKINGS, rankings)
-    run.finish({"stages": [], "rankings": len(rankings)})
+    run.finish(summary(rankings=len(rankings)))
 
 
 def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:

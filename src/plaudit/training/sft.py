@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from plaudit.errors import UserError
@@ -16,6 +16,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
 from plaudit.training import state
@@ -171,20 +172,11 @@ def _export(run: Run, loaded: Loaded, name: str) -> None:
 
 
 def _finish(run: Run, participants: Participants, config: SFTConfig, first: Mapping[str, float] | None) -> None:
-    rows = []
+    results = []
     if participants.held_out:
-        measured = _measure(participants, config)
-        rows.append(
-            {
-                "name": "SFT",
-                "metric": "held-out negative log-likelihood per answer",
-                **asdict(measured.nll_over_answers),
-                "floor": first and first["held_out_nll_over_answers"],
-                "ceiling": participants.entropy,
-                "unit": "nats",
-            }
-        )
-    run.finish({"stages": rows})
+        untrained = first["held_out_nll_over_answers"] if first else None
+        results.append(_measure(participants, config).result("SFT", floor=untrained, ceiling=participants.entropy))
+    run.finish(summary(results))
 
 
 def _entropy(known: KnownEntropy | None) -> float | None:

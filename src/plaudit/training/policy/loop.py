@@ -6,6 +6,7 @@ from plaudit.models.checkpoint import export
 from plaudit.runs.folder import Run
 from plaudit.scoring.combine import part_metrics
 from plaudit.telemetry.progress import Stopwatch
+from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, is_save_due, position_of, step_of, to_state
@@ -80,4 +81,4 @@ def optimise(setup: Participants, config: PPOConfig, run: Run) -> None:
                 save()
     with run.save_model() as folder:
         export(folder, setup.loaded, {"kind": "policy", "stage": "ppo"})
-    run.finish({"stages": []})
+    run.finish(summary())

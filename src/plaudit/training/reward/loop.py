@@ -1,15 +1,15 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from plaudit.evaluation.floors import floor_accuracies
-from plaudit.evaluation.labelled_floors import labelled_floor_rows
-from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
-from plaudit.records.text import Comparison, Ranking, Rating, Verdict
+from plaudit.evaluation.judges import pairs
+from plaudit.evaluation.judges.agreement import agreement
+from plaudit.evaluation.judges.floors import floors
+from plaudit.evaluation.judges.rows import LabelledRows, score_rows
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
+from plaudit.telemetry.register import measure_of
+from plaudit.telemetry.summary import summary
 from plaudit.training.descent import Descent, descend
 from plaudit.training.reward.normalise import normalisation
 from plaudit.training.reward.objective import ClosedFormObjective, MeasuresFirst
@@ -44,7 +44,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _report(participants, config).metrics()) if held_out else None,
+            measure=(lambda: _curves(_held_out(participants, config))) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -53,20 +53,17 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _floors(name: str, learned: Sequence[Any], measured: Sequence[Any]) -> list[dict[str, Any]]:
-    """What knows no language, fitted to the same rows; none where training and held-out labels are of two sorts."""
-    one, other = learned[0], measured[0]
-    if isinstance(one, Ranking | Comparison) and isinstance(other, Ranking | Comparison):
-        return floor_rows(name, floor_accuracies(learned, measured))
-    if isinstance(one, Rating | Verdict) and type(one) is type(other):
-        return labelled_floor_rows(name, learned, measured)
-    return []
-
-
-def _report(participants: Participants, config: RewardConfig) -> Report:
-    budget = participants.budget
+def _held_out(participants: Participants, config: RewardConfig) -> list[Result]:
+    """Agreement with the held-out labels, and the loss on held-out rankings."""
+    name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
-    return held_out_report(scorer, participants.held_out, truth=config.truth)
+    scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
+    return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
+
+
+def _curves(results: list[Result]) -> dict[str, float]:
+    """What of it is drawn over the steps."""
+    return {result.measure: result.value for result in results if measure_of(result.measure).panel}
 
 
 def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
@@ -76,12 +73,9 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
     with run.save_model() as folder:
         model.save(folder, facts)
-    rows: list[dict[str, Any]] = []
+    results: list[Result] = []
     if participants.held_out:
-        report = _report(participants, config)
-        name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
-        rows = report.rows(name)
+        results = _held_out(participants, config)
         if config.floors:
-            rows += _floors(name, participants.rows, participants.held_out)
-        facts |= report.facts()
-    run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})
+            results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))

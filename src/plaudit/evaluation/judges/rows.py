@@ -1,6 +1,8 @@
-"""Labelled answers for `plaudit eval reward`: whatever the file holds, as groups that any judge can score."""
+"""Labelled answers as groups that any judge can score: out of files (`eval reward`) or rows in memory (training)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,15 @@ from plaudit.data.kinds import Raw
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load, read_raw
 from plaudit.errors import UserError
-from plaudit.records.text import Group, Kind, Labelled, Prompt, PromptRow, Ranking, Rating, Verdict
+from plaudit.records.text import Comparison, Group, Kind, Labelled, Prompt, PromptRow, Ranking, Rating, Verdict
+from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 
+LabelledRow = Labelled | Comparison
+Answers = tuple[tuple[float | None, ...], ...]
+"""What a judge says of the answers of each group; None: it abstains."""
+BATCH_RESPONSES = 256
 VOTES = "votes"
-"""The column of rankings that holds each labeller's own places, [[1, 2], [2, 1], [1, 1]]."""
+"""The column of rankings that holds each labeller's own ranks, [[1, 2], [2, 1], [1, 1]]."""
 _LABELS = {
     "chosen", "rejected", "margin", "responses", "ranks", "best",
     "completion", "response", "output", "score", "scores", "labeller", "label",
@@ -33,10 +40,11 @@ class RatedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedRow:
-    """One ranking, and the places that single labellers gave, where the row tells."""
+    """One ranking, and the ranks that single labellers gave, where the row has them."""
 
     group: Group
     ranks: tuple[int, ...]
+    """1 = best; ties share a rank."""
     votes: tuple[tuple[int, ...], ...]
     subset: str
     where: str
@@ -61,6 +69,20 @@ class LabelledRows:
     judged: tuple[JudgedRow, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """File → sha256."""
+
+    @classmethod
+    def of(cls, rows: Sequence[LabelledRow]) -> LabelledRows:
+        """Rows in memory, without subsets and labellers' votes."""
+        rankings = [as_ranking(row) for row in rows if isinstance(row, Ranking | Comparison)]
+        groups = [Group(prompt=row.prompt, responses=row.responses, columns=row.columns) for row in rankings]
+        return cls(
+            ranked=tuple(
+                RankedRow(group=group, ranks=row.ranks, votes=(), subset="", where=row.where)
+                for row, group in zip(rankings, groups, strict=True)
+            ),
+            rated=tuple(_rated([row for row in rows if isinstance(row, Rating)], {}, {})),
+            judged=tuple(_judged(row, {}, "") for row in rows if isinstance(row, Verdict)),
+        )
 
     def prompt_rows(self) -> list[PromptRow]:
         """For checking that a reward function has its columns."""
@@ -95,19 +117,18 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
     return LabelledRows(ranked=tuple(ranked), rated=tuple(rated), judged=tuple(judged), fingerprints=fingerprints)
 
 
-def rankings(rows: LabelledRows) -> list[Ranking]:
-    """The rankings as records, for the floors."""
-    return [
-        Ranking(prompt=r.group.prompt, responses=r.group.responses, ranks=r.ranks, columns=r.group.columns)
-        for r in rows.ranked
-    ]
+def as_ranking(row: Ranking | Comparison) -> Ranking:
+    """A comparison is a ranking of two."""
+    if isinstance(row, Ranking):
+        return row
+    return Ranking(prompt=row.prompt, responses=(row.chosen, row.rejected), ranks=(1, 2), where=row.where)
 
 
 def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict[str, Any]]:
-    """Each row's columns beside its prompt, by its place in the file: most records don't keep them."""
-    places = {row.where for row in loaded.rows}
+    """Each row's columns beside its prompt, by file and line: most records don't keep them."""
+    wanted = {row.where for row in loaded.rows}
     return {
-        where: _without_labels(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in places
+        where: _without_labels(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted
     }
 
 
@@ -131,7 +152,7 @@ def _votes(value: Any, count: int, where: str) -> tuple[tuple[int, ...], ...]:
     )
     if not fits:
         raise UserError(
-            f"{where}: `{VOTES}` must be a list with one list of {count} places (1 = best) from each labeller, "
+            f"{where}: `{VOTES}` must be a list with one list of {count} ranks (1 = best) from each labeller, "
             f"such as {[[*range(1, count + 1)]] * 2}"
         )
     return tuple(tuple(vote) for vote in value)
@@ -142,29 +163,25 @@ def _rated(
 ) -> list[RatedRow]:
     """Ratings of the same answer by several labellers stand together, and so do the answers of a prompt. A column whose
     value is not the same in all rows of a prompt is none of the prompt's: judges are not shown it."""
-    found: dict[Prompt, dict[str, dict[str, list[float]]]] = {}
+    by_prompt: dict[Prompt, dict[str, dict[str, list[float]]]] = {}
     first: dict[Prompt, str] = {}
     shared: dict[Prompt, dict[str, Any]] = {}
     for row in rows:
         first.setdefault(row.prompt, row.where)
-        own = columns[row.where]
+        own = columns.get(row.where, {})
         before = shared.setdefault(row.prompt, dict(own))
         shared[row.prompt] = {k: v for k, v in before.items() if k in own and own[k] == v}
-        aspects = found.setdefault(row.prompt, {}).setdefault(row.response, {})
+        aspects = by_prompt.setdefault(row.prompt, {}).setdefault(row.response, {})
         for aspect, value in row.scores.items():
             aspects.setdefault(aspect, []).append(value)
     return [
         RatedRow(
-            group=Group(
-                prompt=prompt,
-                responses=tuple(answers),
-                columns=shared[prompt],
-            ),
+            group=Group(prompt=prompt, responses=tuple(answers), columns=shared[prompt]),
             ratings=tuple({aspect: tuple(v) for aspect, v in aspects.items()} for aspects in answers.values()),
-            subset=subsets[first[prompt]],
+            subset=subsets.get(first[prompt], ""),
             where=first[prompt],
         )
-        for prompt, answers in found.items()
+        for prompt, answers in by_prompt.items()
     ]
 
 
@@ -180,3 +197,66 @@ def reversed_group(group: Group) -> Group:
         for name, value in group.columns.items()
     }
     return replace(group, responses=tuple(reversed(group.responses)), columns=columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRows:
+    """What one judge says of all labelled answers."""
+
+    judge: str
+    """Its name in the results."""
+    rows: LabelledRows
+    ranked: Answers
+    rated: Answers
+    judged: Answers
+    aspects: Mapping[str, Answers]
+    """Its own parts `aspect/NAME` of the rated answers, by the aspect."""
+
+
+def score_rows(judge: str, scorer: Scorer, rows: LabelledRows) -> ScoredRows:
+    """Ask the scorer about every answer once; `judge` is its name in the results."""
+    rated, parts = score_parts(scorer, [row.group for row in rows.rated])
+    return ScoredRows(
+        judge=judge,
+        rows=rows,
+        ranked=score_groups(scorer, [row.group for row in rows.ranked]),
+        rated=rated,
+        judged=score_groups(scorer, [row.group for row in rows.judged]),
+        aspects={name.rpartition("aspect/")[2]: own for name, own in parts.items() if "aspect/" in name},
+    )
+
+
+def score_groups(scorer: Scorer, groups: Sequence[Group]) -> Answers:
+    """The scorer's numbers, one tuple a group, None where it abstained; asked in batches of about 256 responses."""
+    return score_parts(scorer, groups)[0]
+
+
+def score_parts(scorer: Scorer, groups: Sequence[Group]) -> tuple[Answers, dict[str, Answers]]:
+    """`score_groups`, and by name the parts of its scores, in the same shape; None where the part or all abstained."""
+    scores: list[float | None] = []
+    parts: dict[str, list[float | None]] = {}
+    batch: list[Group] = []
+    for index, group in enumerate(groups):
+        batch.append(group)
+        if num_responses(batch) < BATCH_RESPONSES and index + 1 < len(groups):
+            continue
+        answered = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
+        scores += answered.optional_scores
+        for name, values in answered.parts.items():
+            known = (answered.valid & ~values.isnan()).tolist()
+            parts.setdefault(name, []).extend(
+                x if valid else None for x, valid in zip(values.tolist(), known, strict=True)
+            )
+        batch = []
+    return _by_group(scores, groups), {name: _by_group(values, groups) for name, values in parts.items()}
+
+
+def _by_group(flat: Iterable[float | None], groups: Sequence[Group]) -> Answers:
+    values = iter(flat)
+    return tuple(tuple(next(values) for _ in group.responses) for group in groups)
+
+
+def interval_units(groups: Sequence[Group]) -> list[list[Hashable]]:
+    """What each answer's interval draws whole: its prompt, or the answer itself where all have one and the same."""
+    alone = len({group.prompt.id for group in groups}) == 1
+    return [[text if alone else group.prompt.id for text in group.responses] for group in groups]
