@@ -19,6 +19,7 @@ from plaudit.stages import RUNS
 from plaudit.training import collect, sft
 from plaudit.training.policy import participants as ppo_participants
 from tests.faults.stages import CONFIGS
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics, model_folder
 
 COMMANDS = ["sft", "collect", "reward", "ppo", "pipeline", "eval policies", "eval reward"]
@@ -216,6 +217,12 @@ def test_help_shows_what_is_used_most_and_help_all_everything(capsys, command):
     assert capsys.readouterr().out == out
 
 
+@kills(
+    "config/explain.py",
+    old='if any(f"{one}.".startswith(f"{name}.") for one in shown):',
+    new="if name in shown:",
+    why="a group whose options are shown stays a comment, and its options land one level up",
+)
 @pytest.mark.parametrize("stage", [stage.name for stage in RUNS.values() if stage.starter])
 def test_a_starter_file_loads_as_it_is_and_is_not_overwritten(capsys, stage):
     assert main(["init", stage, "mine.yaml"]) == 0

@@ -14,6 +14,7 @@ from plaudit.runs.folder import Run
 from plaudit.telemetry.summary import read_results
 from plaudit.training import sft
 from plaudit.training.policy import loop
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics, model_folder, same_weights
 
 YAML = """
@@ -144,6 +145,12 @@ def test_mistakes_name_the_place_before_anything_runs(options, message):
         configs(*options)
 
 
+@kills(
+    "pipeline.py",
+    old="            _planned(stages, known, 0, Path(), problems)",
+    new="            pass",
+    why="the stages' mistakes are told only when the rest of the file is right",
+)
 def test_every_mistake_of_every_stage_is_told_at_once_with_its_line():
     text = (
         YAML.replace("samples: 3", "samples: three")
@@ -164,6 +171,7 @@ def test_every_mistake_of_every_stage_is_told_at_once_with_its_line():
     assert "stages.compare.policies.sft: ${stf} is no earlier stage" in told[4]
 
 
+@kills("pipeline.py", old="        if match[1]:\n", new="        if False:\n", why="`$${sft}` is filled too")
 def test_references_need_no_quotes_and_can_be_written_as_text():
     text = YAML.replace('"${sft}/model"', "${sft}/model").replace("letters, weight", 'letters, name: "$${sft}", weight')
     Path("all.yaml").write_text(text, encoding="utf-8")

@@ -118,7 +118,7 @@ def help_text(
     cls: type, common: Mapping[str, Collection[str]] | None = None, *, every: bool = True, width: int = 0
 ) -> str:
     """Options in groups, for `--help`: first the `common` ones (heading -> names), then, with `every`, all others."""
-    width = width or min(shutil.get_terminal_size((100, 24)).columns, 120)
+    width = width or min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
     options = describe(cls)
     groups = {
         heading: [next(option for option in options if option.name == name) for name in names]
