@@ -142,9 +142,9 @@ def test_beside_references_there_is_no_zero_point(folder):
 
 
 @kills(
-    "models/reward/loading.py",
-    old="return not (kind_of(config, read_as) == seq2seq.KIND and is_probability)",
-    new="return True",
+    "models/reward/seq2seq.py",
+    old='has_scale=lambda facts: facts.get("output", "probability") != "probability"',
+    new="has_scale=lambda facts: True",
     why="differences of probabilities called log-odds",
 )
 def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.reward import loading, token_level
+from plaudit.models.reward import loading
 from plaudit.models.reward.references import check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
@@ -59,7 +59,7 @@ def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
     if config.kind != "model":
         return config.by_token
-    return loading.kind_of(config.model, config.read_as) == token_level.KIND
+    return loading.saved_kind(config.model, config.read_as).scores_tokens
 
 
 def has_scale(config: JudgeConfig) -> bool:

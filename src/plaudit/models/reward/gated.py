@@ -27,6 +27,7 @@ from plaudit.models.load import Language, seeded
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -149,3 +150,6 @@ def load(config: ModelConfig, language: Language) -> GatedRewardModel:
 def _aspects(config: ModelConfig, language: Language) -> AspectsRewardModel:
     aspects: tuple[Aspect, ...] = saved_aspects(config)
     return AspectsRewardModel(load_packed_reader(config, language, seed=0, width=len(aspects)), aspects)
+
+
+SAVED = SavedKind(name=KIND, load=load)

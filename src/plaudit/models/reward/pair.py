@@ -33,10 +33,11 @@ from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.hf import HFModel
-from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, seeded
+from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language, seeded
 from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
@@ -318,3 +319,11 @@ def with_markers(language: Language) -> Language:
     tokenizer = copy.deepcopy(language.tokenizer)
     tokenizer.add_special_tokens({"additional_special_tokens": [*MARKERS]}, replace_extra_special_tokens=False)
     return replace(language, tokenizer=tokenizer, renderer=language.renderer.with_controls(tokenizer, MARKERS))
+
+
+def _check_saved(config: ModelConfig, option: str) -> None:
+    if pairrm.is_published(config):
+        pairrm.check_markers(config, with_markers(load_language(config)), MARKERS, option)
+
+
+SAVED = SavedKind(name=KIND, load=load, check=_check_saved, compares=lambda facts: True)

@@ -22,9 +22,10 @@ from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, Loaded, architecture, finish, pretrained
+from plaudit.models.load import Language, Loaded, architecture, finish, load_language, pretrained
 from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
@@ -206,3 +207,17 @@ def load(
         output=output or facts.get("output", "probability"),
         against=against or facts.get("against", "nothing"),
     )
+
+
+def _check_saved(config: ModelConfig, option: str) -> None:
+    check_backbone(config, option)
+    letter_ids(load_language(config), f"{option}: {config.path!r}: ")
+
+
+SAVED = SavedKind(
+    name=KIND,
+    load=load,
+    check=_check_saved,
+    compares=lambda facts: facts.get("against") == "references",
+    has_scale=lambda facts: facts.get("output", "probability") != "probability",
+)

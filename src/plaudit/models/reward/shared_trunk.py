@@ -20,6 +20,7 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, load_causal
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import SharedRows, encoded, read_all
 from plaudit.models.trunk import Trunk, undrawn_linear
 from plaudit.records.tensors import Scores
@@ -95,3 +96,6 @@ def load_head(path: str, loaded: Loaded) -> nn.Linear:
 
 def _linear(loaded: Loaded) -> nn.Linear:
     return undrawn_linear(loaded.hf.config.get_text_config().hidden_size, 1)
+
+
+SAVED = SavedKind(name=KIND, load=load)

@@ -13,6 +13,7 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, sharing
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
@@ -105,3 +106,6 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TokenLevelRewardModel:
     """A saved reward model, or a new one on the backbone that `config` names; its scores raw."""
     return TokenLevelRewardModel(load_packed_reader(config, language, seed=seed))
+
+
+SAVED = SavedKind(name=KIND, load=load, scores_tokens=True)
