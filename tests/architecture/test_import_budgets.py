@@ -19,7 +19,9 @@ def test_importing_plaudit_loads_nothing_else():
 
 
 def test_formulas_load_torch_and_jaxtyping_and_nothing_else():
-    assert loaded(import_all("formulas")) - loaded("import torch, jaxtyping") == {"plaudit"}
+    before = "import sys, torch, jaxtyping; before = set(sys.modules)"
+    forget = "for name in before: del sys.modules[name]"
+    assert loaded(f"{before}\n{import_all('formulas')}\n{forget}") == {"plaudit"}
 
 
 def test_text_records_load_nothing_from_outside():
