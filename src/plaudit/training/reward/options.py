@@ -15,7 +15,7 @@ LabelledRow = Ranking | Comparison | Rating | Verdict
 """What people said of answers."""
 
 
-class Objective:
+class ObjectiveOptions:
     """What the options of every kind of reward model say of it."""
 
     __slots__ = ()
@@ -29,7 +29,7 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KWise(Objective):
+class KWise(ObjectiveOptions):
     """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
 
     kind: Literal["kwise"] = "kwise"
@@ -37,7 +37,7 @@ class KWise(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairwise(Objective):
+class Pairwise(ObjectiveOptions):
     """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
 
     kind: Literal["pairwise"] = "pairwise"
@@ -45,7 +45,7 @@ class Pairwise(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfK(Objective):
+class BestOfK(ObjectiveOptions):
     """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
 
     kind: Literal["best_of_k"] = "best_of_k"
@@ -53,7 +53,7 @@ class BestOfK(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlackettLuce(Objective):
+class PlackettLuce(ObjectiveOptions):
     """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
 
     kind: Literal["plackett_luce"] = "plackett_luce"
@@ -61,7 +61,7 @@ class PlackettLuce(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwoClass(Objective):
+class TwoClass(ObjectiveOptions):
     """Accept or reject, by cross-entropy; the score is the log-odds of accept (N3.5)."""
 
     kind: Literal["two_class"] = "two_class"
@@ -69,7 +69,7 @@ class TwoClass(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatingRegression(Objective):
+class RatingRegression(ObjectiveOptions):
     """A scalar that predicts the rating of an answer (N3.6). Labels are standardised while it learns; its scores are
     in the labels' own unit again, or in deviations where each labeller has a scale of their own."""
 
@@ -84,7 +84,7 @@ class RatingRegression(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRegression(Objective):
+class AspectRegression(ObjectiveOptions):
     """Squared error on every aspect that was rated, all parameters trained (N3.7)."""
 
     kind: Literal["aspects"] = "aspects"
@@ -94,7 +94,7 @@ class AspectRegression(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRidge(Objective):
+class AspectRidge(ObjectiveOptions):
     """The first half of ArmoRM: a frozen backbone, ridge regression for each aspect on the answer's last hidden state,
     its penalty chosen on a fifth of the rows. No optimiser steps (N3.7)."""
 
@@ -113,7 +113,7 @@ class AspectRidge(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateTraining(Objective):
+class GateTraining(ObjectiveOptions):
     """A gate over a model of aspects (`model.path`: what `objective: aspects_ridge` or `aspects` left), trained on
     rankings; the aspects stay as they are."""
 
@@ -129,7 +129,7 @@ class GateTraining(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLevel(Objective):
+class TokenLevel(ObjectiveOptions):
     """−log σ of the difference of values from the first differing token on, mean over tokens (N3.8)."""
 
     kind: Literal["token_level"] = "token_level"
@@ -139,7 +139,7 @@ class TokenLevel(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedTrunk(Objective):
+class SharedTrunk(ObjectiveOptions):
     """The K-wise loss on a head beside the language model's own, plus `lm_coef` times the token-mean NLL of each
     prompt's best answers, so that what comes out can still be the policy's start (N3.13)."""
 
@@ -154,7 +154,7 @@ class SharedTrunk(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair(Objective):
+class Pair(ObjectiveOptions):
     """Every pair in both orders, K(K − 1) passes a ranking; a tie is the label ½. All pairs weigh the same."""
 
     kind: Literal["pair"] = "pair"
@@ -168,7 +168,7 @@ class Pair(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seq2Seq(Objective):
+class Seq2Seq(ObjectiveOptions):
     """Cross-entropy of the better answer's letter over the whole vocabulary, every pair in both orders."""
 
     kind: Literal["seq2seq"] = "seq2seq"
