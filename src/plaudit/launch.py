@@ -67,7 +67,7 @@ def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, f
         before = load_config(stage.config_class, folder / CONFIG)
         config = load_config(stage.config_class, folder / CONFIG, options)
         changes = config_changes(before, config)
-        _check_changes(changes, change)
+        check_changes(changes, change)
         is_pipeline = isinstance(config, PipelineConfig)
         if is_pipeline:
             check_late_changes(before, config, folder)
@@ -144,7 +144,9 @@ def _set_damaged_aside(run: Run) -> None:
             stage.latest(fallback=True)
 
 
-def _check_changes(changes: Sequence[str], allowed: bool) -> None:
+def check_changes(changes: Sequence[str], allowed: bool) -> None:
+    """UserError where a run that is gone on with would train something else than it began with, unless `allowed`."""
+
     def option(line: str) -> str:
         return re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0])
 

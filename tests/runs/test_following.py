@@ -55,8 +55,8 @@ def test_a_follower_writes_nothing_and_takes_no_lock(folder: Path) -> None:
     before = contents(folder)
     ranks = Second()
     with Run.open(folder) as first, Run.open(folder, ranks=ranks) as run:
-        assert run.following
-        assert not first.following
+        assert not run.saves
+        assert first.saves
         run.log(2, {"loss_over_tokens": 1.0})
         run.add_provenance({"a": 1})
         run.replace_config({"a": 2})
@@ -83,7 +83,7 @@ def test_a_follower_writes_nothing_and_takes_no_lock(folder: Path) -> None:
 
 def test_a_follower_of_a_new_run_makes_no_folder(tmp_path: Path) -> None:
     with Run.create(tmp_path / "new", "sft", {}, ranks=Second()) as run:
-        assert run.following
+        assert not run.saves
     assert not (tmp_path / "new").exists()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plaudit.config.explain import describe, dump_yaml, help_text
+from plaudit.config.objects import lost
 from plaudit.config.read import from_plain, read_yaml, to_value
 from plaudit.config.types import to_plain
 from plaudit.errors import UserError
@@ -38,7 +39,7 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
 
     is_file = isinstance(source, str | Path)
     tree = read_yaml(Path(source)) if is_file else from_plain(source or {})  # type: ignore[arg-type]
-    problems: list[str] = []
+    problems: list[str] = lost(tree) if is_file else []
     tree = merge(cls, tree, parse_overrides(cls, overrides, tree, problems), "", problems)
     config = build(cls, tree, problems)
     if check := getattr(cls, "check_parts", None):

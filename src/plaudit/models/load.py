@@ -134,6 +134,23 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
             context=context,
             texts_apart=_is_pairrm(read_config(config)),
         )
+    return _decoder_language(tokenizer, config, generation, context)
+
+
+def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> Language:
+    """The language of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
+    if not tokenizer.is_fast:
+        raise UserError("the tokenizer is not a fast one (tokenizer.json); convert it with transformers first")
+    text_config = hf.config.get_text_config()
+    generation = getattr(hf, "generation_config", None)
+    configured = generation.to_dict() if generation is not None else {"eos_token_id": text_config.eos_token_id}
+    context = int(getattr(text_config, "max_position_embeddings", 0) or 10**9)
+    return _decoder_language(tokenizer, config, configured, context)
+
+
+def _decoder_language(
+    tokenizer: PreTrainedTokenizerFast, config: ModelConfig, generation: dict[str, Any] | None, context: int
+) -> Language:
     end_id = _first_end(tokenizer, config.end_tokens)
     renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.

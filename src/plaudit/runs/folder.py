@@ -171,11 +171,6 @@ class Run:
         return self.files.folder
 
     @property
-    def following(self) -> bool:
-        """Whether this process keeps no files of the run."""
-        return not self.saves
-
-    @property
     def saves(self) -> bool:
         """Whether models and checkpoints go to disk, by this process: else they need not be made ready."""
         return self._records.saves

@@ -19,12 +19,12 @@ import yaml
 
 from plaudit.config.load import read_plain
 from plaudit.errors import SaveFailed, UserError
-from plaudit.files import atomic_write, finite, safe_name, write_json
+from plaudit.files import atomic_write, finite, make_folder, safe_name, write_json
 from plaudit.runs import checkpoints
 from plaudit.runs.provenance import provenance
 from plaudit.telemetry.console import warn
 from plaudit.telemetry.events import append_event, read_events
-from plaudit.telemetry.log import MetricsLog, metrics_line, read_metrics
+from plaudit.telemetry.log import NAME, MetricsLog, metrics_line, read_metrics
 
 CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"
 Row = Mapping[str, Any]
@@ -156,8 +156,10 @@ class NoRecords:
     def _nothing(self, *_: Any) -> None:
         """Neither kept nor looked at."""
 
-    replace_config = add_provenance = keep_event = truncate_metrics = write_rollouts = write_rows = finish = _nothing
-    close = _nothing
+    replace_config = add_provenance = truncate_metrics = write_rollouts = write_rows = finish = close = _nothing
+
+    def keep_event(self, event: Row) -> None:
+        """The first rank keeps its own."""
 
 
 class MemoryRecords:
@@ -226,6 +228,25 @@ class MemoryRecords:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def write_to(self, folder: Path) -> None:
+        """All of it as a run folder's files, for whoever reads those. UserError where the folder holds a run."""
+        if (folder / CONFIG).exists():
+            raise UserError(f"{folder} already holds a run; choose another folder")
+        make_folder(folder)
+        write_json(folder / PROVENANCE, self.provenance)
+        files = FolderRecords(folder, keep=1)
+        atomic_write(folder / NAME, _as_lines(self.metrics))
+        for event in self.events:
+            files.keep_event(event)
+        for step, rows in self.rollouts.items():
+            files.write_rollouts(step, rows)
+        for name, rows in self._rows.items():
+            files.write_rows(name, rows)
+        if self.summary:
+            files.finish(self.summary)
+        files.close()
+        atomic_write(folder / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading
 from plaudit.models.reward.references import check_references
@@ -75,14 +76,14 @@ def build_scorer(configs: Sequence[JudgeConfig], machine: Machine) -> Scorer:
 
 def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
     if config.kind == "model":
-        return load_reward_model(config, machine)
+        return reward_model_scorer(config, machine)
     scorer = function_scorer(config)
     return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
 
 
-def load_reward_model(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
-    """A saved reward model, ready to score."""
-    model = loading.load_reward_model(config.model, config.read_as)
+def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
+    """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
+    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as)
     model.to(machine.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, machine, name=config.name)

@@ -15,13 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import RewardFunction
 
 
 def load_function(spec: str) -> RewardFunction:
-    """The function that `spec` names; paths are relative to the working folder. UserError says what was not found."""
+    """The function that `spec` names, or that stands behind it; paths are relative to the working folder.
+
+    Raises: UserError saying what was not found.
+    """
+    if (function := behind(spec)) is not None:
+        return function
     source, colon, name = spec.rpartition(":")
     if not colon:
         if spec not in BUILTIN:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from plaudit.errors import SaveFailed
 from plaudit.files import atomic_write
@@ -86,7 +87,7 @@ class Heart:
 def read_status(folder: Path | str) -> Status | None:
     """The status of a run folder; None where there is none that can be read."""
     try:
-        plain = json.loads((Path(folder) / NAME).read_text(encoding="utf-8"))
+        plain: dict[str, Any] = json.loads((Path(folder) / NAME).read_text(encoding="utf-8"))
         plain["state"] = State(plain["state"])
         return Status(**plain)
     except (OSError, ValueError, KeyError, TypeError):

@@ -165,7 +165,7 @@ def _metrics(measured: Perplexity) -> dict[str, float]:
 
 
 def _export(run: Run, loaded: Loaded, name: str) -> None:
-    if run.following:
+    if not run.saves:
         return
     with run.save_model(name) as folder:
         export(folder, loaded, {"kind": "policy", "stage": "sft"})

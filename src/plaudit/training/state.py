@@ -135,7 +135,7 @@ def save(
     same on all ranks, which is checked: the first writes it, and a run may go on with another number of them.
     """
     run.ranks.check_same("the weights", fingerprint(module.parameters()))
-    if run.following:
+    if not run.saves:
         return
     with run.checkpoint(step) as folder:
         save_training_state(folder, module, optimizer)

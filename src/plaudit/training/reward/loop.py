@@ -71,8 +71,9 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     if reference:
         model.normalisation = normalisation(model, reference, config.normalise, participants.budget)
     facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
-    with run.save_model() as folder:
-        model.save(folder, facts)
+    if run.saves:
+        with run.save_model() as folder:
+            model.save(folder, facts)
     results: list[Result] = []
     if participants.held_out:
         results = _held_out(participants, config)
