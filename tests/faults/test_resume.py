@@ -107,8 +107,8 @@ def test_a_run_that_is_stopped_again_and_again_gets_there(whole, tmp_path, stage
 
 @kills(
     "training/policy/loop.py",
-    old="setup.actor, setup.optimizer, facts, tensors)",
-    new="setup.actor, setup.optimizer, facts, {})",
+    old="participants.actor, participants.optimizer, facts, tensors)",
+    new="participants.actor, participants.optimizer, facts, {})",
     why="a resumed iteration that goes on with rollouts of another policy",
 )
 def test_a_stop_in_mid_iteration_keeps_the_experience(whole, tmp_path):

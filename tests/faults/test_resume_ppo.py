@@ -13,6 +13,7 @@ from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import (
+    GAE,
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -66,8 +67,7 @@ def first(folder: Path) -> PPOConfig:
             whiten=RewardWhitening(),
         ),
         sampler_mismatch=Truncate(),
-        whitening=Whitening(over="minibatch"),
-        critic_gae_lambda=1.0,
+        advantage=GAE(whitening=Whitening(over="minibatch"), critic_gae_lambda=1.0),
         ptx=Ptx(data=(text(folder),), coef=0.3, rows=3),
         brakes=Brakes(max_approx_kl=0.1, max_mean_ratio=1.5),
         optim=STEEP,
@@ -86,7 +86,7 @@ def second(folder: Path) -> PPOConfig:
         objective=Surrogate(),
         trust=AdaptiveTrust(coef=0.1, target=0.003),
         aggregation=FixedLength(),
-        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", place="loss"),
+        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", into="loss"),
         shaping=Shaping(
             normalise=ReferenceNormalisation(), unfinished=ReplacedUnfinished(score=-1.0), length=Overlong(buffer=2)
         ),
@@ -151,7 +151,7 @@ def test_the_third_run_left_some_minibatches_out(whole):
 )
 @kills(
     "training/policy/cursor.py",
-    old='scores_seen=RunningMoments(**told["scores_seen"]),',
+    old='scores_seen=RunningMoments(**saved["scores_seen"]),',
     new="scores_seen=RunningMoments(),",
     why="the running moments forgotten at a resume",
 )

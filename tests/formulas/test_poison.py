@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from plaudit.formulas.advantages import decoupled_gae, gae, moments, scale, whiten
+from plaudit.formulas.advantages import decoupled_gae, gae, moments, reward_to_go, scale, whiten
 from plaudit.formulas.kl import abs_k1, k1, k2, k3, kept_log_ratio
 from plaudit.formulas.logprobs import entropy_losses, nll_losses
 from plaudit.formulas.masks import masked_mean, masked_sum, select, weighted_sum
 from plaudit.formulas.policy_losses import (
     clipped_policy_loss,
     clipped_surrogate,
+    importance_ratio,
     policy_gradient,
     surrogate,
     trust_region_losses,
@@ -23,27 +24,8 @@ from tests.kills import kills
 MOMENTS = moments(numbers(0, 4, 5), RAGGED)
 
 
-def policy_loss(logprobs, old_logprobs, advantages, mask):
-    loss, stats = clipped_policy_loss(logprobs, old_logprobs, advantages, mask, clip_range=0.2, num_tokens=mask.sum())
-    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens, stats.approx_kl_old_sum, stats.ratio_max
-
-
-def value_loss(values, old_values, returns, mask):
-    loss, stats = clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.2, num_tokens=mask.sum())
-    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens
-
-
-def unclipped_value_loss(values, old_values, returns, mask):
-    return clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.0, num_tokens=7)[:1]
-
-
-def objective(function, **options):
-    def outputs(logprobs, old_logprobs, advantages, mask):
-        losses, stats = function(logprobs, old_logprobs, advantages, mask, **options)
-        sums = [getattr(stats, name) for name in stats.__dataclass_fields__]
-        return losses, *sums
-
-    return outputs
+def losses(function, **options):
+    return lambda *inputs: (function(*inputs, **options),)
 
 
 def kl_losses(logprobs, ref_logprobs, mask):
@@ -69,15 +51,17 @@ FORMULAS = {
     "weighted_sum": (2, lambda x, weights, mask: (weighted_sum(x, weights, mask),)),
     "kl_losses": (2, kl_losses),
     "trust_region_losses": (2, lambda *inputs: (trust_region_losses(*inputs),)),
+    "importance_ratio": (2, losses(importance_ratio)),
     "entropy_losses": (1, lambda *inputs: (entropy_losses(*inputs),)),
     "nll_losses": (1, lambda *inputs: (nll_losses(*inputs),)),
-    "policy_gradient": (3, objective(policy_gradient)),
-    "surrogate": (3, objective(surrogate)),
-    "clipped_surrogate": (3, objective(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
-    "value_losses": (3, objective(value_losses, value_clip_range=0.2)),
-    "policy_loss": (3, policy_loss),
-    "value_loss": (3, value_loss),
-    "unclipped_value_loss": (3, unclipped_value_loss),
+    "policy_gradient": (2, losses(policy_gradient)),
+    "surrogate": (3, losses(surrogate)),
+    "clipped_surrogate": (3, losses(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
+    "value_losses": (3, losses(value_losses, value_clip_range=0.2)),
+    "policy_loss": (3, losses(clipped_policy_loss, clip_range=0.2, num_tokens=7)),
+    "value_loss": (3, losses(clipped_value_loss, value_clip_range=0.2, num_tokens=7)),
+    "unclipped_value_loss": (3, losses(clipped_value_loss, value_clip_range=0.0, num_tokens=7)),
+    "reward_to_go": (1, losses(reward_to_go, gamma=0.9)),
 }
 
 

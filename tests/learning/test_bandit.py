@@ -21,7 +21,7 @@ from plaudit.scoring.options import FunctionConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
-from plaudit.training.policy.options import FixedKL
+from plaudit.training.policy.options import FixedKL, Returns
 from tests.kills import kills
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
@@ -132,8 +132,8 @@ ONE_TOKEN = drawn("a b", steps=1, beta=0.5, seed=0, temperature=0.7)
 
 @kills(
     "training/policy/shaping.py",
-    old="rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=kl_coef)",
-    new="rewards = token_rewards(scores, judged.opinions.ref_kl, mask, kl_coef=-kl_coef)",
+    old="rewards = token_rewards(scores, ref_kl, mask, kl_coef=kl_coef)",
+    new="rewards = token_rewards(scores, ref_kl, mask, kl_coef=-kl_coef)",
     why="the KL as a bonus: nothing but a known optimum is needed to see it",
 )
 def test_a_bandit_is_solved(tmp_path):
@@ -145,6 +145,11 @@ def test_a_bandit_with_a_critic_of_its_own_is_solved(tmp_path):
     problem = drawn("a b ab", steps=1, beta=0.5, seed=1)
     solve(tmp_path, problem, critic=SeparateCritic(), prompts_per_iteration=192)
     assert_solved(tmp_path, problem)
+
+
+def test_a_bandit_without_a_critic_is_solved(tmp_path):
+    solve(tmp_path, ONE_TOKEN, critic=None, advantage=Returns())
+    assert_solved(tmp_path, ONE_TOKEN)
 
 
 def test_answers_of_two_tokens_are_solved(tmp_path):

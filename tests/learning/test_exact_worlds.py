@@ -64,9 +64,9 @@ def test_what_is_missing_to_the_optimum_is_the_divergence_from_it(tmp_path):
 
 
 @kills(
-    "training/policy/experience.py",
-    old='kept_log_ratio(said["logprobs"], ref_logprobs, rollout.response_mask)',
-    new='kept_log_ratio(ref_logprobs, said["logprobs"], rollout.response_mask)',
+    "training/policy/scored.py",
+    old='kept_log_ratio(policy["logprobs"], ref["logprobs"], rollout.response_mask)',
+    new='kept_log_ratio(ref["logprobs"], policy["logprobs"], rollout.response_mask)',
     why="the KL to the reference as a bonus",
 )
 @kills(

@@ -6,6 +6,7 @@ the papers write it.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,14 +20,15 @@ from plaudit.models.options import Critic, ModelConfig, SeparateCritic, SharedCr
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
+from plaudit.records.statistics import Statistics, add, number
 from plaudit.records.tensors import Experience
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy import update
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.experience import drift
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import AdaptiveTrust, FixedLength, SequenceMean, TokenMean, Whitening
+from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedLength, SequenceMean, TokenMean, Whitening
+from plaudit.training.policy.update import drift
 from plaudit.training.reward.objective import Budget
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import KWise, Pairwise
@@ -58,6 +60,7 @@ def experience() -> Experience:
         return torch.where(response_mask, drawn, 0.0)
 
     return Experience(
+        group_ids=torch.arange(8),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
         response_ids=response_ids,
@@ -97,12 +100,16 @@ def actor_of(chosen: PPOConfig, critic: Critic = SHARED) -> ActorCritic:
     return actor
 
 
-def gradient(actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows=range(8), budget: int = 10**6):
+def gradient(
+    actor: ActorCritic, experience: Experience, chosen: PPOConfig, rows: Sequence[int] = range(8), budget: int = 10**6
+) -> tuple[dict[str, Tensor], Statistics]:
+    """The minibatch's gradient, and what is said of it."""
     actor.zero_grad()
     options = replace(chosen, microbatch_tokens=budget)
     now = Coefficients.start(chosen)
-    policy, value, _ = update.backward(actor, None, experience, list(rows), options, now, CPU)
-    return gradients(actor), (policy, value)
+    participants = SimpleNamespace(actor=actor, reference=None, machine=CPU)
+    seen = update.backward(participants, experience[rows], options, now)
+    return gradients(actor), seen
 
 
 def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> dict[str, Tensor]:
@@ -141,8 +148,8 @@ def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> d
 )
 @kills(
     "training/policy/update.py",
-    old="loss_of(out, targets, config, coefficients, counts)",
-    new="loss_of(out, targets, config, coefficients, Counts(tokens=sum(batch.response_lengths), responses=len(cut)))",
+    old="loss_of(out, rows, counts, config, coefficients)",
+    new="loss_of(out, rows, loss_weights(rows.loss_mask, config), config, coefficients)",
     why="a mean of micro-batches' means (transformers' gradient accumulation until 2024)",
 )
 @CRITICS
@@ -150,27 +157,27 @@ def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> d
 def test_ppos_gradient_is_the_textbooks_however_it_is_cut(chosen, critic, budget):
     actor = actor_of(chosen, critic)
     expected = textbook(actor, experience(), chosen)
-    mine, (policy, value) = gradient(actor, experience(), chosen, budget=budget)
+    mine, seen = gradient(actor, experience(), chosen, budget=budget)
     assert relative_difference(mine, expected) < CLOSE
-    assert policy.num_tokens == value.num_tokens == 21
-    assert 0 < policy.clipped_tokens < 21
-    assert 0 < value.clipped_tokens < 21
+    assert number(seen, "tokens") == 21
+    assert 0 < number(seen, "clipped_tokens") < 21
+    assert 0 < number(seen, "value_clipped_tokens") < 21
 
 
 @kills(
     "training/policy/update.py",
-    old="_targets(experience, advantages, [rows[i] for i in cut],",
-    new="_targets(experience, advantages, list(cut),",
+    old="rows = minibatch[cut].to(machine.device)",
+    new="rows = minibatch[sorted(cut, key=lambda i: lengths[i])].to(machine.device)",
     why="advantages of other rows",
 )
 @pytest.mark.parametrize("order", [range(7, -1, -1), [3, 0, 7, 1, 6, 2, 5, 4]])
 def test_the_order_of_rows_does_not_matter(chosen, order):
     actor = actor_of(chosen)
-    expected, stats = gradient(actor, experience(), chosen)
+    expected, seen = gradient(actor, experience(), chosen)
     mine, other = gradient(actor, experience(), chosen, order, budget=12)
     assert relative_difference(mine, expected) < CLOSE
-    assert other[0].loss_sum.item() == pytest.approx(stats[0].loss_sum.item(), rel=1e-5)
-    assert other[1].loss_sum.item() == pytest.approx(stats[1].loss_sum.item(), rel=1e-5)
+    for name in ("policy_loss", "value_loss", "approx_kl_old", "ratio", "ratio_max", "loss"):
+        assert number(other, name) == pytest.approx(number(seen, name), rel=1e-5)
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e30, math.nan, -math.inf])
@@ -178,7 +185,7 @@ def test_padding_does_not_matter_and_what_stands_in_it_neither(chosen, junk):
     """Three more columns on the left of prompts, two on the right of responses, junk in every tensor's padding."""
     base = experience()
     actor = actor_of(chosen)
-    expected, stats = gradient(actor, base, chosen)
+    expected, seen = gradient(actor, base, chosen)
 
     def left(x: Tensor, fill: int | bool) -> Tensor:
         return nn.functional.pad(x, (3, 0), value=fill)
@@ -189,6 +196,7 @@ def test_padding_does_not_matter_and_what_stands_in_it_neither(chosen, junk):
     floats = ("importance", "old_logprobs", "ref_logprobs", "old_values", "rewards", "advantages", "returns")
     dirty = {n: right(torch.where(base.response_mask, getattr(base, n), junk), junk) for n in floats}
     poisoned = Experience(
+        group_ids=base.group_ids,
         prompt_ids=left(torch.where(base.prompt_mask, base.prompt_ids, 9), 9),
         prompt_mask=left(base.prompt_mask, False),
         response_ids=right(torch.where(base.response_mask, base.response_ids, 9), 9),
@@ -199,8 +207,8 @@ def test_padding_does_not_matter_and_what_stands_in_it_neither(chosen, junk):
     )
     mine, other = gradient(actor, poisoned, chosen, budget=12)
     assert relative_difference(mine, expected) < CLOSE
-    assert other[0].loss_sum.item() == pytest.approx(stats[0].loss_sum.item(), rel=1e-5)
-    assert other[0].ratio_max.item() == pytest.approx(stats[0].ratio_max.item(), rel=1e-5)
+    for name in ("policy_loss", "value_loss", "approx_kl_old", "ratio", "ratio_max", "loss"):
+        assert number(other, name) == pytest.approx(number(seen, name), rel=1e-5)
 
 
 @CRITICS
@@ -217,12 +225,12 @@ def test_the_padded_layout_gives_the_same_gradient(chosen, critic):
 def test_a_row_whose_judge_abstained_might_as_well_not_be_there(chosen):
     actor, base = actor_of(chosen), experience()
     kept = [0, 1, 3, 4, 6, 7]
-    expected, stats = gradient(actor, base, chosen, kept)
+    expected, seen = gradient(actor, base, chosen, kept)
     mask = base.response_mask.clone()
     mask[[2, 5]] = False
     mine, other = gradient(actor, replace(base, response_mask=mask, loss_mask=mask), chosen)
     assert relative_difference(mine, expected) < CLOSE
-    assert other[0].num_tokens == stats[0].num_tokens == 21 - 6 - 1
+    assert number(other, "tokens") == number(seen, "tokens") == 21 - 6 - 1
 
 
 @pytest.mark.parametrize("aggregation", [TokenMean(), SequenceMean(), FixedLength()])
@@ -235,13 +243,13 @@ def test_what_is_left_out_of_the_losses_is_in_no_count(chosen, aggregation):
     loss_mask[[2, 5]] = False
     mine, other = gradient(actor, replace(base, loss_mask=loss_mask), options)
     assert relative_difference(mine, expected) < CLOSE
-    assert other[0].num_tokens == 21 - 6 - 1
+    assert number(other, "tokens") == 21 - 6 - 1
 
 
 @kills(
-    "training/policy/update.py",
-    old="mask=part(experience.loss_mask),",
-    new="mask=part(experience.response_mask),",
+    "training/policy/objective.py",
+    old='logprobs, mask = out["logprobs"], batch.loss_mask',
+    new='logprobs, mask = out["logprobs"], batch.response_mask',
     why="tokens that were to be left out are in the loss",
 )
 @CRITICS
@@ -260,9 +268,9 @@ def test_tokens_that_are_left_out_have_no_part_in_the_gradient(chosen, critic, b
     junk = {n: torch.where(left_out, 50.0, getattr(base, n)) for n in ("advantages", "returns", "old_values")}
     partial = replace(base, loss_mask=loss_mask, **junk)
     expected = textbook(actor, partial, chosen)
-    mine, stats = gradient(actor, partial, chosen, budget=budget)
+    mine, seen = gradient(actor, partial, chosen, budget=budget)
     assert relative_difference(mine, expected) < CLOSE
-    assert stats[0].num_tokens == loss_mask.sum() == stats[1].num_tokens
+    assert number(seen, "tokens") == loss_mask.sum()
 
 
 def test_a_minibatch_is_whitened_over_all_its_tokens_those_left_out_too(chosen):
@@ -272,14 +280,15 @@ def test_a_minibatch_is_whitened_over_all_its_tokens_those_left_out_too(chosen):
     white = torch.where(base.response_mask, (base.advantages - kept.mean()) / kept.std(correction=0), 0.0)
     loss_mask = base.response_mask.clone()
     loss_mask[[2, 5]] = False
-    expected, _ = gradient(actor, replace(base, loss_mask=loss_mask, advantages=white), replace(chosen, whitening=None))
-    options = replace(chosen, whitening=Whitening(over="minibatch"))
+    plain = replace(chosen, advantage=GAE(whitening=None))
+    expected, _ = gradient(actor, replace(base, loss_mask=loss_mask, advantages=white), plain)
+    options = replace(chosen, advantage=GAE(whitening=Whitening(over="minibatch")))
     mine, _ = gradient(actor, replace(base, loss_mask=loss_mask), options)
     assert relative_difference(mine, expected) < CLOSE
 
 
 @kills(
-    "training/policy/experience.py",
+    "training/policy/update.py",
     old="    mask = experience.response_mask\n    return float",
     new="    mask = experience.loss_mask\n    return float",
     why="what the losses left out tells nothing of how far the policy went",
@@ -303,23 +312,23 @@ def test_minibatches_add_up_by_their_tokens(chosen):
     whole, _ = gradient(actor, base, chosen)
     first, a = gradient(actor, base, chosen, range(4))
     second, b = gradient(actor, base, chosen, range(4, 8))
-    share = (a[0].num_tokens / 21).item()
+    share = number(a, "tokens") / 21
     assert share != 0.5
     mixed = {name: share * first[name] + (1 - share) * second[name] for name in whole}
     assert relative_difference(mixed, whole) < CLOSE
-    assert b[0].num_tokens + a[0].num_tokens == 21
+    assert number(add(a, b), "tokens") == 21
 
 
 @kills(
     "training/policy/update.py",
-    old="tokens=int(experience.loss_mask[rows].sum())",
-    new="tokens=int(experience.response_mask[rows].sum())",
+    old="weights = loss_weights(minibatch.loss_mask, config)",
+    new="weights = loss_weights(minibatch.response_mask, config)",
     why="tokens that were left out in the denominator",
 )
 @kills(
-    "training/policy/update.py",
-    old="responses=len(rows))",
-    new="responses=len(experience.scores))",
+    "training/policy/objective.py",
+    old="int(mask.any(1).sum())",
+    new="mask.shape[1]",
     why="an iteration's responses as a minibatch's denominator",
 )
 @pytest.mark.parametrize("aggregation", [TokenMean(), SequenceMean(), FixedLength()], ids=lambda a: a.kind)

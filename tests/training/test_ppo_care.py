@@ -14,13 +14,15 @@ from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
 from plaudit.models.options import AdapterCritic, LoRA, ModelConfig, SeparateCritic, SharedCritic
+from plaudit.records.statistics import number
 from plaudit.training import optim
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy import loop, participants, ptx, update
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.cursor import Cursor
+from plaudit.training.policy.cursor import Cursor, Outcome
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import (
+    GAE,
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -72,7 +74,7 @@ FORMS = {
     "clip-higher": {"objective": Clip(clip_range_high=0.3, dual_clip=3.0)},
     "surrogate": {"objective": Surrogate(), "trust": FixedTrust()},
     "policy-gradient": {"objective": PolicyGradient()},
-    "kl-loss": {"kl": FixedKL(coef=0.1, estimator="full", place="loss")},
+    "kl-loss": {"kl": FixedKL(coef=0.1, estimator="full", into="loss")},
     "full-reward": {"kl": FixedKL(coef=0.1, estimator="full"), "entropy_coef": 0.01},
     "sequences": {"aggregation": SequenceMean()},
 }
@@ -96,7 +98,8 @@ def test_every_critic_starts_at_zero_and_learns(tmp_path, kind):
     """Of a policy that stands still, so that there is something to be learned."""
     steady = OptimConfig(learning_rate=1e-2, schedule="constant")
     still = {"iterations": 8, "critic_warmup": 8, "prompts_per_iteration": 32, "kl": FixedKL(coef=0.0)}
-    chosen = with_critic(tmp_path, kind, optim=steady, value_coef=1.0, value_clip_range=0.0, gae_lambda=1.0, **still)
+    still |= {"value_coef": 1.0, "value_clip_range": 0.0, "advantage": GAE(gae_lambda=1.0)}
+    chosen = with_critic(tmp_path, kind, optim=steady, **still)
     lines = metrics(run(tmp_path, chosen))
     assert lines[0]["ppo/ratio_max"] == pytest.approx(1.0, abs=1e-5)
     assert (lines[0]["ppo/value_over_tokens"], lines[0]["ppo/explained_variance"]) == (0.0, 0.0)
@@ -111,9 +114,9 @@ def test_every_critic_starts_at_zero_and_learns(tmp_path, kind):
         {"entropy_coef": 0.0},
         {"shaping": Shaping(unfinished=PenalisedUnfinished(penalty=0.0))},
         {"shaping": Shaping(length=PerToken(price=0.0))},
-        {"kl": FixedKL(coef=0.0, estimator="full", place="loss")},
+        {"kl": FixedKL(coef=0.0, estimator="full", into="loss")},
         {"kl": FixedKL(coef=0.0, estimator="k3")},
-        {"critic_gae_lambda": 0.95},
+        {"advantage": GAE(critic_gae_lambda=0.95)},
         {"ptx": 0.0},
     ],
     ids=lambda x: next(iter(x)),
@@ -156,8 +159,8 @@ def test_the_texts_gradient_is_transformers_own(tmp_path):
     for budget in (100, 6, 1):
         policy.zero_grad()
         told = ptx.backward(policy, rows, 2.5, budget, CPU)
-        assert told.num_tokens == 8
-        assert told.loss_sum == pytest.approx(8 * expected.item(), rel=1e-5)
+        assert number(told, "ptx_tokens") == 8
+        assert number(told, "ptx_loss") == pytest.approx(8 * expected.item(), rel=1e-5)
         for name, parameter in other.named_parameters():
             assert torch.allclose(policy.get_parameter(f"hf.{name}").grad, parameter.grad, rtol=1e-4, atol=1e-6), name
 
@@ -224,8 +227,8 @@ STEEP = OptimConfig(learning_rate=0.05, schedule="constant")
 
 @kills(
     "training/policy/update.py",
-    old="policy.approx_kl_old > brakes.max_approx_kl",
-    new="policy.approx_kl_old < brakes.max_approx_kl",
+    old='ratio(statistics, "approx_kl_old", "tokens") > brakes.max_approx_kl',
+    new='ratio(statistics, "approx_kl_old", "tokens") < brakes.max_approx_kl',
     why="the brake holds while all is well",
 )
 def test_an_iteration_that_leaves_the_trust_region_ends_early(tmp_path):
@@ -238,8 +241,8 @@ def test_an_iteration_that_leaves_the_trust_region_ends_early(tmp_path):
 
 @kills(
     "training/policy/cursor.py",
-    old="return cursor.iteration * config.steps_per_iteration + (len(pending.updates) if pending else 0)",
-    new="return cursor.iteration * config.minibatches + (len(pending.updates) if pending else 0)",
+    old="return self.iteration * config.steps_per_iteration + self.update",
+    new="return self.iteration * config.minibatches + self.update",
     why="the learning rate's step counted otherwise than its total",
 )
 def test_the_step_of_the_schedule_goes_by_the_iteration_not_by_what_was_taken(tmp_path):
@@ -288,8 +291,8 @@ def test_impossible_brakes_are_refused(options):
 
 @kills(
     "training/policy/update.py",
-    old="if at.iteration < config.critic_warmup:",
-    new="if at.iteration > config.critic_warmup:",
+    old="if cursor.iteration < config.critic_warmup:",
+    new="if cursor.iteration > config.critic_warmup:",
     why="the critic's warm-up moves the policy",
 )
 @kills(
@@ -404,7 +407,7 @@ def test_a_checkpoint_says_all_that_moves(tmp_path):
     chosen = config(tmp_path, iterations=1, save_every=1)
     run(tmp_path, chosen)
     state = json.loads((tmp_path / "run" / "checkpoints" / "000004" / "state.json").read_text(encoding="utf-8"))
-    assert set(state["cursor"]) == {"iteration", "coefficients", "scores_seen", "skipped"}
+    assert set(state["cursor"]) == {"iteration", "update", "coefficients", "scores_seen", "skipped"}
     assert set(weights(tmp_path / "run" / "model")) == set(weights(tmp_path / "sft"))
 
 
@@ -427,7 +430,7 @@ def test_what_the_sampler_got_wrong_gives_no_gradient(tmp_path, monkeypatch):
 
 @kills(
     "training/policy/update.py",
-    old="        setup.optimizer.zero_grad(set_to_none=True)\n",
+    old="        participants.optimizer.zero_grad(set_to_none=True)\n",
     new="        pass\n",
     why="the gradient of a minibatch that was left out joins the next one's",
 )
@@ -435,7 +438,7 @@ def test_what_a_brake_left_out_is_in_no_later_step(tmp_path, monkeypatch):
     """Of two minibatches the first is left out: the second's step must be the one that it takes by itself."""
     base = config(tmp_path, iterations=1, epochs=1, minibatches=2, save_every=1)
     norms = []
-    for name, outcomes in (("both", ["taken", "taken"]), ("second", ["ratio_too_large", "taken"])):
+    for name, outcomes in (("both", [Outcome.TAKEN] * 2), ("second", [Outcome.RATIO_TOO_LARGE, Outcome.TAKEN])):
         told = iter(outcomes)
         monkeypatch.setattr(update, "_braked", lambda *_, told=told: next(told))
         monkeypatch.setattr(

@@ -124,8 +124,8 @@ def test_the_head_may_come_from_another_folder(tmp_path, judge):
 
 @kills(
     "training/policy/trunk_reward.py",
-    old="scores.scores + reward.weight * said, 0.0)",
-    new="scores.scores + said, 0.0)",
+    old="scores.scores + reward.weight * own, 0.0)",
+    new="scores.scores + own, 0.0)",
     why="the weight of a head on the trunk forgotten",
 )
 def test_a_row_on_which_the_others_abstained_stays_out(judge):

@@ -83,8 +83,8 @@ def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked
     why="every rank steps by its own gradient",
 )
 @kills(
-    "training/policy/experience.py",
-    old="    return place.ranks.gather_tensors(out)",
+    "training/policy/scored.py",
+    old="    return machine.ranks.gather_tensors(out)",
     new="    return out",
     why="log-probs and values of the other ranks' rows are 0",
 )

@@ -64,6 +64,15 @@ def decoupled_gae(
     return advantages, returns
 
 
+def reward_to_go(rewards: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, gamma: float) -> Float[Tensor, "B R"]:
+    """Σ_{l ≥ 0} γ^l r_{t+l}, what follows token t, zero outside the mask: advantages without a critic (N4.2).
+
+    REINFORCE without a baseline: unbiased, and of high variance. Score units. Source: Williams 1992.
+    """
+    advantages, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, gae_lambda=1.0)
+    return advantages
+
+
 def moments(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float64[Tensor, "3"]:
     """(Σ m_t, Σ m_t x_t, Σ m_t x_t²) in float64: the moments of several micro-batches or ranks are their sum (N4.7)."""
     masked = select(x, mask).double()

@@ -10,26 +10,22 @@ import atexit
 import contextlib
 import functools
 import json
-import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from plaudit.errors import FirstFailed, RankLost, UserError
+from plaudit.records.statistics import Statistics, add, from_plain, to_plain
 from plaudit.tokens.batches import by_token_budget
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 T = TypeVar("T")
-S = TypeVar("S", bound="DataclassInstance")
 
 TIMEOUT = "PLAUDIT_RANK_TIMEOUT"
 """Environment: seconds that a rank waits for the others before it gives up. The first may be asking a slow judge."""
@@ -108,24 +104,11 @@ class Ranks:
             total.update(part)
         return total
 
-    def add(self, stats: S) -> S:
-        """The ranks' records of statistics as one, by their own `+` (sums add, maxima do whatever they do).
-
-        Args: a dataclass whose fields are tensors of one number.
-        """
+    def add(self, statistics: Statistics) -> Statistics:
+        """The ranks' statistics as one; a name that a rank doesn't know has nothing to add there."""
         if self.is_alone:
-            return stats
-        names = [field.name for field in fields(stats)]
-        mine = {name: getattr(stats, name) for name in names}
-        gathered = self.gather([float(value) for value in mine.values()])
-        records = [
-            type(stats)(**{n: torch.full_like(mine[n], v) for n, v in zip(names, values, strict=True)})
-            for values in gathered
-        ]
-        total = records[0]
-        for record in records[1:]:
-            total = operator.add(total, record)
-        return total
+            return statistics
+        return add(*map(from_plain, self.gather(to_plain(statistics))))
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over ranks. A parameter that no rank has a gradient for keeps none."""

@@ -21,8 +21,8 @@ from plaudit.tokens.tokenizer import load_tokenizer
 class ActorCritic(nn.Module):
     """Policy and critic behind one call, so that the loop need not know whether they share a trunk.
 
-    `critic` None: the policy's trunk has the value head. Where both trunks stand around the same model, the critic
-    answers through its own adapter.
+    `critic` None: the policy's trunk has the value head, or there is no critic at all. Where both trunks stand around
+    the same model, the critic answers through its own adapter.
     """
 
     def __init__(self, policy: Trunk, critic: Trunk | None):
@@ -74,7 +74,7 @@ def value_head(trunk_config: Any, head: Head = "linear", *, seed: int = 0) -> nn
 
 
 def actor_critic(
-    loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
+    loaded: Loaded, critic: Critic | None, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
 ) -> ActorCritic:
     """Give the loaded policy its critic; `model` is the policy's own config. `blocks`: a copy of the policy's own for a
     separate critic, where no folder holds them.
@@ -82,6 +82,8 @@ def actor_critic(
     Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
     has none.
     """
+    if critic is None:
+        return ActorCritic(Trunk(loaded.hf), None)
     if critic.kind == "shared":
         return ActorCritic(Trunk(loaded.hf, value_head=value_head(loaded.hf.config, critic.head, seed=seed)), None)
     if critic.kind == "adapter":

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -13,6 +14,7 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
+from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
@@ -80,7 +82,7 @@ def participants(
         raise UserError("rewards: name at least one")
     if config.trunk_reward:
         check_trunk(config.trunk_reward, config.model)
-    if config.critic.kind == "separate" and config.critic.init != "policy":
+    if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
     if not language.end_ids and not config.sampling.stop:
@@ -97,7 +99,7 @@ def participants(
     here = machine(config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
-    frozen = Reference(actor.policy, reference.hf.to(here.device) if reference else None)
+    frozen = Reference(actor.policy, reference.hf if reference else None)
     if config.trunk_reward:
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
     say(f"ppo: {len(rows)} prompts, {config.iterations} iterations on {here}, {actor.policy.layout} rows")
@@ -117,12 +119,12 @@ def participants(
     )
 
 
-def _prompts(config: PPOConfig, run: Run, given: Sequence[PromptRow] | None) -> list[PromptRow]:
+def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -> list[PromptRow]:
     """Each prompt once. A resumed run refuses other ones than it began with."""
-    if given is None:
+    if prompts is None:
         every = [row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows]
     else:
-        every = list(given)
+        every = list(prompts)
         digest = hashlib.sha256("\n".join(f"{row.prompt.id} {sorted(row.columns.items())}" for row in every).encode())
         run.check_data({"prompts": digest.hexdigest()})
     if not every:
@@ -145,8 +147,8 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     if unwrapped(policy.hf) is not policy.hf:
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
     blocks = None
-    if config.critic.kind == "separate" and config.critic.init == "policy":
-        blocks = finish(copy.deepcopy(policy.hf.base_model), language, config.model, second)
+    if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
+        blocks = finish(cast(HFModel, copy.deepcopy(policy.hf.base_model)), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
 

@@ -8,6 +8,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
+from plaudit.records.statistics import Statistics, Sum
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.tokens.encode import EncodedRow, encode_learned
@@ -18,7 +19,7 @@ from plaudit.training.policy.options import Ptx
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """An endless stream of encoded rows, whose place is a function of the optimiser step alone."""
+    """An endless stream of encoded rows, whose position is a function of the optimiser step alone."""
 
     rows: tuple[EncodedRow, ...] = ()
     coef: float = 0.0
@@ -56,22 +57,13 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextLoss:
-    """Sums over the text's tokens, without the coefficient."""
-
-    num_tokens: int = 0
-    loss_sum: float = 0.0
-    """Nats."""
-
-
 def backward(
-    policy: Trunk, rows: Sequence[EncodedRow], ptx_coef: float, microbatch_tokens: int, place: Machine
-) -> TextLoss:
+    policy: Trunk, rows: Sequence[EncodedRow], ptx_coef: float, microbatch_tokens: int, machine: Machine
+) -> Statistics:
     """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts target tokens.
 
-    At temperature 1: text is not sampled.
+    At temperature 1: text is not sampled. Returns N and Σ −log π, nats, without the coefficient.
     """
     num_tokens = sum(len(targets) for _, targets in rows)
-    mean = nll_backward(policy, rows, microbatch_tokens, place, coef=ptx_coef)
-    return TextLoss(num_tokens=num_tokens, loss_sum=mean * num_tokens)
+    mean = nll_backward(policy, rows, microbatch_tokens, machine, coef=ptx_coef)
+    return {"ptx_tokens": Sum(float(num_tokens)), "ptx_loss": Sum(mean * num_tokens)}
