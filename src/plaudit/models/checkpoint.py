@@ -32,6 +32,11 @@ def trainable(module: HasParameters) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
+def training_bytes(module: HasParameters) -> int:
+    """How much a checkpoint takes: the trainable weights, and AdamW's two moments of each."""
+    return 3 * sum(p.numel() * p.element_size() for p in trainable(module).values())
+
+
 def save_training_state(folder: Path, module: HasParameters, optimizer: torch.optim.Optimizer) -> None:
     """Trainable weights and the optimiser's moments, each tensor under its parameter's name."""
     parameters = trainable(module)

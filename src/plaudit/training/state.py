@@ -19,7 +19,7 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state
+from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state, training_bytes
 from plaudit.records.text import (
     Comparison,
     Demonstration,
@@ -152,8 +152,10 @@ def restore(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
 
-    Raises: UserError where the checkpoint is damaged, or holds another model's parameters.
+    Raises: UserError where the checkpoint is damaged, or holds another model's parameters, and where the disk has no
+        room for another one.
     """
+    run.check_space(training_bytes(module))
     folder = run.latest()
     if folder is None:
         run.truncate_metrics(0)
