@@ -106,8 +106,11 @@ class _Cursor:
     best: float | None = None
 
     @classmethod
-    def of(cls, saved: dict[str, Any]) -> "_Cursor":
-        return cls(**saved | {"skipped": optim.Skipped(**saved["skipped"])}) if saved else cls()
+    def of(cls, state: dict[str, Any]) -> "_Cursor":
+        if not state:
+            return cls()
+        skipped = optim.Skipped(**state["skipped"])
+        return cls(step=state["step"], skipped=skipped, first=state["first"], best=state["best"])
 
 
 def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapping[str, float] | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,7 +46,6 @@ class _Ratings:
     """What both have in common that learn ratings by aspect."""
 
     options: AspectRegression | AspectRidge
-    trains: ClassVar = AspectsRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int
