@@ -106,8 +106,8 @@ class _Cursor:
     best: float | None = None
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> "_Cursor":
-        return cls(**{**kept, "skipped": optim.Skipped(**kept["skipped"])}) if kept else cls()
+    def of(cls, state: Mapping[str, Any]) -> "_Cursor":
+        return cls(**{**state, "skipped": optim.Skipped(**state["skipped"])}) if state else cls()
 
 
 def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapping[str, float] | None:

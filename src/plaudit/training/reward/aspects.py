@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,7 +45,6 @@ class _Ratings:
     """What both have in common that learn ratings by aspect."""
 
     options: AspectRegression | AspectRidge
-    trains: ClassVar = AspectsRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int
@@ -143,13 +141,13 @@ def aspects_of(rows: Sequence[Rating], weights: Mapping[str, float]) -> tuple[As
         raise UserError(f"objective.weights: no row rates {unknown[0]!r}; rated are {', '.join(names)}")
     if weights and not any(weights.values()):
         raise UserError("objective.weights: all are 0, so every answer would score the same")
-    found = []
+    aspects = []
     for name in names:
         ratings = torch.tensor([row.scores[name] for row in rows if name in row.scores], dtype=torch.float64)
         (scale,) = rating_scales(ratings, torch.zeros(len(ratings), dtype=torch.long))
         weight = weights.get(name, 0.0) if weights else 1.0 / len(names)
-        found.append(Aspect(name=name, mean=scale.mean, std=max(scale.std, STD_FLOOR), weight=weight))
-    return tuple(found)
+        aspects.append(Aspect(name=name, mean=scale.mean, std=max(scale.std, STD_FLOOR), weight=weight))
+    return tuple(aspects)
 
 
 def rated_examples(

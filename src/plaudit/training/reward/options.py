@@ -263,7 +263,11 @@ class RewardConfig:
     """Optimiser steps between checkpoints."""
 
     def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data must name at least one file")
         if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
+        if not self.reference and self.normalise != Centre():
+            raise ValueError("normalise needs `reference` answers")
         if self.reference and self.objective.compares:
             raise ValueError("reference: this model scores answers against each other and has no zero point to set")

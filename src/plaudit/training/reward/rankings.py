@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, assert_never
+from typing import assert_never
 
 import torch
 from jaxtyping import Float, Int
@@ -57,7 +57,6 @@ class RankingObjective:
     """A scalar model learned from rankings, by one of four losses."""
 
     options: KWise | Pairwise | BestOfK | PlackettLuce
-    trains: ClassVar = ScalarRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
@@ -169,11 +168,11 @@ def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits)
     )
     ranked = []
     for row in rows:
-        kept = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
+        remaining = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
         margin = float(row.columns.get("margin", 0.0) or 0.0)
-        above = min((rank for _, rank in kept), default=1) - 1
-        ranks = tuple(rank - above for _, rank in kept)
-        ranked.append(Ranked(answers=tuple(p for p, _ in kept), ranks=ranks, margin=margin))
+        above = min((rank for _, rank in remaining), default=1) - 1
+        ranks = tuple(rank - above for _, rank in remaining)
+        ranked.append(Ranked(answers=tuple(p for p, _ in remaining), ranks=ranks, margin=margin))
     useful = [row for row in ranked if row.num_pairs]
     if len(useful) < len(ranked):
         say(f"{len(ranked) - len(useful)} prompts without two ranks left out")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -50,7 +49,6 @@ class Seq2SeqObjective:
     """Cross-entropy of the better answer's letter, every pair in both orders."""
 
     options: Seq2Seq
-    trains: ClassVar = Seq2SeqRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that isn't an encoder-decoder."""
@@ -82,7 +80,7 @@ class Seq2SeqObjective:
 
 
 def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:
-    found: list[Questions] = []
+    examples: list[Questions] = []
     long: list[str] = []
     refuse_margins(rows)
     for row in rows:
@@ -95,9 +93,9 @@ def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> l
                 continue
             pairs = [_asked(language, row.prompt, a, b, limits.max_length) for a, b in texts]
         if pairs:
-            found.append(Questions(pairs=tuple(pairs)))
+            examples.append(Questions(pairs=tuple(pairs)))
     settle_long(long, "questions", limits)
-    return found
+    return examples
 
 
 def _asked(language: Language, prompt: Prompt, better: str, worse: str, max_length: int) -> Asked:
