@@ -13,6 +13,7 @@ from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
 from plaudit.scoring.functions import HOPELESS, FunctionScorer, check_columns, function_scorer
 from plaudit.scoring.isolate import CallFailed
 from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.rows import FailureKind
 from tests.kills import kills
 
 
