@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.reward.protocol import RewardModule
+from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.scoring.shares import score_shares
@@ -13,7 +13,7 @@ from plaudit.scoring.shares import score_shares
 class RewardModelScorer:
     """Scores by a learned model, in its own units (nats of preference for the logistic losses)."""
 
-    def __init__(self, model: RewardModule, machine: Machine, *, name: str = "reward_model", budget: int = 16384):
+    def __init__(self, model: RewardModel, machine: Machine, *, name: str = "reward_model", budget: int = 16384):
         self.name, self.model, self.machine, self.budget = name, model, machine, budget
 
     def score(self, groups: Sequence[Group]) -> Scores:

@@ -7,7 +7,7 @@ from plaudit.models.load import architecture, check_model_path, is_classifier, l
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
-from plaudit.models.reward.protocol import RewardModule, SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.references import REFERENCES
 
 KINDS: dict[str, SavedKind] = {
@@ -84,7 +84,7 @@ def has_scale(config: ModelConfig, read_as: ReadAs = "auto") -> bool:
     return saved_kind(config, read_as).has_scale(read_facts(config.path))
 
 
-def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModule:
+def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_model(config, "path", read_as)
     model = saved_kind(config, read_as).load(config, load_language(config))

@@ -20,7 +20,7 @@ from plaudit.records.text import Group
 
 
 @runtime_checkable
-class RewardModule(Protocol):
+class RewardModel(Protocol):
     """An `nn.Module` that judges answers in its own template, whatever tokenizer wrote them."""
 
     normalisation: Normalisation
@@ -42,6 +42,7 @@ class RewardModule(Protocol):
     # What nn.Module gives.
     def to(self, device: Any) -> nn.Module: ...
     def parameters(self) -> Any: ...
+    def named_parameters(self) -> Any: ...
     def requires_grad_(self, requires_grad: bool = True) -> nn.Module: ...
     def __call__(self, *inputs: Any) -> Tensor: ...
 
@@ -56,7 +57,7 @@ class SavedKind:
 
     name: str
     """In plaudit.json."""
-    load: Callable[[ModelConfig, Language], RewardModule]
+    load: Callable[[ModelConfig, Language], RewardModel]
     check: Callable[[ModelConfig, str], None] = lambda config, option: None
     """UserError naming the option (the second argument) where backbone or tokenizer won't do."""
     compares: Callable[[Facts], bool] = lambda facts: False

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from plaudit.errors import UserError
 from plaudit.models.reward.normalisation import Normalisation, centring, standardising
-from plaudit.models.reward.protocol import RewardModule
+from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Demonstration, Group
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.training.reward.objective import Budget
@@ -13,7 +13,7 @@ from plaudit.training.reward.options import Centre, Standardise
 
 
 def normalisation(
-    model: RewardModule, rows: Sequence[Demonstration], how: Centre | Standardise, budget: Budget
+    model: RewardModel, rows: Sequence[Demonstration], how: Centre | Standardise, budget: Budget
 ) -> Normalisation:
     """What brings the reference answers' raw scores where `how` wants them. UserError where they don't vary."""
     model.normalisation = Normalisation()

@@ -10,7 +10,7 @@ from torch import Tensor
 from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.protocol import RewardModule
+from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
@@ -47,7 +47,7 @@ class Budget:
 class Objective(Protocol):
     """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModule:
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
         it learns; `rows` are the training rows."""
         ...
@@ -62,7 +62,7 @@ class GradientObjective(Objective, Protocol):
     """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
     (`accumulate`): micro-batches cannot change a gradient."""
 
-    def backward(self, model: RewardModule, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
+    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
         """Accumulate this rank's part of the minibatch's gradient."""
         ...
 
@@ -80,14 +80,14 @@ class ChecksBackbone(Protocol):
 class MeasuresFirst(Protocol):
     """An objective that measures something of the model before the first step; a resumed run does it again."""
 
-    def prepare(self, model: RewardModule, examples: Sequence[Any], budget: Budget) -> None: ...
+    def prepare(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> None: ...
 
 
 @runtime_checkable
 class ClosedFormObjective(Objective, Protocol):
     """An objective whose model has a closed form: no optimiser steps."""
 
-    def solve(self, model: RewardModule, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
+    def solve(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
         """Set the model's weights; metrics."""
         ...
 
