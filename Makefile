@@ -12,8 +12,9 @@ SET_UP := set-up
 SET_UP_DEV := set-up-dev
 endif
 
-# One thread a process: two workers then share two cores without fighting, and sums repeat bit for bit.
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+# One thread a process: two workers then share two cores without fighting, and sums repeat bit for bit. Bytecode is kept,
+# whatever the machine's settings say: the tests start many processes, and compiling plaudit costs each of them a second.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -34,10 +35,10 @@ check: $(SET_UP_DEV) ## format, lint, import contracts and types
 	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	@$(PYTHON) -m pyrefly check --python-interpreter-path "$$(command -v $(PYTHON))"
 
-format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md anew
+format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md and docs/notes.md anew
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
-	@$(PYTHON3) tools/modules.py
+	@$(PYTHON3) tools/docstrings.py
 
 slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
 	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu" $(ARGS)
@@ -48,11 +49,14 @@ gpu: $(SET_UP_DEV) ## the tests that need an NVIDIA GPU
 bench: $(SET_UP_DEV) ## speed and memory, side by side with others; prints ratios
 	@$(PYTHON) -m benchmarks $(ARGS)
 
-mutants: $(SET_UP_DEV) ## break the formulas one line at a time: a named test must notice each
+mutants: $(SET_UP_DEV) ## make the mistakes named by `@kills` in the tests: each test must notice its own (ARGS="kl gae" to choose)
 	@$(PYTHON) tools/mutants.py $(ARGS)
 
-lock: ## write constraints.txt anew (needs uv); the torch version in it is kept
-	@$(PYTHON3) tools/lock.py
+lock: $(SET_UP_DEV) ## bring constraints.txt up to date with pyproject.toml; ARGS=--upgrade for new versions of everything
+	@$$(command -v uv || echo $(PYTHON) -m uv) pip compile -q --universal --python-version 3.11 --extra dev --no-annotate \
+		--custom-compile-command "make lock" pyproject.toml --output-file constraints.txt $(ARGS)
+	@sed -E "/^(nvidia-|cuda-|triton==)|== 'emscripten'/d; s/( and| ;) sys_platform != 'emscripten'//" constraints.txt \
+		> constraints.new && mv constraints.new constraints.txt  # which build of torch: tools/bootstrap.py decides
 
 set-up:
 	@$(PYTHON3) tools/bootstrap.py

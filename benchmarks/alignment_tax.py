@@ -16,8 +16,8 @@ from plaudit.config.load import load_config
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.data.tinyworld import true_reward
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.evaluation.compare import sequence_log_ratio
 from plaudit.evaluation.perplexity import perplexity
 from plaudit.hardware.machine import machine
@@ -29,7 +29,7 @@ from plaudit.pipeline import PipelineConfig, plan, run_stage
 from plaudit.records.text import Kind
 from plaudit.rollouts.sampler import sample
 from plaudit.runs.folder import Run
-from plaudit.tokens.encode import Answer, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 
@@ -58,16 +58,18 @@ class Gauge:
         self.reference = self._trunk(sft)
         self.prompts = load(DataConfig(path=str(world / "held_out_prompts.jsonl")), Kind.PROMPT).rows
         rows = load(DataConfig(path=str(world / "held_out_demonstrations.jsonl")), Kind.DEMONSTRATION).rows
-        answers = [Answer(prompt=r.prompt, response=r.response, where=r.where) for r in rows]
+        answers = [AnsweredPrompt(prompt=r.prompt, response=r.response, where=r.where) for r in rows]
         context = self.language.context
-        self.demonstrations = encode_answers(answers, self.language.renderer, max_length=context, too_long="error").kept
+        self.demonstrations = encode_answers(
+            answers, self.language.renderer, max_length=context, too_long="error"
+        ).remaining
 
     def _trunk(self, folder: Path) -> Trunk:
         return Trunk(load_causal(ModelConfig(path=str(folder)), self.language, seed=0).hf).to(self.place.device)
 
     def __call__(self, folder: Path) -> Measured:
         trunk = self._trunk(folder)
-        engine = TorchEngine(trunk, self.language.end_ids)
+        engine = build_engine(trunk, self.language)
         twice = [row for row in self.prompts for _ in range(2)]
         indices = [0, 1] * len(self.prompts)
         rollout = sample(engine, self.language, twice, self.sampling, sample_indices=indices, seed=12345)

@@ -134,7 +134,7 @@ def update(
             kept = torch.ones(len(chosen), 1, dtype=torch.bool)
             its = advantages[chosen]
             logits = agent.policy(states[chosen])
-            policy_loss, _ = clipped_policy_loss(
+            policy_loss = clipped_policy_loss(
                 token_logprobs(logits, actions[chosen]),
                 old_logprobs[chosen],
                 whiten(its, kept, moments(its, kept), std_floor=1e-8),
@@ -142,7 +142,7 @@ def update(
                 clip_range=CLIP_RANGE,
                 num_tokens=len(chosen),
             )
-            value_loss, _ = clipped_value_loss(
+            value_loss = clipped_value_loss(
                 agent.values(states[chosen]),
                 old_values[chosen],
                 returns[chosen],

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 import plaudit
-from plaudit import pipeline as pipeline_module
 from plaudit.cli import main
+from plaudit.config.load import describe, load_config
+from plaudit.pipeline import plan
 from plaudit.runs.folder import Run
+from plaudit.stages import RUNS
 from plaudit.training import collect, sft
 from plaudit.training.policy import participants as ppo_participants
 from tests.faults.stages import CONFIGS
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics, model_folder
 
 COMMANDS = ["sft", "collect", "reward", "ppo", "pipeline", "eval policies", "eval reward"]
@@ -153,7 +156,7 @@ def test_prompts_beyond_the_context_are_named(capsys, no_model):
     ("options", "message"),
     [
         (["--epohcs", "2"], "--epohcs: unknown key; did you mean 'epochs'?"),
-        (["--epochs", "two"], "--epochs: expected a whole number, got 'two'"),
+        (["--epochs", "two"], "--epochs: expected whole number, got 'two'"),
         (["--optim.schedule", "steep"], "--optim.schedule: 'steep' is none of: linear, cosine, constant"),
         (["--data.1.weight", "2"], "data.1.path: missing"),
         (["stray"], "'stray': not an option"),
@@ -200,17 +203,62 @@ def test_wrong_commands_end_with_2(capsys, arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_lists_every_option(capsys, command):
-    from dataclasses import fields
-
-    stage = {"eval policies": "compare", "eval reward": "reward_eval"}.get(command, command)
-    config = {**pipeline_module.STAGES, "pipeline": (pipeline_module.PipelineConfig, None)}[stage][0]
+def test_help_shows_what_is_used_most_and_help_all_everything(capsys, command):
+    stage = next(stage for stage in RUNS.values() if stage.command == command)
+    assert main([*command.split(), "--help-all"]) == 0
+    everything = capsys.readouterr().out
+    assert f"usage: plaudit {command}" in everything
+    assert [option.name for option in describe(stage.config_class) if f"--{option.name}" not in everything] == []
     assert main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
-    assert f"usage: plaudit {command}" in out
-    assert [field.name for field in fields(config) if f"--{field.name}" not in out] == []
+    assert all(heading in out for heading in stage.common)
+    assert len(out.splitlines()) < 70
     assert main(command.split()) == 2  # without a config: the same help, but that was a mistake
     assert capsys.readouterr().out == out
+
+
+@kills(
+    "config/explain.py",
+    old='if any(f"{one}.".startswith(f"{name}.") for one in shown):',
+    new="if name in shown:",
+    why="a group whose options are shown stays a comment, and its options land one level up",
+)
+@pytest.mark.parametrize("stage", [stage.name for stage in RUNS.values() if stage.starter])
+def test_a_starter_file_loads_as_it_is_and_is_not_overwritten(capsys, stage):
+    assert main(["init", stage, "mine.yaml"]) == 0
+    assert f"plaudit {RUNS[stage].command}" in capsys.readouterr().out
+    loaded = load_config(RUNS[stage].config_class, Path("mine.yaml"))
+    text = Path("mine.yaml").read_text(encoding="utf-8")
+    if stage == "pipeline":
+        assert [one.kind for one in plan(loaded, Path("runs"))] == ["sft", "collect", "reward", "ppo", "compare"]
+    else:
+        named = {line.removeprefix("# ").lstrip(" -").split(":")[0] for line in text.splitlines()}
+        assert {option.name.split(".")[0] for option in describe(RUNS[stage].config_class)} <= named
+    assert "exists; name another file" in fails(capsys, "init", stage, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        (["pp"], {"ppo"}),
+        (["eval", ""], {"policies", "reward"}),
+        (["ppo", "a.yaml", "--kl.c"], {"--kl.coef"}),
+        (["ppo", "--kl.kind", ""], {"fixed", "adaptive"}),
+        (["ppo", "--rewards.0.w"], {"--rewards.0.weight"}),
+        (["resume", "--cha"], {"--change"}),
+        (["init", "re"], {"reward", "reward_eval"}),
+        (["ppo", ""], set()),
+    ],
+)
+def test_what_a_shell_completes(capsys, typed, known):
+    assert main(["completion", "words", "--", *typed]) == 0
+    assert set(capsys.readouterr().out.split()) == known
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_for_words(capsys, shell):
+    assert main(["completion", shell]) == 0
+    assert "plaudit completion words -- " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["resume", "-h"], ["data", "check", "--help"]])
@@ -262,7 +310,7 @@ def test_after_a_mistake_the_same_command_can_be_given_again(capsys):
 def test_a_mistake_in_mid_run_keeps_what_there_is(capsys, monkeypatch):
     """Step 2's gradient is no number: the log of step 1 stays, and so does the run."""
     jsonl(Path("data.jsonl"), DEMONSTRATIONS)
-    honest, calls = sft.backward, []
+    honest, calls = sft.nll_backward, []
 
     def broken(trunk, *rest):
         loss = honest(trunk, *rest)
@@ -271,7 +319,7 @@ def test_a_mistake_in_mid_run_keeps_what_there_is(capsys, monkeypatch):
             next(p for p in trunk.parameters() if p.grad is not None).grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(sft, "backward", broken)
+    monkeypatch.setattr(sft, "nll_backward", broken)
     options = ("--minibatch_size", "1", "--optim.max_skipped", "1")
     assert "step 2 of 2" in fails(capsys, "sft", yaml("sft.yaml", SFT), *options)
     assert Run.exists("runs/sft")

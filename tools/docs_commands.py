@@ -107,20 +107,23 @@ def unclassified(found: list[Block]) -> list[str]:
     return [f"{b.where}: say <!-- run: {'|'.join(CLASSES)} --> above it" for b in found if b.run not in CLASSES]
 
 
-def run_file(path: Path, classes: tuple[str, ...], environment: dict[str, str] | None = None) -> list[str]:
-    """Runs a file's blocks of these classes in order in one scratch folder; returns what failed, with its output."""
+def run_file(path: Path, classes: tuple[str, ...], binaries: Path = Path(sys.executable).parent) -> list[str]:
+    """Runs a file's blocks of these classes in order in one scratch folder; returns what failed, with its output.
+
+    binaries: where the shell finds `plaudit` first
+    """
     failures = []
     with tempfile.TemporaryDirectory(prefix="plaudit docs ") as folder:
         furnish(Path(folder))
         for block in blocks(path):
             if block.run in classes:
-                failures += run_block(block, Path(folder), environment or {})
+                failures += run_block(block, Path(folder), binaries)
     return failures
 
 
-def run_block(block: Block, folder: Path, environment: dict[str, str]) -> list[str]:
-    binaries = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", **environment}
+def run_block(block: Block, folder: Path, binaries: Path) -> list[str]:
+    path = (str(binaries), str(Path(sys.executable).parent), os.environ["PATH"])
+    env = {**os.environ, "PATH": os.pathsep.join(path)}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.script], cwd=folder, env=env, text=True, encoding="utf-8",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

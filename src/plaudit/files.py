@@ -67,10 +67,11 @@ def sync_path(path: Path) -> None:
         os.close(handle)
 
 
-def atomic_write(path: Path | str, content: str | bytes) -> None:
+def atomic_write(path: Path | str, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file so that, whatever happens, it holds either the old content or the new. Text is UTF-8.
 
-    Raises SaveFailed naming the path and the bytes; the old file is then untouched and nothing is left behind.
+    Not `durable`: nothing waits for the disk, so that after a power cut it may hold neither. Raises SaveFailed naming
+    the path and the bytes; the old file is then untouched and nothing is left behind.
     """
     path = Path(path)
     raw = content.encode("utf-8") if isinstance(content, str) else content
@@ -78,10 +79,12 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
     try:
         with open(temp, "xb") as file:
             file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temp, path)
-        sync_path(path.parent)
+        if durable:
+            sync_path(path.parent)
     except OSError as error:
         raise save_failed(path, error, len(raw)) from error
     finally:
@@ -101,7 +104,7 @@ def finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
 

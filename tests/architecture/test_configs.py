@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from plaudit.config.load import load_config
-from plaudit.pipeline import STAGES, PipelineConfig, plan
+from plaudit.pipeline import PipelineConfig, plan
+from plaudit.stages import STAGES
 from tests.architecture.repo import PACKAGE, ROOT
 
 COMMANDS = {"demo": "pipeline", "pipeline": "pipeline", "eval policies": "compare", "eval reward": "reward_eval"} | {
@@ -40,7 +41,7 @@ def test_every_config_loads(path, tmp_path):
     if stage == "pipeline":
         assert plan(load_config(PipelineConfig, path), tmp_path / "run")
     else:
-        load_config(STAGES[stage][0], path)
+        load_config(STAGES[stage].config_class, path)
 
 
 @pytest.mark.parametrize("path", yaml_files(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -3,15 +3,17 @@
 import ast
 import dataclasses
 import re
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from plaudit.pipeline import STAGES
+from plaudit.stages import STAGES
 from tests.architecture.repo import PACKAGE, ROOT, none_of, tree
-from tools import docs_commands, modules
+from tools import docs_commands, docstrings
 
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|(?:src|href)=\"(?P<html>[^\"]+)\"")
 CODE = re.compile(r"^( {0,3})(`{3,}|~{3,}).*?^\1\2\s*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -76,13 +78,32 @@ def defined(path: Path) -> set[str]:
     return names | {node.id for node in stored}
 
 
-def test_every_module_stands_in_the_list():
-    assert modules.PAGE.read_text(encoding="utf-8") == modules.page(), "docs/modules.md: run `make format`"
+def test_pages_of_docstrings_are_up_to_date():
+    notes = docstrings.NOTES.read_text(encoding="utf-8")
+    assert docstrings.MODULES.read_text(encoding="utf-8") == docstrings.modules_page(), "docs/modules.md: `make format`"
+    assert notes == docstrings.notes_page(notes), "docs/notes.md: `make format`"
+
+
+def test_every_mechanism_is_told_and_stands_in_the_code():
+    told = docstrings.mechanisms(docstrings.NOTES.read_text(encoding="utf-8"))
+    last = {1: 3, 2: 3, 3: 14, 4: 13, 5: 2}
+    assert told == [f"N{chapter}.{number}" for chapter, n in last.items() for number in range(1, n + 1)]
+    cited = {number for citation in docstrings.citations() for number in citation.numbers}
+    none_of([f"{number}: no function or class cites it" for number in told if number not in cited])
+    none_of([f"{number} is cited but told nowhere" for number in sorted(cited - set(told))])
+
+
+def test_an_equation_is_what_the_docstring_displays_or_says_first():
+    def equation(docstring):
+        return docstrings.Citation(docstrings.NOTES, "f", docstring, frozenset()).equation
+
+    assert equation("Advantages (N4.7).\n\n    δ = r        Â = Σ δ\n\nMore.") == "δ = r; Â = Σ δ"
+    assert equation("|ℓ| ≥ 0: no estimate (N4.6; Schulman 2020). As a loss, none.") == r"\|ℓ\| ≥ 0: no estimate"
 
 
 def test_every_option_is_named_in_the_documentation():
     words = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)))
-    none_of(sorted({name for config, _ in STAGES.values() for name in options(config)} - words))
+    none_of(sorted({name for stage in STAGES.values() for name in options(stage.config_class)} - words))
 
 
 def options(config: type) -> set[str]:
@@ -103,14 +124,28 @@ def test_every_shell_block_says_whether_it_may_run():
     none_of(docs_commands.unclassified([block for path in DOCUMENTS for block in docs_commands.blocks(path)]))
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder with a `plaudit` that is there at once (tools/warm.py)."""
+    folder = tmp_path_factory.mktemp("warm")
+    command = [sys.executable, str(ROOT / "tools" / "warm.py"), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline() == "ready\n"
+            yield folder
+        finally:
+            server.kill()
+
+
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "quick")], ids=named)
-def test_quick_commands_run(document):
-    failures = docs_commands.run_file(document, ("quick",))
+def test_quick_commands_run(document, warm):
+    failures = docs_commands.run_file(document, ("quick",), warm)
     assert not failures, "\n\n".join(failures)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "slow")], ids=named)
 def test_all_commands_run(document):
+    """As people run them: `plaudit` itself, which loads everything anew for each command."""
     failures = docs_commands.run_file(document, ("quick", "slow"))
     assert not failures, "\n\n".join(failures)

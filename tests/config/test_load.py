@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from plaudit.config.load import config_changes, dump_yaml, load_config, to_plain
 from plaudit.errors import UserError
 from tests.config.schema import Config, Data, Device, Optim, Separate, Shared
+from tests.kills import kills
 
 MINIMAL = {"seed": 1, "data": [{"path": "a.jsonl"}]}
 
@@ -47,18 +48,18 @@ def test_a_float_without_a_dot_is_a_float_and_not_a_string(tmp_path: Path) -> No
 def test_whole_floats_are_integers_and_others_are_refused() -> None:
     assert load_config(Config, MINIMAL | {"steps": 1e3}).steps == 1000
     assert load_config(Config, MINIMAL, ["--steps", "1_000"]).steps == 1000
-    assert "steps: expected a whole number, got 2.5" in refusal(MINIMAL | {"steps": 2.5})
-    assert "--steps: expected a whole number, got '2.5'" in refusal(MINIMAL, "--steps", "2.5")
+    assert "steps: expected whole number, got 2.5" in refusal(MINIMAL | {"steps": 2.5})
+    assert "--steps: expected whole number, got '2.5'" in refusal(MINIMAL, "--steps", "2.5")
 
 
 @pytest.mark.parametrize("value", [True, "three", None, [1], {"a": 1}, float("nan"), float("inf")])
 def test_what_is_no_integer_is_refused(value: object) -> None:
-    assert "steps: expected a whole number" in refusal(MINIMAL | {"steps": value})
+    assert "steps: expected whole number" in refusal(MINIMAL | {"steps": value})
 
 
 @pytest.mark.parametrize("value", [True, "much", None, [0.1], float("nan")])
 def test_what_is_no_number_is_refused(value: object) -> None:
-    assert "optim.peak: expected a number" in refusal(MINIMAL | {"optim": {"peak": value}})
+    assert "optim.peak: expected number" in refusal(MINIMAL | {"optim": {"peak": value}})
 
 
 def test_constraints_of_annotated_types_are_told() -> None:
@@ -73,6 +74,22 @@ def test_text_stays_text_on_the_command_line(written: str) -> None:
 @pytest.mark.parametrize("written", ["007", "no", "1e5", "0x10", "2024-01-01", "1:30", "true", "on"])
 def test_text_stays_text_in_the_file(written: str, tmp_path: Path) -> None:
     assert load(f"seed: 1\ndata: a\nname: {written}\n", tmp_path).name == written
+
+
+@kills(
+    "config/read.py",
+    old='_Loader(_REFERENCE.sub("\\ue000\\\\1\\ue001", text))',
+    new="_Loader(text)",
+    why="a reference without quotes is no YAML inside braces",
+)
+@pytest.mark.parametrize(
+    "text", ["name: ${sft}/model", "{name: ${sft}/model, seed: 1, data: a}", "name: '${sft}/model'"]
+)
+def test_a_reference_needs_no_quotes(text: str, tmp_path: Path) -> None:
+    """YAML itself ends a plain word at a brace inside `{…}`."""
+    text = text if text.startswith("{") else f"seed: 1\ndata: a\n{text}  # ${{why}}\n"
+    assert load(text, tmp_path).name == "${sft}/model"
+    assert load_config(Config, MINIMAL, ["--name", "$${sft}"]).name == "$${sft}"
 
 
 def test_an_empty_value_is_no_text(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ def test_flags() -> None:
     assert load_config(Config, MINIMAL, ["--verbose"]).verbose is True
     assert load_config(Config, MINIMAL | {"verbose": True}, ["--no-verbose"]).verbose is False
     assert load_config(Config, MINIMAL, ["--verbose", "--name", "x"]).name == "x"
-    assert "expected true or false, got '2'" in refusal(MINIMAL, "--verbose", "2")
+    assert "expected true | false, got '2'" in refusal(MINIMAL, "--verbose", "2")
     assert "--no-verbose: takes no value" in refusal(MINIMAL, "--no-verbose=1")
 
 
@@ -161,7 +178,7 @@ def test_wrong_indices_and_lengths() -> None:
     assert "--data.5.path: data has 1 items; the next one is data.1" in refusal(MINIMAL, "--data.5.path", "x")
     assert "say which item, as in --data.0.path" in refusal(MINIMAL, "--data.path", "x")
     assert "optim.betas: needs 2 values, got 3" in refusal(MINIMAL | {"optim": {"betas": [1, 2, 3]}})
-    assert "data.1.weight: expected a number" in refusal(MINIMAL | {"data": ["a", {"path": "b", "weight": "w"}]})
+    assert "data.1.weight: expected number" in refusal(MINIMAL | {"data": ["a", {"path": "b", "weight": "w"}]})
 
 
 # ---- alternatives
@@ -173,12 +190,24 @@ def test_alternatives_are_told_apart_by_kind() -> None:
     assert load_config(Config, MINIMAL, ["--critic", "separate", "--critic.width", "8"]).critic == Separate(width=8)
 
 
+@kills(
+    "config/build.py",
+    old="plain = to_plain(default) if type(default) is cls else {}",
+    new="plain = {}",
+    why="what a field's own default says is forgotten as soon as one option of the group is written",
+)
 def test_the_default_alternative_fills_what_is_left_open() -> None:
     assert load_config(Config, MINIMAL).critic == Shared(head="mlp")
     assert load_config(Config, MINIMAL | {"critic": {"kind": "shared"}}).critic == Shared(head="mlp")
     assert load_config(Config, MINIMAL, ["--critic.head", "linear"]).critic == Shared(head="linear")
 
 
+@kills(
+    "config/build.py",
+    old="return arm_of_kind(tp, kind_of(base)) is not arm_of_kind(tp, kind_of(over))",
+    new="return False",
+    why="another kind on the command line keeps the options of the file's kind",
+)
 def test_another_kind_on_the_command_line_drops_the_files_keys() -> None:
     file = MINIMAL | {"critic": {"kind": "shared", "head": "linear"}}
     assert load_config(Config, file, ["--critic.width", "9", "--critic.kind", "separate"]).critic == Separate(width=9)
@@ -241,7 +270,7 @@ def test_unknown_options_are_named_as_written() -> None:
 
 def test_missing_keys_are_named_together() -> None:
     told = refusal({"data": [{}]})
-    assert "seed: missing; it has no default (a whole number)" in told
+    assert "seed: missing; it has no default (whole number)" in told
     assert "data.0.path: missing" in told
     assert "2 problems" in told
 
@@ -253,7 +282,7 @@ def test_checks_of_the_class_name_the_place() -> None:
 def test_a_scalar_or_list_where_keys_belong() -> None:
     assert "optim: expected keys (peak, betas, undocumented), got 3" in refusal(MINIMAL | {"optim": 3})
     assert "optim: expected keys" in refusal(MINIMAL | {"optim": [1]})
-    assert "--optim.peak.x: optim.peak: expected a number" in refusal(MINIMAL, "--optim.peak.x", "1")
+    assert "--optim.peak.x: optim.peak: expected number" in refusal(MINIMAL, "--optim.peak.x", "1")
 
 
 def test_a_config_cannot_be_changed_afterwards() -> None:
@@ -270,7 +299,7 @@ def test_a_config_cannot_be_changed_afterwards() -> None:
     [
         ("seed: 1\nseed: 2\n", "run.yaml:2: the key 'seed' is given twice"),
         ("seed: 1\noptim:\n  peak: 1\n  peak: 2\n", "run.yaml:4: the key 'peak' is given twice"),
-        ("seed: &a {b: *a}\n", "run.yaml:1: an alias that contains itself"),
+        ("seed: &a {b: *a}\n", "run.yaml: nested too deeply"),
         ("seed: [1\n", "run.yaml:2: not valid YAML"),
         ("a: b: c\n", "run.yaml:1: not valid YAML"),
         ("\tseed: 1\n", "run.yaml:1: not valid YAML"),
@@ -290,13 +319,6 @@ def test_files_that_are_refused(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load(text, tmp_path)
     assert told in str(caught.value)
-
-
-def test_alias_bomb(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    with pytest.raises(UserError, match="more than 100,000 values"):
-        load("\n".join(lines), tmp_path)
 
 
 def test_aliases_and_merge_keys(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.data.formats import parse, places, prompt_row
+from plaudit.data.formats import competition_ranks, parse, prompt_row
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.records.text import (
     Comparison,
@@ -321,14 +321,14 @@ def test_a_bad_ranking_says_why(raw, reason):
     [([], ()), ([7], (1,)), ([3, 1, 2], (3, 1, 2)), ([5, 5, 9], (1, 1, 3)), ([0, -1, 0, -1], (3, 1, 3, 1))],
 )
 def test_places(values, expected):
-    assert places(values) == expected
+    assert competition_ranks(values) == expected
 
 
 @given(st.lists(st.integers(-3, 3), max_size=8))
 def test_places_keep_the_order_and_the_ties(values):
-    found = places(values)
+    ranks = competition_ranks(values)
     for i, first in enumerate(values):
-        assert found[i] == 1 + sum(other < first for other in values)
+        assert ranks[i] == 1 + sum(other < first for other in values)
 
 
 # ---------------------------------------------------------------------------------------------------------- ratings

@@ -12,6 +12,7 @@ from plaudit.data.turns import RowError
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Rating, Verdict
 from tests.data.files import load_rows, plain, write
+from tests.kills import kills
 
 TWO = {"prompt": "Name a fruit.", "input": "", "response1": "A stone.", "response2": "An apple."}
 REVIEWED = {
@@ -27,6 +28,12 @@ REVIEWED = {
 # ------------------------------------------------------------------------------------------------- two and their votes
 
 
+@kills(
+    "data/shapes.py",
+    old="_RANKS = {0: [1, 1], 1: [1, 2], 2: [2, 1]}",
+    new="_RANKS = {0: [1, 1], 1: [2, 1], 2: [1, 2]}",
+    why="a vote read as the place of the worse answer",
+)
 @pytest.mark.parametrize(("majority", "ranks"), [(0, (1, 1)), (1, (1, 2)), (2, (2, 1))])
 def test_two_answers_become_a_ranking_with_votes(tmp_path, majority, ranks):
     rows = [{**TWO, "annotations": [2, 0, 1], "majority": majority}]
@@ -37,6 +44,12 @@ def test_two_answers_become_a_ranking_with_votes(tmp_path, majority, ranks):
     assert row.columns["votes"] == [[2, 1], [1, 1], [1, 2]]
 
 
+@kills(
+    "data/shapes.py",
+    old="if counts[0][0] > counts[1][0] else 0])",
+    new="])",
+    why="votes in balance decided by their number",
+)
 @pytest.mark.parametrize(
     ("votes", "ranks"),
     [([2, 2, 1], (2, 1)), ([0, 1, 1], (1, 2)), ([0, 1, 2], (1, 1)), ([1, 1, 2, 2], (1, 1)), ([2], (2, 1))],
@@ -83,6 +96,12 @@ def test_bad_rows_of_another_shape_are_named_and_may_be_skipped(tmp_path):
 # ------------------------------------------------------------------------------------------------------------- reviews
 
 
+@kills(
+    "data/shapes.py",
+    old='"score": review.get(f"score_{number}")})',
+    new='"score": review.get(f"score_{3 - number}")})',
+    why="a review's scores exchanged",
+)
 def test_each_review_is_a_ranking_of_its_two_answers(tmp_path):
     first, second = load_rows(tmp_path, [REVIEWED], Kind.RANKING).rows
     assert (first.responses, first.ranks) == (("text of b", "text of a"), (1, 2))
@@ -114,6 +133,12 @@ def test_other_rows_stay_as_they_are():
 # ------------------------------------------------------------------------------------------- verdicts in other clothes
 
 
+@kills(
+    "data/shapes.py",
+    old='"label": str(item["label"]) in accept}',
+    new='"label": str(item["label"]) not in accept}',
+    why="accepted labels rejected",
+)
 def test_words_are_verdicts_by_accept(tmp_path):
     rows = [{"prompt": "q", "response": "a", "label": "good"}, {"prompt": "q", "response": "b", "label": "so so"}]
     loaded = load_rows(tmp_path, rows, Kind.VERDICT, accept=("good",))
@@ -140,6 +165,18 @@ def test_several_labelled_answers_of_a_prompt(tmp_path):
     assert load_rows(tmp_path, told, Kind.VERDICT).kind_found is Kind.VERDICT
 
 
+@kills(
+    "data/convert.py",
+    old="all(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)",
+    new="any(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)",
+    why="grades from 1 to 5 become verdicts",
+)
+@kills(
+    "data/convert.py",
+    old="label = row.scores[aspect] == 1",
+    new="label = row.scores[aspect] >= 0",
+    why="every score is an acceptance",
+)
 def test_scores_of_0_and_1_are_verdicts_and_other_scores_are_not(tmp_path):
     def rows(*scores):
         return [{"prompt": "q", "responses": [{"text": f"t{i}", "score": s} for i, s in enumerate(scores)]}]
@@ -172,6 +209,12 @@ def test_texts_with_labels_under_one_prompt(tmp_path):
     assert rated.rows[1].scores == {"score": 1.0}
 
 
+@kills(
+    "data/clean.py",
+    old="return [normalise(answer) for row in rows for answer in answers(row)]",
+    new="return [row.where for row in rows]",
+    why="two spellings of one text on both sides of a split",
+)
 def test_they_are_divided_by_their_texts(tmp_path):
     rows = load_rows(tmp_path, [*TEXTS, {"text": "Text, number 3!", "label": 1}], Kind.VERDICT, **FIXED).rows
     train, held_out = split(rows, 0.3, seed=0)

@@ -9,6 +9,7 @@ from plaudit.data.sources import check_config
 from plaudit.errors import UserError
 from plaudit.records.text import Kind
 from tests.data.files import load_rows
+from tests.kills import kills
 
 SCORES = [0.1, 0.9, 0.5, 0.5, 0.52, 0.0, 0.7, 0.3]
 
@@ -24,6 +25,18 @@ def load(tmp_path, **options):
     return load_rows(tmp_path, rows(), Kind.RANKING, **options).rows
 
 
+@kills(
+    "data/thinning.py",
+    old="1 + sum(other < rank for other in ranks)",
+    new="1 + sum(other > rank for other in ranks)",
+    why="the thinned ranking upside down",
+)
+@kills(
+    "data/thinning.py",
+    old="return tuple(value[index] for index in indices)",
+    new="return tuple(value[: len(indices)])",
+    why="the answers keep other answers' scores",
+)
 def test_as_many_as_asked_in_their_old_order_with_places_of_their_own(tmp_path):
     whole = load(tmp_path)
     thin = load(tmp_path, answers=3)
@@ -38,6 +51,12 @@ def test_as_many_as_asked_in_their_old_order_with_places_of_their_own(tmp_path):
         assert after.ranks == tuple(1 + sum(other > own for other in scores) for own in scores)
 
 
+@kills(
+    "data/thinning.py",
+    old='uniform(f"{row.prompt.id} {index}", 0)',
+    new='uniform(f"{index}", 0)',
+    why="the same answers (models) of every prompt",
+)
 def test_prompts_draw_different_answers_and_the_same_each_time(tmp_path):
     def kept(row):
         return tuple(text.split()[1] for text in row.responses)
@@ -48,6 +67,12 @@ def test_prompts_draw_different_answers_and_the_same_each_time(tmp_path):
     assert {k for row in first for k in kept(row)} == {str(k) for k in range(8)}
 
 
+@kills(
+    "data/thinning.py",
+    old="all(abs(scores[index] - scores[other]) >= min_gap for other in indices)",
+    new="(not indices or any(abs(scores[index] - scores[other]) >= min_gap for other in indices))",
+    why="far from one answer is far enough",
+)
 def test_no_two_closer_than_the_gap(tmp_path):
     for row in load(tmp_path, min_gap=0.15):
         scores = sorted(row.columns["response_score"])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.data import tinyworld as world
+from plaudit.data import tinyworld_people as people
 from plaudit.data.tinyworld_files import vocabulary
 from plaudit.errors import UserError
 
@@ -27,7 +28,7 @@ def reward(prompt: str, text: str) -> float:
 def enumerated(prompt: str) -> tuple[list[float], list[float]]:
     """Log-probability and true reward of every answer, each from its text."""
     listed = world.answers(prompt)
-    return [world.demo_logprob(prompt, a) for a in listed], world.true_reward([prompt] * len(listed), listed)
+    return [people.demo_logprob(prompt, a) for a in listed], world.true_reward([prompt] * len(listed), listed)
 
 
 # --- prompts and answers ---------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ def test_answers_are_different_and_parse_is_the_inverse_of_render(prompt: str) -
     slots = world.all_slots(world.read_prompt(prompt))
     assert len(set(slots)) == len(listed)
     assert [world.parse(prompt, text) for text in listed] == slots
-    assert [world.render(prompt, s) for s in slots] == listed
+    assert [world.render(world.read_prompt(prompt), s) for s in slots] == listed
 
 
 def test_answers_are_short_sentences_of_few_words() -> None:
@@ -104,7 +105,7 @@ def test_answers_are_short_sentences_of_few_words() -> None:
 )
 def test_parse_knows_what_is_no_answer(text: str) -> None:
     assert world.parse(HUNGRY_CAT, text) is None
-    assert world.demo_logprob(HUNGRY_CAT, text) == -math.inf
+    assert people.demo_logprob(HUNGRY_CAT, text) == -math.inf
 
 
 def test_parse_by_hand() -> None:
@@ -120,12 +121,12 @@ def test_entropy_is_that_of_the_enumerated_answers(prompt: str) -> None:
     logprobs, _ = enumerated(prompt)
     assert math.fsum(map(math.exp, logprobs)) == pytest.approx(1.0, abs=1e-12)
     by_enumeration = -math.fsum(math.exp(lp) * lp for lp in logprobs)
-    assert world.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
+    assert people.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
     assert 6.0 < by_enumeration < math.log(1080)
 
 
 def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
-    table = world.demonstrator(HUNGRY_CAT)
+    table = people.demonstrator(HUNGRY_CAT)
     assert table["action"]["food"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * 1.4))
     assert table["action"]["song"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * -0.7))
     assert table["animal"]["cat"] / table["animal"]["fox"] == pytest.approx(math.exp(0.8 * 1.5))
@@ -138,8 +139,8 @@ def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
 def test_demonstrations_are_drawn_from_the_stated_distribution() -> None:
     rng = random.Random(5)
     n = 4000
-    drawn = [world.parse(SAD_HORSE, world.demonstrate(SAD_HORSE, rng)) for _ in range(n)]
-    for slot, probabilities in world.demonstrator(SAD_HORSE).items():
+    drawn = [world.parse(SAD_HORSE, people.demonstrate(SAD_HORSE, rng)) for _ in range(n)]
+    for slot, probabilities in people.demonstrator(SAD_HORSE).items():
         counts = Counter(getattr(s, slot) for s in drawn)
         for choice, p in probabilities.items():
             assert counts[choice] / n == pytest.approx(p, abs=4.5 * math.sqrt(p * (1 - p) / n)), (slot, choice)
@@ -147,9 +148,9 @@ def test_demonstrations_are_drawn_from_the_stated_distribution() -> None:
 
 def test_demonstrate_uses_only_the_generator_it_is_given() -> None:
     random.seed(1)
-    first = [world.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)]
+    first = [people.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)]
     random.seed(2)
-    assert [world.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)] == first
+    assert [people.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)] == first
     assert len(set(first)) == 1
 
 
@@ -248,18 +249,18 @@ def test_true_reward_has_the_form_of_a_reward_function() -> None:
 
 
 def test_pair_probability_by_hand() -> None:
-    assert world.pair_probability(1.5, 1.5) == 0.5
-    assert world.pair_probability(math.log(3), 0.0) == pytest.approx(0.75)
-    assert world.pair_probability(0.0, math.log(3)) == pytest.approx(0.25)
-    assert world.pair_probability(-1000.0, 1000.0) == 0.0
-    assert world.pair_probability(1000.0, -1000.0) == 1.0
+    assert people.pair_probability(1.5, 1.5) == 0.5
+    assert people.pair_probability(math.log(3), 0.0) == pytest.approx(0.75)
+    assert people.pair_probability(0.0, math.log(3)) == pytest.approx(0.25)
+    assert people.pair_probability(-1000.0, 1000.0) == 0.0
+    assert people.pair_probability(1000.0, -1000.0) == 1.0
 
 
 def test_ranks_are_plackett_luce() -> None:
     """First places are a softmax of the rewards; every pair inside the ranking is Bradley-Terry."""
     rewards = [math.log(3), 0.0, math.log(2)]
     rng, n = random.Random(11), 12000
-    rankings = [world.rank(rewards, rng) for _ in range(n)]
+    rankings = [people.rank(rewards, rng) for _ in range(n)]
     assert all(sorted(r) == [1, 2, 3] for r in rankings)
     shares = Counter(r.index(1) for r in rankings)
     for i, p in enumerate([3 / 6, 1 / 6, 2 / 6]):
@@ -272,30 +273,15 @@ def test_ranks_are_plackett_luce() -> None:
 
 
 def test_rank_of_certain_rewards_and_of_none() -> None:
-    assert world.rank([-500.0, 0.0, 500.0], random.Random(0)) == [3, 2, 1]
-    assert world.rank([], random.Random(0)) == []
+    assert people.rank([-500.0, 0.0, 500.0], random.Random(0)) == [3, 2, 1]
+    assert people.rank([], random.Random(0)) == []
     with pytest.raises(ValueError, match="reward 1 is nan"):
-        world.rank([0.0, math.nan], random.Random(0))
-
-
-def test_bayes_accuracy_by_hand() -> None:
-    log3 = math.log(3)
-    assert world.bayes_accuracy([(log3, 0.0), (0.0, log3), (2.0, 2.0)]) == pytest.approx((0.75 + 0.75 + 0.5) / 3)
-    with pytest.raises(ValueError, match="at least one pair"):
-        world.bayes_accuracy([])
+        people.rank([0.0, math.nan], random.Random(0))
 
 
 def test_the_true_reward_reaches_the_bayes_accuracy_on_labelled_pairs() -> None:
     rng = random.Random(2)
     pairs = [(rng.gauss(0, 1.3), rng.gauss(0, 1.3)) for _ in range(6000)]
-    agreed = sum((world.rank(pair, rng)[0] == 1) == (pair[0] > pair[1]) for pair in pairs) / len(pairs)
-    assert agreed == pytest.approx(world.bayes_accuracy(pairs), abs=4 * 0.5 / math.sqrt(len(pairs)))
-
-
-def test_ranking_row() -> None:
-    responses = [GOOD, "Hello.", "Let me think."]
-    row = world.ranking_row(HUNGRY_CAT, responses, random.Random(4))
-    assert row["prompt"] == HUNGRY_CAT
-    assert row["responses"] == responses
-    assert row["ranks"][0] == 1  # 9 and 7 units of noise above the others
-    assert sorted(row["ranks"]) == [1, 2, 3]
+    agreed = sum((people.rank(pair, rng)[0] == 1) == (pair[0] > pair[1]) for pair in pairs) / len(pairs)
+    best = math.fsum(people.pair_probability(max(pair), min(pair)) for pair in pairs) / len(pairs)
+    assert agreed == pytest.approx(best, abs=4 * 0.5 / math.sqrt(len(pairs)))

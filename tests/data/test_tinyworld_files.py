@@ -12,6 +12,7 @@ import pytest
 
 from plaudit.data import tinyworld as world
 from plaudit.data import tinyworld_files as files
+from plaudit.data import tinyworld_people as people
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import kl_regularised_optimum
 
@@ -25,7 +26,7 @@ ONE_PROMPT_A_TROUBLE = [f"Leo is here. The poor duck is very {trouble}. Please h
 @pytest.mark.parametrize("prompt", ONE_PROMPT_A_TROUBLE)
 def test_the_ceilings_are_those_of_the_enumerated_answers(prompt: str) -> None:
     listed = world.answers(prompt)
-    logprobs = [world.demo_logprob(prompt, a) for a in listed]
+    logprobs = [people.demo_logprob(prompt, a) for a in listed]
     rewards = world.true_reward([prompt] * len(listed), listed)
     facts = files.ceilings([prompt], kl_coefs=[0.4])
     probabilities = [math.exp(lp) for lp in logprobs]
@@ -37,7 +38,7 @@ def test_the_ceilings_are_those_of_the_enumerated_answers(prompt: str) -> None:
     exact = kl_regularised_optimum(logprobs, rewards, 0.4)
     assert facts["optimum"]["0.4"]["objective"] == pytest.approx(exact.objective, abs=1e-8)
     assert facts["optimum"]["0.4"]["kl"] == pytest.approx(exact.kl, abs=1e-8)
-    assert math.fsum(files.score_distribution(prompt).values()) == pytest.approx(1.0)
+    assert math.fsum(files._score_distribution(world.read_prompt(prompt).trouble).values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("prompt", [*ONE_PROMPT_A_TROUBLE, None])
@@ -52,8 +53,8 @@ def test_the_world_is_hard_enough_to_mean_something(prompt: str | None) -> None:
 
 def test_bayes_accuracy_of_the_demonstrators_agrees_with_sampled_pairs() -> None:
     rng = random.Random(8)
-    drawn = world.true_reward([SAD_HORSE] * 3000, [world.demonstrate(SAD_HORSE, rng) for _ in range(3000)])
-    sampled = world.bayes_accuracy(itertools.pairwise(drawn))
+    drawn = world.true_reward([SAD_HORSE] * 3000, [people.demonstrate(SAD_HORSE, rng) for _ in range(3000)])
+    sampled = math.fsum(people.pair_probability(max(p), min(p)) for p in itertools.pairwise(drawn)) / (len(drawn) - 1)
     assert sampled == pytest.approx(files.ceilings([SAD_HORSE])["bayes_accuracy"], abs=0.015)  # std. error 0.003
 
 
@@ -102,7 +103,7 @@ def test_held_out_references_and_their_floor(tmp_path: Path) -> None:
     said = files.write_world(tmp_path, seed=3, **SMALL)
     references = rows(tmp_path, "held_out_demonstrations")
     assert [row["prompt"] for row in references] == [row["prompt"] for row in rows(tmp_path, "held_out_prompts")]
-    logprobs = [world.demo_logprob(row["prompt"], row["completion"]) for row in references]
+    logprobs = [people.demo_logprob(row["prompt"], row["completion"]) for row in references]
     assert said["demonstrator_nll"] == pytest.approx(-sum(logprobs) / 30)
     assert said["demonstrator_nll"] == pytest.approx(said["entropy_per_answer"], abs=1.0)
     assert said["sizes"] == SMALL

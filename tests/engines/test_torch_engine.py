@@ -29,15 +29,14 @@ def keys(n: int) -> list[SampleKey]:
     return [SampleKey(prompt_id=f"{i:x}", sample_index=i % 3) for i in range(n)]
 
 
-def write(trunk: Trunk, prompts=PROMPTS, ends=(EOS,), *, seed=0, greedy=False, is_stopped=None, order=None, **sampling):
+def write(trunk: Trunk, prompts=PROMPTS, ends=(EOS,), *, seed=0, greedy=False, order=None, **sampling):
     chosen = keys(len(PROMPTS)) if order is None else [keys(len(PROMPTS))[i] for i in order]
-    return TorchEngine(trunk, ends).generate(
+    return TorchEngine(trunk, ends, decode=str).generate(
         prompts,
         chosen[: len(prompts)],
         SamplingConfig(**{"max_new_tokens": 12} | sampling),
         seed=seed,
         greedy=greedy,
-        is_stopped=is_stopped,
     )
 
 
@@ -99,7 +98,7 @@ def test_checkpointed_activations_do_not_cost_the_cache():
 def test_a_model_without_a_key_value_cache_is_refused():
     config = MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
     with pytest.raises(UserError, match=r"MambaForCausalLM doesn't go on from a key-value cache"):
-        TorchEngine(Trunk(causal(config)), (EOS,))
+        TorchEngine(Trunk(causal(config)), (EOS,), decode=str)
 
 
 # ---------------------------------------------------------------------------------------------------- any batch
@@ -133,7 +132,7 @@ def test_compaction_changes_nothing(monkeypatch):
 
 def test_finished_rows_really_leave(monkeypatch):
     trunk = Trunk(build("llama gqa"))
-    engine = TorchEngine(trunk, tuple(range(2, 12)))
+    engine = TorchEngine(trunk, tuple(range(2, 12)), decode=str)
     sizes = []
     trunk.hf.model.layers[0].register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[0]))
     written = engine.generate(PROMPTS, keys(7), SamplingConfig(max_new_tokens=12), seed=0)
@@ -158,7 +157,7 @@ def test_another_seed_or_key_or_sample_writes_another_text():
     assert all(a.ids != b.ids for a, b in zip(first, write(trunk, ends=(), seed=1), strict=True))
     assert first[0].ids != first[5].ids  # the same prompt tokens under another key
     one, two = (
-        TorchEngine(trunk, ()).generate(
+        TorchEngine(trunk, (), decode=str).generate(
             [[4]], [SampleKey(prompt_id="a", sample_index=i)], SamplingConfig(max_new_tokens=12), seed=0
         )
         for i in range(2)
@@ -186,7 +185,7 @@ def test_no_prompts():
 def test_tokens_come_as_often_as_their_logprobs_say(temperature):
     """First token and, given the likeliest first, the second: χ² over the vocabulary."""
     trunk, n, prompt = Trunk(build("llama")), 4000, [1, 5, 9]
-    written = TorchEngine(trunk, ()).generate(
+    written = TorchEngine(trunk, (), decode=str).generate(
         [prompt] * n,
         [SampleKey(prompt_id="p", sample_index=i) for i in range(n)],
         SamplingConfig(max_new_tokens=2, temperature=temperature, batch_size=n),
@@ -255,9 +254,9 @@ def check(generation: Generation, ids: list[int], reason: FinishReason) -> None:
     assert generation.finish_reason is reason
 
 
-def plain_engine(trunk: Trunk, ends, check_stop=lambda: None, monkeypatch=None) -> TorchEngine:
+def plain_engine(trunk: Trunk, ends, check_stop=lambda: None, monkeypatch=None, decode=str) -> TorchEngine:
     monkeypatch.setattr(TorchEngine, "_check_cache", lambda self: None)  # this model knows its last token only
-    return TorchEngine(trunk, ends, check_stop)
+    return TorchEngine(trunk, ends, decode=decode, check_stop=check_stop)
 
 
 def test_each_end_id_ends_and_is_kept(counting, monkeypatch):
@@ -279,17 +278,16 @@ def test_an_end_at_the_limit_is_an_end(counting, monkeypatch):
     check(engine.generate([[4]], keys(1), sampling, seed=0)[0], [5, 6, 7], FinishReason.LENGTH)
 
 
-def test_the_stop_function_sees_each_rows_own_ids_and_its_token_is_kept(counting, monkeypatch):
-    engine = plain_engine(counting, (8,), monkeypatch=monkeypatch)
+def test_stop_strings_are_looked_for_in_each_rows_own_text_and_the_token_is_kept(counting, monkeypatch):
     asked = []
 
-    def is_stopped(ids):
+    def decode(ids):
         asked.append(list(ids))
-        return list(ids[-2:]) == [12, 13]
+        return " ".join(map(str, ids))
 
-    written = engine.generate(
-        [[5], [10]], keys(2), SamplingConfig(max_new_tokens=9), seed=0, greedy=True, is_stopped=is_stopped
-    )
+    engine = plain_engine(counting, (8,), monkeypatch=monkeypatch, decode=decode)
+    sampling = SamplingConfig(max_new_tokens=9, stop=("12 13",))
+    written = engine.generate([[5], [10]], keys(2), sampling, seed=0, greedy=True)
     check(written[0], [6, 7, 8], FinishReason.EOS)
     check(written[1], [11, 12, 13], FinishReason.STOP)
     assert asked == [[6], [11], [6, 7], [11, 12], [11, 12, 13]]  # never of an end token, never after the end

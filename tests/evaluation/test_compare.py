@@ -13,8 +13,10 @@ from plaudit.errors import UserError
 from plaudit.evaluation import compare as module
 from plaudit.evaluation.compare import compare
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
+from plaudit.telemetry.summary import read_results
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 PROMPTS = ["a", "b", "ab", "ba", "aa", "bb", "aab", "abb"]
@@ -74,23 +76,24 @@ def run(folder: Path, chosen: CompareConfig) -> tuple[dict, list[dict]]:
         return made.summary, [json.loads(line) for line in samples]
 
 
-def row(summary: dict, name: str, metric: str) -> dict:
-    (found,) = [r for r in summary["stages"] if r["name"] == name and r["metric"].startswith(metric)]
-    return found
+def found(summary: dict, name: str, measure: str) -> Result:
+    (result,) = [r for r in read_results(summary) if r.subject == name and r.measure == measure]
+    return result
 
 
 def test_a_policy_against_itself_is_a_tie_without_kl(place, tmp_path):
     summary, samples = run(tmp_path / "run", config(place))
-    won = row(summary, "twin", "win rate against old (8 prompts, 8 ties)")
-    assert won["value"] == 0.5
-    assert won["low"] < 0.5 < won["high"]
+    won = found(summary, "twin", "win_rate_over_prompts")
+    assert (won.value, won.against, won.count, won.ties) == (0.5, "old", 8, 8)
+    assert won.low < 0.5 < won.high
+    assert found(summary, "twin", "kl_baseline_over_prompts").value == 0.0
     assert summary["policies"]["twin"] == summary["policies"]["old"]
     assert summary["policies"]["old"]["kl"] == 0.0
     for sample in samples:
         if sample["policy"] == "twin":
             assert sample["before"] == sample["after"]
             assert sample["kl"] == 0.0
-    assert not [r for r in summary["stages"] if r["name"] == "old" and "win" in r["metric"]]
+    assert [r.measure for r in read_results(summary) if r.subject == "old"] == ["judge_score_over_prompts"]
 
 
 def test_scores_win_rates_and_samples_agree(place, tmp_path):
@@ -100,11 +103,13 @@ def test_scores_win_rates_and_samples_agree(place, tmp_path):
     assert all(s["score_after"] == s["after"].count("a") for s in new)
     assert all(s["score_before"] == s["before"].count("a") for s in new)
     wins = sum((s["score_after"] > s["score_before"]) + 0.5 * (s["score_after"] == s["score_before"]) for s in new)
-    assert row(summary, "new", "win rate")["value"] == pytest.approx(wins / 8)
+    assert found(summary, "new", "win_rate_over_prompts").value == pytest.approx(wins / 8)
     mean = sum(s["score_after"] for s in new) / 8
-    assert row(summary, "new", "mean score")["value"] == pytest.approx(mean)
+    assert found(summary, "new", "judge_score_over_prompts").value == pytest.approx(mean)
     assert summary["policies"]["new"]["score"] == pytest.approx(mean)
-    assert summary["policies"]["new"]["kl"] == pytest.approx(sum(s["kl"] for s in new) / 8)
+    kl = found(summary, "new", "kl_baseline_over_prompts")
+    assert summary["policies"]["new"]["kl"] == pytest.approx(kl.value) == pytest.approx(sum(s["kl"] for s in new) / 8)
+    assert kl.low < kl.value < kl.high
 
 
 @torch.no_grad()
@@ -128,9 +133,9 @@ def test_an_abstained_prompt_is_left_out_of_score_and_rate(place, tmp_path):
     assert all((s["score_after"] is None) == ("b" in s["after"]) for s in new)
     both = [s for s in new if s["score_after"] is not None and s["score_before"] is not None]
     assert 0 < len(both) < 8
-    assert f"({len(both)} prompts" in row(summary, "new", "win rate")["metric"]
+    assert found(summary, "new", "win_rate_over_prompts").count == len(both)
     kept = [s["score_after"] for s in new if s["score_after"] is not None]
-    assert row(summary, "new", "mean score")["value"] == pytest.approx(sum(kept) / len(kept))
+    assert found(summary, "new", "judge_score_over_prompts").value == pytest.approx(sum(kept) / len(kept))
 
 
 def test_a_judge_that_says_nothing_of_all_answers_is_named(place, tmp_path):
@@ -165,12 +170,13 @@ def test_the_objective_is_estimated_without_bias(place, tmp_path):
     objective = ObjectiveConfig(rewards=judge(place), kl_coef=0.3, prompts=2, samples=400)
     summary, _ = run(tmp_path / "run", config(place, objective=objective))
     for name in ("old", "new"):
-        found = row(summary, name, "objective J = E[score] − 0.3·KL")
+        result = found(summary, name, "objective_over_prompts")
         exact = exact_objective(place, name, 0.3, PROMPTS[:2])
-        error = (found["high"] - found["low"]) / 2 / 1.96
-        assert abs(found["value"] - exact) < 4 * error
+        error = (result.high - result.low) / 2 / 1.96
+        assert abs(result.value - exact) < 4 * error
         assert error < 0.06
-        assert found["floor"] == row(summary, "old", "objective J")["value"]
+        assert result.floor == found(summary, "old", "objective_over_prompts").value
+        assert (result.ceiling, result.facts) == (None, {"kl_coef": 0.3})
 
 
 def test_progress_is_the_share_of_the_way_to_the_optimum(place, tmp_path):
@@ -178,13 +184,16 @@ def test_progress_is_the_share_of_the_way_to_the_optimum(place, tmp_path):
         rewards=judge(place), kl_coef=0.3, prompts=2, samples=64, answers=f"{place / 'judge.py'}:words"
     )
     summary, _ = run(tmp_path / "run", config(place, objective=objective))
-    old, new = (row(summary, name, "progress") for name in ("old", "new"))
-    assert old["value"] == 0.0
-    assert (old["floor"], old["ceiling"]) == (0.0, 1.0)
-    assert new["J_star"] == old["J_star"] > new["J_ref"] == old["J"]
-    assert new["value"] == pytest.approx((new["J"] - new["J_ref"]) / (new["J_star"] - new["J_ref"]))
-    assert new["low"] < new["value"] < new["high"]
-    assert 0 < new["mass"] < 1
+    old, new = (found(summary, name, "progress_over_prompts") for name in ("old", "new"))
+    assert old.value == 0.0
+    assert (old.floor, old.ceiling) == (0.0, 1.0)
+    assert new.facts["J_star"] == old.facts["J_star"] > new.facts["J_ref"] == old.facts["J"]
+    way = new.facts["J_star"] - new.facts["J_ref"]
+    assert new.value == pytest.approx((new.facts["J"] - new.facts["J_ref"]) / way)
+    assert new.low < new.value < new.high
+    own = found(summary, "new", "objective_over_prompts")
+    assert (own.value, own.floor, own.ceiling) == tuple(new.facts[key] for key in ("J", "J_ref", "J_star"))
+    assert 0 < own.facts["mass"] < 1
 
 
 def test_a_judge_that_abstains_leaves_no_objective(place, tmp_path):

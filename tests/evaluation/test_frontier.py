@@ -15,12 +15,20 @@ from plaudit.evaluation.options import FrontierConfig
 from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
+from plaudit.telemetry.summary import read_results
+from tests.kills import kills
 from tests.training.tiny import jsonl, model_folder
 
 JUDGED = [0.3, -1.0, 2.0, 0.5, 1.5]
 TRUE = [1.0, 7.0, -3.0, 2.0, 4.0]
 
 
+@kills(
+    "evaluation/best_of_n.py",
+    old="weight *= (i - n) / (i - 1) if i > 1 else 0.0",
+    new="weight *= (i - n) / i if i > 1 else 0.0",
+    why="subsets with repetition: an answer competes with itself",
+)
 @pytest.mark.parametrize("n", range(1, 6))
 def test_every_subset_is_counted_once(n):
     subsets = list(itertools.combinations(range(5), n))
@@ -35,6 +43,12 @@ def test_best_of_two_by_hand():
     assert best_of_n_mean([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], 1) == pytest.approx(30.0)
 
 
+@kills(
+    "evaluation/best_of_n.py",
+    old="values += [math.fsum(shared) / len(shared)] * len(shared)",
+    new="values += shared",
+    why="of answers that tie the last sampled wins",
+)
 def test_among_equals_chance_decides_whatever_their_order():
     """Best of two of (1, 0), (2, 6), (2, 12): a pair with the 0 gives 6 or 12, the pair of equals 9 on average."""
     for order in itertools.permutations([(1.0, 0.0), (2.0, 6.0), (2.0, 12.0)]):
@@ -50,6 +64,12 @@ def test_what_cannot_be_chosen_from_is_refused(judged, true, n):
         best_of_n_mean(judged, true, n)
 
 
+@kills(
+    "evaluation/frontier.py",
+    old="[best_of_n_mean(pool, its, n) for pool, its in zip(scores, true, strict=True)]",
+    new="[best_of_n_mean(its, its, n) for pool, its in zip(scores, true, strict=True)]",
+    why="the truth chooses its own best: nothing is ever over-optimised",
+)
 def test_a_curve_is_the_mean_over_prompts():
     points = curve([[1.0, 2.0], [5.0, 3.0]], [[0.0, 4.0], [10.0, 20.0]])
     assert [p["n"] for p in points] == [1, 2]
@@ -91,7 +111,10 @@ def test_a_run_measures_every_judge_on_the_same_pool(tmp_path):
     assert longer[0]["truth"] == pytest.approx(shorter[0]["truth"]), "best of one: nobody chose"
     assert sorted(p["truth"] for p in longer) == [p["truth"] for p in longer] and longer[-1]["truth"] > 1
     assert sorted(p["truth"] for p in shorter) == [p["truth"] for p in reversed(shorter)]
-    assert {row["name"] for row in summary["stages"]} == {"longer", "shorter"}
+    by_judge = {result.subject: result for result in read_results(summary)}
+    assert set(by_judge) == {"longer", "shorter"}
+    assert by_judge["shorter"].value == shorter[-1]["truth"] < by_judge["shorter"].floor == shorter[0]["truth"]
+    assert by_judge["longer"].facts["n"] == 8
 
 
 def test_a_silent_judge_is_named(tmp_path):

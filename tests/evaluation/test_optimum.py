@@ -36,7 +36,7 @@ def reference(tmp_path_factory):
 def optimum(folder: str, function=count_a, words=WORDS, **options):
     spoken = language(folder)
     trunk = Trunk(load_causal(ModelConfig(path=folder), spoken, seed=0).hf)
-    defaults = {"kl_coef": 0.5, "temperature": 0.7, "max_new_tokens": 3, "place": CPU}
+    defaults = {"kl_coef": 0.5, "temperature": 0.7, "max_new_tokens": 3, "machine": CPU}
     return listed_optimum(trunk, spoken, judge(function), ROWS, lambda prompt: words, **{**defaults, **options})
 
 

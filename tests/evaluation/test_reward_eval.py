@@ -10,15 +10,20 @@ import torch
 
 from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
+from plaudit.evaluation.judges.agreement import agreement
+from plaudit.evaluation.judges.rows import LabelledRows, RatedRow, read_labelled, score_rows
 from plaudit.evaluation.options import RewardEvalConfig, TruthConfig
-from plaudit.evaluation.reward_eval import measure, reward_eval
-from plaudit.evaluation.reward_rows import LabelledRows, RatedRow, read_labelled
+from plaudit.evaluation.reward_eval import reward_eval
+from plaudit.records.results import Result
 from plaudit.records.text import Group, Prompt
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import scores_of
+from plaudit.telemetry.summary import read_results
+from tests.kills import kills
 from tests.training.tiny import jsonl
 
+ACCURACY = "held_out_accuracy_over_pairs"
 RULES = '''
 def a_share(completions, **columns):
     """log 3 for every a."""
@@ -68,9 +73,10 @@ def run(folder: Path, **options) -> dict:
     return json.loads((folder / "run" / "summary.json").read_text(encoding="utf-8"))
 
 
-def value(summary: dict, name: str, metric: str) -> dict:
-    (row,) = [row for row in summary["stages"] if row["name"] == name and row["metric"] == metric]
-    return row
+def found(summary: dict, name: str, measure: str, part: str = "") -> Result:
+    results = [r for r in read_results(summary) if (r.subject, r.measure, r.part) == (name, measure, part)]
+    assert len(results) == 1, f"{len(results)} results"
+    return results[0]
 
 
 def test_rankings(tmp_path, rules):
@@ -81,31 +87,30 @@ def test_rankings(tmp_path, rules):
         subset_column="topic",
     )
     # Pairs: p 1 right, q 2 right (margin 2 log 3), r 1 wrong (−log 3).
-    accuracy = value(summary, "a_share", "pair accuracy")
-    assert accuracy["value"] == 0.75
-    assert accuracy["low"] < 0.75 < accuracy["high"]
-    assert accuracy["ceiling"] == 0.0  # of three labellers only the third meets a majority, and it says otherwise
-    assert value(summary, "a_share", "pair accuracy, x")["value"] == 1.0
-    assert value(summary, "a_share", "pair accuracy, y")["value"] == pytest.approx(2 / 3)
-    no_scale = " (its scores have no scale)"
-    log_loss = value(summary, "a_share", "log loss of P(better) = σ(difference)" + no_scale)
-    assert log_loss["value"] == pytest.approx((math.log(4 / 3) + 2 * math.log(10 / 9) + math.log(4)) / 4, rel=1e-5)
-    assert log_loss["floor"] == pytest.approx(math.log(2))
-    brier = value(summary, "a_share", "Brier score" + no_scale)
-    assert brier["value"] == pytest.approx((1 / 16 + 2 / 100 + 9 / 16) / 4, rel=1e-5)
+    accuracy = found(summary, "a_share", ACCURACY)
+    assert accuracy.value == 0.75
+    assert accuracy.low < 0.75 < accuracy.high
+    assert accuracy.ceiling == 0.0  # of three labellers only the third meets a majority, and it says otherwise
+    assert accuracy.facts["label_ties"] == 1
+    assert found(summary, "a_share", ACCURACY, "x").value == 1.0
+    assert found(summary, "a_share", ACCURACY, "y").value == pytest.approx(2 / 3)
+    log_loss = found(summary, "a_share", "log_loss_over_pairs")
+    assert log_loss.value == pytest.approx((math.log(4 / 3) + 2 * math.log(10 / 9) + math.log(4)) / 4, rel=1e-5)
+    assert (log_loss.floor, log_loss.facts["has_scale"]) == (pytest.approx(math.log(2)), 0.0)
+    assert found(summary, "a_share", "brier_over_pairs").value == pytest.approx(
+        (1 / 16 + 2 / 100 + 9 / 16) / 4, rel=1e-5
+    )
     # ¾ twice, right once; 9/10 twice, right twice.
-    ece = value(summary, "a_share", "expected calibration error" + no_scale)
-    assert ece["value"] == pytest.approx((0.5 + 0.2) / 4, rel=1e-5)
-    assert value(summary, "longer wins", "floor on the same pairs")["value"] == (0 + 0.5 + 1 + 0.5) / 4
+    error = found(summary, "a_share", "calibration_error_over_pairs")
+    assert error.value == pytest.approx((0.5 + 0.2) / 4, rel=1e-5)
+    floor = found(summary, "longer wins", ACCURACY)
+    assert (floor.value, floor.role) == ((0 + 0.5 + 1 + 0.5) / 4, "floor")
     # Better and longer: aa against b. Shorter: a against bb.
-    assert value(summary, "a_share", "pair accuracy where the better answer is the longer")["value"] == 1.0
-    assert value(summary, "a_share", "pair accuracy where the better answer is the shorter")["value"] == 1.0
-    judged = summary["reward_eval"]["judges"]["a_share"]
-    assert judged["scale"] == "none"
-    assert judged["pairs"]["accuracy"]["label_ties"] == 1
-    assert judged["pairs"]["margins"]["mean"] == pytest.approx((1 + 2 + 2 - 1) / 4 * math.log(3))
-    assert "flips" not in judged["pairs"]["position"]
-    assert summary["reward_eval"]["agreement"]["two_labellers"]["value"] == pytest.approx(1 / 3)
+    assert found(summary, "a_share", "accuracy_where_longer_over_pairs").value == 1.0
+    assert found(summary, "a_share", "accuracy_where_shorter_over_pairs").value == 1.0
+    assert summary["judges"]["a_share"]["margins"]["mean"] == pytest.approx((1 + 2 + 2 - 1) / 4 * math.log(3))
+    assert not [r for r in read_results(summary) if r.measure == "order_flips_over_pairs"]
+    assert found(summary, "labellers", "two_labellers_over_pairs").value == pytest.approx(1 / 3)
 
 
 def test_comparisons_keep_their_subset_and_columns(tmp_path, rules):
@@ -119,8 +124,8 @@ def test_comparisons_keep_their_subset_and_columns(tmp_path, rules):
         models=(judge(rules, "bonus"),),
         subset_column="subset",
     )
-    assert value(summary, "bonus", "pair accuracy, easy")["value"] == 1.0
-    assert value(summary, "bonus", "pair accuracy, hard")["value"] == 0.0
+    assert found(summary, "bonus", ACCURACY, "easy").value == 1.0
+    assert found(summary, "bonus", ACCURACY, "hard").value == 0.0
 
 
 def test_a_weight_is_felt_by_calibration_and_not_by_accuracy(tmp_path, rules):
@@ -129,10 +134,12 @@ def test_a_weight_is_felt_by_calibration_and_not_by_accuracy(tmp_path, rules):
         data=(data(tmp_path, "d.jsonl", RANKINGS),),
         models=(judge(rules, "a_share"), judge(rules, "a_share", name="twice", weight=2.0)),
     )
-    one, two = (summary["reward_eval"]["judges"][name]["pairs"] for name in ("a_share", "twice"))
-    assert two["accuracy"] == one["accuracy"]
-    assert two["margins"]["mean"] == pytest.approx(2 * one["margins"]["mean"], rel=1e-6)
-    assert two["calibration"]["log_loss"] > one["calibration"]["log_loss"]
+    one, two = (found(summary, name, ACCURACY) for name in ("a_share", "twice"))
+    assert replace(two, subject="a_share") == one
+    margins = [summary["judges"][name]["margins"]["mean"] for name in ("a_share", "twice")]
+    assert margins[1] == pytest.approx(2 * margins[0], rel=1e-6)
+    one, two = (found(summary, name, "log_loss_over_pairs") for name in ("a_share", "twice"))
+    assert two.value > one.value
 
 
 def test_a_judge_that_prefers_whoever_comes_first_is_found_out(tmp_path, rules):
@@ -143,9 +150,10 @@ def test_a_judge_that_prefers_whoever_comes_first_is_found_out(tmp_path, rules):
         models=(judge(rules, "first"), judge(rules, "a_share")),
         check_order=True,
     )
-    assert value(summary, "first", "first-listed answer wins (by the labels 0.500)")["value"] == 1.0
-    assert value(summary, "first", "winner changes with the answers' order")["value"] == 1.0
-    assert value(summary, "a_share", "winner changes with the answers' order")["value"] == 0.0
+    first = found(summary, "first", "first_wins_over_pairs")
+    assert (first.value, first.facts["labels_prefer_first"]) == (1.0, 0.5)
+    assert found(summary, "first", "order_flips_over_pairs").value == 1.0
+    assert found(summary, "a_share", "order_flips_over_pairs").value == 0.0
 
 
 @pytest.mark.parametrize(("noise", "probability"), [(1.0, 3 / 4), (0.5, 9 / 10)])
@@ -156,9 +164,9 @@ def test_known_truth(tmp_path, rules, noise, probability):
         models=(judge(rules, "a_share"),),
         truth=TruthConfig(function=f"{rules}:a_share", noise=noise),
     )
-    expected = value(summary, "a_share", "pair accuracy, expected under the known label probabilities")
-    assert (expected["value"], expected["ceiling"]) == (pytest.approx(probability), pytest.approx(probability))
-    assert value(summary, "a_share", "pair accuracy")["value"] == 0.0
+    expected = found(summary, "a_share", "expected_accuracy_over_pairs")
+    assert (expected.value, expected.ceiling) == (pytest.approx(probability), pytest.approx(probability))
+    assert found(summary, "a_share", ACCURACY).value == 0.0
 
 
 def test_the_bag_of_words_learns_from_the_training_files(tmp_path, rules):
@@ -169,7 +177,7 @@ def test_the_bag_of_words_learns_from_the_training_files(tmp_path, rules):
         models=(judge(rules, "a_share"),),
         train=(data(tmp_path, "t.jsonl", training),),
     )
-    assert value(summary, "bag of words", "floor on the same pairs")["value"] == 1.0
+    assert found(summary, "bag of words", ACCURACY).value == 1.0
 
 
 def test_ratings(tmp_path, rules):
@@ -182,16 +190,14 @@ def test_ratings(tmp_path, rules):
     ]
     summary = run(tmp_path, data=(data(tmp_path, "d.jsonl", rows),), models=(judge(rules, "a_share"),))
     # a: 2, aaa: 4, b: 1, aa: 2.5 against 1, 3, 0, 2 times log 3: the same order.
-    assert value(summary, "a_share", "Spearman correlation with the ratings, good")["value"] == pytest.approx(1.0)
-    assert value(summary, "a_share", "Pearson correlation with the ratings, good")["ceiling"] == pytest.approx(-1.0)
-    assert value(summary, "a_share", "pair accuracy by the ratings, good")["value"] == 1.0
-    found = summary["reward_eval"]["judges"]["a_share"]["ratings"]
-    assert found["good"]["answers"] == 4
-    assert found["long"]["answers"] == 2
-    assert "accuracy" not in found["long"]
-    rmse = value(summary, "a_share", "RMSE to the ratings, long")
-    assert rmse["value"] == pytest.approx(((math.log(3) ** 2 + 1) / 2) ** 0.5, rel=1e-6)
-    assert rmse["floor"] == 0.5
+    good = found(summary, "a_share", "aspect/good_spearman_over_labels", "good")
+    assert (good.value, good.count) == (pytest.approx(1.0), 4)
+    assert found(summary, "a_share", "aspect/good_pearson_over_labels", "good").ceiling == pytest.approx(-1.0)
+    assert found(summary, "a_share", "aspect/good_accuracy_over_pairs").value == 1.0
+    assert not [r for r in read_results(summary) if r.measure == "aspect/long_accuracy_over_pairs"]
+    rmse = found(summary, "a_share", "aspect/long_rmse_over_labels", "long")
+    assert (rmse.floor, rmse.count) == (0.5, 2)
+    assert rmse.value == pytest.approx(((math.log(3) ** 2 + 1) / 2) ** 0.5, rel=1e-6)
 
 
 def test_verdicts(tmp_path, rules):
@@ -199,23 +205,29 @@ def test_verdicts(tmp_path, rules):
         {"prompt": p, "response": r, "label": label} for p, r, label in [("p", "a", 1), ("q", "b", 0), ("r", "aa", 0)]
     ]
     summary = run(tmp_path, data=(data(tmp_path, "d.jsonl", rows),), models=(judge(rules, "a_share"),))
-    accuracy = value(summary, "a_share", "accuracy of `score > 0`")
-    assert (accuracy["value"], accuracy["floor"]) == (pytest.approx((1 + 0.5 + 0) / 3), pytest.approx(2 / 3))
-    assert value(summary, "a_share", "area under the ROC curve")["value"] == 0.5
+    accuracy = found(summary, "a_share", "held_out_accuracy_over_rows")
+    assert (accuracy.value, accuracy.floor) == (pytest.approx((1 + 0.5 + 0) / 3), pytest.approx(2 / 3))
+    assert found(summary, "a_share", "held_out_auc").value == 0.5
 
 
+@kills(
+    "evaluation/judges/rows.py",
+    old="text if alone else group.prompt.id",
+    new="group.prompt.id",
+    why="texts under one prompt count as one draw",
+)
 def test_labelled_texts_under_one_prompt_are_draws_of_their_own(tmp_path, rules):
     """Sixty texts and one prompt: intervals of sixty draws, not of one."""
     texts = [("a" if i % 3 else "b") * (i + 1) for i in range(60)]
     judged = [{"prompt": "p", "response": text, "label": i % 4 > 0} for i, text in enumerate(texts)]
     summary = run(tmp_path, data=(data(tmp_path, "v.jsonl", judged),), models=(judge(rules, "a_share"),))
-    for metric in ("accuracy of `score > 0`", "area under the ROC curve"):
-        found = value(summary, "a_share", metric)
-        assert 0.05 < found["high"] - found["low"] < 0.35
+    for measure in ("held_out_accuracy_over_rows", "held_out_auc"):
+        result = found(summary, "a_share", measure)
+        assert 0.05 < result.high - result.low < 0.35
     rated = [{"prompt": "p", "response": text, "score": len(text)} for text in texts]
     summary = run(tmp_path / "ratings", data=(data(tmp_path, "r.jsonl", rated),), models=(judge(rules, "a_share"),))
-    found = value(summary, "a_share", "Spearman correlation with the ratings")
-    assert found["low"] < found["value"] < found["high"]
+    result = found(summary, "a_share", "aspect/score_spearman_over_labels")
+    assert result.low < result.value < result.high
 
 
 def test_a_column_that_differs_among_a_prompts_ratings_is_not_shown(tmp_path, rules):
@@ -244,7 +256,7 @@ def test_several_files_are_subsets(tmp_path):
 
 @pytest.mark.parametrize("votes", ["a", [1, 2], [[1, 2, 3]], [[1, "2"]], [[True, False]]])
 def test_votes_that_dont_fit_are_refused(tmp_path, votes):
-    with pytest.raises(UserError, match=r"d\.jsonl:1: `votes` must be a list with one list of 2 places"):
+    with pytest.raises(UserError, match=r"d\.jsonl:1: `votes` must be a list with one list of 2 ranks"):
         read_labelled((data(tmp_path, "d.jsonl", [RANKINGS[0] | {"votes": votes}]),), "")
 
 
@@ -304,9 +316,9 @@ def test_a_judge_of_aspects_is_measured_by_its_own_part_of_each(prefix):
         )
         for i in range(300)  # more answers than one batch
     )
-    config = RewardEvalConfig(data=(DataConfig(path="x"),), models=(FunctionConfig(function="x"),))
-    found = measure(Judge(), LabelledRows(rated=rows), config)["ratings"]
-    assert found["tone"]["pearson"]["value"] == pytest.approx(1.0)
-    assert found["tone"]["accuracy"]["accuracy"] == 1.0
-    assert found["care"]["pearson"]["value"] == pytest.approx(-1.0)
-    assert found["care"]["accuracy"]["accuracy"] == 0.0
+    results = agreement(score_rows("judge", Judge(), LabelledRows(rated=rows)))
+    by_measure = {result.measure: result.value for result in results}
+    assert by_measure["aspect/tone_pearson_over_labels"] == pytest.approx(1.0)
+    assert by_measure["aspect/tone_accuracy_over_pairs"] == 1.0
+    assert by_measure["aspect/care_pearson_over_labels"] == pytest.approx(-1.0)
+    assert by_measure["aspect/care_accuracy_over_pairs"] == 0.0

@@ -1,4 +1,4 @@
-"""Win rates: ties half, abstentions out, both orders for pairwise judges, and the identities."""
+"""Win rates: ties half, abstentions out, and the identities."""
 
 import math
 
@@ -7,14 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import UserError
-from plaudit.evaluation.win_rate import judged_win_rate, rate_of, win_rate, win_rates_against
+from plaudit.evaluation import win_rate as module
 from plaudit.formulas.intervals import wilson_interval
+from plaudit.records.results import Result
+
+
+def win_rate(a, b, *, prompts=None) -> Result:
+    return module.win_rate("new", a, "old", b, prompts=list(range(len(a))) if prompts is None else prompts)
 
 
 def test_by_hand():
     result = win_rate([3.0, 1.0, 2.0, 5.0, None], [1.0, 1.0, 4.0, 0.0, 1.0])
-    assert (result.wins, result.ties, result.losses, result.n, result.abstained) == (2, 1, 1, 4, 1)
-    assert result.rate == 0.625
+    assert (result.facts, result.ties, result.count) == ({"wins": 2, "losses": 1, "abstained": 1}, 1, 4)
+    assert (result.value, result.subject, result.against, result.floor) == (0.625, "new", "old", 0.5)
 
 
 def test_the_interval_is_wilsons():
@@ -42,30 +47,15 @@ def test_exchanging_the_sides_gives_one_minus_the_rate(pairs):
             win_rate(b, a)
         return
     backward = win_rate(b, a)
-    assert forward.rate == pytest.approx(1.0 - backward.rate)
+    assert forward.value == pytest.approx(1.0 - backward.value)
     assert forward.low == pytest.approx(1.0 - backward.high)
-    assert (forward.wins, forward.ties, forward.abstained) == (backward.losses, backward.ties, backward.abstained)
+    assert (forward.facts["wins"], forward.ties) == (backward.facts["losses"], backward.ties)
 
 
 def test_a_model_against_itself_is_even():
     result = win_rate([1.0, -2.0, 3.5], [1.0, -2.0, 3.5])
-    assert (result.rate, result.ties) == (0.5, 3)
+    assert (result.value, result.ties) == (0.5, 3)
     assert result.low < 0.5 < result.high
-
-
-def test_a_margin_makes_near_scores_ties():
-    result = win_rate([1.0, 1.0, 1.0], [0.5, 0.4, 1.6], tie_margin=0.5)
-    assert (result.wins, result.ties, result.losses) == (1, 1, 1)
-    with pytest.raises(ValueError, match="tie_margin"):
-        win_rate([1.0], [1.0], tie_margin=-0.1)
-
-
-def test_many_against_one():
-    scores = {"base": [0.0, 0.0, 0.0, 0.0], "sft": [1.0, 1.0, 1.0, 1.0], "ppo": [2.0, 2.0, 1.0, 0.0]}
-    rates = win_rates_against(scores, "sft")
-    assert {name: rate.rate for name, rate in rates.items()} == {"base": 0.0, "sft": 0.5, "ppo": 0.625}
-    with pytest.raises(UserError, match=r"'dpo'.*base, sft, ppo"):
-        win_rates_against(scores, "dpo")
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -73,83 +63,5 @@ def test_what_cannot_be_compared_is_refused():
         win_rate([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="finite"):
         win_rate([math.nan], [1.0])
-    with pytest.raises(UserError, match="nothing to compare"):
+    with pytest.raises(UserError, match="new against old: nothing to compare"):
         win_rate([None, 1.0], [1.0, None])
-    with pytest.raises(UserError, match="nothing to compare"):
-        rate_of([])
-
-
-# --- pairwise judges ------------------------------------------------------------------------------------------------
-
-PROMPTS = ["p", "q", "r", "s"]
-LONG, SHORT = ["aaa", "bbb", "cc", "d"], ["a", "b", "ccc", "e"]
-
-
-def longer(prompt: str, first: str, second: str) -> float:
-    return 0.9 if len(first) > len(second) else 0.1 if len(first) < len(second) else 0.5
-
-
-def test_a_fair_judge_by_hand():
-    result = judged_win_rate(longer, PROMPTS, LONG, SHORT)
-    assert (result.wins, result.losses, result.ties, result.disagreements) == (2, 1, 1, 0)
-    assert result.rate == 0.625
-    assert judged_win_rate(longer, PROMPTS, SHORT, LONG).rate == 0.375
-
-
-def test_a_judge_who_favours_a_place_says_nothing():
-    for favour in (0.99, 0.01):
-        result = judged_win_rate(lambda prompt, first, second, p=favour: p, PROMPTS, LONG, SHORT)
-        assert (result.rate, result.ties, result.disagreements) == (0.5, 4, 4)
-
-
-def test_a_bias_for_the_first_place_turns_weak_preferences_into_ties_only():
-    def biased(prompt: str, first: str, second: str) -> float:
-        return min(1.0, longer(prompt, first, second) + 0.3)
-
-    result = judged_win_rate(biased, PROMPTS, LONG, SHORT)
-    # 0.9 → 1 and 0.1 → 0.4 keep their sides; the real tie, 0.5 → 0.8 twice, becomes a disagreement.
-    assert (result.wins, result.losses, result.ties, result.disagreements) == (2, 1, 1, 1)
-
-
-def test_preferring_once_and_shrugging_once_is_a_tie_without_disagreement():
-    answers = iter([0.9, 0.5])
-    result = judged_win_rate(lambda *_: next(answers), ["p"], ["a"], ["b"])
-    assert (result.ties, result.disagreements) == (1, 0)
-
-
-def test_a_judge_sees_the_prompt_and_both_orders():
-    calls = []
-
-    def judge(prompt, first, second):
-        calls.append((prompt, first, second))
-        return 0.5
-
-    judged_win_rate(judge, ["p"], ["a"], ["b"])
-    assert calls == [("p", "a", "b"), ("p", "b", "a")]
-
-
-@given(st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4), st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4))
-def test_identities_hold_for_any_judge(forward, backward):
-    table = {(a, b): p for a, b, p in zip(LONG, SHORT, forward, strict=True)}
-    table |= {(b, a): p for a, b, p in zip(LONG, SHORT, backward, strict=True)}
-    table |= {(a, a): p for a, p in zip(LONG, forward, strict=True)}
-
-    def judge(prompt: str, first: str, second: str) -> float:
-        return table[first, second]
-
-    there, back = judged_win_rate(judge, PROMPTS, LONG, SHORT), judged_win_rate(judge, PROMPTS, SHORT, LONG)
-    assert there.rate == 1.0 - back.rate
-    assert judged_win_rate(judge, PROMPTS, LONG, LONG).rate == 0.5
-
-
-def test_abstaining_in_one_order_is_abstaining():
-    result = judged_win_rate(
-        lambda prompt, first, second: None if first == "b" else 0.9, ["p", "q"], ["a", "c"], ["b", "d"]
-    )
-    assert (result.n, result.abstained) == (1, 1)
-
-
-@pytest.mark.parametrize("probability", [1.5, -0.1, math.nan])
-def test_what_is_no_probability_is_refused(probability):
-    with pytest.raises(UserError, match="probability"):
-        judged_win_rate(lambda *_: probability, ["p"], ["a"], ["b"])

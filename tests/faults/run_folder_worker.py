@@ -166,7 +166,7 @@ def train(folder: Path) -> None:
             tell(pid=os.getpid())
             for step in range(1, 10_000):
                 time.sleep(0.02)
-                if run.stop_requested:
+                if run.signals.requested:
                     save(run, step)
                 run.check_stop()
     except StopRequested as stop:
@@ -202,7 +202,7 @@ def slow_orphan(folder: Path) -> None:
     """The parent dies before its forked worker came to let go of the lock, as on a busy machine."""
     run = Run.create(folder, "sft", {})
     assert run._lock is not None
-    still_held = os.dup(run._lock._handle)  # the descriptor that a worker has until it first runs
+    still_held = os.dup(run._lock._lock._context.lock_file_fd)  # the descriptor that a worker has until it first runs
     pid = os.fork()
     if pid == 0:
         time.sleep(0.5)

@@ -7,12 +7,12 @@ from typing import Any
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.models.options import ModelConfig, SeparateCritic
-from plaudit.pipeline import STAGES
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
+from plaudit.stages import STAGES
 from plaudit.training.options import OptimConfig, SFTConfig
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.reward.config import RewardConfig
+from plaudit.training.reward.options import RewardConfig
 from tests.training.tiny import jsonl, model_folder
 
 STEADY = OptimConfig(learning_rate=1e-2, schedule="constant")
@@ -90,4 +90,4 @@ def train(stage: str, config: Any, folder: Path, prepare: Callable[[Run], None] 
     """Begin a run, or go on with it."""
     with Run.open(folder) if Run.exists(folder) else Run.create(folder, stage, config) as run:
         prepare(run)
-        STAGES[stage][1](config, run)
+        STAGES[stage].function(config, run)

@@ -13,6 +13,7 @@ from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import (
+    GAE,
     AdaptiveKL,
     AdaptiveTrust,
     Brakes,
@@ -36,6 +37,7 @@ from plaudit.training.policy.options import (
 from tests.faults import stages
 from tests.faults.stages import WORDS, train
 from tests.faults.test_resume import assert_same, stopped
+from tests.kills import kills
 from tests.training.tiny import jsonl, metrics
 
 STEEP = OptimConfig(learning_rate=3e-2, max_skipped=1000)
@@ -65,8 +67,7 @@ def first(folder: Path) -> PPOConfig:
             whiten=RewardWhitening(),
         ),
         sampler_mismatch=Truncate(),
-        whitening=Whitening(over="minibatch"),
-        critic_gae_lambda=1.0,
+        advantage=GAE(whitening=Whitening(over="minibatch"), critic_gae_lambda=1.0),
         ptx=Ptx(data=(text(folder),), coef=0.3, rows=3),
         brakes=Brakes(max_approx_kl=0.1, max_mean_ratio=1.5),
         optim=STEEP,
@@ -85,7 +86,7 @@ def second(folder: Path) -> PPOConfig:
         objective=Surrogate(),
         trust=AdaptiveTrust(coef=0.1, target=0.003),
         aggregation=FixedLength(),
-        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", place="loss"),
+        kl=AdaptiveKL(coef=0.2, target=0.1, horizon=50, estimator="k3", into="loss"),
         shaping=Shaping(
             normalise=ReferenceNormalisation(), unfinished=ReplacedUnfinished(score=-1.0), length=Overlong(buffer=2)
         ),
@@ -142,6 +143,18 @@ def test_the_third_run_left_some_minibatches_out(whole):
     assert 0 < lines[0]["ppo/skipped_updates"] < lines[-1]["ppo/skipped_updates"] < 24
 
 
+@kills(
+    "training/policy/cursor.py",
+    old="kl=moved.kl if config.kl.kind",
+    new="kl=start.kl if config.kl.kind",
+    why="the adaptive β forgotten at a resume",
+)
+@kills(
+    "training/policy/cursor.py",
+    old='scores_seen=RunningMoments(**saved["scores_seen"]),',
+    new="scores_seen=RunningMoments(),",
+    why="the running moments forgotten at a resume",
+)
 @ALL
 @pytest.mark.parametrize("call", [9, 11, 17, 24])
 def test_it_goes_on_exactly(whole, tmp_path, which, call):

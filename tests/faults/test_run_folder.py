@@ -16,6 +16,7 @@ import plaudit
 from plaudit.errors import UserError
 from plaudit.runs.checkpoints import latest_checkpoint
 from plaudit.runs.folder import Run
+from tests.kills import kills
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 
@@ -87,6 +88,12 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
         Run.open(folder).close()
 
 
+@kills(
+    "runs/lock.py",
+    old="timeout=PATIENCE",
+    new="timeout=0",
+    why="what a killed run had just forked locks its folder",
+)
 @pytest.mark.parametrize("what", ["orphan", "slow_orphan"])
 def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(what: str, tmp_path: Path) -> None:
     with worker(what, tmp_path / "run") as process:

@@ -1,6 +1,7 @@
 """Runs of every stage that are killed at random moments; in a process of its own, which imports torch once and forks.
 
-python training_worker.py KILLS FOLDER STAGE...; prints JSON lines.
+python training_worker.py KILLS FOLDER STAGE...           each run is killed so often
+python training_worker.py SIGTERM,SIGINT FOLDER STAGE...  each run is told to stop; both print JSON lines.
 """
 
 import json
@@ -94,11 +95,12 @@ def signalled(stage: str, folder: Path, signum: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    what, where, *stages = sys.argv[1:]
-    for name in stages:
-        place = Path(where) / name
-        place.mkdir(parents=True)
-        if what.isdecimal():
-            kill_and_go_on(name, place, int(what))
-        else:
-            signalled(name, place, getattr(signal, what))
+    whats, where, *stages = sys.argv[1:]
+    for what in whats.split(","):
+        for name in stages:
+            folder = Path(where) / name if what.isdecimal() else Path(where) / what / name
+            folder.mkdir(parents=True)
+            if what.isdecimal():
+                kill_and_go_on(name, folder, int(what))
+            else:
+                signalled(name, folder, getattr(signal, what))

@@ -5,10 +5,35 @@ from hypothesis import strategies as st
 
 from plaudit.formulas.advantages import decoupled_gae, gae, mean_and_variance, moments, scale, whiten
 from tests.formulas.cases import RAGGED, masks, numbers, wider
+from tests.kills import kills
 
 unit = st.floats(0.0, 1.0)
 
 
+@kills(
+    "formulas/advantages.py",
+    old="delta = rewards[:, t] + gamma",
+    new="delta = rewards[:, t - 1] + gamma",
+    why="each token paid for the one before it",
+)
+@kills(
+    "formulas/advantages.py",
+    old="return advantages, advantages + values\n",
+    new="returns = advantages + values\n    return advantages, returns - returns.mean()\n",
+    why="returns whitened: the critic learns nothing of the level",
+)
+@kills(
+    "formulas/advantages.py",
+    old="- values[:, t]\n",
+    new="- next_value\n",
+    why="delta against the next value: a shift by one",
+)
+@kills(
+    "formulas/advantages.py",
+    old="return advantages, advantages + values",
+    new="return advantages, advantages",
+    why="returns without the value that was subtracted",
+)
 def test_gae_by_hand():
     rewards = torch.tensor([[0.0, 0.0, 1.0, 9.0]])
     values = torch.tensor([[0.5, 0.25, 0.75, 9.0]])
@@ -19,6 +44,9 @@ def test_gae_by_hand():
     assert returns.tolist() == [[0.171875, 0.4375, 1.0, 0.0]]
 
 
+@kills(
+    "formulas/advantages.py", old="gamma * next_value", new="gae_lambda * next_value", why="gamma and lambda exchanged"
+)
 def test_gamma_and_lambda_are_not_interchangeable():
     rewards, values = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.5]])
     mask = torch.ones(1, 2, dtype=torch.bool)
@@ -80,6 +108,12 @@ def test_gae_ignores_unkept_columns_wherever_they_stand(mask, at, order):
         assert torch.equal(shuffled, plain[permutation])
 
 
+@kills(
+    "formulas/advantages.py",
+    old="next_value = torch.where(here, values[:, t], next_value)",
+    new="next_value = values[:, t]",
+    why="a value bootstrapped through what the mask leaves out",
+)
 def test_gae_of_a_row_with_a_hole_is_that_of_the_row_without_it():
     rewards, values = numbers(0, 1, 5), numbers(1, 1, 5)
     kept = torch.tensor([0, 2, 3])
@@ -102,6 +136,12 @@ CUT_REWARDS, CUT_VALUES = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.5, 1
 THREE = torch.ones(1, 3, dtype=torch.bool)
 
 
+@kills(
+    "formulas/advantages.py",
+    old="select(final_values.to(values.dtype), mask.any(dim=1))",
+    new="next_advantage",
+    why="a time limit taken for an ending",
+)
 @pytest.mark.parametrize(
     ("final", "gae_lambda", "advantages", "returns"),
     [
@@ -140,6 +180,18 @@ def test_no_final_value_is_that_of_zero_bit_for_bit():
     assert all(torch.equal(one, other) for one, other in zip(plain, zero, strict=True))
 
 
+@kills(
+    "formulas/advantages.py",
+    old="gamma=gamma, gae_lambda=policy_lambda",
+    new="gamma=gamma, gae_lambda=critic_lambda",
+    why="the policy with the critic's lambda",
+)
+@kills(
+    "formulas/advantages.py",
+    old="gamma=gamma, gae_lambda=critic_lambda",
+    new="gamma=gamma, gae_lambda=policy_lambda",
+    why="the critic with the policy's lambda",
+)
 def test_decoupled_by_hand():
     advantages, returns = decoupled_gae(CUT_REWARDS, CUT_VALUES, THREE, gamma=0.5, policy_lambda=0.0, critic_lambda=1.0)
     assert advantages.tolist() == [[1.0, 2.0, 2.0]]
@@ -175,6 +227,12 @@ def test_moments_square_in_float64():
     assert moments(x, torch.tensor([True, True]))[2].item() == pytest.approx(2e60, rel=1e-6)
 
 
+@kills(
+    "formulas/advantages.py",
+    old="(total_square / count - mean.square())",
+    new="(total_square / count)",
+    why="the raw second moment for the variance",
+)
 def test_mean_and_variance_by_hand():
     mean, variance = mean_and_variance(torch.tensor([4.0, 8.0, 24.0], dtype=torch.float64))
     assert (mean.item(), variance.item()) == (2.0, 2.0)  # of 0, 2, 2, 4: the population's, not 8/3
@@ -191,6 +249,18 @@ def test_variance_is_never_negative():
     assert mean_and_variance(torch.tensor([3.0, 3.0, 2.9999999], dtype=torch.float64))[1].item() == 0.0
 
 
+@kills(
+    "formulas/advantages.py",
+    old="_standardised(x, mask, count_sum_sumsq, std_floor) + mean",
+    new="_standardised(x, mask, count_sum_sumsq, std_floor)",
+    why="whitened rewards lose their mean",
+)
+@kills(
+    "formulas/advantages.py",
+    old="return _standardised(x, mask, count_sum_sumsq, std_floor).to(x.dtype)",
+    new="return scale(x, mask, count_sum_sumsq, std_floor=std_floor)",
+    why="whitened advantages keep their mean (torchtune's inverted flag)",
+)
 def test_whiten_and_scale_by_hand():
     x = torch.tensor([[0.0, 4.0, 99.0], [6.0, 99.0, 99.0], [6.0, 99.0, 99.0]])
     mask = torch.tensor([[True, True, False], [True, False, False], [True, False, False]])
@@ -228,6 +298,12 @@ def test_moments_of_the_parts_add_up_to_those_of_the_whole(mask, cut):
     assert torch.allclose(split, whiten(x, mask, whole, std_floor=0.1), atol=1e-9)
 
 
+@kills(
+    "formulas/advantages.py",
+    old="variance.sqrt().clamp(min=std_floor)",
+    new="variance.sqrt()",
+    why="whitening without a floor: noise becomes advantage",
+)
 def test_the_floor_keeps_noise_noise():
     x = torch.tensor([1.0, 1.0 + 2e-4], dtype=torch.float64)
     mask = torch.tensor([True, True])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from plaudit.formulas.aggregation import fixed_length_weights, sequence_mean_weights, token_mean_weights
 from plaudit.formulas.masks import over_tokens, weighted_sum
 from tests.formulas.cases import POISONS, RAGGED, leaf, masks, numbers, poisoned
+from tests.kills import kills
 
 # Rows of RAGGED have 3, 3, 0 and 4 kept tokens.
 
@@ -28,6 +29,12 @@ def test_token_mean_by_hand():
     assert weights.tolist() == [[0.1 * kept for kept in row] for row in RAGGED.tolist()]
 
 
+@kills(
+    "formulas/aggregation.py",
+    old="mask.sum(dim=1, keepdim=True)",
+    new="mask.sum(dim=0, keepdim=True)",
+    why="a response's length counted across the responses",
+)
 def test_sequence_mean_by_hand():
     weights = sequence_mean_weights(RAGGED, num_responses=3)
     assert weights[0].tolist() == pytest.approx([1 / 9, 1 / 9, 1 / 9, 0.0, 0.0])
@@ -41,6 +48,12 @@ def test_fixed_length_by_hand():
     assert torch.allclose(weights, torch.where(RAGGED, 1 / 15, 0.0).double())
 
 
+@kills(
+    "formulas/aggregation.py",
+    old="mask.double() / fixed_length",
+    new="mask.double() / mask.shape[1]",
+    why="the width of the padding for the fixed length",
+)
 def test_the_three_means_of_one_loss():
     # Row means 1 and 4, token mean (1 + 4 + 4 + 4) / 4, fixed length 4: 13 / 8.
     x = torch.tensor([[1.0, 99.0, 99.0], [4.0, 4.0, 4.0]])
@@ -64,6 +77,18 @@ def test_weights_of_means_sum_to_one_and_stand_on_kept_tokens_only(way):
         assert weights.sum().item() == pytest.approx(1.0)
 
 
+@kills(
+    "formulas/aggregation.py",
+    old="return mask.double() / _at_least_one(num_tokens)",
+    new="return mask.double() / _at_least_one(mask.sum())",
+    why="a micro-batch's own tokens for the minibatch's",
+)
+@kills(
+    "formulas/aggregation.py",
+    old="mask.double() / lengths / _at_least_one(num_responses)",
+    new="mask.double() / lengths / _at_least_one(mask.any(dim=1).sum())",
+    why="a micro-batch's own responses for the minibatch's",
+)
 @pytest.mark.parametrize("way", WAYS)
 @given(mask=masks, cut=st.integers(0, 4))
 def test_microbatches_add_up_to_the_minibatch(way, mask, cut):

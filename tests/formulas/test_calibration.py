@@ -4,11 +4,24 @@ import pytest
 import torch
 
 from plaudit.formulas.calibration import brier_score, log_loss, reliability
+from tests.kills import kills
 
 P = torch.tensor([0.05, 0.15, 0.15, 1.0, 0.5])
 Y = torch.tensor([0.0, 1.0, 0.5, 1.0, 0.0])
 
 
+@kills(
+    "formulas/calibration.py",
+    old="(probabilities.double() * num_bins).long()",
+    new="(probabilities.double() * num_bins).round().long()",
+    why="bins shifted by half",
+)
+@kills(
+    "formulas/calibration.py",
+    old="gaps = self.counts * ",
+    new="gaps = ",
+    why="a bin of one prediction weighs as much as one of a thousand",
+)
 def test_bins_by_hand():
     found = reliability(P, Y, num_bins=10)
     assert found.counts.tolist() == [1, 2, 0, 0, 0, 1, 0, 0, 0, 1]
@@ -34,6 +47,12 @@ def test_brier_by_hand():
     assert brier_score(P, Y).item() == pytest.approx((0.05**2 + 0.85**2 + 0.35**2 + 0.25) / 5)
 
 
+@kills(
+    "formulas/calibration.py",
+    old="torch.xlogy(1.0 - y, 1.0 - p)",
+    new="torch.xlogy(1.0 - y, p)",
+    why="log loss of another outcome",
+)
 def test_log_loss_by_hand():
     expected = -math.log(0.95) - math.log(0.15) - 0.5 * (math.log(0.15) + math.log(0.85)) - 0.0 + math.log(2)
     assert log_loss(P.double(), Y).item() == pytest.approx(expected / 5, rel=1e-6)

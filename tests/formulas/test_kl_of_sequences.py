@@ -11,7 +11,7 @@ import torch
 
 from plaudit.formulas.advantages import gae
 from plaudit.formulas.kl import abs_k1, full, k1, k2, k3, kept_log_ratio
-from plaudit.formulas.policy_losses import importance_ratio, policy_gradient
+from plaudit.formulas.policy_losses import policy_gradient
 from plaudit.formulas.rewards import token_rewards
 from tests.formulas.cases import leaf, numbers
 
@@ -156,18 +156,6 @@ def test_k3_in_the_reward_lacks_the_other_directions_gradient():
 @pytest.mark.parametrize("estimator", [k2, abs_k1])
 def test_k2_and_abs_k1_in_the_reward_are_other_penalties(estimator):
     assert (in_reward(estimated(estimator)) - SEQUENCE).abs().max().item() > 0.03
-
-
-@pytest.mark.parametrize("estimator", [k1, k3])
-@pytest.mark.parametrize("old", [OLD, POLICY], ids=["off_policy", "on_policy"])
-def test_times_the_ratio_the_unbiased_ones_are_right_for_tokens_of_any_policy(estimator, old):
-    def objective(theta):
-        logprobs = logprobs_of(theta)
-        ratio = importance_ratio(logprobs, logprobs_of(old), MASK)
-        losses = ratio * estimator(kept_log_ratio(logprobs, REF_LOGPROBS, MASK))
-        return (chance_of(old) * losses.sum(dim=1)).sum()
-
-    same(gradient(objective), local(forward_kl, prefixes_of=old))
 
 
 def test_without_the_ratio_tokens_of_an_earlier_policy_mislead():

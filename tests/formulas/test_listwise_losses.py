@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
 from plaudit.formulas.preference_losses import pairwise_logistic
 from tests.formulas.cases import leaf, numbers
+from tests.kills import kills
 
 LOG2, LOG3 = math.log(2), math.log(3)
 rankings = st.lists(st.tuples(st.integers(1, 4), st.integers(-2, 2)), min_size=1, max_size=10)
@@ -33,6 +34,18 @@ def one_prompt(scores, ranks):
 # ---------------------------------------------------------------------------------------------------- best of K
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="differences, -torch.inf).logsumexp(dim=1)",
+    new="-differences, -torch.inf).logsumexp(dim=1)",
+    why="the worst answer is taught as the best",
+)
+@kills(
+    "formulas/listwise_losses.py",
+    old="groups[winner].unsqueeze(1) == groups)",
+    new="torch.ones_like(groups[winner].unsqueeze(1) == groups))",
+    why="one softmax over the answers of all prompts",
+)
 def test_best_of_k_by_hand():
     # Weights 1, 2, 3 in prompt 7 (the one with 2 is best); 3 and 1 in prompt 5 (the first is best); interleaved.
     scores = torch.tensor([0.0, LOG3, LOG2, 1.0, LOG3 + 1.0], dtype=torch.float64)
@@ -50,6 +63,12 @@ def test_best_of_k_has_the_notes_gradient():
     assert torch.allclose(weights.grad, expected)
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="(losses / winners[prompt[winner]]).sum()",
+    new="losses.sum()",
+    why="a prompt with three best answers weighs three times",
+)
 def test_several_best_answers_share_the_target():
     scores = leaf(torch.tensor([0.0, LOG2, LOG3], dtype=torch.float64))
     loss, prompts = best_of_k(scores, bools(True, False, True), ints(1, 1, 1))
@@ -59,6 +78,12 @@ def test_several_best_answers_share_the_target():
     assert scores.grad.tolist() == pytest.approx([1 / 6 - 0.5, 1 / 3, 0.5 - 0.5])
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="counted = (winners > 0) & (winners < answers)",
+    new="counted = winners > 0",
+    why="prompts that have nothing to learn dilute the mean",
+)
 def test_prompts_with_nothing_to_learn_are_not_counted_and_not_touched():
     # One answer; none best; all best; and one that counts.
     scores = leaf(torch.tensor([torch.nan, torch.nan, torch.inf, torch.nan, -torch.inf, LOG2, 0.0]))
@@ -80,6 +105,18 @@ def test_plackett_luce_by_hand():
     assert one_prompt(scores, [3, 2, 1]) == pytest.approx(1 / 15)
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="remaining = log_f[:, torch.tensor(without, device=own.device)]",
+    new="remaining = 0.0 * log_f[:, torch.tensor(without, device=own.device)]",
+    why="the tie's first answer only, not all of them",
+)
+@kills(
+    "formulas/listwise_losses.py",
+    old="log_total = torch.logaddexp(chosen.logsumexp(dim=-1), rest.unsqueeze(1))",
+    new="log_total = torch.logaddexp(own.logsumexp(dim=-1, keepdim=True), rest.unsqueeze(1))",
+    why="within the tie those that are taken already still compete",
+)
 def test_ties_by_hand():
     scores = torch.tensor([LOG3, LOG2, 0.0], dtype=torch.float64)
     # 3 and 2 first, in either order: 3/6 · 2/3 + 2/6 · 3/4. The first alone, the others whatever: 3/6.
@@ -127,6 +164,12 @@ def test_a_large_tie_agrees_with_inclusion_and_exclusion():
     assert one_prompt(scores, [1] * MAX_TIED + [2, 2]) == pytest.approx(expected)
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="below = same_prompt & (ranks.unsqueeze(1) < ranks)",
+    new="below = same_prompt & (ranks.unsqueeze(1) > ranks)",
+    why="the ranking upside down",
+)
 def test_more_than_the_limit_is_refused_unless_it_is_the_last_place():
     many = MAX_TIED + 1
     scores, groups = numbers(0, many + 1), torch.zeros(many + 1, dtype=torch.long)
@@ -147,6 +190,12 @@ def test_two_answers_are_the_pairwise_loss():
     assert torch.allclose(scores.grad, flat.grad)
 
 
+@kills(
+    "formulas/listwise_losses.py",
+    old="_minus_log_first(scores, alone, (tied | below)[alone])",
+    new="_minus_log_first(scores, alone, same_prompt[alone])",
+    why="answers that are taken already still compete",
+)
 def test_the_marginal_of_the_first_place_is_best_of_k():
     scores, groups = numbers(5, 4), torch.zeros(4, dtype=torch.long)
     for first in range(4):

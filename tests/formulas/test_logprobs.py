@@ -5,6 +5,7 @@ import torch
 
 from plaudit.formulas.logprobs import entropy, entropy_losses, nll_losses, token_logprobs
 from tests.formulas.cases import leaf, numbers
+from tests.kills import kills
 
 ODDS = torch.tensor([[1.0, 4.0, 9.0], [16.0, 4.0, 4.0]], dtype=torch.float64)
 LOGITS = ODDS.log() + 7.0  # a constant added to all logits changes nothing
@@ -15,6 +16,18 @@ def test_token_logprobs_by_hand():
     assert logprobs.tolist() == pytest.approx([math.log(4 / 14), math.log(16 / 24)])
 
 
+@kills(
+    "formulas/logprobs.py",
+    old="logits if temperature == 1.0 else logits / temperature",
+    new="logits",
+    why="temperature forgotten: the first minibatch's ratio is not 1",
+)
+@kills(
+    "formulas/logprobs.py",
+    old="logits if temperature == 1.0 else logits / temperature",
+    new="logits if temperature == 1.0 else logits * temperature",
+    why="temperature upside down",
+)
 def test_temperature_divides_the_logits():
     # τ = 2 takes the square root of the odds: 1 2 3 and 4 2 2.
     logprobs = token_logprobs(LOGITS, torch.tensor([2, 1]), temperature=2.0)
@@ -45,6 +58,12 @@ def test_large_logits_keep_their_digits():
     assert token_logprobs(logits, torch.tensor(0)).item() == pytest.approx(expected, abs=1e-6)
 
 
+@kills(
+    "formulas/logprobs.py",
+    old="logits = at_least_float32(logits)",
+    new="logits = logits",
+    why="log-softmax in half precision: a ratio of 1 becomes 1.01",
+)
 def test_half_precision_is_raised_before_the_softmax():
     logits = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.bfloat16)
     logprobs = token_logprobs(logits, torch.tensor([2]))
@@ -53,6 +72,12 @@ def test_half_precision_is_raised_before_the_softmax():
     assert entropy(logits).dtype == torch.float32
 
 
+@kills(
+    "formulas/logprobs.py",
+    old="return -(logp.exp() * finite)",
+    new="return (logp.exp() * finite)",
+    why="entropy with the wrong sign",
+)
 def test_entropy_by_hand():
     logits = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.5, 0.25, 0.125, 0.125]], dtype=torch.float64).log() - 3.0
     assert entropy(logits).tolist() == pytest.approx([math.log(4), 1.75 * math.log(2)])
@@ -93,6 +118,12 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
         entropy(LOGITS, temperature=temperature)
 
 
+@kills(
+    "formulas/logprobs.py",
+    old="return -select(at_least_float32(entropies), mask)",
+    new="return select(at_least_float32(entropies), mask)",
+    why="the entropy bonus as a price on entropy",
+)
 def test_the_entropy_bonus_as_a_loss_makes_the_policy_less_certain():
     logits = leaf(torch.tensor([[[2.0, 0.0], [0.0, 0.0]], [[torch.nan, 0.0], [0.0, 0.0]]]))
     mask = torch.tensor([[True, True], [False, False]])
@@ -105,6 +136,12 @@ def test_the_entropy_bonus_as_a_loss_makes_the_policy_less_certain():
     assert logits.grad[0, 1].tolist() == pytest.approx([0.0, 0.0])
 
 
+@kills(
+    "formulas/logprobs.py",
+    old="return -select(at_least_float32(logprobs), mask)",
+    new="return select(at_least_float32(logprobs), mask)",
+    why="PPO-ptx unlearns the pre-training text",
+)
 def test_nll_by_hand():
     logprobs = leaf(torch.tensor([[-1.0, -2.5, torch.nan]]))
     losses = nll_losses(logprobs, torch.tensor([[True, True, False]]))

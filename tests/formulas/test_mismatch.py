@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_responses, trusted_tokens
 from tests.formulas.cases import POISONS, RAGGED, leaf, masks, numbers, poisoned
+from tests.kills import kills
 
 RATIO = torch.tensor([[1.0, 4.0, 0.25, 1.5], [1.0, 0.5, 2.0, 9.0]], dtype=torch.float64)
 MASK = torch.tensor([[True, True, True, True], [True, True, True, False]])
@@ -16,12 +17,35 @@ SAMPLER = torch.full((2, 4), -3.0, dtype=torch.float64)
 OLD = SAMPLER + RATIO.log()
 
 
+@kills(
+    "formulas/mismatch.py",
+    old="return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()",
+    new="return (-log_ratio).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()",
+    why="sampler over trainer",
+)
+@kills(
+    "formulas/mismatch.py",
+    old="ratio.clamp(max=cap)",
+    new="ratio.clamp(min=cap)",
+    why="min for max: truncated from below",
+)
+@kills(
+    "formulas/mismatch.py",
+    old="k3(-log_ratio.clamp(max=LOG_RATIO_LIMIT))",
+    new="k3(log_ratio.clamp(max=LOG_RATIO_LIMIT))",
+    why="the mismatch's KL in the other direction",
+)
+@kills(
+    "formulas/mismatch.py",
+    old="gap_sum=log_ratio.abs().double().sum()",
+    new="gap_sum=log_ratio.double().sum()",
+    why="gaps that cancel",
+)
 def test_truncated_weights_by_hand():
     weights, stats = truncated_weights(OLD, SAMPLER, MASK, cap=2.0)
     assert torch.allclose(weights, torch.tensor([[1.0, 2.0, 0.25, 1.5], [1.0, 0.5, 2.0, 0.0]]).double())
     assert stats.num_tokens.item() == 7.0
     assert stats.gap_sum.item() == pytest.approx(math.log(4) * 2 + math.log(1.5) + math.log(2) * 2)
-    assert stats.gap_mean == pytest.approx(stats.gap_sum.item() / 7)
     assert stats.gap_max.item() == pytest.approx(math.log(4))
     # ρ − 1 − log ρ of 4, ¼, 1½, ½ and 2; the others are 0.
     assert stats.kl_sampler_sum.item() == pytest.approx(3 - 0.75 + 0.5 - math.log(1.5) - 0.5 + 1)
@@ -68,6 +92,12 @@ def test_trusted_responses_by_hand():
     assert trusted_responses(-OLD, -SAMPLER, MASK, low=0.91, high=2.0)[0].tolist()[0] == [False] * 4
 
 
+@kills(
+    "formulas/mismatch.py",
+    old="/ mask.sum(dim=1, keepdim=True).clamp(min=1)",
+    new="/ mask.shape[1]",
+    why="a response's mean ratio diluted by padding",
+)
 def test_a_responses_mean_ratio_is_over_its_own_tokens():
     old, mask = torch.full((1, 10), 0.2), torch.arange(10).unsqueeze(0) < 2
     ratio = math.exp(0.2)  # of both tokens, however wide the row
@@ -79,7 +109,8 @@ def test_agreement_is_left_alone():
     logprobs = numbers(0, 4, 5)
     weights, stats = truncated_weights(logprobs, logprobs, RAGGED, cap=1.0)
     assert torch.equal(weights, RAGGED.double())
-    assert (stats.gap_mean, stats.gap_max.item(), stats.kl_sampler, stats.corrected_fraction) == (0.0, 0.0, 0.0, 0.0)
+    numbers_of = (stats.gap_sum.item(), stats.gap_max.item(), stats.kl_sampler, stats.corrected_fraction)
+    assert numbers_of == (0.0, 0.0, 0.0, 0.0)
     for choose in (trusted_tokens, trusted_responses):
         assert torch.equal(choose(logprobs, logprobs, RAGGED, low=1.0, high=1.0)[0], RAGGED)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plaudit.formulas.advantages import decoupled_gae, gae, moments, scale, whiten
+from plaudit.formulas.advantages import decoupled_gae, gae, moments, reward_to_go, scale, whiten
 from plaudit.formulas.kl import abs_k1, k1, k2, k3, kept_log_ratio
 from plaudit.formulas.logprobs import entropy_losses, nll_losses
 from plaudit.formulas.masks import masked_mean, masked_sum, select, weighted_sum
@@ -18,32 +18,14 @@ from plaudit.formulas.policy_losses import (
 from plaudit.formulas.rewards import dense_token_rewards, token_rewards
 from plaudit.formulas.value_losses import clipped_value_loss, value_losses
 from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
+from tests.kills import kills
 
 # Moments of the clean numbers; a function that whitens by its own input's moments is in `whiten_by_own_moments`.
 MOMENTS = moments(numbers(0, 4, 5), RAGGED)
 
 
-def policy_loss(logprobs, old_logprobs, advantages, mask):
-    loss, stats = clipped_policy_loss(logprobs, old_logprobs, advantages, mask, clip_range=0.2, num_tokens=mask.sum())
-    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens, stats.approx_kl_old_sum, stats.ratio_max
-
-
-def value_loss(values, old_values, returns, mask):
-    loss, stats = clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.2, num_tokens=mask.sum())
-    return loss, stats.num_tokens, stats.loss_sum, stats.clipped_tokens
-
-
-def unclipped_value_loss(values, old_values, returns, mask):
-    return clipped_value_loss(values, old_values, returns, mask, value_clip_range=0.0, num_tokens=7)[:1]
-
-
-def objective(function, **options):
-    def outputs(logprobs, old_logprobs, advantages, mask):
-        losses, stats = function(logprobs, old_logprobs, advantages, mask, **options)
-        sums = [getattr(stats, name) for name in stats.__dataclass_fields__]
-        return losses, *sums
-
-    return outputs
+def losses(function, **options):
+    return lambda *inputs: (function(*inputs, **options),)
 
 
 def kl_losses(logprobs, ref_logprobs, mask):
@@ -69,16 +51,17 @@ FORMULAS = {
     "weighted_sum": (2, lambda x, weights, mask: (weighted_sum(x, weights, mask),)),
     "kl_losses": (2, kl_losses),
     "trust_region_losses": (2, lambda *inputs: (trust_region_losses(*inputs),)),
-    "importance_ratio": (2, lambda *inputs: (importance_ratio(*inputs),)),
+    "importance_ratio": (2, losses(importance_ratio)),
     "entropy_losses": (1, lambda *inputs: (entropy_losses(*inputs),)),
     "nll_losses": (1, lambda *inputs: (nll_losses(*inputs),)),
-    "policy_gradient": (3, objective(policy_gradient)),
-    "surrogate": (3, objective(surrogate)),
-    "clipped_surrogate": (3, objective(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
-    "value_losses": (3, objective(value_losses, value_clip_range=0.2)),
-    "policy_loss": (3, policy_loss),
-    "value_loss": (3, value_loss),
-    "unclipped_value_loss": (3, unclipped_value_loss),
+    "policy_gradient": (2, losses(policy_gradient)),
+    "surrogate": (3, losses(surrogate)),
+    "clipped_surrogate": (3, losses(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
+    "value_losses": (3, losses(value_losses, value_clip_range=0.2)),
+    "policy_loss": (3, losses(clipped_policy_loss, clip_range=0.2, num_tokens=7)),
+    "value_loss": (3, losses(clipped_value_loss, value_clip_range=0.2, num_tokens=7)),
+    "unclipped_value_loss": (3, losses(clipped_value_loss, value_clip_range=0.0, num_tokens=7)),
+    "reward_to_go": (1, losses(reward_to_go, gamma=0.9)),
 }
 
 
@@ -90,6 +73,30 @@ def values_and_gradients(function, inputs, mask):
     return outputs, [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
 
 
+@kills(
+    "formulas/masks.py",
+    old="return torch.where(mask, x, torch.full_like(x, fill))",
+    new="return x * mask + fill * ~mask",
+    why="multiplying instead of selecting: NaN * 0 is NaN, in the value and in the gradient",
+)
+@kills(
+    "formulas/kl.py",
+    old="return select(at_least_float32(logprobs) - other_logprobs.detach(), mask)",
+    new="return at_least_float32(logprobs) - other_logprobs.detach()",
+    why="log-ratios of padding in every KL",
+)
+@kills(
+    "formulas/advantages.py",
+    old="rewards, values = select(rewards, mask), select(values, mask)",
+    new="rewards, values = rewards, values",
+    why="GAE over padding",
+)
+@kills(
+    "formulas/value_losses.py",
+    old="values = select(at_least_float32(values), mask)\n    old",
+    new="values = at_least_float32(values)\n    old",
+    why="the critic fitted to padding",
+)
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("mask", [RAGGED, torch.zeros_like(RAGGED)], ids=["ragged", "all_masked"])
 @pytest.mark.parametrize("name", FORMULAS)

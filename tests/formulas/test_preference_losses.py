@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
 from tests.formulas.cases import leaf, numbers
+from tests.kills import kills
 
 rankings = st.lists(st.tuples(st.integers(1, 4), st.integers(-2, 2)), min_size=1, max_size=10)
 """(rank, prompt) of each answer: any K, ties, lone answers, prompts interleaved."""
 
 
+@kills(
+    "formulas/preference_losses.py",
+    old="at_least_float32(chosen) - at_least_float32(rejected) - margin",
+    new="at_least_float32(rejected) - at_least_float32(chosen) - margin",
+    why="the reward model learns to prefer what people rejected",
+)
+@kills("formulas/preference_losses.py", old="- margin)", new="+ margin)", why="the margin makes it easier")
 def test_pairwise_by_hand():
     chosen = torch.tensor([5.0, math.log(3.0), 0.0, math.log(3.0) + 2.0], dtype=torch.float64)
     rejected = torch.tensor([5.0, 0.0, math.log(3.0), 1.0], dtype=torch.float64)
@@ -49,6 +57,18 @@ def test_pairwise_of_one_and_of_no_pair_keep_their_dimension():
     assert pairwise_logistic(torch.ones(0), torch.ones(0), torch.zeros(0)).shape == (0,)
 
 
+@kills(
+    "formulas/preference_losses.py",
+    old="better = ranks.unsqueeze(1) < ranks.unsqueeze(0)",
+    new="better = ranks.unsqueeze(1) <= ranks.unsqueeze(0)",
+    why="ties (and each answer with itself) become pairs",
+)
+@kills(
+    "formulas/preference_losses.py",
+    old="torch.nonzero(same_prompt & better, as_tuple=True)",
+    new="torch.nonzero(better, as_tuple=True)",
+    why="answers of different prompts compared",
+)
 def test_ranked_pairs_by_hand():
     better, worse = ranked_pairs(torch.tensor([2, 1, 1, 1, 3]), torch.tensor([7, 7, 9, 7, 9]))
     assert sorted(zip(better.tolist(), worse.tolist(), strict=True)) == [(1, 0), (2, 4), (3, 0)]
@@ -62,6 +82,12 @@ def test_a_full_ranking_gives_every_pair_once():
     assert (0, 1) not in pairs
 
 
+@kills(
+    "formulas/preference_losses.py",
+    old="(losses / pairs_of_prompt[prompt[better]]).sum()",
+    new="losses.sum()",
+    why="a prompt with nine answers weighs 36 times one with two",
+)
 def test_kwise_by_hand():
     # Prompt 0 ranks a > b with r_a − r_b = log 3; prompt 1 ranks three answers of equal score; prompt 2 has one answer.
     scores = leaf(torch.tensor([math.log(3.0), 0.0, 2.0, 2.0, 2.0, 8.0], dtype=torch.float64))

@@ -14,8 +14,39 @@ from plaudit.formulas.rewards import (
     token_rewards,
 )
 from tests.formulas.cases import RAGGED, leaf, masks, numbers, poisoned, wider
+from tests.kills import kills
 
 
+@kills(
+    "formulas/rewards.py",
+    old="is_last = columns == last_index(mask).unsqueeze(1)",
+    new="is_last = columns == last_index(mask).unsqueeze(1) - 1",
+    why="the score one token too early",
+)
+@kills(
+    "formulas/rewards.py",
+    old="rewards = -kl_coef * select(ref_kl, mask)",
+    new="rewards = kl_coef * select(ref_kl, mask)",
+    why="the KL penalty as a reward",
+)
+@kills(
+    "formulas/rewards.py",
+    old="rewards = -kl_coef * select(ref_kl, mask)",
+    new="rewards = -kl_coef * ref_kl",
+    why="the KL of padding in the rewards",
+)
+@kills(
+    "formulas/rewards.py",
+    old="is_last = columns == last_index(mask).unsqueeze(1)",
+    new="is_last = columns == mask.shape[1] - 1",
+    why="the score on the last column instead of the last kept token",
+)
+@kills(
+    "formulas/rewards.py",
+    old="rewards + scores.unsqueeze(1), rewards)",
+    new="scores.unsqueeze(1), rewards)",
+    why="the score replaces the last token's KL instead of joining it",
+)
 def test_by_hand():
     scores = torch.tensor([3.0, -1.0, 7.0])
     log_ratio = torch.tensor([[1.0, 2.0, -4.0], [0.5, 5.0, 5.0], [1.0, 1.0, 1.0]])
@@ -62,6 +93,18 @@ def test_gradient_is_one_on_the_score_and_minus_beta_on_kept_log_ratios():
     assert torch.equal(log_ratio.grad, poisoned(torch.full((4, 5), -0.25), RAGGED, 0.0))
 
 
+@kills(
+    "formulas/rewards.py",
+    old="select(token_scores, mask) - kl_coef * select(ref_kl, mask)",
+    new="select(token_scores, mask) + kl_coef * select(ref_kl, mask)",
+    why="token rewards with the KL as a reward",
+)
+@kills(
+    "formulas/rewards.py",
+    old="select(token_scores, mask) - kl_coef * select(ref_kl, mask)",
+    new="token_scores - kl_coef * select(ref_kl, mask)",
+    why="what a token judge says of padding is paid",
+)
 def test_dense_by_hand():
     token_scores = torch.tensor([[1.0, 2.0, 50.0], [-1.0, torch.nan, 3.0]])
     ref_kl = torch.tensor([[2.0, -4.0, torch.nan], [1.0, 1.0, 1.0]])
@@ -86,12 +129,30 @@ def test_a_dense_judge_that_speaks_at_the_end_only_is_the_judge_of_responses():
     assert torch.allclose(found, token_rewards(scores, ref_kl, mask, kl_coef=0.3))
 
 
+@kills(
+    "formulas/rewards.py",
+    old="(scores - mean) / max(std, std_floor)",
+    new="scores / max(std, std_floor) - mean",
+    why="the mean subtracted in the wrong units",
+)
+@kills(
+    "formulas/rewards.py",
+    old="(scores - mean) / max(std, std_floor)",
+    new="(scores - mean) / min(std, std_floor)",
+    why="min for max: the floor becomes a ceiling",
+)
 def test_normalised_by_hand():
     scores = torch.tensor([1.0, 5.0, 3.0])
     assert normalised_scores(scores, mean=3.0, std=4.0, std_floor=0.1).tolist() == [-0.5, 0.5, 0.0]
     assert normalised_scores(scores, mean=3.0, std=0.0, std_floor=0.5).tolist() == [-4.0, 4.0, 0.0]
 
 
+@kills(
+    "formulas/rewards.py",
+    old="scores.clamp(-score_limit, score_limit)",
+    new="scores.clamp(max=score_limit)",
+    why="scores clipped above only",
+)
 def test_clipped_scores_by_hand():
     assert clipped_scores(torch.tensor([-9.0, -2.0, 0.5, 9.0]), score_limit=2.0).tolist() == [-2.0, -2.0, 0.5, 2.0]
 
@@ -99,6 +160,24 @@ def test_clipped_scores_by_hand():
 ENDED = torch.tensor([True, False, True, False])
 
 
+@kills(
+    "formulas/rewards.py",
+    old="torch.where(ended, scores, scores - penalty)",
+    new="torch.where(ended, scores - penalty, scores)",
+    why="finished responses are punished",
+)
+@kills(
+    "formulas/rewards.py",
+    old="torch.where(ended, scores, scores - penalty)",
+    new="torch.where(ended, scores, scores + penalty)",
+    why="a bonus for never ending",
+)
+@kills(
+    "formulas/rewards.py",
+    old="torch.where(ended, scores, torch.full_like(scores, unfinished_score))",
+    new="torch.where(ended, scores, scores + unfinished_score)",
+    why="a fixed score that is added",
+)
 def test_unfinished_by_hand():
     scores = torch.tensor([1.0, 2.0, -3.0, -4.0])
     assert penalised_unfinished(scores, ENDED, penalty=0.5).tolist() == [1.0, 1.5, -3.0, -4.5]
@@ -116,11 +195,23 @@ def test_a_judge_that_failed_on_an_unfinished_response_is_replaced():
     assert replaced_unfinished(torch.tensor([torch.nan]), torch.tensor([False]), unfinished_score=-1.0).item() == -1.0
 
 
+@kills(
+    "formulas/rewards.py",
+    old="-penalty_per_token * (lengths - free_tokens).clamp(min=0)",
+    new="-penalty_per_token * (lengths - free_tokens)",
+    why="a bonus for short responses",
+)
 def test_length_penalty_by_hand():
     lengths = torch.tensor([0, 9, 10, 11, 14])
     assert length_penalty(lengths, free_tokens=10, penalty_per_token=0.25).tolist() == [0.0, 0.0, 0.0, -0.25, -1.0]
 
 
+@kills(
+    "formulas/rewards.py",
+    old="(((max_length - buffer) - lengths) / buffer)",
+    new="((max_length - lengths) / buffer)",
+    why="the soft penalty begins where it should be full",
+)
 def test_soft_overlong_by_hand():
     lengths = torch.tensor([0, 16, 17, 19, 20, 30])
     found = soft_overlong_penalty(lengths, max_length=20, buffer=4)

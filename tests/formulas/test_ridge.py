@@ -3,10 +3,17 @@ import torch
 
 from plaudit.formulas.ridge import ridge
 from tests.formulas.cases import POISONS, numbers
+from tests.kills import kills
 
 ALL = torch.ones(3, dtype=torch.bool)
 
 
+@kills(
+    "formulas/ridge.py",
+    old="level - weights @ mean",
+    new="level",
+    why="the intercept of centred features for the features themselves",
+)
 def test_one_feature_by_hand():
     # Centred x (−1, 0, 1), y (−1, 0, 1): w = 2 / (2 + 2), b = 11 − ½ · 6.
     weights, intercept = ridge(torch.tensor([[5.0], [6.0], [7.0]]), torch.tensor([10.0, 11.0, 12.0]), ALL, alpha=2.0)
@@ -31,6 +38,12 @@ def test_little_penalty_recovers_a_linear_rule():
     assert intercept.item() == pytest.approx(-7.0)
 
 
+@kills(
+    "formulas/ridge.py",
+    old="features.detach()[present].double(), labels",
+    new="features.detach().double(), labels",
+    why="absent rows are fitted",
+)
 def test_it_is_the_minimum():
     features, labels, present = numbers(0, 20, 3), numbers(1, 20), numbers(2, 20) > -0.5
     weights, intercept = ridge(features, labels, present, alpha=0.7)

@@ -3,12 +3,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.formulas.schedules import adapted_kl_coef, adapted_trust_kl_coef, learning_rate
+from tests.kills import kills
 
 
 def rates(shape, total, warmup):
     return [learning_rate(step, total, peak=8.0, warmup_steps=warmup, shape=shape) for step in range(total + 2)]
 
 
+@kills(
+    "formulas/schedules.py",
+    old="peak * (step + 1) / warmup_steps",
+    new="peak * step / warmup_steps",
+    why="a first step of rate 0",
+)
 def test_linear_by_hand():
     assert rates("linear", 4, 0) == [8.0, 6.0, 4.0, 2.0, 0.0, 0.0]
     assert rates("linear", 6, 2) == [4.0, 8.0, 8.0, 6.0, 4.0, 2.0, 0.0, 0.0]
@@ -42,6 +49,12 @@ def test_impossible_steps_are_refused(step, total, warmup):
         learning_rate(step, total, peak=1.0, warmup_steps=warmup, shape="linear")
 
 
+@kills(
+    "formulas/schedules.py",
+    old="kl / target_kl - 1.0",
+    new="1.0 - kl / target_kl",
+    why="adaptive KL that pushes the wrong way",
+)
 @pytest.mark.parametrize(
     ("kl", "episodes", "expected"),
     [
@@ -68,6 +81,18 @@ def test_adapted_kl_coef_refuses_no_target(target_kl, horizon):
         adapted_kl_coef(0.5, 1.0, target_kl=target_kl, horizon=horizon, num_episodes=1)
 
 
+@kills(
+    "formulas/schedules.py",
+    old="if kl > 1.5 * target_kl:",
+    new="if kl < 1.5 * target_kl:",
+    why="a trust region that tightens when it is kept",
+)
+@kills(
+    "formulas/schedules.py",
+    old="kl < target_kl / 1.5",
+    new="kl < target_kl * 1.5",
+    why="a trust region without its dead zone",
+)
 @pytest.mark.parametrize(
     ("kl", "expected"), [(3.01, 1.0), (3.0, 0.5), (2.0, 0.5), (1.34, 0.5), (1.33, 0.25), (0.0, 0.25)]
 )

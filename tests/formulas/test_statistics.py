@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.formulas.advantages import moments
-from plaudit.formulas.statistics import RunningMoments, merge, paired_wins, ranking_wins, running_moments
-from tests.formulas.cases import leaf
+from plaudit.formulas.statistics import RunningMoments, merge, running_moments
+from tests.kills import kills
 
 samples = st.lists(st.floats(-100.0, 100.0), max_size=20)
 
@@ -23,10 +23,14 @@ def test_running_moments_by_hand():
     found = of([0.0, 2.0, 2.0, 4.0])
     assert (found.count, found.mean, found.sum_squared_deviations) == (4.0, 2.0, 8.0)
     assert found.std == pytest.approx(2**0.5)
-    assert of([0.0, 2.0]).sample_std == pytest.approx(2**0.5)
-    assert found.sample_std == pytest.approx((8 / 3) ** 0.5)
 
 
+@kills(
+    "formulas/statistics.py",
+    old="shift * shift * a.count * b.count / count",
+    new="shift * shift * a.count * b.count",
+    why="moments merged wrongly",
+)
 def test_merge_by_hand():
     merged = merge(of([0.0, 2.0]), of([5.0, 5.0, 8.0]))
     assert merged.mean == pytest.approx(4.0)
@@ -43,8 +47,6 @@ def test_merging_in_any_grouping_is_the_whole_sample(a, b, c):
         if whole:
             assert found.mean == pytest.approx(statistics.fmean(whole), abs=1e-9)
             assert found.std == pytest.approx(statistics.pstdev(whole), abs=1e-4)
-        if len(whole) > 1:
-            assert found.sample_std == pytest.approx(statistics.stdev(whole), abs=1e-4)
 
 
 def test_merging_keeps_digits_far_from_zero():
@@ -59,34 +61,11 @@ def test_merging_keeps_digits_far_from_zero():
 def test_nothing_and_one():
     nothing = RunningMoments()
     assert merge(nothing, nothing) == nothing == of([])
-    assert (nothing.std, nothing.sample_std) == (0.0, 0.0)
-    assert (of([3.0]).mean, of([3.0]).std, of([3.0]).sample_std) == (3.0, 0.0, 0.0)
+    assert nothing.std == 0.0
+    assert (of([3.0]).mean, of([3.0]).std) == (3.0, 0.0)
     assert merge(nothing, of([3.0])) == of([3.0])
 
 
 def test_running_moments_survive_json():
     found = merge(of([0.1, 0.2, 0.7]), of([1 / 3]))
     assert RunningMoments(**json.loads(json.dumps(asdict(found)))) == found
-
-
-def test_paired_wins_count_ties_half():
-    wins = paired_wins(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 3.0, 1.0]))
-    assert wins == (2.5, 4)
-
-
-def test_a_constant_scorer_is_right_half_the_time():
-    assert paired_wins(torch.zeros(7), torch.zeros(7)) == (3.5, 7)
-    assert paired_wins(torch.zeros(0), torch.zeros(0)) == (0.0, 0)
-
-
-@pytest.mark.parametrize(("chosen", "rejected"), [(torch.nan, 1.0), (1.0, torch.nan)])
-def test_nan_is_not_a_loss(chosen, rejected):
-    with pytest.raises(ValueError, match="NaN"):
-        paired_wins(torch.tensor([chosen]), torch.tensor([rejected]))
-
-
-def test_ranking_wins_by_hand():
-    scores = leaf(torch.tensor([3.0, 1.0, 1.0, 9.0, 4.0, 5.0]))
-    ranks, groups = torch.tensor([1, 2, 3, 1, 1, 2]), torch.tensor([0, 0, 0, 1, 2, 2])
-    # Prompt 0: two right, one tied score; prompt 1 is alone; prompt 2 is wrong.
-    assert ranking_wins(scores, ranks, groups) == (2.5, 4)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from plaudit.formulas.token_preference import token_pairwise
 from tests.formulas.cases import POISONS, leaf, numbers, wider
+from tests.kills import kills
 
 PAD = 0
 BOTH = pytest.mark.parametrize("form", ["strict", "note"])
@@ -41,6 +42,24 @@ def by_hand(chosen, rejected, form):
     return run([chosen], [rejected], form, tensors)
 
 
+@kills(
+    "formulas/token_preference.py",
+    old="(differs.cumsum(dim=1) > 0)",
+    new="differs",
+    why="tokens that follow a difference but are equal themselves are left out",
+)
+@kills(
+    "formulas/token_preference.py",
+    old="select(chosen - rejected, compared)",
+    new="select(rejected - chosen, compared)",
+    why="the sign of the difference",
+)
+@kills(
+    "formulas/token_preference.py",
+    old="(losses.sum(dim=1) / compared.sum(dim=1).clamp(min=1)).sum()",
+    new="losses.sum()",
+    why="long answers weigh more",
+)
 @BOTH
 def test_from_the_first_difference_on(form):
     loss, count, chosen, rejected = by_hand([7, 8, 9], [7, 5, 9], form)
@@ -69,6 +88,12 @@ def test_an_identical_pair_compares_its_last_token_only(form, length):
     assert chosen[0].nonzero().flatten().tolist() == [length - 1]
 
 
+@kills(
+    "formulas/token_preference.py",
+    old="(both if form == ",
+    new="(either if form == ",
+    why="the shorter answer's padding in the loss (the note's code)",
+)
 def test_strict_ends_with_the_shorter_answer():
     loss, count, chosen, rejected = by_hand([7, 8, 9, 6], [7, 5], "strict")
     assert loss == pytest.approx(softplus(-2.0))
@@ -76,6 +101,12 @@ def test_strict_ends_with_the_shorter_answer():
     assert chosen[0].nonzero().flatten().tolist() == rejected[0].nonzero().flatten().tolist() == [1]
 
 
+@kills(
+    "formulas/token_preference.py",
+    old="select(at_least_float32(values), mask).gather(1, own)",
+    new="select(at_least_float32(values), mask)",
+    why="zeros for the shorter answer's last value",
+)
 def test_note_ends_with_the_longer_one_whose_partner_keeps_its_last_value():
     loss, count, chosen, rejected = by_hand([7, 8, 9, 6], [7, 5], "note")
     # Chosen 1, 2, 4 against the rejected one's −1, held twice more.
@@ -91,6 +122,12 @@ def test_note_holds_the_chosen_value_too():
     assert loss == pytest.approx((softplus(-2.0) + softplus(0.5) + softplus(2.0)) / 3)
 
 
+@kills(
+    "formulas/token_preference.py",
+    old="torch.maximum(chosen_last, rejected_last)",
+    new="torch.minimum(chosen_last, rejected_last)",
+    why="the longer answer judged where the shorter one ends",
+)
 def test_strict_compares_last_tokens_where_one_answer_begins_with_the_other():
     loss, count, chosen, rejected = by_hand([7, 8], [7, 8, 9, 6], "strict")
     assert loss == pytest.approx(softplus(3.0 - 1.0))
@@ -123,6 +160,12 @@ def test_an_answer_that_ends_in_the_pad_token_is_as_long_as_its_mask(form):
     assert count == 1
 
 
+@kills(
+    "formulas/token_preference.py",
+    old="| (chosen_mask != rejected_mask))",
+    new=")",
+    why="an answer that goes on with the pad token looks the same as one that ended",
+)
 def test_that_an_answer_has_ended_is_a_difference():
     """The longer answer goes on with the very id that pads the shorter one; note counts from there."""
     loss, *_ = by_hand([7, PAD, 9], [7], "note")

@@ -87,7 +87,7 @@ def together(
 
 def everything(ranks: Ranks) -> dict[str, Any]:
     """Each method once, on numbers that differ from rank to rank."""
-    from plaudit.formulas.policy_losses import PolicyStats
+    from plaudit.records.statistics import Max, Sum, to_plain
 
     me = ranks.rank
     seen: dict[str, Any] = {"rank": me, "first": ranks.is_first, "share": ranks.share([5, 1, 9, 9, 3, 2, 2])}
@@ -96,10 +96,8 @@ def everything(ranks: Ranks) -> dict[str, Any]:
     rows = torch.zeros(3)
     rows[me] = [0.1, NAN, -3e-39][me]
     seen["rows"] = ranks.sum(rows).tolist()
-    zero = PolicyStats.zero(torch.device("cpu"))
-    stats = type(zero)(**{n: torch.tensor(10.0**me) for n in type(zero).__dataclass_fields__})
-    added = ranks.add(stats)
-    seen["add"] = {name: float(getattr(added, name)) for name in ("num_tokens", "ratio_max", "loss_sum")}
+    statistics = {"tokens": Sum(10.0**me), "largest": Max(10.0**me)}
+    seen["add"] = to_plain(ranks.add(statistics | ({"lone": Sum(0.5)} if me == 1 else {})))
     seen["counts"] = ranks.add_counts(Counter({"a": -0.5 - me} if me else {}))
     seen["gather"] = ranks.gather({"é" * me: [me, 0.1 + me, NAN]})
     seen["gather_rows"] = sorted(ranks.gather_rows({me: "a" * me, 10 - me: None}).items())

@@ -19,10 +19,10 @@ from plaudit.models.options import ModelConfig, SeparateCritic
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy import shaping
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
-from plaudit.training.policy.options import FixedKL
+from plaudit.training.policy.options import FixedKL, Returns
+from tests.kills import kills
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 TOKENS = 5
@@ -130,6 +130,12 @@ def assert_solved(folder: Path, problem: Problem) -> None:
 ONE_TOKEN = drawn("a b", steps=1, beta=0.5, seed=0, temperature=0.7)
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="rewards = token_rewards(scores, ref_kl, mask, kl_coef=kl_coef)",
+    new="rewards = token_rewards(scores, ref_kl, mask, kl_coef=-kl_coef)",
+    why="the KL as a bonus: nothing but a known optimum is needed to see it",
+)
 def test_a_bandit_is_solved(tmp_path):
     solve(tmp_path, ONE_TOKEN)
     assert_solved(tmp_path, ONE_TOKEN)
@@ -141,6 +147,11 @@ def test_a_bandit_with_a_critic_of_its_own_is_solved(tmp_path):
     assert_solved(tmp_path, problem)
 
 
+def test_a_bandit_without_a_critic_is_solved(tmp_path):
+    solve(tmp_path, ONE_TOKEN, critic=None, advantage=Returns())
+    assert_solved(tmp_path, ONE_TOKEN)
+
+
 def test_answers_of_two_tokens_are_solved(tmp_path):
     """Twenty answers without any structure."""
     problem = drawn("a b", steps=2, beta=1.0, seed=0)
@@ -148,19 +159,11 @@ def test_answers_of_two_tokens_are_solved(tmp_path):
     assert_solved(tmp_path, problem)
 
 
+@pytest.mark.slow  # exact worlds have answers of four
 def test_answers_of_three_tokens_are_solved(tmp_path):
     problem = chained("a b", steps=3, beta=1.0, seed=0)
     solve(tmp_path, problem, iterations=100, prompts_per_iteration=256, optim=OptimConfig(learning_rate=2e-3, eps=1e-5))
     assert_solved(tmp_path, problem)
-
-
-def test_these_tests_see_a_flipped_sign(tmp_path, monkeypatch):
-    """The KL as a bonus: the same bandit must not pass."""
-    honest = shaping.token_rewards
-    monkeypatch.setattr(shaping, "token_rewards", lambda *a, kl_coef: honest(*a, kl_coef=-kl_coef))
-    solve(tmp_path, ONE_TOKEN)
-    optimum, objective = judged(tmp_path, ONE_TOKEN)
-    assert optimum.progress(objective) < 0.9
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 
 from examples import cartpole
 from tests.architecture.repo import ROOT
+from tests.kills import kills
 
 
 class Scripted:
@@ -53,6 +54,12 @@ def segment(values: list[float], next_value: float | None) -> cartpole.Segment:
     )
 
 
+@kills(
+    "examples/cartpole.py",
+    old="+= GAMMA * agent.values",
+    new="+= agent.values",
+    why="the discount of the value after a time limit forgotten",
+)
 def test_a_fall_is_the_end_and_a_time_limit_is_not(monkeypatch):
     """γ = 0.9, λ = 0.5, rewards 1, V = 10, 20.
 
@@ -70,6 +77,18 @@ def test_a_fall_is_the_end_and_a_time_limit_is_not(monkeypatch):
     torch.testing.assert_close(returns, torch.tensor([[10.45, 1.0], [22.6, 28.0], [37.0, 0.0]]))
 
 
+@kills(
+    "examples/cartpole.py",
+    old="cut(i, None if terminated else states[i])",
+    new="cut(i, states[i])",
+    why="a fall taken for a time limit: falling is worth as much as going on",
+)
+@kills(
+    "examples/cartpole.py",
+    old="cut(i, None if terminated else states[i])",
+    new="cut(i, None)",
+    why="a time limit taken for a fall: what would have come after is lost",
+)
 def test_a_rollout_is_cut_where_episodes_end(monkeypatch):
     """The next state is the one that was left, never the one after the reset."""
     monkeypatch.setattr(cartpole, "STEPS", 5)

@@ -6,6 +6,7 @@ import pytest
 
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum
 from plaudit.training.policy.options import AdaptiveTrust, Clip, Surrogate
+from tests.kills import kills
 from tests.learning import exact
 from tests.training.tiny import model_folder
 
@@ -62,6 +63,30 @@ def test_what_is_missing_to_the_optimum_is_the_divergence_from_it(tmp_path):
     assert best.objective - exact.stands(policy, reference, rewards).objective == pytest.approx(missing, abs=1e-6)
 
 
+@kills(
+    "training/policy/scored.py",
+    old='kept_log_ratio(policy["logprobs"], ref["logprobs"], rollout.response_mask)',
+    new='kept_log_ratio(ref["logprobs"], policy["logprobs"], rollout.response_mask)',
+    why="the KL to the reference as a bonus",
+)
+@kills(
+    "formulas/rewards.py",
+    old="rewards = -kl_coef * select(ref_kl, mask)",
+    new="rewards = -0.0 * select(ref_kl, mask)",
+    why="the KL to the reference forgotten",
+)
+@kills(
+    "formulas/rewards.py",
+    old="rewards = -kl_coef * select(ref_kl, mask)",
+    new="rewards = -0.5 * kl_coef * select(ref_kl, mask)",
+    why="half the price of the KL",
+)
+@kills(
+    "formulas/kl.py",
+    old="return select(at_least_float32(logprobs) - other_logprobs.detach(), mask)",
+    new="return select(other_logprobs.detach() - at_least_float32(logprobs), mask)",
+    why="the ratio upside down: what was good becomes rarer",
+)
 def test_ppo_finds_the_optimum_of_an_exact_world(tmp_path):
     """One world in ten seconds; all five, with every objective, are among the slow tests."""
     assert_solved(tmp_path, exact.solve(tmp_path, seed=2, iterations=60))

@@ -1,13 +1,11 @@
 """examples/small_backbone.py: folders that encoders, PairRM and SteamSHP can start from."""
 
-import json
-
 import pytest
 import torch
 
 from examples import small_backbone
 from plaudit.cli import main
-from tests.training.tiny import jsonl
+from tests.training.tiny import jsonl, results
 
 ROWS = [
     {"prompt": f"Say {word}!", "chosen": f"{word}, with pleasure.", "rejected": "No."}
@@ -34,8 +32,8 @@ def test_each_kind_trains_from_its_backbone(tmp_path, monkeypatch, family, kind)
         encoding="utf-8",
     )
     assert main(["reward", str(config), "--out", str(tmp_path / "run")]) == 0
-    (first, *_) = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["stages"]
-    assert 0.0 <= first["value"] <= 1.0
+    (first, *_) = results(tmp_path / "run")
+    assert 0.0 <= first.value <= 1.0
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path, monkeypatch):

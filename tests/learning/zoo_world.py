@@ -21,10 +21,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from plaudit.data import tinyworld
+from plaudit.data import tinyworld, tinyworld_people
 from plaudit.data.options import DataConfig
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.protocol import Engine
 from plaudit.models.load import Language, load_causal, load_language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.seq2seq import QUESTION
@@ -178,15 +179,16 @@ def worth(prompt: str, answers: list[str]) -> list[float]:
 def rankings(pool: Pool, count: int, seed: int, k: int = ANSWERS, *, held_out: bool = False) -> list[dict[str, Any]]:
     """Plackett–Luce rankings by the labeller."""
     rng = random.Random(seed + 1)
-    return [tinyworld.ranking_row(p, a, rng) for p, a in answered(pool, count, seed, k, held_out=held_out)]
+    pairs = answered(pool, count, seed, k, held_out=held_out)
+    ranks = [tinyworld_people.rank(tinyworld.true_reward([prompt] * len(texts), texts), rng) for prompt, texts in pairs]
+    return [{"prompt": p, "responses": list(a), "ranks": r} for (p, a), r in zip(pairs, ranks, strict=True)]
 
 
 def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     pool = prompts()[HELD_OUT:]
-    return [
-        {"prompt": p, "completion": tinyworld.demonstrate(p, rng)} for p in (pool * (count // len(pool) + 1))[:count]
-    ]
+    chosen = (pool * (count // len(pool) + 1))[:count]
+    return [{"prompt": p, "completion": tinyworld_people.demonstrate(p, rng)} for p in chosen]
 
 
 def policy(folder: Path, seed: int = 0) -> str:
@@ -208,10 +210,10 @@ def policy(folder: Path, seed: int = 0) -> str:
 SAMPLING = SamplingConfig(max_new_tokens=28, temperature=0.8)
 
 
-def _writer(path: str) -> tuple[Language, TorchEngine]:
+def _writer(path: str) -> tuple[Language, Engine]:
     config = ModelConfig(path=path)
     language = load_language(config)
-    return language, TorchEngine(Trunk(load_causal(config, language, seed=0).hf), language.end_ids)
+    return language, build_engine(Trunk(load_causal(config, language, seed=0).hf), language)
 
 
 def true_rewards(path: str, seed: int = 7) -> torch.Tensor:

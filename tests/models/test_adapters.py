@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from plaudit.errors import UserError
-from plaudit.models.adapters import apply, base_off, count_parameters, freeze, merge
+from plaudit.models.adapters import apply, base_off, freeze, merge
 from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 
 IDS = torch.tensor([[1, 5, 9, 2, 7], [3, 3, 8, 30, 4]])
@@ -82,7 +82,7 @@ def test_full_trains_everything(make):
 
 def test_full_undoes_an_earlier_freeze():
     model = freeze(tiny_llama(), LastLayers(layers=1))
-    assert count_parameters(freeze(model, Full())).trainable == count_parameters(model).total
+    assert all(parameter.requires_grad for parameter in freeze(model, Full()).parameters())
 
 
 def test_last_layer_and_head_of_an_untied_llama():
@@ -137,19 +137,6 @@ def test_a_classifier_head_is_trained_whatever_the_rule():
 def test_too_many_layers_is_the_users_error():
     with pytest.raises(UserError, match=r"layers is 4.*only 3 blocks"):
         freeze(tiny_llama(), LastLayers(layers=4))
-
-
-def test_counts_by_hand():
-    model = freeze(tied_llama(), LastLayers(layers=1))
-    # A block: q k v o 4·16² = 1024, gate up down 3·16·24 = 1152, two norms 32; embeddings 32·16 = 512, last norm 16.
-    assert count_parameters(model).trainable == 2208 + 16
-    assert count_parameters(model).total == 3 * 2208 + 16 + 512
-
-
-def test_lora_counts_by_hand():
-    model = apply(tied_llama(), LoRA(rank=2, target_modules=("q_proj", "down_proj")))
-    # q: 2·(16+16) = 64, down: 2·(24+16) = 80, in three blocks.
-    assert count_parameters(model).trainable == 3 * (64 + 80)
 
 
 @MODELS

@@ -15,7 +15,6 @@ from transformers import (
 )
 
 from plaudit.errors import UserError
-from plaudit.models.adapters import count_parameters
 from plaudit.models.encoders import HEAD, pooled
 from plaudit.models.load import architecture, load_backbone, load_causal, load_language
 from plaudit.models.options import LastLayers, LoRA, ModelConfig
@@ -25,6 +24,7 @@ from plaudit.models.reward.reader import encoded, load_reader, read_all
 from plaudit.models.reward.reader_padded import PaddedReader, padding_id
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Prompt
+from tests.kills import kills
 from tests.models import tiny, zoo
 from tests.training.tiny import tokenizer as letters
 
@@ -69,6 +69,12 @@ def by_transformers(folder: str) -> list[float]:
 # ------------------------------------------------------------------------------------------------------------- scores
 
 
+@kills(
+    "models/reward/reader_padded.py",
+    old="if self.typed:",
+    new="if False:",
+    why="token types forgotten: both texts look alike to BERT",
+)
 @pytest.mark.parametrize("family", zoo.ALL)
 def test_the_score_is_that_of_transformers(folders, tmp_path, family):
     model = load(folders[family])
@@ -78,6 +84,12 @@ def test_the_score_is_that_of_transformers(folders, tmp_path, family):
     assert by_transformers(str(tmp_path)) == pytest.approx(ours, abs=2e-5)
 
 
+@kills(
+    "models/reward/reader_padded.py",
+    old="for i in bucket]).argsort()",
+    new="for i in bucket])",
+    why="rows read by length are handed back in the order of reading",
+)
 @pytest.mark.parametrize(("family", "pooling"), CASES)
 def test_a_row_scores_the_same_alone_in_any_batch_and_any_order(folders, family, pooling):
     model = load(folders[family], pooling=pooling)
@@ -135,6 +147,12 @@ def test_padding_may_be_the_end_token(folders):
         torch.testing.assert_close(model.reader._read(rows), before)
 
 
+@kills(
+    "models/reward/reader_padded.py",
+    old="if i is not None and i != config.eos_token_id",
+    new="if i is not None",
+    why="T5's classifier reads an end token in the padding",
+)
 def test_padding_is_never_an_end_token():
     ids = [padding_id(SimpleNamespace(pad_token_id=pad, eos_token_id=end)) for pad, end in ((7, 2), (2, 2), (None, 0))]
     assert ids == [7, 0, 1]
@@ -143,6 +161,18 @@ def test_padding_is_never_an_end_token():
 # ------------------------------------------------------------------------------------------------------------ pooling
 
 
+@kills(
+    "models/encoders.py",
+    old="torch.where(keep, states, 0.0).sum(dim=1) / keep.sum(dim=1)",
+    new="states.mean(dim=1)",
+    why="mean pooling over padding",
+)
+@kills(
+    "models/encoders.py",
+    old="torch.where(keep, states, -torch.inf)",
+    new="states * keep",
+    why="maximum over padding's 0",
+)
 def test_pooling_by_hand_and_blind_to_padding():
     states = torch.tensor([[[1.0, -2.0], [3.0, -4.0], [torch.nan, torch.inf]], [[5.0, 0.0], [1.0, 2.0], [3.0, 10.0]]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
@@ -214,8 +244,7 @@ def test_adapters_are_trained_merged_and_saved_with_the_head(folders, tmp_path, 
 @pytest.mark.parametrize("family", zoo.ALL)
 def test_the_last_blocks_and_the_head_alone_are_trained(folders, family):
     model = load(folders[family], train=LastLayers(layers=1, head=False))
-    count = count_parameters(model)
-    assert 0 < count.trainable < count.total
+    assert {parameter.requires_grad for parameter in model.parameters()} == {True, False}
     rows = [(prompt, [response]) for prompt, response in encoded(model.language, GROUPS)]
     model(rows).sum().backward()
     moved = {name for name, grad in tiny.gradients(model).items() if grad.abs().sum() > 0}
@@ -307,6 +336,12 @@ def test_a_head_may_have_several_numbers(folders, pooling):
     assert read_all(reader, encoded(reader.language, GROUPS), 100).shape == (5, 3)
 
 
+@kills(
+    "models/load.py",
+    old="positions -= hf.pad_token_id + 1",
+    new="positions -= 0",
+    why="RoBERTa's first positions belong to padding: an index error at full length",
+)
 def test_roberta_has_room_for_fewer_tokens_than_positions(folders):
     """66 positions, the first two of which no token gets."""
     model = load(folders["roberta"])

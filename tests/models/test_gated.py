@@ -11,6 +11,7 @@ from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded, load_packed_reader, sharing
 from plaudit.records.text import Group, Prompt
+from tests.kills import kills
 from tests.models.test_token_level import TINY
 from tests.models.tiny import spread_out
 
@@ -44,6 +45,18 @@ def test_the_score_is_the_gates_mix_of_the_aspects_with_their_offsets(model):
     torch.testing.assert_close(said.parts["aspect/long"], long, atol=1e-4, rtol=1e-4)
 
 
+@kills(
+    "models/reward/gated.py",
+    old="Scores.of_all(self.normalisation.apply(scores), {**self",
+    new="Scores.of_all(scores, {**self",
+    why="a zero point that is stored and not applied",
+)
+@kills(
+    "models/reward/gated.py",
+    old='model.correct(int(facts["verbosity"]), tensors.pop("penalties"))',
+    new='tensors.pop("penalties")',
+    why="a loaded gate scores without the correction that it was trained with",
+)
 def test_it_is_normalised_and_saved_with_its_penalties(model, tmp_path):
     groups = [Group(prompt=Prompt.of_text("the cat"), responses=("sat on the mat", "on"))]
     raw = model.score(groups, 20).scores

@@ -24,6 +24,7 @@ from plaudit.models.load import (
 from plaudit.models.options import LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.reward.loading import check_reward_model
 from plaudit.records.text import Form, Message, Prompt
+from tests.kills import kills
 from tests.models.tiny import CONFIGS, causal, packed
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))
@@ -125,6 +126,12 @@ def test_a_tokenizer_larger_than_the_embeddings(folder):
         load_language(config_of(folder))
 
 
+@kills(
+    "models/load.py",
+    old="if tensor.data_ptr() % 64:",
+    new="if False:",
+    why="what a model says depends on where its file put its weights",
+)
 def test_weights_do_not_stay_where_the_file_had_them(folder, language):
     """Kernels round by the address modulo a cache line; a file maps tensors to any multiple of 4 bytes."""
     edit_weights(folder, lambda weights: weights.update({"": torch.zeros(1)}))  # shifts all that comes after it

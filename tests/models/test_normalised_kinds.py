@@ -11,6 +11,7 @@ from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import encoded, sharing
 from plaudit.records.text import Group, Prompt
+from tests.kills import kills
 from tests.models.test_token_level import TINY
 from tests.models.tiny import spread_out
 
@@ -28,6 +29,24 @@ GROUPS = [
 ]
 
 
+@kills(
+    "models/reward/two_class.py",
+    old="self.normalisation.apply(log_odds(read_all(self.reader, encoded(self.language, groups), budget)))",
+    new="log_odds(read_all(self.reader, encoded(self.language, groups), budget))",
+    why="a zero point that is stored and not applied",
+)
+@kills(
+    "models/reward/aspects.py",
+    old='self.normalisation.apply(standardised @ self.table("weight").cpu())',
+    new='standardised @ self.table("weight").cpu()',
+    why="a zero point that is stored and not applied",
+)
+@kills(
+    "models/reward/shared_trunk.py",
+    old="self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))",
+    new="read_all(self, encoded(self.language, groups), budget).squeeze(1)",
+    why="a zero point that is stored and not applied",
+)
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_scores_are_raw_ones_less_the_bias_times_the_gain_within_the_limit(tmp_path, kind):
     model = KINDS[kind](load_language(TINY, ["the cat sat on the mat"] * 3))
@@ -46,6 +65,12 @@ def test_scores_are_raw_ones_less_the_bias_times_the_gain_within_the_limit(tmp_p
             torch.testing.assert_close(said.parts[name], part, atol=1e-4, rtol=1e-4)
 
 
+@kills(
+    "models/reward/aspects.py",
+    old='budget) + self.table("offset").cpu()',
+    new="budget)",
+    why="a ridge fit's intercept left out of the score",
+)
 @torch.no_grad()
 def test_an_aspects_offset_is_in_its_rating_and_in_the_score():
     """good = 2 (h + ½) + 5, long = h; the score ¾ (h_good + ½) − ½ h_long."""

@@ -11,8 +11,11 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel, spread
 from plaudit.records.text import Comparison, Group, Prompt
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.token_level import Compared, TokenLevel
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import TokenLevel
+from plaudit.training.reward.token_level import Compared
+from tests.kills import kills
 from tests.models.tiny import ROWS, gradients, relative_difference, spread_out
 from tests.training.tiny import CPU
 
@@ -126,6 +129,12 @@ SPANS = {
 }
 
 
+@kills(
+    "training/reward/token_level.py",
+    old="form=self.options.form",
+    new='form="strict"',
+    why="an option that is read and not used",
+)
 @pytest.mark.parametrize("form", list(SPANS))
 @pytest.mark.parametrize("budget", [10**6, 20, 1])
 def test_the_gradient_is_that_of_values_read_one_row_at_a_time(model, budget, form):
@@ -139,7 +148,7 @@ def test_the_gradient_is_that_of_values_read_one_row_at_a_time(model, budget, fo
     textbook = gradients(model)
     model.zero_grad()
     rows = [Compared(chosen=c, rejected=r) for c, r in PAIRS]
-    told = TokenLevel(form=form).backward(model, rows, Pace(place=CPU, budget=budget))
+    told = objective_of(TokenLevel(form=form)).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(total.item() / 3, rel=1e-5)
     assert told["margin_over_pairs"] == pytest.approx(sum(margins) / 3, abs=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
@@ -154,11 +163,11 @@ def test_it_learns_which_word_matters(model):
         for a in ("the", "a")
         for b in ("sat", "on")
     ]
-    (examples,) = TokenLevel().examples([rows], model.language, Limits(max_length=64, too_long="error"))
+    (examples,) = objective_of(TokenLevel()).examples([rows], model.language, Limits(max_length=64, too_long="error"))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        told = TokenLevel().backward(model, examples, Pace(place=CPU, budget=10**6))
+        told = objective_of(TokenLevel()).backward(model, examples, Budget(machine=CPU, tokens=10**6)).metrics
         optimizer.step()
     assert told["accuracy_over_pairs"] == 1.0
     good, bad = model.score([Group(prompt=Prompt.of_text("the"), responses=("on cat on", "on mat on"))], 999).scores

@@ -12,12 +12,10 @@ from typing import Any
 
 import yaml
 
+from plaudit.records.results import Result
+
 HOSTILE = '</script><img src=x onerror="alert(1)"><!-- \'"&amp; ]]> {{ 7*7 }} <a href="https://evil.example/">x</a>'
 CHINESE = "请问“你好”怎么说？👩‍🔬🎉 naïve 𝔘𝔫𝔦"
-
-EXPECTED_ACCURACY = "held-out accuracy, expected under the known label probabilities"
-DRAWN_ACCURACY = "held-out accuracy on the drawn labels"
-PROGRESS = "progress (J − J_ref) / (J* − J_ref) on the objective that PPO optimises"
 
 PROVENANCE = {
     "stage": "ppo",
@@ -65,7 +63,7 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def ppo_lines(count: int = 60, *, seed: int = 0, lift: float = 1.0) -> list[dict[str, float]]:
-    """Curves as a PPO run has them: score and KL rise together, the true score bends."""
+    """Curves as a PPO run has them: score and KL rise together."""
     noise = random.Random(seed)
     lines = []
     for step in range(1, count + 1):
@@ -75,7 +73,6 @@ def ppo_lines(count: int = 60, *, seed: int = 0, lift: float = 1.0) -> list[dict
         line = {"step": step, "time": 1.5 * step}
         line |= {
             "ppo/score_over_responses": score,
-            "ppo/true_score_over_responses": score * 0.9 - 0.9 * way**2,
             "ppo/objective_over_responses": score - 0.1 * kl,
             "ppo/kl_ref_over_responses": kl,
             "ppo/length_over_responses": 18 + 6 * way + noise.gauss(0, 0.6),
@@ -96,9 +93,6 @@ def ppo_lines(count: int = 60, *, seed: int = 0, lift: float = 1.0) -> list[dict
             "ppo/seconds_sample": 0.8,
             "ppo/seconds_update": 0.5,
         }
-        if step % 10 == 1:
-            line["ppo/held_out_score_over_responses"] = score - 0.1
-            line["ppo/held_out_kl_ref_over_responses"] = kl
         lines.append(line)
     return lines
 
@@ -195,8 +189,6 @@ def sample_rows(count: int = 120, *, seed: int = 0) -> list[dict[str, Any]]:
                 "after": "In the garden a small bird sits on the old wall; the sun is warm. " * (1 + index % 3),
                 "score_before": before,
                 "score_after": after,
-                "true_before": before * 0.8 + noise.gauss(0, 0.3),
-                "true_after": after * 0.8 + noise.gauss(0, 0.6),
                 "kl": noise.gauss(6, 1.5),
                 "finish_before": "length" if index % 4 == 0 else "eos",
                 "finish_after": "eos",
@@ -205,21 +197,36 @@ def sample_rows(count: int = 120, *, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def stage_table() -> list[dict[str, Any]]:
-    """Rows as the stages write them: phrases or declared keys for metrics, floor or ceiling null where unknown."""
-    keys = ("stage", "name", "metric", "value", "low", "high", "floor", "ceiling", "unit")
-    rows = [
-        ("sft", "SFT", "held-out negative log-likelihood per answer", 7.37, 7.25, 7.49, 29.1, 6.92, "nats"),
-        ("reward", "reward model", EXPECTED_ACCURACY, 0.741, None, None, 0.5, 0.783, "share of pairs"),
-        ("reward", "reward model", DRAWN_ACCURACY, 0.735, 0.72, 0.75, 0.5, None, "share of pairs"),
-        ("compare", "sft", "mean score by the judge", 0.41, 0.36, 0.46, None, None, "score"),
-        ("compare", "ppo", "win rate against sft (300 prompts, 4 ties)", 0.81, 0.77, 0.85, 0.5, 1.0, "share"),
-        ("compare", "ppo", PROGRESS, 0.74, 0.69, 0.79, 0.0, 1.0, "share"),
-        ("ppo", "ppo", "ppo/length_over_responses", 23.5, None, None, None, None, "tokens/response"),
-    ]
-    table = [dict(zip(keys, row, strict=True)) for row in rows]
-    table[5] |= {"J": 1.36, "J_ref": 0.02, "J_star": 1.83, "mass": 0.97}
-    return table
+def results() -> list[dict[str, Any]]:
+    """Results as the stages write them, in a pipeline's own list."""
+    made = [
+        Result(stage="sft", measure="held_out_nll_over_answers", subject="SFT", value=7.37, low=7.25, high=7.49,
+               floor=29.1, ceiling=6.92),
+        Result(stage="reward", measure="expected_accuracy_over_pairs", subject="reward model", value=0.741, floor=0.5,
+               ceiling=0.783),
+        Result(stage="reward", measure="held_out_accuracy_over_pairs", subject="reward model", value=0.735, low=0.72,
+               high=0.75, floor=0.5),
+        Result(stage="reward", measure="held_out_accuracy_over_pairs", subject="longer wins", value=0.55, role="floor"),
+        Result(stage="compare", measure="judge_score_over_prompts", subject="sft", value=0.41, low=0.36, high=0.46),
+        Result(stage="compare", measure="judge_score_over_prompts", subject="ppo", value=1.62, low=1.55, high=1.69),
+        Result(stage="compare", measure="kl_baseline_over_prompts", subject="ppo", value=6.5),
+        Result(stage="compare", measure="win_rate_over_prompts", subject="ppo", against="sft", value=0.81, low=0.77,
+               high=0.85, floor=0.5, ceiling=1.0, count=300, ties=4),
+        Result(stage="compare", measure="objective_over_prompts", subject="ppo", value=1.36, floor=0.02, ceiling=1.83),
+        Result(stage="compare", measure="progress_over_prompts", subject="ppo", value=0.74, low=0.69, high=0.79,
+               floor=0.0, ceiling=1.0),
+    ]  # fmt: skip
+    return [result.to_plain() for result in made]
+
+
+def summary(found: Sequence[Mapping[str, Any]] = (), **more: Any) -> dict[str, Any]:
+    """summary.json of a run with these results."""
+    return {"format": 2, "results": list(found), **more}
+
+
+def of_stage(stage: str) -> dict[str, Any]:
+    """summary.json of one stage, which doesn't know its name in the pipeline."""
+    return summary([{**result, "stage": ""} for result in results() if result["stage"] == stage])
 
 
 def write_pipeline(folder: Path, *, seed: int = 0, finished: bool = True) -> Path:
@@ -229,20 +236,21 @@ def write_pipeline(folder: Path, *, seed: int = 0, finished: bool = True) -> Pat
     config["stages"] = {name: {"kind": name} for name in ("world", "sft", "reward", "ppo", "compare")}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     (folder / "provenance.json").write_text(json.dumps({**PROVENANCE, "stage": "pipeline"}), encoding="utf-8")
-    world = write_run(folder / "01-world", "world", summary={"stages": []})
-    (world / "world.json").write_text(json.dumps({"demonstrator_nll": 6.92, "bayes_accuracy": 0.77}), encoding="utf-8")
-    table = stage_table()
+    world = write_run(folder / "01-world", "world", summary=summary())
     sft = {"seed": seed, "held_out": [{"path": str(world / "held_out_demonstrations.jsonl")}]}
-    write_run(folder / "02-sft", "sft", config=sft, lines=sft_lines(seed=seed), summary={"stages": table[:1]})
-    reward_summary = {"stages": table[1:3], "reward": {"bias": 0.25}}
-    write_run(folder / "03-reward", "reward", lines=reward_lines(seed=seed), summary=reward_summary)
+    write_run(folder / "02-sft", "sft", config=sft, lines=sft_lines(seed=seed), summary=of_stage("sft"))
+    reward = {**of_stage("reward"), "reward": {"bias": 0.25}}
+    write_run(folder / "03-reward", "reward", lines=reward_lines(seed=seed), summary=reward)
     rollouts = {1: rollout_rows(seed=seed), 31: rollout_rows(mean=0.7, seed=seed + 1)}
-    ppo = {"seed": seed, "kl": {"coef": 0.1}, "lr": 1e-5}
+    ppo = {"seed": seed, "kl": {"coef": 0.1}, "lr": 1e-5, "prompts_per_iteration": 4, "samples_per_prompt": 2}
     lines = ppo_lines(60 if finished else 31, seed=seed)
-    summary = {"stages": table[6:]} if finished else None
-    write_run(folder / "04-ppo", "ppo", config=ppo, lines=lines, rollouts=rollouts, summary=summary)
+    end = summary() if finished else None
+    write_run(folder / "04-ppo", "ppo", config=ppo, lines=lines, rollouts=rollouts, summary=end)
     if finished:
-        write_run(folder / "05-compare", "compare", samples=sample_rows(seed=seed), summary={"stages": table[3:6]})
-        whole = {"stages": table, "seconds": 251.0, "peak_memory_bytes": 1_400_000_000, "seed": seed}
+        policies = {"sft": str(folder / "02-sft" / "model"), "ppo": str(folder / "04-ppo" / "model")}
+        compare = {"seed": seed, "policies": policies}
+        samples, found = sample_rows(seed=seed), of_stage("compare")
+        write_run(folder / "05-compare", "compare", config=compare, samples=samples, summary=found)
+        whole = summary(results(), seconds=251.0, peak_memory_bytes=1_400_000_000, seed=seed)
         (folder / "summary.json").write_text(json.dumps(whole), encoding="utf-8")
     return folder

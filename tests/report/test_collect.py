@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import UserError
-from plaudit.report.collect import PipelineData, Reference, RunData, Status, collect, flatten
+from plaudit.report.collect import PipelineData, RunData, RunStatus, collect, flatten
 from plaudit.report.reading import clean_text, read_json_lines
-from tests.report.folders import ppo_lines, rollout_rows, write_pipeline, write_run
+from plaudit.report.views import page
+from plaudit.telemetry.events import append_event
+from plaudit.telemetry.status import Heart, State
+from tests.report.folders import ppo_lines, rollout_rows, summary, write_pipeline, write_run
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
     lines = [{"step": 1, "time": 2.0, "ppo/kl_coef": 0.1}, {"step": 2, "time": 4.5, "ppo/kl_coef": 0.2, "ppo/x": 7}]
-    run = collect(write_run(tmp_path / "r", "ppo", lines=lines, summary={"stages": []}))
+    run = collect(write_run(tmp_path / "r", "ppo", lines=lines, summary=summary()))
     assert isinstance(run, RunData)
-    assert (run.name, run.stage, run.status, run.last_step, run.seconds) == ("r", "ppo", Status.FINISHED, 2, 4.5)
-    assert run.series["ppo/kl_coef"].steps == (1, 2)
-    assert run.series["ppo/kl_coef"].values == (0.1, 0.2)
-    assert run.series["ppo/x"].steps == (2,)
-    assert set(run.series) == {"ppo/kl_coef", "ppo/x"}
+    assert (run.name, run.stage, run.status, run.last_step, run.seconds) == ("r", "ppo", RunStatus.FINISHED, 2, 4.5)
+    assert run.series["kl_coef"].steps == (1, 2)
+    assert run.series["kl_coef"].values == (0.1, 0.2)
+    assert run.series["x"].steps == (2,)
+    assert set(run.series) == {"kl_coef", "x"}
     assert run.problems == ()
 
 
@@ -32,8 +35,8 @@ def test_a_killed_run_keeps_what_it_wrote(tmp_path: Path) -> None:
     with (folder / "metrics.jsonl").open("ab") as file:
         file.write(half)
     run = collect(folder)
-    assert run.status is Status.INTERRUPTED
-    assert run.series["ppo/kl_coef"].values == (0.5,)
+    assert run.status is RunStatus.INTERRUPTED
+    assert run.series["kl_coef"].values == (0.5,)
     assert run.problems == ("metrics.jsonl: line 2 is half-written; left out",)
 
 
@@ -53,8 +56,8 @@ def test_what_the_file_system_left_after_a_power_cut(tmp_path: Path) -> None:
 def test_a_step_logged_twice_counts_once_and_the_later_line_wins(tmp_path: Path) -> None:
     lines = [{"step": 1, "a/x": 1.0, "a/y": 1.0}, {"step": 2, "a/x": 2.0}, {"step": 1, "a/x": 9.0}]
     series = collect(write_run(tmp_path / "r", "a", lines=lines)).series
-    assert (series["a/x"].steps, series["a/x"].values) == ((1, 2), (9.0, 2.0))
-    assert series["a/y"].values == (1.0,)
+    assert (series["x"].steps, series["x"].values) == ((1, 2), (9.0, 2.0))
+    assert series["y"].values == (1.0,)
 
 
 def test_nulls_are_gaps_and_what_was_not_finite_is_told(tmp_path: Path) -> None:
@@ -62,11 +65,11 @@ def test_nulls_are_gaps_and_what_was_not_finite_is_told(tmp_path: Path) -> None:
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 2, "a/x": null, "non_finite": {"a/x": "nan"}}\n{"step": 3, "a/x": Infinity}\n')
     run = collect(folder)
-    assert set(run.series) == {"a/x", "a/y"}
-    assert run.series["a/x"].values == (1.0, None, None)
-    assert run.series["a/x"].not_finite == (2, 3)
-    assert run.series["a/x"].last == 1.0
-    assert run.series["a/y"].last is None
+    assert set(run.series) == {"x", "y"}
+    assert run.series["x"].values == (1.0, None, None)
+    assert run.series["x"].not_finite == (2, 3)
+    assert run.series["x"].last == 1.0
+    assert run.series["y"].last is None
     assert run.problems == ("a/x was NaN or infinite at 2 of 3 steps, first at 2",)
 
 
@@ -77,7 +80,28 @@ def test_a_run_that_never_began(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     run = collect(folder)
-    assert (run.status, run.last_step, run.seconds, dict(run.series)) == (Status.NEVER_STARTED, None, None, {})
+    assert (run.status, run.last_step, run.seconds, dict(run.series)) == (RunStatus.NEVER_STARTED, None, None, {})
+
+
+def test_a_run_that_is_going_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
+    assert collect(folder).status is RunStatus.INTERRUPTED
+    heart = Heart(folder, "sft")
+    assert collect(folder).status is RunStatus.RUNNING
+    heart.stop(State.STOPPED)
+    assert collect(folder).status is RunStatus.INTERRUPTED
+    write_run(tmp_path / "p" / "01-sft", "sft", lines=[{"step": 1, "sft/loss_over_tokens": 1.0}])
+    Heart(tmp_path / "p" / "01-sft", "sft")
+    assert collect(tmp_path / "p").status is RunStatus.RUNNING
+
+
+def test_warnings_of_the_run_are_kept(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", "sft")
+    for level, message in (("notice", "hello"), ("warning", "a judge abstained"), ("warning", "a judge abstained")):
+        append_event(folder, {"level": level, "message": message})
+    run = collect(folder)
+    assert run.warnings == ("a judge abstained",) * 2
+    assert page([run]).problems == ("a judge abstained (2 times)",)
 
 
 def test_damaged_side_files_are_told_and_left_out(tmp_path: Path) -> None:
@@ -90,7 +114,7 @@ def test_damaged_side_files_are_told_and_left_out(tmp_path: Path) -> None:
     assert len(run.problems) == 2
     assert run.problems[0].startswith("config.yaml can't be read")
     assert run.problems[1] == "provenance.json holds list, not a mapping; left out"
-    assert run.stage == "sft"  # from the metrics' prefix, as nothing else tells
+    assert run.stage == "run"  # nothing tells what it was
 
 
 def test_the_outermost_readable_rollouts_are_taken(tmp_path: Path) -> None:
@@ -109,7 +133,7 @@ def test_the_outermost_readable_rollouts_are_taken(tmp_path: Path) -> None:
 def test_a_single_rollout_file_is_first_and_not_last(tmp_path: Path) -> None:
     run = collect(write_run(tmp_path / "r", "ppo", rollouts={4: rollout_rows(2)}))
     assert run.first.number == 4 and run.last is None
-    assert run.status is Status.INTERRUPTED
+    assert run.status is RunStatus.INTERRUPTED
 
 
 def test_rows_of_a_cut_off_gzip_that_come_before_the_cut(tmp_path: Path) -> None:
@@ -121,15 +145,15 @@ def test_rows_of_a_cut_off_gzip_that_come_before_the_cut(tmp_path: Path) -> None
     assert problems[-1] == "x.jsonl.gz: the file is cut off; read as far as it goes"
 
 
-def test_samples_in_both_spellings(tmp_path: Path) -> None:
+def test_samples_have_two_sides(tmp_path: Path) -> None:
     rows = [
-        {"prompt": "p", "before": "b", "after": "a", "score_before": 1, "score_after": 3.5, "true_before": 2,
-         "true_after": 1, "kl": 4.0, "finish_before": "eos", "finish_reason_after": "length", "policy": "ppo"},
+        {"prompt": "p", "before": "b", "after": "a", "score_before": 1, "score_after": 3.5, "kl": 4.0,
+         "finish_before": "eos", "finish_after": "length", "policy": "ppo"},
         {"prompt": [{"role": "user", "content": "hi"}], "before": None, "after": "a", "score_after": None},
     ]  # fmt: skip
     first, second = collect(write_run(tmp_path / "r", "compare", samples=rows)).samples
-    assert (first.gain, first.true_gain, first.policy) == (2.5, -1.0, "ppo")
-    assert (first.before.finish_reason, first.after.finish_reason) == ("eos", "length")
+    assert (first.gain, first.policy) == (2.5, "ppo")
+    assert (first.before.ended, first.after.ended) == ("eos", "cut by the limit")
     assert (first.before.kl, first.after.kl) == (None, 4.0)
     assert (second.prompt, second.before.text, second.gain) == ("user: hi", "", None)
 
@@ -138,23 +162,19 @@ def test_a_pipeline_in_order_with_what_its_stages_know(tmp_path: Path) -> None:
     pipeline = collect(write_pipeline(tmp_path / "p"))
     assert isinstance(pipeline, PipelineData)
     assert [stage.stage for stage in pipeline.stages] == ["world", "sft", "reward", "ppo", "compare"]
-    assert pipeline.status is Status.FINISHED
-    sft, ppo = pipeline.stages[1], pipeline.stages[3]
-    assert Reference(metric="ppo/objective_over_responses", label="J*", value=1.83) in ppo.references
-    accuracy = Reference(metric="reward/held_out_accuracy_over_pairs", label="ceiling", value=0.783)
-    assert accuracy in ppo.references
-    own = Reference(metric="sft/held_out_nll_over_answers", label="the demonstrator's own", value=6.92)
-    assert own in sft.references
-    assert own not in ppo.references  # PPO was not measured on the demonstrator's file
+    assert pipeline.status is RunStatus.FINISHED
+    (nll,) = pipeline.stages[1].results
+    assert (nll.measure, nll.stage, nll.ceiling) == ("held_out_nll_over_answers", "", 6.92)
+    assert [result.stage for result in pipeline.results][:2] == ["sft", "reward"]
 
 
 def test_a_pipeline_killed_half_way_shows_the_rows_that_exist(tmp_path: Path) -> None:
     pipeline = collect(write_pipeline(tmp_path / "p", finished=False))
-    assert pipeline.status is Status.INTERRUPTED
-    assert [(row.stage, row.name) for row in pipeline.table] == [
-        ("sft", "SFT"), ("reward", "reward model"), ("reward", "reward model"),
+    assert pipeline.status is RunStatus.INTERRUPTED
+    assert [(result.stage, result.subject) for result in pipeline.results] == [
+        ("sft", "SFT"), ("reward", "reward model"), ("reward", "reward model"), ("reward", "longer wins"),
     ]  # fmt: skip
-    assert [stage.status for stage in pipeline.stages][-2:] == [Status.FINISHED, Status.INTERRUPTED]
+    assert [stage.status for stage in pipeline.stages][-2:] == [RunStatus.FINISHED, RunStatus.INTERRUPTED]
 
 
 def test_folders_that_are_no_runs_are_refused_with_advice(tmp_path: Path) -> None:
@@ -163,6 +183,30 @@ def test_folders_that_are_no_runs_are_refused_with_advice(tmp_path: Path) -> Non
     write_run(tmp_path / "runs" / "one", "sft")
     with pytest.raises(UserError, match=r"holds 1 of them.*runs/one"):
         collect(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(("written", "said"), [({"stages": []}, "1"), ({"format": 3, "results": []}, "3")])
+def test_summaries_of_another_format_are_refused(tmp_path: Path, written: dict, said: str) -> None:
+    folder = write_run(tmp_path / "r", "sft", summary=written)
+    with pytest.raises(
+        UserError, match=rf"r/summary\.json has format {said}, and this version of plaudit reads format 2"
+    ):
+        collect(folder)
+
+
+def test_damaged_results_are_told_and_left_out(tmp_path: Path) -> None:
+    whole = {
+        "measure": "win_rate_over_prompts",
+        "subject": "ppo",
+        "value": 0.75,
+        "low": "?",
+        "facts": {"n": 1, "x": "y"},
+    }
+    rows = [whole, {**whole, "value": None}, {"subject": "no measure", "value": 1.0}, 7]
+    run = collect(write_run(tmp_path / "r", "compare", summary=summary(rows)))
+    (result,) = run.results
+    assert (result.value, result.low, dict(result.facts)) == (0.75, None, {"n": 1.0})
+    assert run.problems == ("summary.json: 3 of 4 results can't be read; left out",)
 
 
 def test_the_pipeline_folders_number_is_not_the_stages_name(tmp_path: Path) -> None:
@@ -183,11 +227,10 @@ def test_text_that_neither_utf8_nor_html_can_carry() -> None:
     clean_text("好🎉\ud83d").encode("utf-8")
 
 
-def test_ppo_lines_are_declared_metrics() -> None:
-    """The helper speaks the language of the real runs."""
+def test_the_helpers_speak_of_declared_measures() -> None:
     from plaudit.telemetry.register import measure_of
+    from tests.report.folders import results
 
-    of_others = {"ppo/true_score_over_responses", "ppo/held_out_score_over_responses"}
-    of_others |= {"ppo/held_out_kl_ref_over_responses"}
-    for key in {key for line in ppo_lines(11) for key in line} - {"step", "time"} - of_others:
+    keys = {key for line in ppo_lines(11) for key in line} - {"step", "time"}
+    for key in keys | {result["measure"] for result in results()}:
         assert measure_of(key)

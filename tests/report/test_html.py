@@ -14,7 +14,7 @@ import pytest
 
 from plaudit.errors import UserError
 from plaudit.report.html import TEXT_LIMIT, write
-from tests.report.folders import CHINESE, HOSTILE, ppo_lines, sample_rows, write_pipeline, write_run
+from tests.report.folders import CHINESE, HOSTILE, ppo_lines, sample_rows, summary, write_pipeline, write_run
 
 ADDRESSES = {"src", "href", "srcset", "poster", "action", "formaction", "data", "background", "ping", "xlink:href"}
 TAME = "=harmless words"  # sorts where HOSTILE does, so that the glossary has the same order
@@ -81,10 +81,10 @@ def test_nothing_is_fetched_from_anywhere(pipeline_page: Page) -> None:
 def test_plotly_is_inlined_once_and_unchanged(pipeline_page: Page) -> None:
     from plotly.offline import get_plotlyjs
 
-    data, plotly, own = pipeline_page.raw["script"]
+    *data, plotly, own = pipeline_page.raw["script"]
     assert plotly == get_plotlyjs()
     assert own == (resources.files("plaudit.report") / "page" / "report.js").read_text(encoding="utf-8")
-    assert json.loads(data)
+    assert all(json.loads(each) for each in data)
 
 
 def test_the_policy_lets_only_our_scripts_run(pipeline_page: Page) -> None:
@@ -93,7 +93,7 @@ def test_the_policy_lets_only_our_scripts_run(pipeline_page: Page) -> None:
     assert rules["default-src"] == "'none'"
     hashes = {
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in pipeline_page.raw["script"][1:]
+        for script in pipeline_page.raw["script"][-2:]
     }
     assert set(rules["script-src"].split()) == hashes
     assert "connect-src" not in rules and "font-src" not in rules
@@ -123,7 +123,8 @@ def test_the_page_tells_the_whole_story(pipeline_page: Page) -> None:
     for words in (
         "demo", "finished", "4 min 11 s", "Results", "Supervised fine-tuning", "Reward model", "PPO",
         "Score against √KL", "ppo: largest gains", "ppo: largest losses", "ppo: at random",
-        "ceiling 0.783", "85%", "0.72 … 0.75", CHINESE, "Configuration", "Definitions", "nats/token",
+        "ceiling 78.3%", "85%", "72.0% … 75.0%", "ppo raised the mean score by the judge", "longer wins 55.0%",
+        CHINESE, "Configuration", "Definitions", "nats/token",
     ):  # fmt: skip
         assert words in pipeline_page.text, words
     assert pipeline_page.elements[0] == ("html", {"lang": "en"})
@@ -134,9 +135,10 @@ def hostile_run(folder: Path, text: str) -> Path:
     lines = [{**line, f"ppo/{text}": 1.0} for line in ppo_lines(4)]
     rows = [{**row, "prompt": text, "before": text, "after": text, "policy": text} for row in sample_rows(6)]
     rows = [{**row, "finish_before": text, "finish_after": text} for row in rows]
-    table = [{"name": text, "metric": text, "value": 1.0, "floor": 0.0, "ceiling": 2.0, "unit": text, "stage": text}]
+    row = {"measure": text, "value": 1.0, "floor": 0.0, "ceiling": 2.0, "part": text, "against": text, "stage": text}
+    found = [{**row, "subject": text}, {**row, "subject": f"{text}2", "role": "floor"}]
     config = {"seed": text, text: text, "deep": {text: [text]}}
-    write_run(folder, text, config=config, lines=lines, samples=rows, summary={"stages": table, text: text})
+    write_run(folder, text, config=config, lines=lines, samples=rows, summary=summary(found, **{text: text}))
     provenance = {"stage": text, "started": text, "command": [text], text: text}
     provenance["versions"] = {"torch": text, text: text}
     (folder / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
@@ -154,13 +156,14 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert not [name for _, attributes in evil.elements for name in attributes if name.startswith("on")]
     assert evil.text.count(HOSTILE) > 100  # quoted in the command and in YAML, so not as often as TAME
     assert name in evil.text
-    assert len(evil.raw["script"]) == 3
+    assert len(evil.raw["script"]) == 5
 
 
 def test_hostile_text_in_figures_is_text_to_the_parser_and_to_plotly(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "∕")
     folders = [write_run(tmp_path / n, "ppo", lines=ppo_lines(4)) for n in (name, "b")]
     data = page_of(folders, tmp_path / "r.html").raw["script"][0]
+    assert not set("<>&") & set(page_of(folders, tmp_path / "s.html").raw["script"][2])
     assert not set("<>&\u2028\u2029") & set(data)
     names = [trace["name"] for figure in json.loads(data) for trace in figure["data"] if "name" in trace]
     assert any("&lt;img" in name for name in names)

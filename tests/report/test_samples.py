@@ -36,17 +36,6 @@ def test_largest_gains_and_largest_losses(tmp_path: Path) -> None:
     assert len(groups["At random"].cards) == 2
 
 
-def test_where_judge_and_truth_part(tmp_path: Path) -> None:
-    rows = [
-        row("honest", 0, 5, true_before=0, true_after=1),
-        row("gamed a little", 0, 1, true_before=0, true_after=-1),
-        row("gamed a lot", 0, 3, true_before=0, true_after=-2),
-        row("worse for both", 0, -3, true_before=0, true_after=-9),
-    ]
-    groups = groups_of(tmp_path / "r", rows)
-    assert prompts(groups["Judge says better, truth says worse"]) == ["gamed a lot", "gamed a little"]
-
-
 def test_it_is_said_when_nothing_was_lost(tmp_path: Path) -> None:
     groups = groups_of(tmp_path / "r", [row("p", 0, 1), row("q", 0, 0)])
     assert groups["Largest losses"].cards == () and groups["Largest losses"].note == "No prompt lost score."

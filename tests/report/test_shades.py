@@ -5,13 +5,13 @@ import itertools
 import pytest
 
 from plaudit.report import shades
-from plaudit.report.rollouts import Answer, Rollout, Tokens
+from plaudit.report.rollouts import Answer, KeptRollout, Tokens
 
 
-def rollout(**columns: tuple[float | None, ...]) -> Rollout:
+def rollout(**columns: tuple[float | None, ...]) -> KeptRollout:
     n = len(next(iter(columns.values())))
     tokens = Tokens(texts=("x",) * n, ids=(), columns=columns)
-    return Rollout(prompt="", prompt_id="", answer=Answer(text=""), tokens=tokens)
+    return KeptRollout(prompt="", prompt_id="", answer=Answer(text=""), tokens=tokens)
 
 
 @pytest.mark.parametrize(

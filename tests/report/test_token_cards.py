@@ -45,7 +45,7 @@ def test_shades_are_of_the_whole_run(tmp_path):
     assert levels["kl"] == "hhhh"  # ½ everywhere, the end of its scale
     assert set(levels["logprob"]) <= set(SIZE_MARKS.values())
     assert card.spans[1].text == "o"
-    assert card.spans[1].told.splitlines() == [
+    assert card.spans[1].numbers.splitlines() == [
         "2: o  (id 4)",
         "logprob  −1.5",
         "ref  −2",
@@ -90,6 +90,15 @@ def test_many_runs_show_their_last_iterations(tmp_path):
     assert [len(run.cards) for run in token_runs(runs)] == [2, 2, 2]
 
 
+def test_samples_lead_to_their_tokens(tmp_path):
+    """Prompts answered early and late: each side's card has a link to the card with its tokens."""
+    rows = [token_row(text, score=float(score)) for text, score in (("a", 0), ("bb", 5), ("ccc", 2), ("dddd", 3))]
+    page = page_of([write_run(tmp_path / "r", "ppo", rollouts={1: rows, 2: rows[::-1]})], tmp_path / "r.html")
+    links = [value for value in page.values("href") if value.startswith("#tokens-")]
+    assert len(set(links)) == 8 and {link[1:] for link in links} <= set(page.values("id"))
+    assert "Iteration 1, among the samples" in page.text
+
+
 # ------------------------------------------------------------------------------------------------------------- the page
 
 
@@ -104,10 +113,10 @@ def test_the_page_shows_them(tmp_path):
     page = page_of([write_run(tmp_path / "r", "ppo", rollouts={1: rows, 2: ROWS})], tmp_path / "r.html")
     assert ("#tokens") in page.values("href")
     spans = tokens_of(page)
-    assert len(spans) == 4 + 7 + 4 + 7
+    assert len(spans) == 2 * (4 + 7) + 4 + 3  # best and worst of both iterations, and "ab", which is among the samples
     assert spans[1]["class"] == "tok k-d" and "adv  −0.25" in spans[1]["title"]
     assert spans[0]["class"] == "tok"  # Â = 0
-    assert page.values("value") == [legend.column for legend in token_runs([collect(tmp_path / "r")])[0].legends]
+    assert page.values("value")[1:] == [legend.column for legend in token_runs([collect(tmp_path / "r")])[0].legends]
     shown = [a["data-column"] for _, a in page.elements if "data-column" in a and "hidden" not in a]
     assert shown == ["advantage"]
     for value in page.values("data-levels"):
@@ -125,7 +134,7 @@ def test_hostile_tokens_are_text(tmp_path):
     assert evil.shape == tame.shape
     assert not [name for _, attributes in evil.elements for name in attributes if name.startswith("on")]
     assert HOSTILE in evil.text
-    assert len(evil.raw["script"]) == 3
+    assert len(evil.raw["script"]) == 5
     (levels,) = [v for v in evil.values("data-levels") if len(json.loads(v)["kl"]) == 4]
     assert HOSTILE in json.loads(levels)
 

@@ -2,95 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from pathlib import Path
 
-import pytest
-
-from plaudit.report import bars, terms, views
-from plaudit.report.collect import StageRow, Status, collect
-from plaudit.report.html import number, signed
-from tests.report.folders import EXPECTED_ACCURACY, PROGRESS, ppo_lines, reward_lines, write_pipeline, write_run
-
-UP = StageRow(
-    name="reward", metric="reward/accuracy_over_pairs", unit="", value=0.8, low=0.7, high=0.9, floor=0.5, ceiling=0.9
-)
-DOWN = dataclasses.replace(
-    UP, metric="sft/held_out_loss_over_tokens", value=2.0, low=1.8, high=2.2, floor=1.0, ceiling=5.0
-)
-
-
-def test_the_bar_runs_from_floor_to_ceiling() -> None:
-    bar = bars.bar(UP)
-    assert bar.dot == 230.0  # three quarters of 20 … 300
-    assert [(tick.x, tick.label, tick.anchor) for tick in bar.ticks] == [
-        (20.0, "floor 0.5", "start"),
-        (300.0, "ceiling 0.9", "end"),
-    ]
-    assert bar.done == (20.0, 210.0)
-    assert bar.interval == (160.0, 140.0)
-    assert bar.share == "75%"
-    assert bar.alt == "value 0.8, floor 0.5, ceiling 0.9, 75% of the way"
-
-
-def test_where_less_is_better_the_bar_runs_the_other_way() -> None:
-    bar = bars.bar(DOWN)
-    assert bar.dot == 230.0
-    assert {tick.label: tick.x for tick in bar.ticks} == {"ceiling 5": 20.0, "floor 1": 300.0}
-    assert bar.share == "75%"
-    assert bar.interval == (216.0, 28.0)
-
-
-@pytest.mark.parametrize(
-    ("metric", "floor", "ceiling", "share"),
-    [
-        ("held-out negative log-likelihood per answer", 1.0, 5.0, "75%"),
-        ("held-out negative log-likelihood per answer", 5.0, 1.0, "75%"),
-        ("sft/held_out_loss_over_tokens", 5.0, 1.0, "75%"),
-        ("something new", 5.0, 1.0, "75%"),
-        ("something new", 1.0, 5.0, "25%"),
-    ],
-)
-def test_which_way_is_better(metric: str, floor: float, ceiling: float, share: str) -> None:
-    """By definition for metrics and phrases that are known; else from floor to ceiling."""
-    bar = bars.bar(dataclasses.replace(DOWN, metric=metric, floor=floor, ceiling=ceiling))
-    assert bar.share == share
-    assert bar.dot == (230.0 if share == "75%" else 90.0)
-
-
-@pytest.mark.parametrize(("value", "share", "dot"), [(1.3, "200%", 300.0), (0.3, "-50%", 20.0)])
-def test_values_beyond_the_references_stay_in_the_drawing(value: float, share: str, dot: float) -> None:
-    bar = bars.bar(dataclasses.replace(UP, value=value, low=None, high=None))
-    assert (bar.share, bar.dot, bar.interval) == (share, dot, None)
-    assert all(20.0 <= tick.x <= 300.0 for tick in bar.ticks)
-
-
-def test_one_reference_gives_a_place_but_no_share() -> None:
-    bar = bars.bar(dataclasses.replace(UP, ceiling=None))
-    assert (bar.share, bar.done) == ("", None)
-    assert [tick.label for tick in bar.ticks] == ["floor 0.5"]
-
-
-@pytest.mark.parametrize(
-    "gone",
-    [{"value": None}, {"floor": None, "ceiling": None}, {"value": 1, "low": 1, "high": 1, "floor": 1, "ceiling": 1}],
-)
-def test_no_bar_without_something_to_place(gone: dict) -> None:
-    assert bars.bar(dataclasses.replace(UP, **gone)) is None
-
-
-def test_references_close_together_share_a_label() -> None:
-    bar = bars.bar(dataclasses.replace(UP, value=5.0, low=None, high=None))
-    assert [tick.label for tick in bar.ticks] == ["", "floor 0.5 · ceiling 0.9"]
-
-
-def test_numbers_and_changes_in_words() -> None:
-    shown = [number(x) for x in (None, 0.0, 3.0, -0.51424, 1234.5, 123456.7, 1e-5, -2.5e7, 0.001)]
-    assert shown == ["–", "0", "3", "−0.5142", "1234", "123,457", "1·10⁻⁵", "−2.5·10⁷", "0.001"]
-    assert [signed(x) for x in (1.2345, -0.5, 0.0)] == ["+1.23", "−0.5", "0"]
-    durations = [views.duration(x) for x in (None, 1.25, 42.4, 200, 7500)]
-    assert durations == ["", "1.2 s", "42 s", "3 min 20 s", "2 h 05 min"]
-    assert [views.size(x) for x in (None, 100, 2048, 1_400_000_000)] == ["", "100 B", "2 KiB", "1.3 GiB"]
+from plaudit.report import views
+from plaudit.report.collect import RunStatus, collect
+from tests.report.folders import ppo_lines, reward_lines, summary, write_pipeline, write_run
 
 
 def test_runs_of_one_stage_never_share_a_name(tmp_path: Path) -> None:
@@ -105,7 +22,7 @@ def test_a_pipelines_stages_bear_its_name_beside_others(tmp_path: Path) -> None:
     assert {run.name for run in views.name_apart([one, two])} == {"one", "two"}
 
 
-def test_only_options_that_differ_are_compared(tmp_path: Path) -> None:
+def test_only_options_that_differ_are_listed(tmp_path: Path) -> None:
     a = collect(write_run(tmp_path / "a", "ppo", config={"seed": 1, "kl": {"coef": 0.1}, "lr": 1e-5}))
     b = collect(write_run(tmp_path / "b", "ppo", config={"seed": 1, "kl": {"coef": 0.2}, "extra": "x"}))
     (block,) = views.page([a, b]).differences
@@ -121,10 +38,10 @@ def test_only_options_that_differ_are_compared(tmp_path: Path) -> None:
 def test_a_killed_pipeline_lists_the_stages_that_never_began(tmp_path: Path) -> None:
     page = views.page([collect(write_pipeline(tmp_path / "p", finished=False))])
     assert [(line.folder, line.status) for line in page.stage_lists[0].lines][-2:] == [
-        ("04-ppo", Status.INTERRUPTED),
-        ("compare", Status.NEVER_STARTED),
+        ("04-ppo", RunStatus.INTERRUPTED),
+        ("compare", RunStatus.NEVER_STARTED),
     ]
-    assert page.heads[0].status is Status.INTERRUPTED
+    assert page.heads[0].status is RunStatus.INTERRUPTED
     assert any("04-ppo: no summary was written" in problem and "step is 31" in problem for problem in page.problems)
 
 
@@ -154,18 +71,11 @@ def test_the_head_says_what_when_and_with_what(tmp_path: Path) -> None:
     }
 
 
-def test_a_nested_seed_is_found_unless_there_are_several(tmp_path: Path) -> None:
-    one = collect(write_run(tmp_path / "a", "ppo", config={"ppo": {"seed": 5}}))
-    two = collect(write_run(tmp_path / "b", "ppo", config={"ppo": {"seed": 5}, "data": {"seed": 6}}))
-    seeds = [{f.name: f.value for f in views.page([run]).heads[0].facts}.get("Seed") for run in (one, two)]
-    assert seeds == ["5", None]
-
-
 def test_metrics_in_numbers(tmp_path: Path) -> None:
     lines = [{"step": step, "ppo/kl_coef": value} for step, value in enumerate((3.0, None, 1.0, 2.0))]
     page = views.page([collect(write_run(tmp_path / "r", "ppo", lines=lines))])
     (line,) = page.numbers[0].lines
-    assert (line.first, line.last, line.low, line.high, line.points, line.unit) == (3.0, 2.0, 1.0, 3.0, 3, "score/nat")
+    assert (line.key, line.first, line.last, line.low, line.high, line.points) == ("kl_coef", 3.0, 2.0, 1.0, 3.0, 3)
 
 
 def test_every_name_on_the_page_is_defined(tmp_path: Path) -> None:
@@ -173,19 +83,39 @@ def test_every_name_on_the_page_is_defined(tmp_path: Path) -> None:
     other = collect(write_run(tmp_path / "q", "ppo", lines=lines))
     page = views.page([collect(write_pipeline(tmp_path / "p")), other])
     shown = {key for figure in page.figures for key in figure.keys}
-    shown |= {line.metric for table in page.tables for line in table.lines}
+    shown |= {row.result.measure for table in page.tables for _, rows in table.lines for row in rows}
     shown |= {line.key for block in page.numbers for line in block.lines}
     assert shown <= page.terms.keys()
     assert all(page.terms[key].meaning for key in shown)
     assert len({term.id for term in page.terms.values()}) == len(page.terms)
-    assert "no definition" in page.terms["ppo/of_another_version"].meaning
-    assert page.terms[EXPECTED_ACCURACY].unit == "share of pairs"
-    assert page.terms[PROGRESS].formula.startswith("(J − J_ref) / (J* − J_ref)")
+    assert "no definition" in page.terms["of_another_version"].meaning
+    assert page.terms["expected_accuracy_over_pairs"].unit == "share of pairs"
 
 
-def test_phrases_lead_to_declared_metrics() -> None:
-    assert [phrase.curve for phrase in terms.PHRASES if phrase.curve and terms.declared(phrase.curve) is None] == []
-    assert (terms.better("sft/loss_over_tokens"), terms.unit("ppo/part/tone_over_responses")) == ("down", "score")
+def test_results_stand_by_stage_with_the_sentence_above(tmp_path: Path) -> None:
+    page = views.page([collect(write_pipeline(tmp_path / "p"))])
+    assert [(stage, len(rows)) for stage, rows in page.tables[0].lines] == [("sft", 1), ("reward", 2), ("compare", 6)]
+    (sentence,) = page.heads[0].sentences
+    assert sentence.startswith("ppo raised the mean score by the judge from 0.41 to 1.62")
+    killed = views.page([collect(write_pipeline(tmp_path / "q", finished=False))])
+    assert killed.heads[0].sentences[0].startswith("SFT: held-out negative log-likelihood per answer 7.37 nats")
+
+
+def test_what_is_not_asked_for_is_folded(tmp_path: Path) -> None:
+    page = views.page([collect(write_pipeline(tmp_path / "p"))])
+    (ppo,) = [group for group in page.groups if group.title == "PPO"]
+    assert [figure.title for figure in ppo.lines][:3] == ["Score", "Objective", "KL to the reference"]
+    assert len(ppo.lines) == views.OPEN_FIGURES and len(ppo.folded) > 6
+    facts = {fact.name: fact.folded for fact in page.heads[0].facts}
+    assert facts["Took"] is False and facts["Command"] is True
+
+
+def test_every_sample_can_be_searched_for(tmp_path: Path) -> None:
+    page = views.page([collect(write_pipeline(tmp_path / "p"))])
+    assert len(page.search) == 120
+    assert [side[0] for side in page.search[0].sides] == ["before", "ppo"]
+    alone = views.page([collect(write_pipeline(tmp_path / "q", finished=False))])
+    assert [entry.sides[0][0] for entry in alone.search] == ["iteration 31"] * 40
 
 
 def test_a_control_stands_apart(tmp_path: Path) -> None:
@@ -205,4 +135,12 @@ def test_a_control_stands_apart(tmp_path: Path) -> None:
         assert {trace["x"][-1] for trace in score.plot["data"][:1]} == {count}
         assert not any("control" in str(trace.get("name")) for trace in score.plot["data"])
     assert "permuted labels" in groups["Reward model, control"].note
-    assert groups["PPO"].note == ""
+    assert (groups["PPO, control"].closed, groups["PPO"].closed, groups["PPO"].note) == (True, False, "")
+    found = [
+        {"measure": "win_rate_over_prompts", "subject": name, "against": "sft", "value": 0.5, "low": 0.4, "high": 0.6}
+        for name in ("ppo", "control")
+    ]
+    (folder / "08-compare" / "summary.json").write_text(json.dumps(summary(found)), encoding="utf-8")
+    (folder / "summary.json").unlink()
+    (folder / "05-compare" / "summary.json").unlink()
+    assert "the control gained nothing (50 %)" in " ".join(views.page([collect(folder)]).heads[0].sentences)

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.protocol import Generation
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.protocol import Engine, Generation
+from plaudit.engines.stopping import StopStrings
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language, load_causal, load_language
@@ -20,6 +21,7 @@ from plaudit.records.text import FinishReason, Form, Message, Prompt, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, groups_with_ends, sample
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
+from tests.kills import kills
 from tests.models.tiny import spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=2, heads=4, vocabulary=280, context=64))
@@ -36,23 +38,23 @@ def language() -> Language:
 
 
 class Scripted:
-    """An engine that writes given texts, one token at a time, and asks `is_stopped` as the real one does."""
+    """An engine that writes given texts, one token at a time, and looks for stop strings as the real one does."""
 
     def __init__(self, language: Language, texts: Sequence[tuple[str, bool]], limit: int = 99):
         self.ids = [language.renderer.response_ids(text, end=end) for text, end in texts]
-        self.ends, self.limit = language.end_ids, limit
+        self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.response_text
 
-    def generate(self, prompts, keys, sampling, *, seed, greedy=False, is_stopped=None) -> list[Generation]:
+    def generate(self, prompts, keys, sampling, *, seed, greedy=False) -> list[Generation]:
         self.asked = (prompts, keys, sampling, seed, greedy)
-        return [self.write(ids, is_stopped) for ids in self.ids]
+        return [self.write(ids, StopStrings(self.decode, sampling.stop)) for ids in self.ids]
 
-    def write(self, ids: Sequence[int], is_stopped) -> Generation:
+    def write(self, ids: Sequence[int], is_stopped: StopStrings) -> Generation:
         for n in range(1, min(len(ids), self.limit) + 1):
             reason = (
                 FinishReason.EOS
                 if ids[n - 1] in self.ends
                 else FinishReason.STOP
-                if is_stopped is not None and is_stopped(ids[:n])
+                if is_stopped(ids[:n])
                 else FinishReason.LENGTH
             )
             if reason is not FinishReason.LENGTH:
@@ -138,6 +140,12 @@ def test_groups_are_one_a_sequence_with_the_ids_that_were_written(language):
     assert found[0].columns == {"solution": "mat"}
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="tuple(ends(group.response_ids[0], group.responses[0], row.prompt.form))",
+    new="tuple(ends(group.response_ids[0], group.responses[0]))",
+    why="a conversation's answer read as plain text's",
+)
 def test_where_tokens_end_is_asked_by_the_prompts_own_form(language):
     """What the template writes in front of an answer depends on it."""
     rollout, engine = scripted(language, ("sat", True), ("on", True))
@@ -145,7 +153,7 @@ def test_where_tokens_end_is_asked_by_the_prompts_own_form(language):
     rollout = dataclasses.replace(rollout, rows=(ROWS[0], spoken))
     asked = []
     renderer = SimpleNamespace(response_ends=lambda *told: asked.append(told) or [len(asked)])
-    found = groups_with_ends(rollout, SimpleNamespace(renderer=renderer))
+    found = groups_with_ends(rollout, SimpleNamespace(decoder_renderer=renderer))
     assert asked == [(tuple(engine.ids[0]), "sat", Form.TEXT), (tuple(engine.ids[1]), "on", Form.CHAT)]
     assert [group.token_ends for group in found] == [((1,),), ((2,),)]
 
@@ -179,12 +187,12 @@ def test_an_end_token_that_is_a_word_is_no_text_either(language):
 
 
 @pytest.fixture(scope="module")
-def engine(language) -> TorchEngine:
+def engine(language) -> Engine:
     hf = spread_out(load_causal(TINY, language, seed=1).hf)
-    return TorchEngine(Trunk(hf), language.end_ids)
+    return build_engine(Trunk(hf), language)
 
 
-def real(engine: TorchEngine, language: Language, rows, indices, **more) -> Rollout:
+def real(engine: Engine, language: Language, rows, indices, **more) -> Rollout:
     sampling = SamplingConfig(max_new_tokens=10, **more)
     return sample(engine, language, rows, sampling, sample_indices=indices, seed=1)
 

@@ -13,6 +13,7 @@ from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.runs import checkpoints
 from plaudit.runs.checkpoints import Corrupted, latest_checkpoint, read_manifest, verify
 from plaudit.runs.folder import Run
+from plaudit.telemetry.log import MetricsLog
 
 
 @pytest.fixture
@@ -44,7 +45,6 @@ def test_a_save_is_committed_with_hashes_sizes_and_pointer(run: Run) -> None:
     assert (run.folder / "checkpoints" / "latest").read_text() == "000012\n"
     assert names(run) == ["000012", "latest"]
     assert run.latest() == path == latest_checkpoint(run.folder)
-    assert run.named("latest") == path and run.named("best") is None
 
 
 def test_nothing_is_visible_before_the_end(run: Run) -> None:
@@ -53,13 +53,6 @@ def test_nothing_is_visible_before_the_end(run: Run) -> None:
         (folder / "weights.bin").write_bytes(b"half")
         assert latest_checkpoint(run.folder) == run.folder / "checkpoints" / "000001"
     assert latest_checkpoint(run.folder) == run.folder / "checkpoints" / "000002"
-
-
-def test_the_oldest_go_and_what_a_pointer_names_stays(run: Run) -> None:
-    for step in range(1, 8):
-        save(run, step, names=("best",) if step in (2, 4) else ())
-    assert names(run) == ["000004", "000006", "000007", "best", "latest"]
-    assert run.named("best") == run.folder / "checkpoints" / "000004"
 
 
 def test_keep_counts_checkpoints(tmp_path: Path) -> None:
@@ -177,14 +170,6 @@ def test_all_damaged_is_an_error_even_with_fallback(run: Run) -> None:
     assert "000001" in names(run)
 
 
-def test_named_checkpoints_are_verified_too(run: Run) -> None:
-    flip(save(run, 1, names=("best",)) / "weights.bin")
-    with pytest.raises(Corrupted, match=r"weights\.bin"):
-        run.named("best")
-    with pytest.raises(UserError, match="slash"):
-        run.named("../../best")
-
-
 def test_a_manifest_from_the_future_is_refused(run: Run) -> None:
     path = save(run, 1)
     manifest = read_manifest(path) | {"format": 2}
@@ -207,7 +192,7 @@ def test_a_full_disk_keeps_the_previous_and_purges_nothing(
 ) -> None:
     for step in (1, 2):
         save(run, step)
-    run._metrics.sync = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(MetricsLog, "sync", lambda _: None)
     monkeypatch.setattr(call, no_space)
     with pytest.raises(SaveFailed) as caught:
         save(run, 3)

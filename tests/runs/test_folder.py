@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import SaveFailed, UserError
-from plaudit.runs.folder import Run, read_rollouts
+from plaudit.runs.folder import Run
+from plaudit.runs.records import read_rollouts
 from plaudit.telemetry.log import read_metrics
 from tests.config.schema import Config, Data
 
 
 def test_a_new_run_has_config_provenance_and_lock(tmp_path: Path) -> None:
     folder = tmp_path / "my runs" / "première"
-    with Run.create(folder, "ppo", {"b": 1e-5, "a": {"c": "no"}}, data={"x.jsonl": "ab12"}) as run:
+    with Run.create(folder, "ppo", {"b": 1e-5, "a": {"c": "no"}}) as run:
         assert run.folder == folder
         assert run.config == {"b": 1e-5, "a": {"c": "no"}}
         assert list(run.config) == ["b", "a"]
         assert run.stage == "ppo"
-        assert run.provenance["data"] == {"x.jsonl": "ab12"}
+        assert run.provenance["data"] == {}
         run.add_provenance({"device": "cpu"})
         assert run.provenance["device"] == "cpu" and run.stage == "ppo"
         assert not run.finished and run.summary == {} and run.latest() is None and run.metrics_lines == 0
@@ -85,10 +86,10 @@ def test_log_reopen_truncate(tmp_path: Path) -> None:
 def test_rollouts_round_trip_and_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     rows = [{"prompt": "é\n", "response": "\ud83d", "score": 1.5, "parts": {"a": math.nan}}, {"prompt": "b"}]
     with Run.create(tmp_path, "ppo", {}) as run:
-        path = run.write_rollouts(12, rows)
+        run.write_rollouts(12, rows)
+        path = tmp_path / "rollouts" / "000012.jsonl.gz"
         first = path.read_bytes()
         run.write_rollouts(12, rows)
-    assert path == tmp_path / "rollouts" / "000012.jsonl.gz"
     assert path.read_bytes() == first
     assert read_rollouts(path) == [
         {"prompt": "é\n", "response": "\ud83d", "score": 1.5, "parts": {"a": None}},
@@ -125,9 +126,9 @@ def test_the_final_model_appears_whole(tmp_path: Path) -> None:
 
 def test_finish_writes_the_summary(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
-        run.finish({"stages": [{"name": "sft", "value": 0.5, "low": math.nan}]})
+        run.finish({"results": [{"subject": "sft", "value": 0.5, "low": math.nan}]})
         assert run.finished
-        assert run.summary == {"stages": [{"name": "sft", "value": 0.5, "low": None}]}
+        assert run.summary == {"results": [{"subject": "sft", "value": 0.5, "low": None}]}
     with Run.open(tmp_path) as run:
         assert run.finished
 

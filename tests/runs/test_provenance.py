@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.runs.provenance import git_commit, provenance, provenance_changes, redact, versions
+from plaudit.runs.provenance import git_commit, provenance, redact, versions
 
 
 def test_it_names_machine_versions_command_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["plaudit", "ppo", "x.yaml"])
     monkeypatch.setenv("WORLD_SIZE", "4")
-    facts = provenance("ppo", {"a.jsonl": "ff"})
-    assert facts["stage"] == "ppo" and facts["data"] == {"a.jsonl": "ff"} and facts["world_size"] == 4
+    facts = provenance("ppo")
+    assert facts["stage"] == "ppo" and facts["data"] == {} and facts["world_size"] == 4
     assert facts["command"] == ["plaudit", "ppo", "x.yaml"]
     assert facts["python"] == ".".join(str(part) for part in sys.version_info[:3])
     assert facts["versions"]["pydantic"].count(".") == 2
@@ -78,15 +78,3 @@ def test_commit_of_a_clean_and_a_changed_folder(tmp_path: Path) -> None:
     assert len(clean) == 40 and int(clean, 16) >= 0
     (tmp_path / "f").write_text("2")
     assert git_commit(tmp_path) == clean + "+changes"
-
-
-def test_changes_that_matter_on_resume() -> None:
-    old = {"python": "3.11", "started": "a", "versions": {"torch": "2.13", "peft": "1"}, "data": {"a": "1"}}
-    new = {"python": "3.12", "started": "b", "versions": {"torch": "2.14", "peft": "1"}, "data": {"b": "1"}}
-    assert provenance_changes(old, old) == []
-    assert provenance_changes(old, new) == [
-        "python: 3.11 -> 3.12",
-        "versions.torch: 2.13 -> 2.14",
-        "data.a: 1 -> absent",
-        "data.b: absent -> 1",
-    ]

@@ -1,8 +1,10 @@
 """Stop signals inside one process; what a whole process does is in tests/faults."""
 
 import signal
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,13 +17,10 @@ from plaudit.runs.signals import StopSignals
 def test_the_first_signal_is_a_request(signum: int, code: int, capfd: pytest.CaptureFixture[str]) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with StopSignals() as stop:
-        stop.check()
         assert stop.requested == 0
         signal.raise_signal(signum)
         assert stop.requested == signum
-        with pytest.raises(StopRequested) as caught:
-            stop.check()
-        assert caught.value.exit_code == code
+        assert StopRequested(stop.requested).exit_code == code
     assert {number: signal.getsignal(number) for number in before} == before
     told = capfd.readouterr().err
     assert signal.Signals(signum).name in told and told.count("\n") == 1
@@ -61,11 +60,18 @@ def test_other_threads_install_nothing() -> None:
     assert seen == [(before, 0)]
 
 
+def test_inside_ipython_signals_stay_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=object))
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        assert signal.getsignal(signal.SIGINT) == before
+        stop.request(signal.SIGINT)
+        assert stop.requested == signal.SIGINT
+
+
 def test_a_run_passes_the_request_on(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
         run.check_stop()
-        assert not run.stop_requested
         signal.raise_signal(signal.SIGTERM)
-        assert run.stop_requested
         with pytest.raises(StopRequested):
             run.check_stop()

@@ -16,10 +16,17 @@ from plaudit.scoring.builtin import (
     repetition,
     tag_format,
 )
+from tests.kills import kills
 
 short_text = st.text(alphabet="ab好é ", max_size=8)
 
 
+@kills(
+    "scoring/rules/strings.py",
+    old="return [0.0 - min(Levenshtein.distance",
+    new="return [0.0 + min(Levenshtein.distance",
+    why="a distance as a reward: the policy is paid for being wrong",
+)
 def test_edit_similarity_of_the_textbook_pair():
     # kitten → sitting: two replacements and an insertion, over the 7 letters of the longer word.
     assert edit_similarity(["kitten"], solution=["sitting"]) == pytest.approx([4 / 7])
@@ -98,6 +105,12 @@ def test_exact_match_wants_the_whole_text():
     assert exact_match(["b"], solution=[["a", "b"]]) == [1.0]
 
 
+@kills(
+    "scoring/rules/style.py",
+    old="return [1.0 - share for share",
+    new="return [share for share",
+    why="repetition upside down",
+)
 def test_repetition_by_hand():
     # ab ba ab: three bigrams, two different ones.
     assert repetition(["a b a b"], n=2) == pytest.approx([1 / 3])

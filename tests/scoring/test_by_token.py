@@ -11,6 +11,7 @@ from plaudit.records.text import Group, Prompt
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.options import FunctionConfig
+from tests.kills import kills
 from tests.training.tiny import jsonl, model_folder, rollouts
 
 GROUPS = [
@@ -120,6 +121,12 @@ def test_a_mix_keeps_what_was_said_by_token_and_pays_the_rest_at_the_end():
     assert WeightedMix(parts=((whole, 1.0), (tokens, 0.0))).score(GROUPS).token_scores == ()
 
 
+@kills(
+    "scoring/combine.py",
+    old="if not (valid[i] and result.valid[i] and row):",
+    new="if not row:",
+    why="who abstains pays the last token all the same",
+)
 def test_what_stands_where_a_judge_abstained_is_paid_to_no_token():
     """A judge of one's own may leave any number there."""
 

@@ -8,17 +8,22 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
-from plaudit.scoring.combine import WeightedMix, mix_of, part_metrics, tallies
-from plaudit.scoring.functions import FunctionScorer
+from plaudit.scoring.combine import WeightedMix, part_metrics, tallies
+from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.protocol import check_scores, scores_of
 from plaudit.scoring.shares import FirstRankScorer
 from plaudit.telemetry.register import measure_of
+from tests.kills import kills
 
 GROUPS = [
     Group(prompt=Prompt.of_text("p"), responses=("a", "b")),
     Group(prompt=Prompt.of_text("q"), responses=("c",)),
 ]
+
+
+def built_in(*configs: FunctionConfig) -> WeightedMix:
+    return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))
 
 
 def fixed(name: str, *values: float | None) -> FunctionScorer:
@@ -34,6 +39,12 @@ def test_the_weighted_sum_by_hand():
     assert {name: part.tolist() for name, part in scores.parts.items()} == {"x": [1, 2, 3], "y": [10, 20, 30]}
 
 
+@kills(
+    "scoring/combine.py",
+    old="weight * result.scores.double(), torch.zeros_like(total)",
+    new="weight * result.scores.double(), weight * torch.ones_like(total)",
+    why="who abstains gives a 1",
+)
 def test_an_abstaining_part_contributes_nothing_and_the_row_stays_while_one_speaks():
     mix = WeightedMix(parts=((fixed("x", 1.0, None, None), 2.0), (fixed("y", 10.0, 20.0, None), 1.0)))
     scores = mix.score(GROUPS)
@@ -69,7 +80,7 @@ def test_parts_of_one_name_are_told_apart_and_mixes_nest():
 
 
 def test_the_order_of_groups_permutes_the_scores():
-    mix = mix_of([FunctionConfig(function="length_target", args={"target": 3, "unit": "characters"})])
+    mix = built_in(FunctionConfig(function="length_target", args={"target": 3, "unit": "characters"}))
     groups = [
         Group(prompt=Prompt.of_text("p"), responses=("a", "abc")),
         Group(prompt=Prompt.of_text("q"), responses=("ab",)),
@@ -131,7 +142,7 @@ def test_nan_on_a_row_that_does_not_count_harms_nobody():
 
 
 def test_the_mix_needs_what_its_parts_need():
-    mix = mix_of([FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0)])
+    mix = built_in(FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0))
     assert mix.required_columns == ("solution",)
     assert mix.filled_columns == ("solution",)
     groups = [Group(prompt=Prompt.of_text("p"), responses=("a a a",), columns={"solution": "a a"})]
@@ -142,9 +153,15 @@ def test_the_mix_needs_what_its_parts_need():
 def test_scores_round_trip_through_their_helpers():
     scores = scores_of("x", [1.0, None, 3.0])
     assert check_scores("x", scores, 3) is scores
-    assert scores.told == (1.0, None, 3.0)
+    assert scores.optional_scores == (1.0, None, 3.0)
 
 
+@kills(
+    "scoring/tally.py",
+    old="new = self.counts - self.counts_before",
+    new="new = self.counts",
+    why="each iteration shows the sum of all before it",
+)
 def test_what_became_of_the_rows_is_told_by_part_and_since_the_last_call():
     def broken(completions):
         return [math.nan if text == "b" else 1.0 for text in completions]

@@ -13,6 +13,7 @@ from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
 from plaudit.scoring.functions import HOPELESS, FunctionScorer, check_columns, function_scorer
 from plaudit.scoring.isolate import CallFailed
 from plaudit.scoring.options import FunctionConfig
+from tests.kills import kills
 
 
 def text_group(prompt: str, /, *responses: str, ids: tuple[tuple[int, ...], ...] = (), **columns) -> Group:
@@ -244,6 +245,18 @@ def test_none_abstains_and_is_counted():
     assert scorer.tally.counts == {"rows": 3, "abstained": 1}
 
 
+@kills(
+    "scoring/results.py",
+    old="        if result.ndim != 1:\n",
+    new="        if result.ndim == 0:\n",
+    why="a matrix of scores is broadcast",
+)
+@kills(
+    "scoring/rows.py",
+    old="    if len(entries) != len(rows):\n",
+    new="    if len(entries) < len(rows):\n",
+    why="scores shifted against their rows",
+)
 @pytest.mark.parametrize(
     "result",
     [
@@ -472,6 +485,12 @@ def test_options_are_checked_before_anything_is_scored(function, args, message):
 # --- hanging again and again ----------------------------------------------------------------------------------------
 
 
+@kills(
+    "scoring/functions.py",
+    old="if len(outcomes) == HOPELESS and all(",
+    new="if len(outcomes) == HOPELESS and any(",
+    why="rows given up though the function answers",
+)
 @pytest.mark.parametrize(
     ("hanging", "calls", "judged"),
     [

@@ -21,6 +21,7 @@ from plaudit.scoring.calls import declared_columns, named_parameters, takes_any
 from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.isolate import CallFailed, isolated
 from plaudit.scoring.options import FunctionConfig
+from tests.kills import kills
 
 SECONDS = 0.4
 FILE = (
@@ -296,6 +297,12 @@ FAILURES = [
 ]
 
 
+@kills(
+    "scoring/isolate.py",
+    old="            process.end()\n            raise _failure",
+    new="            raise _failure",
+    why="the answer that came too late is taken for the next one",
+)
 @pytest.mark.parametrize(("name", "kind", "words"), FAILURES)
 def test_the_guilty_row_alone_is_left_out_counted_and_named(file, name, kind, words, capsys):
     judge = scorer(file, name, on_error="abstain")
@@ -394,6 +401,19 @@ def test_a_worker_ends_when_nobody_holds_its_function(tmp_path):
     assert gone(pid)
 
 
+@kills(
+    "scoring/worker.py",
+    old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
+    new="pass",
+    why="a hanging worker outlives the run",
+)
+@kills("scoring/worker.py", old="    os.dup2(2, 1)\n", new="", why="what the function prints is read as scores")
+@kills(
+    "scoring/isolate.py",
+    old="os.killpg(self.popen.pid, signal.SIGKILL)",
+    new="os.kill(self.popen.pid, signal.SIGTERM)",
+    why="a hang in C ignores the polite signal, and the function's children live on",
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread looks, which a hang in C holds up")
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_orphan_outlives_the_run_even_while_it_hangs_in_c(file, tmp_path, signum):

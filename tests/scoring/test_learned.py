@@ -10,11 +10,12 @@ from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.scoring.build import build_scorer, check_rewards, load_reward_model
+from plaudit.scoring.build import build_scorer, check_rewards, reward_model_scorer
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
+from tests.kills import kills
 from tests.models.tiny import spread_out
 
 TINY = ModelConfig(path="tiny", tiny=TinyShape(hidden_size=16, layers=1, heads=2, vocabulary=280, context=48))
@@ -37,7 +38,7 @@ def folder(tmp_path_factory) -> str:
 
 
 def test_scores_are_flat_and_in_order_and_the_same_alone(folder):
-    scorer = load_reward_model(RewardModelConfig(path=folder, name="judge"), CPU)
+    scorer = reward_model_scorer(RewardModelConfig(path=folder, name="judge"), CPU)
     assert isinstance(scorer, Scorer)
     together = scorer.score(GROUPS)
     assert check_scores("judge", together, 4) is together
@@ -57,17 +58,17 @@ def test_scores_are_flat_and_in_order_and_the_same_alone(folder):
 
 @pytest.mark.parametrize("budget", [1, 30])
 def test_the_budget_changes_nothing(folder, budget):
-    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    scorer = reward_model_scorer(RewardModelConfig(path=folder), CPU)
     small = RewardModelScorer(scorer.model, CPU, budget=budget)
     assert small.score(GROUPS).scores.tolist() == pytest.approx(scorer.score(GROUPS).scores.tolist(), abs=1e-5)
 
 
 def test_no_groups(folder):
-    assert load_reward_model(RewardModelConfig(path=folder), CPU).score([]).scores.shape == (0,)
+    assert reward_model_scorer(RewardModelConfig(path=folder), CPU).score([]).scores.shape == (0,)
 
 
 def test_a_judge_is_not_trained_and_keeps_its_bias(folder):
-    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    scorer = reward_model_scorer(RewardModelConfig(path=folder), CPU)
     assert not any(p.requires_grad for p in scorer.model.parameters())
     assert scorer.model.normalisation.bias == 0.5
     assert not scorer.score(GROUPS).scores.requires_grad
@@ -75,13 +76,13 @@ def test_a_judge_is_not_trained_and_keeps_its_bias(folder):
 
 def test_ids_that_the_policy_wrote_are_not_read(folder):
     """The judge has a tokenizer of its own; the policy's ids mean nothing to it."""
-    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    scorer = reward_model_scorer(RewardModelConfig(path=folder), CPU)
     with_ids = [Group(prompt=GROUPS[0].prompt, responses=("sat",), response_ids=((9999, 3),))]
     assert scorer.score(with_ids).scores.tolist() == pytest.approx([float(scorer.score(GROUPS).scores[2])], abs=1e-5)
 
 
 def test_bf16_scores_are_near_and_still_fp32(folder):
-    scorer = load_reward_model(RewardModelConfig(path=folder), CPU)
+    scorer = reward_model_scorer(RewardModelConfig(path=folder), CPU)
     half = RewardModelScorer(scorer.model, Machine(torch.device("cpu"), "bf16")).score(GROUPS)
     assert half.scores.dtype == torch.float32
     assert half.scores.tolist() == pytest.approx(scorer.score(GROUPS).scores.tolist(), abs=0.1)
@@ -124,7 +125,7 @@ def test_a_classifier_of_two_classes_scores_by_its_log_odds(folder, tmp_path):
     prompt, response = language.renderer.prompt_ids(GROUPS[2].prompt), language.renderer.response_ids("sat", end=True)
     with torch.no_grad():
         reject, accept = hf(input_ids=torch.tensor([[*prompt, *response]])).logits[0].tolist()
-    scored = load_reward_model(RewardModelConfig(path=str(tmp_path)), CPU).score(GROUPS[2:]).scores.tolist()
+    scored = reward_model_scorer(RewardModelConfig(path=str(tmp_path)), CPU).score(GROUPS[2:]).scores.tolist()
     assert scored == pytest.approx([accept - reject], abs=1e-5)
     assert abs(accept - reject) > 0.1
 
@@ -145,7 +146,13 @@ def test_a_language_model_is_no_judge(tmp_path):
         check_rewards((RewardModelConfig(path=str(tmp_path / "sft")),), [])
 
 
+@kills(
+    "scoring/options.py",
+    old="trust_remote_code=self.trust_remote_code",
+    new="trust_remote_code=False",
+    why="trust that is accepted and ignored",
+)
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
-    found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).found
+    found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).model
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)

@@ -10,6 +10,7 @@ from plaudit.records.text import Group, Prompt
 from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig
 from plaudit.scoring.rules.answers import math_match, numbers_in, numeric_match
+from tests.kills import kills
 
 HALF = Fraction(1, 2)
 
@@ -49,10 +50,22 @@ def test_per_cent_signs_are_seen():
     assert numbers_in(r"50% and 3 % and 7\% and 8") == [(50, True), (3, True), (7, True), (8, False)]
 
 
+@kills(
+    "scoring/rules/answers.py",
+    old="return (numbers_in(text) or [None])[-1]",
+    new="return (numbers_in(text) or [None])[0]",
+    why="the first number of the working for the answer",
+)
 def test_the_last_number_counts():
     assert numeric_match(["6 + 6 = 12", "12, or 13", "twelve", ""], solution=["12"] * 4) == [1.0, 0.0, 0.0, 0.0]
 
 
+@kills(
+    "scoring/rules/answers.py",
+    old="_, mark, behind = text.rpartition(after)",
+    new="_, mark, behind = text.partition(after)",
+    why="an answer that was corrected counts as it first was",
+)
 def test_or_the_one_behind_a_mark():
     said = ["#### 72\nChecked 3 times", "#### 71 #### 72", "72", "#### none", "72 #### 5"]
     assert numeric_match(said, solution=["72"] * 5, after="####") == [1.0, 1.0, 0.0, 0.0, 0.0]
@@ -71,6 +84,12 @@ def test_the_solution_may_be_worked_out_or_a_number_or_several():
             numeric_match(["1"], solution=[solution])
 
 
+@kills(
+    "scoring/rules/answers.py",
+    old="max(tolerance, relative * abs(y))",
+    new="max(tolerance, relative * abs(x))",
+    why="a tolerance that the answer itself widens",
+)
 def test_exactly_unless_a_tolerance_is_given():
     assert numeric_match(["0.3"], solution=["0.30"]) == [1.0]
     assert numeric_match(["0.3000000000000000001"], solution=["0.3"]) == [0.0]
@@ -83,6 +102,12 @@ def test_exactly_unless_a_tolerance_is_given():
     assert numeric_match(["1.5"], solution=["1"], relative=0.4) == [0.0]
 
 
+@kills(
+    "scoring/rules/answers.py",
+    old="    if a_percent != s_percent:",
+    new="    if a_percent or s_percent:",
+    why="0.5% for 50%",
+)
 def test_a_per_cent_sign_may_be_left_out_by_one_of_the_two():
     assert numeric_match(["50%", "50%", "50", "0.5"], solution=["50", "0.5", "50%", "50%"]) == [1.0] * 4
     assert numeric_match(["50%", "0.5%", "5%", "5000%"], solution=["5000%", "50%", "50", "50%"]) == [0.0] * 4

@@ -13,6 +13,7 @@ from plaudit.scoring.rules.content import word_list
 from plaudit.scoring.rules.form import json_valid
 from plaudit.scoring.rules.languages import SCRIPTS, language, script, script_of
 from plaudit.scoring.rules.style import length_penalty, repeated_lines
+from tests.kills import kills
 
 # ---------------------------------------------------------------------------------------------------- style
 
@@ -23,6 +24,12 @@ def test_repeated_lines_by_hand():
     assert repeated_lines(["- again\n" * 10]) == pytest.approx([0.9])
 
 
+@kills(
+    "scoring/rules/style.py",
+    old="else -min(1.0, by / buffer) if buffer",
+    new="else min(1.0, by / buffer) if buffer",
+    why="a length penalty that pays",
+)
 def test_length_penalty_is_nothing_up_to_the_limit_and_falls_over_the_buffer():
     said = ["", "w " * 10, "w " * 12, "w " * 15, "w " * 40]
     assert length_penalty(said, limit=10, buffer=5) == pytest.approx([0.0, 0.0, -0.4, -1.0, -1.0])
@@ -53,6 +60,12 @@ def test_a_word_list_by_hand():
     assert word_list(["a b a"], words=["a"], per="text") == [2.0]
 
 
+@kills(
+    "scoring/rules/content.py",
+    old="range(min(longest, len(words) - at), 0, -1)",
+    new="range(1, min(longest, len(words) - at) + 1)",
+    why='"good grief" counts as good',
+)
 def test_the_longest_entry_wins_and_no_word_counts_twice():
     weights = {"not good": -1.0, "good": 1.0, "高兴": 2.0, "不高兴": -2.0}
     said = ["not good", "not, good", "good not good", "我很高兴", "我不高兴"]
@@ -97,6 +110,12 @@ def test_json_must_be_the_whole_response():
     assert json_valid([*bad, "[" * 100_000, "1" * 10_000]) == [0.0] * (len(bad) + 2)
 
 
+@kills(
+    "scoring/rules/form.py",
+    old='return kind in ("boolean", "any")',
+    new='return kind in ("boolean", "any", "integer", "number")',
+    why="true is a number",
+)
 def test_json_with_keys_and_types():
     types = {"name": "string", "age": "integer"}
     good = ['{"name": "Li", "age": 7}', '{"age": 7, "name": "", "more": null}']
@@ -126,6 +145,12 @@ def test_every_type_takes_its_own_only(kind, right):
     assert said == [float(any(v == r and type(v) is type(r) for r in right)) for v in values]
 
 
+@kills(
+    "scoring/rules/form.py",
+    old="FENCE.fullmatch(text) if fence else None",
+    new="FENCE.search(text) if fence else None",
+    why="JSON somewhere in a chat counts as JSON",
+)
 def test_json_in_a_fence_where_that_is_allowed():
     fenced = ['```json\n{"a": 1}\n```', "```\n[1]\n```\n", '```json\n{"a": 1}\n``` done', "```json\nno\n```"]
     assert json_valid(fenced) == [0.0] * 4

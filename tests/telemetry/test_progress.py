@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,3 +99,43 @@ def test_the_stopwatch_is_never_zero() -> None:
     with Stopwatch() as watch:
         pass
     assert 0 < watch.seconds < 1
+
+
+def test_a_notebook_gets_one_line_that_is_written_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[tuple[str, str]] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            shown.append(("update", data["text/plain"]))
+
+    def display(data: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        shown.append(("display", data["text/plain"]))
+        return Handle()
+
+    shell = SimpleNamespace(kernel=None)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    clock = Clock()
+    with Progress("ppo", 3, clock=clock) as progress:
+        for step in (1, 2, 3):
+            clock.now += 1
+            progress.update(step, {"score": step})
+    say("hello")
+    assert shown == [
+        ("display", "ppo 1/3  2 s to go  score 1"),
+        ("update", "ppo 2/3  1 s to go  score 2"),
+        ("update", "ppo 3/3  score 3"),
+    ]
+    told = capsys.readouterr()
+    assert told.out == "hello\n" and told.err == ""
+
+
+def test_every_step_is_told_whether_shown_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAUDIT_QUIET", "1")
+    beats: list[tuple[int, int]] = []
+    with Progress("sft", 2, beat=lambda step, of: beats.append((step, of))) as progress:
+        progress.update(1)
+        progress.update(2)
+    assert beats == [(1, 2), (2, 2)]

@@ -61,11 +61,13 @@ def test_what_is_not_declared_is_refused(key: str) -> None:
 
 
 def _literals(path: Path) -> set[str]:
-    """Strings of a module, an f-string with `{name}` for whatever is put in."""
+    """Strings and keywords of a module, an f-string with `{name}` for whatever is put in."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
+        if isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "{name}" for part in node.values]
             found.add("".join(map(str, parts)))
@@ -77,13 +79,18 @@ def _rooms() -> dict[Path, set[str]]:
     return {path: _literals(path) for path in rooms}
 
 
+def _says(literals: set[str], key: str) -> bool:
+    """Whether one of them is the key, or an f-string such as `{name}_over_seconds` that can become it."""
+    patterns = [re.escape(one).replace(re.escape("{name}"), r"\w+") for one in literals if "_over_" in one]
+    return key in literals or any(re.fullmatch(pattern, key) for pattern in patterns)
+
+
 def test_every_measure_of_a_step_is_logged_by_somebody() -> None:
     """The dead go: a key that no room names can't reach a figure."""
     named = set().union(*_rooms().values())
-    assert [measure.key for measure in STEP_MEASURES if measure.key not in named] == []
+    assert [measure.key for measure in STEP_MEASURES if not _says(named, measure.key)] == []
 
 
-@pytest.mark.xfail(reason="evaluation returns no results yet", strict=True)
 def test_every_measure_of_a_stage_is_returned_by_somebody() -> None:
     named = [literals for path, literals in _rooms().items() if "Result(" in path.read_text(encoding="utf-8")]
     assert [measure.key for measure in STAGE_MEASURES if not any(measure.key in one for one in named)] == []

@@ -26,7 +26,7 @@ def test_three_rows_by_hand():
     assert batch.last_index.tolist() == [4, 8, 10]
     assert batch.lengths == (5, 4, 2)
     assert (batch.prompt_lengths, batch.response_lengths) == ((3, 1, 2), (2, 3, 0))
-    assert (batch.num_rows, batch.num_tokens, batch.num_targets) == (3, 11, 5)
+    assert (batch.num_rows, batch.num_tokens) == (3, 11)
 
 
 def test_a_last_row_of_one_token():
@@ -39,7 +39,6 @@ def test_a_last_row_of_one_token():
 def test_only_empty_responses():
     batch = pack([[1, 2], [3]], [[], []])
     assert batch.response_mask.shape == batch.predict_index.shape == batch.response_ids.shape == (2, 0)
-    assert batch.num_targets == 0
     assert batch.last_index.tolist() == [1, 2]
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Prompt, Text
-from plaudit.tokens.encode import Answer, encode_answers, encode_learned, encode_texts, fit
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
 
@@ -14,8 +14,8 @@ RENDERER = Renderer(train_tokenizer(["x"], 259))
 """Bytes, with <s> = 0 in front and </s> = 1 behind."""
 
 
-def answer(prompt: str, response: str, where: str = "f:1") -> Answer:
-    return Answer(prompt=Prompt.of_text(prompt), response=response, where=where)
+def answer(prompt: str, response: str, where: str = "f:1") -> AnsweredPrompt:
+    return AnsweredPrompt(prompt=Prompt.of_text(prompt), response=response, where=where)
 
 
 def ids(text: str) -> list[int]:
@@ -64,7 +64,7 @@ def test_fit_keeps_as_much_as_fits(prompt, response, max_length):
 def test_an_answer_is_its_prompt_with_bos_and_its_response_with_its_end():
     encoded = encode_answers([answer("ab", "c")], RENDERER, max_length=10, too_long="error")
     assert encoded.rows == (([0, *ids("ab")], [*ids("c"), 1]),)
-    assert encoded.kept == list(encoded.rows)
+    assert encoded.remaining == list(encoded.rows)
     assert (encoded.dropped, encoded.truncated) == (0, 0)
     open_ended = encode_answers([answer("ab", "c")], RENDERER, max_length=10, too_long="error", end=False)
     assert open_ended.rows[0][1] == ids("c")
@@ -89,7 +89,7 @@ def test_too_long_is_an_error_that_names_the_rows():
 def test_too_long_rows_are_dropped_in_place():
     encoded = encode_answers(ROWS, RENDERER, max_length=10, too_long="drop")
     assert [row is None for row in encoded.rows] == [False, True, False]
-    assert len(encoded.kept) == 2
+    assert len(encoded.remaining) == 2
     assert (encoded.dropped, encoded.truncated) == (1, 0)
 
 

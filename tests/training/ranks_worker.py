@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -30,16 +31,18 @@ from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.reference import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
-from plaudit.pipeline import STAGES
+from plaudit.records.statistics import add
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import RewardModelConfig
-from plaudit.training import sft
+from plaudit.stages import STAGES
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy import ptx, update
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import AdaptiveKL, Brakes, Ptx, Whitening
-from plaudit.training.reward.objective import Pace
-from plaudit.training.reward.rankings import KWise, Pairwise
+from plaudit.training.policy.options import GAE, AdaptiveKL, Brakes, Ptx, Whitening
+from plaudit.training.reward.objective import Budget
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import KWise, Pairwise
 from tests.faults.stages import CONFIGS, WORDS
 from tests.hardware.ranks_worker import codes, start, together
 from tests.training.test_invariance import CUTS, RANKINGS, ROWS, actor_of, experience
@@ -62,7 +65,7 @@ def everything(folder: Path) -> PPOConfig:
         folder / "more",
         critic=SharedCritic(),
         kl=AdaptiveKL(coef=0.1, target=0.2, horizon=40),
-        whitening=Whitening(over="minibatch"),
+        advantage=GAE(whitening=Whitening(over="minibatch")),
         ptx=Ptx(data=(DataConfig(path=jsonl(folder / "more" / "text.jsonl", text)),), coef=0.5, rows=3),
         brakes=Brakes(max_approx_kl=0.5, max_mean_ratio=5.0),
         samples_per_prompt=2,
@@ -105,7 +108,7 @@ def sft_cases(folder: Path) -> Iterator[Case]:
 
                 def backward(place: Machine, how=layout, b=budget, r=rows) -> float:
                     trunk.layout = how
-                    return sft.backward(trunk, r, b, place)
+                    return nll_backward(trunk, r, b, place)
 
                 yield trunk, backward, f"sft {layout} {budget}{name}"
 
@@ -116,8 +119,8 @@ def reward_cases(folder: Path) -> Iterator[Case]:
         for budget in (10**6, 24, 1):
             for name, rows in (("", RANKINGS), (" backwards", RANKINGS[::-1]), (" one row", RANKINGS[:1])):
 
-                def backward(place: Machine, o=objective, b=budget, r=rows) -> dict[str, float]:
-                    return o.backward(model, r, Pace(place=place, budget=b))
+                def backward(place: Machine, o=objective, b=budget, r=rows) -> Mapping[str, float]:
+                    return objective_of(o).backward(model, r, Budget(machine=place, tokens=b)).metrics
 
                 yield model, backward, f"reward {objective.kind} {budget}{name}"
 
@@ -131,11 +134,12 @@ def ppo_cases(folder: Path) -> Iterator[Case]:
         for rows in (range(8), [3, 0, 7, 1, 6, 2, 5, 4]):
             for budget in CUTS:
 
-                def backward(place: Machine, a=actor, b=budget, r=rows) -> list[list[float]]:
+                def backward(machine: Machine, a=actor, b=budget, r=rows) -> list[float]:
                     options, now = replace(chosen, microbatch_tokens=b), Coefficients.start(chosen)
-                    stats = update.backward(a, Reference(a.policy), experience(), list(r), options, now, place)
-                    ptx.backward(a.policy, ROWS[:3], 0.5, b, place)
-                    return [[float(getattr(one, f.name)) for f in fields(one)] for one in stats]
+                    participants = SimpleNamespace(actor=a, reference=Reference(a.policy), machine=machine)
+                    seen = update.backward(participants, experience()[r], options, now)
+                    seen = add(seen, ptx.backward(a.policy, ROWS[:3], 0.5, b, machine))
+                    return [seen[name].value for name in sorted(seen)]
 
                 yield actor, backward, f"ppo {critic.kind} {budget} {list(rows)}"
 
@@ -173,7 +177,7 @@ def train(stage: str, config: Any, folder: Path, ranks: Ranks, stop_at: int = 0)
         if stop_at and ranks.rank == ranks.world - 1:
             type(run.signals).requested = property(Stopper(stop_at))
         try:
-            STAGES[stage][1](config, run)
+            STAGES[stage].function(config, run)
         except StopRequested:
             return "stopped"
     return "done"

@@ -12,15 +12,13 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.records.text import Group, Prompt, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import load_reward_model
+from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.aspects import AspectRegression, AspectRidge
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.labelled import TwoClass
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.rankings import KWise
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import AspectRegression, AspectRidge, KWise, RewardConfig, TwoClass
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_difference
@@ -75,7 +73,7 @@ def test_an_encoder_learns_the_words_worth(tmp_path, family, pooling):
     folder = zoo.save(tmp_path / family, family, TEXTS)
     done = train(tmp_path, folder, rankings(480), model=ModelConfig(path=folder, pooling=pooling))
     assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.95
-    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(done / "model")),), CPU)
     answers = ("red red", "blue", "green", "green", "", "big big", "?")
     told = scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=answers)]).scores
     assert torch.isfinite(told).all()
@@ -101,12 +99,14 @@ def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
         Ranking(prompt=Prompt.of_text(row["prompt"]), responses=tuple(row["responses"]), ranks=tuple(row["ranks"]))
         for row in rankings(6, answers=3)
     ]
-    (examples,) = KWise().examples([rows], language, Limits(max_length=language.context, too_long="error"))
+    (examples,) = objective_of(KWise()).examples(
+        [rows], language, Limits(max_length=language.context, too_long="error")
+    )
     found = []
     for budget in (10**6, 60, 1):
         model = scalar.load(config, language, seed=1)
         spread_out(model.reader.hf, spread=0.15)
-        KWise().backward(model, examples, Pace(place=CPU, budget=budget))
+        objective_of(KWise()).backward(model, examples, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5
@@ -146,5 +146,5 @@ def test_a_classifier_of_another_width_is_refused_or_gets_a_new_head(tmp_path, p
 
 
 def scores_of(done, answers: list[str]) -> list[float]:
-    scorer = load_reward_model(RewardModelConfig(path=str(done / "model")), CPU)
+    scorer = build_scorer((RewardModelConfig(path=str(done / "model")),), CPU)
     return scorer.score([Group(prompt=Prompt.of_text("the old house"), responses=tuple(answers))]).scores.tolist()

@@ -22,14 +22,14 @@ from plaudit.scoring.build import check_rewards
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.collect import collect
 from plaudit.training.options import CollectConfig, OptimConfig
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.pair import Pair
-from plaudit.training.reward.rankings import KWise
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import KWise, Pair, RewardConfig
+from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.test_encoder_rewards import TEXTS, rankings, train
-from tests.training.tiny import CPU, gradients, jsonl, metrics, model_folder, relative_difference
+from tests.training.tiny import CPU, gradients, jsonl, metrics, model_folder, relative_difference, results
 
 PROMPT = Prompt.of_text("the old house")
 ANSWERS = ("red red", "big big", "blue old", "")
@@ -47,7 +47,7 @@ def load(path: str, *, spread: float = 0.3, **options):
 
 
 def joint(model, a: str, b: str, prompt: Prompt = PROMPT) -> Joint:
-    found = pair.segments(model.language, prompt, [a, b])
+    found = pair.text_ids(model.language, prompt, [a, b])
     return Joint(found.source, *found.answers)
 
 
@@ -106,6 +106,7 @@ def test_the_source_is_cut_first_and_both_orders_alike():
 # --------------------------------------------------------------------------------------------------------- the scores
 
 
+@kills("models/reward/pair.py", old="return left - right", new="return right - left", why="B over A, unflipped")
 def test_the_logit_is_the_left_score_less_the_right(folder):
     model = load(folder)
     ids, places = model._written(joint(model, "red", "big old"))
@@ -130,6 +131,12 @@ def test_a_pair_reads_the_same_alone_and_in_any_batch(folder, budget):
     assert both[:4] == pytest.approx(by_hand, abs=1e-5) and len(both) == 6
 
 
+@kills(
+    "models/reward/pair.py",
+    old="return unbiased_logit(there, self._logits([joint.swapped for joint in joints], budget))",
+    new="return there",
+    why="one order only: whoever stands first gains",
+)
 @pytest.mark.parametrize("aggregate", ["matrix", "one_pass"])
 def test_what_a_place_gains_cancels(folder, aggregate):
     """Every logit 5 higher for whatever is shown first: no score moves."""
@@ -214,15 +221,21 @@ def ranking(*ranks: int, texts: tuple[str, ...] = ANSWERS, **more) -> Ranking:
 
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 64):
-    (found,) = Pair().examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    (found,) = objective_of(Pair()).examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
     return found
 
 
+@kills(
+    "training/reward/pair.py",
+    old="outcome=0.5 if of_a == of_b else float(of_a < of_b)",
+    new="outcome=float(of_a < of_b)",
+    why="a tie is lost by the first",
+)
 def test_every_pair_is_learned_in_both_orders_ties_as_one_half(folder):
     model = load(folder)
     (row,) = examples(model, ranking(1, 2, 2))
     assert [contest.outcome for contest in row.pairs] == [1.0, 1.0, 0.5]
-    told = Pair().backward(model, [row], Pace(place=CPU, budget=10**6))
+    told = objective_of(Pair()).backward(model, [row], Budget(machine=CPU, tokens=10**6)).metrics
     loss = 0.0
     for a, b, outcome in (("red red", "big big", 1.0), ("red red", "blue old", 1.0), ("big big", "blue old", 0.5)):
         for z, y in ((logit(model, a, b), outcome), (logit(model, b, a), 1.0 - outcome)):
@@ -237,7 +250,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(folder):
     for budget in (10**6, 80, 1):
         model = load(folder, spread=0.15)
         rows = examples(model, ranking(1, 2, 3, 4), ranking(2, 1))
-        Pair().backward(model, rows, Pace(place=CPU, budget=budget))
+        objective_of(Pair()).backward(model, rows, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5
@@ -297,6 +310,12 @@ def test_rows_without_references_are_named_before_the_model_loads(folder, tmp_pa
             check_rewards(judge, rows)
 
 
+@kills(
+    "scoring/build.py",
+    old="check_references(rows)",
+    new="pass",
+    why="references are read when the model is there, hours later",
+)
 @pytest.mark.parametrize("wrong", [5, [1, 2], {"text": "red"}, ["red", None]])
 def test_references_that_are_no_text_are_named_before_the_model_loads(folder, tmp_path, wrong):
     load(folder).save(tmp_path, {})
@@ -357,12 +376,12 @@ def test_comparisons_need_no_references_and_verdicts_do(folder, tmp_path):
     config = RewardEvalConfig(data=data, models=(judge,))
     with Run.create(tmp_path / "run", "eval_reward", config) as run:
         reward_eval(config, run)
-    found = json.loads((tmp_path / "run" / "summary.json").read_text())["reward_eval"]["judges"]["reward_model"]
+    (found,) = [r for r in results(tmp_path / "run") if r.measure == "held_out_accuracy_over_pairs" and not r.role]
     scorer = load_reward_model(ModelConfig(path=judge.path))
     said = [logit(scorer, "red red", "big old", Prompt.of_text(pair["prompt"])) for pair in pairs]
     turned = [logit(scorer, "big old", "red red", Prompt.of_text(pair["prompt"])) for pair in pairs]
     right = sum(there > back for there, back in zip(said, turned, strict=True))
-    assert found["pairs"]["accuracy"]["accuracy"] == right / 4
+    assert (found.subject, found.value) == ("reward_model", right / 4)
     mixed = (*data, DataConfig(path=jsonl(tmp_path / "verdicts.jsonl", [verdict])))
     config = RewardEvalConfig(data=mixed, models=(judge,))
     with (

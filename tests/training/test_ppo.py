@@ -14,6 +14,7 @@ from plaudit.errors import UserError
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.models.options import LastLayers, LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.trunk import Trunk
+from plaudit.records.statistics import Max, Sum
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.runs.folder import Run
@@ -22,15 +23,16 @@ from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy import participants
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.cursor import from_state, to_state
-from plaudit.training.policy.experience import estimate
-from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.cursor import Outcome, Pending, Update, from_state, to_state
+from plaudit.training.policy.estimation import agreement, estimate
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.metrics import describe, summarise
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import FixedKL, Shaping
+from plaudit.training.policy.options import GAE, FixedKL, Returns, Shaping
+from plaudit.training.policy.scored import ModelOutputs, ScoredRollout
 from plaudit.training.policy.shaping import shape
-from plaudit.training.policy.update import UpdateStats, minibatch_rows
+from plaudit.training.policy.update import minibatch_rows
+from tests.kills import kills
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import hf, hf_logprobs, ids, jsonl, metrics, model_folder, rollouts, weights
 
@@ -47,6 +49,30 @@ KEYS = {
 # ------------------------------------------------------------------------------------------- before the first update
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="torch.tensor(generation.logprobs)",
+    new="torch.tensor(generation.logprobs).exp()",
+    why="the sampler's probabilities for its log-probs",
+)
+@kills(
+    "training/policy/scored.py",
+    old="actor(batch, own_wants, temperature,",
+    new="actor(batch, own_wants, 1.0,",
+    why="old log-probs without the temperature",
+)
+@kills(
+    "training/policy/scored.py",
+    old="reference.look(batch, ref_wants, temperature)",
+    new="reference.look(batch, ref_wants, 1.0)",
+    why="the reference without the temperature: a KL before the first step",
+)
+@kills(
+    "training/policy/update.py",
+    old="out = actor(batch, want, temperature, other)",
+    new="out = actor(batch, want, 1.0, other)",
+    why="new log-probs without the temperature",
+)
 @pytest.mark.parametrize(
     ("critic", "train"),
     [
@@ -125,28 +151,28 @@ VALUES = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [5.0, 5.0, 5.
 
 
 def experience_of(tmp_path, rollout: Rollout, scores: Scores, **options):
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=0.5, **options)
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), advantage=GAE(gae_lambda=0.5, **options))
     return made(rollout, scores, chosen)
 
 
 def made(rollout: Rollout, scores: Scores, chosen: PPOConfig, old=OLD, ref=REF, values=VALUES) -> Experience:
     """Paragraphs 3 and 4 on numbers that no model said."""
-    judged = judged_of(rollout, scores, old, ref, values)
-    return estimate(judged, shape(judged, chosen, kl_coef=chosen.kl.coef, scores_seen=RunningMoments()), chosen)
+    scored = scored_of(rollout, scores, old, ref, values)
+    rewards, _ = shape(scored, chosen, kl_coef=chosen.kl.coef, scores_seen=RunningMoments())
+    return estimate(scored, rewards, agreement(scored, chosen), chosen)
 
 
-def judged_of(rollout: Rollout, scores: Scores, old=OLD, ref=REF, values=VALUES) -> Judged:
-    said = Opinions(
-        old_logprobs=old,
-        old_values=values,
-        entropy=old,
-        ref_logprobs=ref,
-        ref_kl=old - ref,
-        trunk_scores=torch.zeros(len(old)),
-    )
-    return Judged(rollout=rollout, scores=scores, opinions=said)
+def scored_of(rollout: Rollout, scores: Scores, old=OLD, ref=REF, values=VALUES) -> ScoredRollout:
+    outputs = ModelOutputs(old_logprobs=old, old_values=values, entropy=old, ref_logprobs=ref, ref_kl=old - ref)
+    return ScoredRollout(rollout=rollout, scores=scores, outputs=outputs)
 
 
+@kills(
+    "training/policy/scored.py",
+    old="return self.rollout.response_mask & self.scores.valid.unsqueeze(1)",
+    new="return self.rollout.response_mask",
+    why="a row whose judge abstained is trained on with a score of 0",
+)
 def test_rewards_returns_and_advantages_by_hand(tmp_path):
     """β = 0.1, γ = 1, λ = ½; the third judge abstained.
 
@@ -176,6 +202,12 @@ def test_rewards_sum_to_the_score_less_the_price_of_the_kl(tmp_path):
     assert per_token.nonzero().tolist() == [[0, 1], [1, 2], [2, 3]]  # the score stands on the last kept token only
 
 
+@kills(
+    "training/policy/estimation.py",
+    old="moments(advantages, mask), std_floor=whitening.std_floor)",
+    new="moments(advantages, mask), std_floor=whitening.std_floor)\n        returns = advantages + values",
+    why="returns from whitened advantages: the critic learns noise",
+)
 def test_whitening_changes_advantages_and_nothing_else(tmp_path):
     """Mean −0.0465 and standard deviation 1.160528 over the five kept tokens."""
     raw = experience_of(tmp_path, *scripted(), whitening=None)
@@ -195,7 +227,7 @@ def test_what_an_abstained_row_holds_reaches_nothing(tmp_path):
     clean = experience_of(tmp_path, rollout, scores)
     poisoned = scores.scores.clone()
     poisoned[2] = math.nan
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=0.5)
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), advantage=GAE(gae_lambda=0.5))
     old, ref, values = OLD.clone(), REF.clone(), VALUES.clone()
     for tensor in (old, ref, values):
         tensor[2] = math.nan
@@ -230,6 +262,18 @@ def _fields(chosen: PPOConfig) -> dict:
     return {name: getattr(chosen, name) for name in names}
 
 
+@kills(
+    "training/policy/scored.py",
+    old='kept_log_ratio(policy["logprobs"], ref["logprobs"], rollout',
+    new='kept_log_ratio(ref["logprobs"], policy["logprobs"], rollout',
+    why="policy and reference exchanged in the reward",
+)
+@kills(
+    "training/policy/metrics.py",
+    old='"kl_ref_over_responses": float(kl[valid].sum() / n)',
+    new='"kl_ref_over_responses": float(kl.mean() / rollout.response_mask.shape[1])',
+    why="KL per token under the name of KL per response",
+)
 def test_the_metrics_are_means_of_the_rollouts(two_iterations):
     for line in metrics(two_iterations / "two"):
         rows = rollouts(two_iterations / "two", line["step"])
@@ -309,29 +353,26 @@ def test_explained_variance_of_a_scripted_rollout(tmp_path):
     values = torch.tensor([[1.0, 2.0, 3.0, 9.0]] * 3)
     base = made(rollout, scores, config(tmp_path), values=values)
     experience = replace(base, returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3))
-    judged, chosen = judged_of(rollout, scores, values=values), config(tmp_path)
-    assert describe(judged, experience, chosen, Coefficients.start(chosen))["explained_variance"] == pytest.approx(0.75)
+    scored, chosen = scored_of(rollout, scores, values=values), config(tmp_path)
+    mismatch = agreement(scored, chosen).stats
+    told = describe(scored, experience, mismatch, chosen, Coefficients.start(chosen))
+    assert told["explained_variance"] == pytest.approx(0.75)
 
 
 def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
-    update = {
-        "outcome": "taken",
-        "policy_loss_sum": 3.0,
-        "clipped_tokens": 1.0,
-        "approx_kl_old_sum": 0.5,
-        "value_loss_sum": 6.0,
-        "value_clipped_tokens": 2.0,
-        "kl_ref_sum": 4.0,
-    }
-    first = {"num_tokens": 3.0, "ratio_max": 1.5, "grad_norm": 1.0, "learning_rate": 0.2, "ptx_tokens": 4}
-    second = {"num_tokens": 5.0, "ratio_max": 1.2, "grad_norm": 2.0, "learning_rate": 0.1, "ptx_tokens": 6}
-    left_out = {"num_tokens": 2.0, "ratio_max": 1.1, "grad_norm": 0.0, "learning_rate": 0.0, "ptx_tokens": 0}
-    updates = [
-        UpdateStats(**{**update, **first, "ptx_loss_sum": 8.0}),
-        UpdateStats(**{**update, **second, "ptx_loss_sum": 7.0}),
-        UpdateStats(**{**update, **left_out, "ptx_loss_sum": 0.0, "outcome": "left_trust_region"}),
-    ]
-    told = summarise(updates, config(tmp_path, kl=FixedKL(estimator="k3", place="loss")))
+    def update(outcome: Outcome, tokens: float, ratio_max: float, grad_norm: float, rate: float, text: tuple) -> Update:
+        same = {"policy_loss": 3.0, "clipped_tokens": 1.0, "approx_kl_old": 0.5, "kl_loss": 4.0}
+        same |= {"value_loss": 6.0, "value_clipped_tokens": 2.0, "tokens": tokens}
+        taken = {"updates": 1.0, "grad_norm": grad_norm, "ptx_tokens": text[0], "ptx_loss": text[1]} if text else {}
+        sums = {name: Sum(value) for name, value in (same | taken).items()}
+        seen = {**sums, "ratio_max": Max(ratio_max)}
+        return Update(outcome=outcome, statistics=seen, grad_norm=grad_norm, learning_rate=rate)
+
+    left_out = update(Outcome.LEFT_TRUST_REGION, 2.0, 1.1, 0.0, 0.0, ())
+    start = Pending(experience=None, metrics={})
+    pending = start.after(update(Outcome.TAKEN, 3.0, 1.5, 1.0, 0.2, (4.0, 8.0)))
+    pending = pending.after(update(Outcome.TAKEN, 5.0, 1.2, 2.0, 0.1, (6.0, 7.0))).after(left_out)
+    told = summarise(pending, config(tmp_path, kl=FixedKL(estimator="k3", into="loss")))
     assert told["kl_loss_over_tokens"] == pytest.approx(1.2)
     assert told["policy_loss_over_tokens"] == pytest.approx(0.9)
     assert told["clip_fraction_over_tokens"] == pytest.approx(0.3)
@@ -343,12 +384,18 @@ def test_the_metrics_of_scripted_updates_are_weighed_by_tokens(tmp_path):
     assert told["grad_norm"] == 1.5
     assert told["learning_rate"] == 0.1
     assert told["minibatches"] == 2
-    assert "ptx_loss_over_tokens" not in summarise(updates[2:], config(tmp_path))
+    assert "ptx_loss_over_tokens" not in summarise(start.after(left_out), config(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------ the loop and its rows
 
 
+@kills(
+    "training/policy/update.py",
+    old='"minibatches", iteration, epoch)',
+    new='"minibatches", iteration)',
+    why="minibatches that are never shuffled anew",
+)
 def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
     chosen = config(tmp_path, prompts_per_iteration=24, epochs=3, minibatches=4)
     epochs = [
@@ -363,6 +410,12 @@ def test_every_epoch_sees_every_row_once_in_a_new_order(tmp_path):
     assert len({frozenset(epoch[0]) for epoch in epochs}) > 1  # new company, not only a new order of minibatches
 
 
+@kills(
+    "training/policy/scored.py",
+    old="sample_indices=[epoch * g + i for",
+    new="sample_indices=[i for",
+    why="the second pass over the prompts with the luck of the first",
+)
 def test_a_prompt_is_answered_g_times_by_different_samples(tmp_path):
     chosen = config(tmp_path, spread=0.02, samples_per_prompt=4, prompts_per_iteration=6, keep_rollouts=99)
     rows = rollouts(run(tmp_path, chosen), 1)
@@ -420,7 +473,7 @@ def test_an_enormous_price_of_kl_holds_the_policy(tmp_path):
 
 def test_a_loss_that_overflows_is_not_taken_and_three_in_a_row_end_the_run(tmp_path):
     """From its third call on the judge says 1e30: the critic's squared error is infinite."""
-    chosen = config(tmp_path, "exploding", iterations=5, save_every=4, whitening=None)
+    chosen = config(tmp_path, "exploding", iterations=5, save_every=4, advantage=GAE(whitening=None))
     with pytest.raises(UserError, match=r"optimiser step 11 of 20: .*norm (inf|nan).* 3 time\(s\) in a row"):
         run(tmp_path, chosen)
     assert len(metrics(tmp_path / "run")) == 2
@@ -440,7 +493,7 @@ def test_a_loss_that_overflows_is_not_taken_and_three_in_a_row_end_the_run(tmp_p
 def test_one_bad_iteration_is_left_out_and_counted(tmp_path):
     """The judge's second call says 1e30: its updates are not taken, then training goes on."""
     steady = OptimConfig(learning_rate=1e-2, eps=1e-5, schedule="constant", max_skipped=5)
-    chosen = config(tmp_path, "stumbling", iterations=3, whitening=None, optim=steady)
+    chosen = config(tmp_path, "stumbling", iterations=3, advantage=GAE(whitening=None), optim=steady)
     lines = metrics(run(tmp_path, chosen))
     assert [line["ppo/skipped_updates"] for line in lines] == [0, 4, 4]
     assert [line["ppo/minibatches"] for line in lines] == [4, 0, 4]
@@ -462,6 +515,12 @@ def no_model(monkeypatch):
     monkeypatch.setattr("plaudit.models.reward.scalar.load", loaded)
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="if length + max_new_tokens > language.context",
+    new="if length > language.context",
+    why="prompts that leave no room for an answer: positions overflow in mid-run",
+)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -484,14 +543,23 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, no_model, options, me
         ({"minibatches": 3}, r"minibatches \(3\) must divide prompts_per_iteration × samples_per_prompt \(8\)"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"iterations": 0, "save_every": 0}, "iterations, save_every must be at least 1"),
-        ({"gamma": 1.5}, "gamma and gae_lambda"),
-        ({"gae_lambda": -0.1}, "gamma and gae_lambda"),
-        ({"rewards": ()}, "at least one"),
+        ({"critic": None}, "advantage: gae needs a critic; with critic: null take kind returns"),
+        ({"advantage": Returns()}, "advantage: returns asks no critic; say critic: null"),
+        ({"critic": None, "advantage": Returns(), "critic_warmup": 1}, "critic_warmup trains the critic alone"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(GAE, {"gamma": 1.5}), (GAE, {"gae_lambda": -0.1}), (GAE, {"critic_gae_lambda": 2.0}), (Returns, {"gamma": -0.5})],
+)
+def test_discounts_lie_between_0_and_1(kind, options):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        kind(**options)
 
 
 def test_a_steep_learning_rate_is_clipped(tmp_path):

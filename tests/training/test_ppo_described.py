@@ -14,17 +14,43 @@ from plaudit.models.reference import Reference
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
-from plaudit.training.policy.experience import ask_models, estimate
+from plaudit.training.policy.estimation import agreement, estimate
 from plaudit.training.policy.metrics import describe
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.options import AdaptiveTrust, FixedKL
+from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedKL
+from plaudit.training.policy.scored import ask_models
 from plaudit.training.policy.shaping import shape
+from tests.kills import kills
 from tests.training.scripted import config
 from tests.training.test_invariance import ANSWERS, PROMPTS, ROWS, actor_of
-from tests.training.test_ppo import judged_of, scripted
+from tests.training.test_ppo import scored_of, scripted
 from tests.training.tiny import CPU, model_folder
 
 
+@kills(
+    "training/policy/metrics.py",
+    old="for f in rollout.finish_reasons) / len(valid)",
+    new="for f in rollout.finish_reasons) / n",
+    why="more answers end than there are",
+)
+@kills(
+    "training/policy/metrics.py",
+    old="masked_mean(values, mask)",
+    new="masked_mean(values, torch.ones_like(mask))",
+    why="values of rows that left",
+)
+@kills(
+    "training/policy/metrics.py",
+    old="(kept - kl_coef * kl[valid]).sum() / n",
+    new="(kept - config.kl.coef * kl[valid]).sum() / n",
+    why="the objective by a price that is no longer paid",
+)
+@kills(
+    "training/policy/metrics.py",
+    old="float(gap.max())",
+    new="float(gap.mean())",
+    why="a mean under the name of a maximum",
+)
 def test_an_iterations_metrics_by_hand(tmp_path):
     """2, 3 and 4 tokens; scores 2, (−1), 9; KLs ½ − 1, (½), 4 · 1; the β that was paid is ½, not the config's 0.1.
 
@@ -32,12 +58,14 @@ def test_an_iterations_metrics_by_hand(tmp_path):
     """
     rollout, scores = scripted((True, False, True))
     sampler = torch.tensor([[-1.0, -1.0, 0.0, 0.0], [-1.0, -1.0, 2.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
-    judged = judged_of(
+    scored = scored_of(
         replace(rollout, sampler_logprobs=sampler), replace(scores, parts={"part": torch.tensor([1.0, math.nan, 3.0])})
     )
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1), gae_lambda=1.0, trust=AdaptiveTrust())
-    shaped = shape(judged, chosen, kl_coef=0.5, scores_seen=RunningMoments())
-    told = describe(judged, estimate(judged, shaped, chosen), chosen, Coefficients(kl=0.5, trust=0.25))
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1), advantage=GAE(gae_lambda=1.0), trust=AdaptiveTrust())
+    shaped, _ = shape(scored, chosen, kl_coef=0.5, scores_seen=RunningMoments())
+    agreed = agreement(scored, chosen)
+    experience = estimate(scored, shaped, agreed, chosen)
+    told = describe(scored, experience, agreed.stats, chosen, Coefficients(kl=0.5, trust=0.25))
     explained = told.pop("explained_variance")
     assert explained == pytest.approx(1 - (3.218750 / 6) / (39.802083 / 6), rel=1e-5)
     assert told == {
@@ -75,19 +103,31 @@ def written() -> Rollout:
     )
 
 
+@kills(
+    "training/policy/scored.py",
+    old="ref_kl = ESTIMATORS[sampled](",
+    new='ref_kl = ESTIMATORS["k1"](',
+    why="the estimator of the KL in the reward is read and not used",
+)
+@kills(
+    "training/policy/scored.py",
+    old='ref_kl = policy["kl_full"]',
+    new='ref_kl = policy["logprobs"] - ref["logprobs"]',
+    why="the exact KL is computed and thrown away",
+)
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("estimator", "place", "told"),
+    ("estimator", "into", "told"),
     [*((name, "reward", name) for name in ("k1", "abs", "k2", "k3", "full")), ("full", "loss", "k1")],
 )
-def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, place, told):
+def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, into, told):
     """Policy and reference apart, asked of transformers alone, at the sampling temperature. `full` in the loss is no
     part of the rewards, which are then told of the sampled token."""
     chosen = config(
         tmp_path,
         model=ModelConfig(path=model_folder(tmp_path / "m", spread=0.4)),
         sampling=SamplingConfig(max_new_tokens=4, temperature=0.7),
-        kl=FixedKL(coef=0.1, estimator=estimator, place=place),
+        kl=FixedKL(coef=0.1, estimator=estimator, into=into),
         microbatch_tokens=20,
     )
     actor = actor_of(chosen)

@@ -22,6 +22,7 @@ from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL, Shaping, TrunkReward
 from plaudit.training.policy.trunk_reward import with_trunk
+from tests.kills import kills
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]
@@ -121,6 +122,12 @@ def test_the_head_may_come_from_another_folder(tmp_path, judge):
         assert row["score"] == pytest.approx(by_hand(judge, row["prompt"], row["tokens"]["id"]), abs=1e-3)
 
 
+@kills(
+    "training/policy/trunk_reward.py",
+    old="scores.scores + reward.weight * own, 0.0)",
+    new="scores.scores + own, 0.0)",
+    why="the weight of a head on the trunk forgotten",
+)
 def test_a_row_on_which_the_others_abstained_stays_out(judge):
     told = Scores(scores=torch.tensor([1.0, 0.0]), valid=torch.tensor([True, False]), parts={})
     mixed = with_trunk(told, torch.tensor([1.25, 3.25]), TrunkReward(path=judge, weight=0.5), ModelConfig())
@@ -137,6 +144,12 @@ def test_a_model_without_a_head_is_refused(tmp_path):
         run(tmp_path, (TrunkReward(), TrunkReward()), ModelConfig(path=plain), name="two")
 
 
+@kills(
+    "training/policy/trunk_reward.py",
+    old="(*tokens[:-1], tokens[-1] + share) if tokens else ()",
+    new="tokens",
+    why="a head on the trunk counts in the score and not in the rewards by token",
+)
 @pytest.mark.parametrize("beside", [(), (TrunkReward(weight=3.0),)], ids=["alone", "head"])
 def test_a_judge_of_tokens_pays_where_it_is_earned(tmp_path, judge, beside):
     """Rewards by token sum to the score less β KL, and are not all at the end; a head on the trunk is paid there."""

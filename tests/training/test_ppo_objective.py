@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from plaudit.records.statistics import Max, Statistics, Sum, number
+from plaudit.records.tensors import Experience
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from plaudit.training.policy.objective import Coefficients, loss_of, loss_weights, wanted
 from plaudit.training.policy.options import (
     AdaptiveKL,
     Clip,
@@ -16,9 +18,11 @@ from plaudit.training.policy.options import (
     FixedLength,
     FixedTrust,
     PolicyGradient,
+    Returns,
     SequenceMean,
     Surrogate,
 )
+from tests.kills import kills
 from tests.training.scripted import config
 
 NAN = math.nan
@@ -29,8 +33,15 @@ REF_LOG_RATIOS = torch.tensor([[1.0, -1.0, NAN], [0.5, 0.0, 2.0]])
 VALUES = torch.tensor([[1.0, 0.0, NAN], [0.0, 2.0, 0.0]])
 ENTROPIES = torch.tensor([[1.0, 0.5, NAN], [0.0, 2.0, 1.5]])
 KL_FULL = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.4, 0.5]])
-TARGETS = Targets(
-    mask=MASK,
+BATCH = Experience(
+    group_ids=torch.arange(2),
+    prompt_ids=torch.ones(2, 1, dtype=torch.long),
+    prompt_mask=torch.ones(2, 1, dtype=torch.bool),
+    response_ids=torch.ones(2, 3, dtype=torch.long),
+    response_mask=MASK,
+    loss_mask=MASK,
+    scores=torch.zeros(2),
+    rewards=torch.zeros(2, 3),
     old_logprobs=torch.full((2, 3), -2.0),
     ref_logprobs=LOGPROBS - REF_LOG_RATIOS,
     old_values=torch.zeros(2, 3),
@@ -38,8 +49,7 @@ TARGETS = Targets(
     returns=torch.tensor([[0.0, 1.0, NAN], [0.0, 0.0, 1.0]]),
     importance=torch.ones(2, 3),
 )
-WEIGHED = replace(TARGETS, importance=torch.tensor([[0.5, 1.0, NAN], [1.0, 2.0, 1.0]]))
-COUNTS = Counts(tokens=5, responses=2)
+WEIGHED = replace(BATCH, importance=torch.tensor([[0.5, 1.0, NAN], [1.0, 2.0, 1.0]]))
 
 
 @pytest.fixture
@@ -49,18 +59,24 @@ def plain(tmp_path) -> PPOConfig:
 
 
 def asked(
-    chosen: PPOConfig, targets: Targets = TARGETS, coefficients: Coefficients | None = None
-) -> tuple[float, Tensor, TermStats]:
-    """Loss, its gradient by the log-probs, and the terms' sums. Padding holds NaN everywhere."""
+    chosen: PPOConfig, batch: Experience = BATCH, coefficients: Coefficients | None = None
+) -> tuple[float, Tensor, Statistics]:
+    """Loss, its gradient by the log-probs, and the statistics. Padding holds NaN everywhere."""
     logprobs = LOGPROBS.clone().requires_grad_()
     out = {"logprobs": logprobs, "values": VALUES, "entropy": ENTROPIES, "kl_full": KL_FULL}
-    loss, _, _, terms = loss_of(out, targets, chosen, coefficients or Coefficients.start(chosen), COUNTS)
+    loss, seen = loss_of(out, batch, loss_weights(MASK, chosen), chosen, coefficients or Coefficients.start(chosen))
     loss.backward()
     assert logprobs.grad[0, 2] == 0.0
-    assert terms.loss.item() == pytest.approx(loss.item(), rel=1e-6)
-    return loss.item(), logprobs.grad, terms
+    assert number(seen, "loss") == pytest.approx(loss.item(), rel=1e-6)
+    return loss.item(), logprobs.grad, seen
 
 
+@kills(
+    "training/policy/objective.py",
+    old="high = objective.clip_range_high or low",
+    new="high = low",
+    why="clip-higher is read and not used",
+)
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
@@ -101,6 +117,12 @@ def test_aggregations_weigh_tokens_differently(plain):
     assert asked(replace(plain, aggregation=FixedLength()))[0] == pytest.approx(0.7 / (4 * 2), rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + coefficients.trust * weighted_sum(drift",
+    new="loss = loss - coefficients.trust * weighted_sum(drift",
+    why="the trust region pushes away",
+)
 def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
     """ρ − 1 − log ρ over the five tokens sums to 2.140563; its gradient by log π is ρ − 1."""
     with_clip = replace(plain, trust=FixedTrust(coef=0.5))
@@ -114,16 +136,34 @@ def test_the_trust_region_is_added_to_the_clip_and_stands_alone(plain):
     assert moved == pytest.approx(-0.1 + 1.5 * 2.140563 / 5, rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="weighted_sum(leaving, weights, mask)",
+    new="weighted_sum(leaving, weights * batch.importance, mask)",
+    why="the sampler's mismatch weighs what has nothing to do with it",
+)
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + coefficients.kl * weighted_sum(leaving",
+    new="loss = loss - coefficients.kl * weighted_sum(leaving",
+    why="leaving the reference lowers the loss",
+)
+@kills(
+    "training/policy/objective.py",
+    old='kl.kept_log_ratio(out["logprobs"], batch.ref_logprobs, batch.loss_mask)',
+    new='kl.kept_log_ratio(out["logprobs"], batch.old_logprobs, batch.loss_mask)',
+    why="the KL to the old policy under the name of the reference's",
+)
 @pytest.mark.parametrize(
     ("estimator", "total"), [("abs", 4.5), ("k2", 3.125), ("k3", 2.328027), ("full", 1.5)], ids=lambda x: str(x)
 )
 def test_the_kl_to_the_reference_as_a_loss(plain, estimator, total):
-    chosen = replace(plain, kl=FixedKL(coef=0.3, estimator=estimator, place="loss"))
-    loss, _, terms = asked(chosen)
+    chosen = replace(plain, kl=FixedKL(coef=0.3, estimator=estimator, into="loss"))
+    loss, _, seen = asked(chosen)
     assert loss == pytest.approx(0.14 + 0.3 * total / 5, rel=1e-5)
-    assert terms.kl_ref_sum.item() == pytest.approx(total, rel=1e-5)
+    assert number(seen, "kl_loss") == pytest.approx(total, rel=1e-5)
     assert asked(chosen, WEIGHED)[0] - asked(plain, WEIGHED)[0] == pytest.approx(0.3 * total / 5, rel=1e-4)
-    adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, place="loss"))
+    adaptive = replace(plain, kl=AdaptiveKL(coef=0.2, estimator=estimator, into="loss"))
     assert asked(adaptive, coefficients=Coefficients(kl=0.7, trust=0.0))[0] == pytest.approx(0.14 + 0.7 * total / 5)
 
 
@@ -131,6 +171,12 @@ def test_the_kl_in_the_reward_is_not_in_the_loss(plain):
     assert asked(replace(plain, kl=FixedKL(coef=9.0, estimator="k3")))[0] == asked(plain)[0]
 
 
+@kills(
+    "training/policy/objective.py",
+    old="loss = loss + config.entropy_coef * weighted_sum",
+    new="loss = loss - config.entropy_coef * weighted_sum",
+    why="a price of entropy instead of a bonus",
+)
 def test_the_entropy_bonus_lowers_the_loss(plain):
     assert asked(replace(plain, entropy_coef=0.3))[0] == pytest.approx(0.14 - 0.3 * 5.0 / 5, rel=1e-5)
     change = asked(replace(plain, entropy_coef=0.3), WEIGHED)[0] - asked(plain, WEIGHED)[0]
@@ -145,6 +191,12 @@ def test_the_value_loss_has_its_half_and_its_weight(plain):
     assert asked(by_sequence)[0] == pytest.approx((-0.2 + 1.1 / 3) / 2 + 2 * (1 / 2 + 2.5 / 3) / 2, rel=1e-5)
 
 
+@kills(
+    "training/policy/objective.py",
+    old="weighted_sum(losses, weights * batch.importance, mask)",
+    new="weighted_sum(losses, weights, mask)",
+    why="the sampler's mismatch measured and not corrected",
+)
 def test_importance_weighs_the_policys_losses_alone(plain):
     chosen = replace(plain, value_coef=2.0, value_clip_range=0.0, trust=FixedTrust(coef=0.5))
     both = 2 * 3.5 / 5 + 0.5 * 2.140563 / 5
@@ -154,34 +206,85 @@ def test_importance_weighs_the_policys_losses_alone(plain):
 def test_what_has_no_weight_is_neither_asked_for_nor_added(plain):
     """NaN in all that must not be looked at."""
     zero = replace(
-        plain, entropy_coef=0.0, trust=FixedTrust(coef=0.0), kl=FixedKL(coef=0.0, estimator="full", place="loss")
+        plain, entropy_coef=0.0, trust=FixedTrust(coef=0.0), kl=FixedKL(coef=0.0, estimator="full", into="loss")
     )
     now = Coefficients.start(zero)
     assert wanted(zero, now) == {"logprobs", "values"}
     out = {"logprobs": LOGPROBS, "values": VALUES}
-    loss, *_ = loss_of(out, replace(TARGETS, ref_logprobs=torch.full((2, 3), NAN)), zero, now, COUNTS)
-    bare, *_ = loss_of(out, TARGETS, plain, Coefficients.start(plain), COUNTS)
+    weights = loss_weights(MASK, plain)
+    loss, _ = loss_of(out, replace(BATCH, ref_logprobs=torch.full((2, 3), NAN)), weights, zero, now)
+    bare, _ = loss_of(out, BATCH, weights, plain, Coefficients.start(plain))
     assert torch.equal(loss, bare)
-    some = replace(zero, entropy_coef=0.1, kl=FixedKL(coef=0.1, estimator="full", place="loss"))
+    some = replace(zero, entropy_coef=0.1, kl=FixedKL(coef=0.1, estimator="full", into="loss"))
     assert wanted(some, Coefficients.start(some)) == {"logprobs", "values", "entropy", "kl_full"}
 
 
 def test_a_minibatch_without_tokens_gives_nothing(plain):
     """0 and no gradient, not 0/0."""
-    empty = replace(TARGETS, mask=torch.zeros(2, 3, dtype=torch.bool))
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    empty = replace(BATCH, loss_mask=nothing)
     logprobs = LOGPROBS.clone().requires_grad_()
     out = {"logprobs": logprobs, "values": VALUES}
-    loss, *_ = loss_of(out, empty, plain, Coefficients.start(plain), Counts(tokens=0, responses=0))
+    loss, seen = loss_of(out, empty, loss_weights(nothing, plain), plain, Coefficients.start(plain))
     loss.backward()
     assert loss.item() == 0.0
     assert not logprobs.grad.any()
+    assert not any(one.value for one in seen.values())
+
+
+@kills(
+    "training/policy/objective.py",
+    old="held = mask & (losses != surrogate(",
+    new="held = mask & (losses == surrogate(",
+    why="every token is clipped but those that are",
+)
+@kills(
+    "training/policy/objective.py",
+    old='"ratio_max": Max(',
+    new='"ratio_max": Sum(',
+    why="the largest ratios of micro-batches added",
+)
+def test_what_a_minibatch_says_of_the_update(plain):
+    """Ratios 2, ½ | 5/4, 4, 1 with Â + − | + − +: the clip at ± 0.2 holds the first three. Values 1, 0 | 0, 2, 0 leave
+    the band of ± ½ twice, the second time where that makes the error smaller, which counts not at all."""
+    _, _, seen = asked(replace(plain, value_clip_range=0.5))
+    assert {name: one.value for name, one in seen.items()} == pytest.approx(
+        {
+            "loss": 0.7 / 5,
+            "tokens": 5,
+            "policy_loss": 0.7,
+            "clipped_tokens": 3,
+            "approx_kl_old": 2.140563,
+            "ratio": 8.75,
+            "ratio_max": 4.0,
+            "value_loss": 3.5,
+            "value_clipped_tokens": 0,
+        },
+        rel=1e-5,
+    )
+    assert (seen["ratio"], seen["ratio_max"]) == (Sum(seen["ratio"].value), Max(4.0))
+    *_, held = asked(replace(plain, value_clip_range=0.5), replace(BATCH, returns=torch.full((2, 3), 3.0)))
+    assert held["value_clipped_tokens"] == Sum(2.0)
+    *_, free = asked(replace(plain, objective=PolicyGradient()))
+    assert "clipped_tokens" not in free
+
+
+def test_without_a_critic_its_terms_are_not_there(plain):
+    none = replace(plain, critic=None, advantage=Returns())
+    assert wanted(none, Coefficients.start(none)) == {"logprobs"}
+    bare = replace(BATCH, old_values=None, returns=None)
+    loss, gradient, seen = asked(none, bare)
+    with_critic, same_gradient, _ = asked(plain)  # its weight is 0
+    assert loss == with_critic
+    assert torch.equal(gradient, same_gradient)
+    assert not {name for name in seen if name.startswith("value")}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FixedKL(estimator="k1", place="loss"), "no gradient in expectation"),
-        (lambda: AdaptiveKL(estimator="k1", place="loss"), "no gradient in expectation"),
+        (lambda: FixedKL(estimator="k1", into="loss"), "no gradient in expectation"),
+        (lambda: AdaptiveKL(estimator="k1", into="loss"), "no gradient in expectation"),
         (lambda: FixedKL(coef=-1.0), "must not be negative"),
         (lambda: AdaptiveKL(coef=0.0), "must be positive"),
         (lambda: AdaptiveKL(target=0.0), "must be positive"),

@@ -10,12 +10,12 @@ from torch import Tensor
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
 from plaudit.formulas.statistics import RunningMoments
-from plaudit.records.tensors import Rollout, Scores
+from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
-from plaudit.training.policy.experience import agreement, estimate
-from plaudit.training.policy.judged import Judged, Opinions
+from plaudit.training.policy.estimation import agreement, estimate
 from plaudit.training.policy.metrics import mean_kl
 from plaudit.training.policy.options import (
+    GAE,
     Exclude,
     FixedKL,
     Overlong,
@@ -29,8 +29,10 @@ from plaudit.training.policy.options import (
     Truncate,
     Whitening,
 )
+from plaudit.training.policy.scored import ModelOutputs, ScoredRollout
 from plaudit.training.policy.shaping import shape
-from plaudit.training.policy.update import _advantages
+from plaudit.training.policy.update import _whitened
+from tests.kills import kills
 from tests.training.scripted import config
 
 NAN = math.nan
@@ -39,7 +41,7 @@ REF_KL = torch.tensor([[0.5, -1.0, NAN, NAN], [0.0, 0.2, 0.3, NAN], [1.0, 1.0, 1
 OLD = torch.where(MASK, -1.0, NAN)
 
 
-def judged(valid=(True, True, True), **scores) -> Judged:
+def scored(valid=(True, True, True), **scores) -> ScoredRollout:
     rollout = Rollout(
         rows=(PromptRow(prompt=Prompt.of_text("a")),) * 3,
         responses=("", "", ""),
@@ -50,21 +52,15 @@ def judged(valid=(True, True, True), **scores) -> Judged:
         response_mask=MASK,
         sampler_logprobs=torch.where(MASK, -1.0, 0.0),
     )
-    said = Opinions(
-        old_logprobs=OLD,
-        old_values=torch.where(MASK, 0.0, NAN),
-        entropy=OLD,
-        ref_logprobs=OLD - REF_KL,
-        ref_kl=REF_KL,
-        trunk_scores=torch.zeros(len(OLD)),
-    )
+    values = torch.where(MASK, 0.0, NAN)
+    outputs = ModelOutputs(old_logprobs=OLD, old_values=values, entropy=OLD, ref_logprobs=OLD - REF_KL, ref_kl=REF_KL)
     numbers = {"scores": torch.tensor([2.0, -1.0, 6.0]), "valid": torch.tensor(valid), "parts": {}, **scores}
-    return Judged(rollout=rollout, scores=Scores(**numbers), opinions=said)
+    return ScoredRollout(rollout=rollout, scores=Scores(**numbers), outputs=outputs)
 
 
-def rewards(tmp_path, seen: RunningMoments | None = None, made: Judged | None = None, **shaping) -> Tensor:
+def rewards(tmp_path, seen: RunningMoments | None = None, made: ScoredRollout | None = None, **shaping) -> Tensor:
     chosen = config(tmp_path, kl=FixedKL(coef=0.1), shaping=Shaping(**shaping))
-    return shape(made or judged(), chosen, kl_coef=0.1, scores_seen=seen or RunningMoments()).rewards
+    return shape(made or scored(), chosen, kl_coef=0.1, scores_seen=seen or RunningMoments())[0]
 
 
 def totals(tmp_path, *args, **shaping) -> list[float]:
@@ -79,6 +75,18 @@ def test_without_options_the_score_and_the_kl_are_all(tmp_path):
     assert rewards(tmp_path)[2].tolist() == pytest.approx([-0.1, -0.1, -0.1, -0.1 + 6])
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="reason is not FinishReason.LENGTH",
+    new="reason is FinishReason.LENGTH",
+    why="finished responses are penalised, cut ones are not",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="reason is not FinishReason.LENGTH",
+    new="reason is FinishReason.EOS",
+    why="an answer that ended at a stop string counts as cut",
+)
 @pytest.mark.parametrize(
     ("shaping", "expected"),
     [
@@ -96,6 +104,18 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
     assert totals(tmp_path, **shaping) == pytest.approx(expected, abs=1e-5)
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="'late' if mean > 0 else 'early'",
+    new="'early' if mean > 0 else 'late'",
+    why="the warning names the wrong end of the answer",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="kept.mean()), float(kept.std())\n    if abs(mean)",
+    new="kept.mean()), float(kept.std())\n    if mean",
+    why="scores far below 0 pass for centred",
+)
 @pytest.mark.parametrize(
     ("scores", "values", "options", "favoured"),
     [
@@ -104,8 +124,8 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
         ([1.0, 2.0, 3.1], 0.0, {}, ""),  # 2.03 ± 1.05
         ([1.0, 2.0, 2.9], 0.0, {}, "late"),  # 1.97 ± 0.95
         ([7.0, 8.0, 9.0], 0.1, {}, ""),
-        ([7.0, 8.0, 9.0], 0.0, {"gae_lambda": 1.0}, ""),
-        ([7.0, 8.0, 9.0], 0.0, {"gae_lambda": 1.0, "gamma": 0.9}, "late"),
+        ([7.0, 8.0, 9.0], 0.0, {"advantage": GAE(gae_lambda=1.0)}, ""),
+        ([7.0, 8.0, 9.0], 0.0, {"advantage": GAE(gae_lambda=1.0, gamma=0.9)}, "late"),
         ([7.0, 8.0, 9.0], 0.0, {"critic_warmup": 1}, ""),
         ([7.0, 8.0, 9.0], 0.0, {"shaping": Shaping(normalise=ReferenceNormalisation())}, ""),
     ],
@@ -113,17 +133,23 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
 def test_scores_far_from_zero_are_told_while_the_critic_knows_nothing(
     tmp_path, capsys, scores, values, options, favoured
 ):
-    made = judged(scores=torch.tensor(scores))
-    made = replace(made, opinions=replace(made.opinions, old_values=torch.where(MASK, values, NAN)))
+    made = scored(scores=torch.tensor(scores))
+    made = replace(made, outputs=replace(made.outputs, old_values=torch.where(MASK, values, NAN)))
     chosen = config(tmp_path, kl=FixedKL(coef=0.0), **options)
-    shaped = shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments())
+    shaped, _ = shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments())
     said = capsys.readouterr().err
     assert (f"{favoured} tokens are favoured" in said) if favoured else ("favoured" not in said)
     if favoured:  # and they are: the advantages of the longest response rise or fall from token to token
-        steps = estimate(made, shaped, chosen).advantages[2].diff()
+        steps = estimate(made, shaped, agreement(made, chosen), chosen).advantages[2].diff()
         assert bool((steps > 0).all() if favoured == "late" else (steps < 0).all())
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="limit = config.sampling.max_new_tokens",
+    new="limit = int(lengths.max())",
+    why="the longest answer of an iteration is always too long",
+)
 def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp_path):
     chosen = config(
         tmp_path,
@@ -131,10 +157,16 @@ def test_a_long_answer_is_one_that_comes_near_the_limit_not_near_the_longest(tmp
         sampling=SamplingConfig(max_new_tokens=6),
         shaping=Shaping(length=Overlong(buffer=4)),
     )
-    found = shape(judged(), chosen, kl_coef=0.0, scores_seen=RunningMoments()).rewards.sum(1)
+    found = shape(scored(), chosen, kl_coef=0.0, scores_seen=RunningMoments())[0].sum(1)
     assert found.tolist() == pytest.approx([2, -1 - 0.25, 6 - 0.5])
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="return merge(before, running_moments(moments(raw, valid)))",
+    new="return running_moments(moments(raw, valid))",
+    why="scores normalised by their own batch: equal ones become noise",
+)
 def test_running_normalisation_knows_all_iterations(tmp_path):
     """Before: 2 scores, mean 1, Σ of squares 2. With 2, −1, 6: mean 9/5, Σ(x − mean)² = 0² + 2² … = 28.8."""
     before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=2.0)  # 0 and 2
@@ -142,10 +174,16 @@ def test_running_normalisation_knows_all_iterations(tmp_path):
     found = totals(tmp_path, before, normalise=RunningNormalisation())
     assert found == pytest.approx([0.2 / std, -2.8 / std, 4.2 / std], rel=1e-5)
     chosen = config(tmp_path, shaping=Shaping(normalise=RunningNormalisation()))
-    seen = shape(judged(), chosen, kl_coef=0.0, scores_seen=before).scores_seen
+    seen = shape(scored(), chosen, kl_coef=0.0, scores_seen=before)[1]
     assert (seen.count, seen.mean) == (5.0, pytest.approx(1.8))
 
 
+@kills(
+    "training/policy/shaping.py",
+    old='if rule is None or (rule.kind == "reference" and before.count):',
+    new="if rule is None:",
+    why="the reference's moments follow the policy",
+)
 def test_reference_normalisation_keeps_the_first_iterations_moments(tmp_path):
     """Mean 7/3, variance (1/9 + 100/9 + 121/9)/3 of the first; a later iteration changes nothing."""
     std = math.sqrt((1 + 100 + 121) / 27)
@@ -154,7 +192,7 @@ def test_reference_normalisation_keeps_the_first_iterations_moments(tmp_path):
     before = RunningMoments(count=2.0, mean=1.0, sum_squared_deviations=8.0)
     assert totals(tmp_path, before, normalise=ReferenceNormalisation()) == pytest.approx([0.5, -1, 2.5], abs=1e-5)
     chosen = config(tmp_path, shaping=Shaping(normalise=ReferenceNormalisation()))
-    assert shape(judged(), chosen, kl_coef=0.0, scores_seen=before).scores_seen == before
+    assert shape(scored(), chosen, kl_coef=0.0, scores_seen=before)[1] == before
 
 
 def test_normalising_comes_before_the_limit_and_the_unfinished(tmp_path):
@@ -165,28 +203,39 @@ def test_normalising_comes_before_the_limit_and_the_unfinished(tmp_path):
 
 def test_rows_without_a_score_enter_no_moments(tmp_path):
     chosen = config(tmp_path, shaping=Shaping(normalise=RunningNormalisation()))
-    some = judged((True, True, False), scores=torch.tensor([2.0, -1.0, NAN]))
-    shaped = shape(some, chosen, kl_coef=0.0, scores_seen=RunningMoments())
-    assert (shaped.scores_seen.count, shaped.scores_seen.mean) == (2.0, 0.5)
-    assert shaped.rewards[2].tolist() == [0, 0, 0, 0]
-    assert not shaped.mask[2].any()
+    some = scored((True, True, False), scores=torch.tensor([2.0, -1.0, NAN]))
+    shaped, seen = shape(some, chosen, kl_coef=0.0, scores_seen=RunningMoments())
+    assert (seen.count, seen.mean) == (2.0, 0.5)
+    assert shaped[2].tolist() == [0, 0, 0, 0]
 
 
 def test_equal_scores_make_no_noise_and_are_told(tmp_path, capsys):
-    same = judged(scores=torch.tensor([3.0, 3.0, 3.0]))
+    same = scored(scores=torch.tensor([3.0, 3.0, 3.0]))
     assert totals(tmp_path, None, same, normalise=RunningNormalisation()) == pytest.approx([0, 0, 0], abs=1e-5)
     assert "all 3 scores are 3" in capsys.readouterr().err
     totals(tmp_path)
     assert "scores are" not in capsys.readouterr().err
-    totals(tmp_path, None, judged((False, False, False), scores=torch.full((3,), NAN)))
+    totals(tmp_path, None, scored((False, False, False), scores=torch.full((3,), NAN)))
     assert "abstained from every answer" in capsys.readouterr().err
 
 
 BY_TOKEN = {"token_scores": ((1.5, 0.5), (-0.5, -0.5, 0.0), (1.0, 2.0, 3.0, 0.0))}
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="rewards = rewards + token_rewards(scores - raw,",
+    new="rewards = rewards + token_rewards(scores,",
+    why="a judge of tokens is paid twice: token by token, and its sum at the end",
+)
+@kills(
+    "training/policy/shaping.py",
+    old="tokens[row, kept] = torch.tensor(numbers)",
+    new="tokens[row, : len(numbers)] = torch.tensor(numbers).flip(0)",
+    why="a token's score on another token",
+)
 def test_a_judge_of_tokens_pays_each_where_it_stands(tmp_path):
-    made = judged(**BY_TOKEN)
+    made = scored(**BY_TOKEN)
     found = rewards(tmp_path, None, made, credit="token")
     assert found[0].tolist() == pytest.approx([1.5 - 0.05, 0.5 + 0.1, 0, 0])
     assert found[2].tolist() == pytest.approx([0.9, 1.9, 2.9, -0.1])
@@ -204,30 +253,58 @@ def test_whitened_rewards_keep_their_mean(tmp_path):
     assert not white[~MASK].any()
 
 
+@kills(
+    "training/policy/shaping.py",
+    old="scale(rewards, mask, moments(rewards, mask)",
+    new="scale(rewards, mask, moments(rewards, scored.rollout.response_mask)",
+    why="zeros of abstained rows in the rewards' deviation",
+)
 def test_rows_without_a_score_enter_no_whitening_of_rewards(tmp_path):
     kept = MASK & torch.tensor([[True], [True], [False]])
-    some = judged((True, True, False))
+    some = scored((True, True, False))
     raw, white = rewards(tmp_path, None, some), rewards(tmp_path, None, some, whiten=RewardWhitening())
     assert white[kept].mean().item() == pytest.approx(raw[kept].mean().item(), rel=1e-5)
     assert white[kept].std(correction=0).item() == pytest.approx(1.0, rel=1e-4)
     assert not white[~kept].any()
 
 
+@kills(
+    "training/policy/shaping.py",
+    old='kl_coef = kl_coef if config.kl.into == "reward" else 0.0',
+    new="kl_coef = kl_coef * 1.0",
+    why="the KL is paid twice: in the reward and in the loss",
+)
 def test_a_kl_in_the_loss_leaves_the_rewards(tmp_path):
-    chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", place="loss"))
-    found = shape(judged(), chosen, kl_coef=0.1, scores_seen=RunningMoments()).rewards
+    chosen = config(tmp_path, kl=FixedKL(coef=0.1, estimator="k3", into="loss"))
+    found = shape(scored(), chosen, kl_coef=0.1, scores_seen=RunningMoments())[0]
     assert found[2].tolist() == [0, 0, 0, 6]
 
 
 # --------------------------------------------------------------------------------------------- estimation, mismatch
 
 
-def estimated(tmp_path, made: Judged | None = None, **options):
-    chosen = config(tmp_path, kl=FixedKL(coef=0.0), **{"whitening": None, "gae_lambda": 0.0, **options})
-    made = made or judged()
-    return estimate(made, shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments()), chosen)
+def estimated(
+    tmp_path, made: ScoredRollout | None = None, sampler_mismatch: Truncate | Exclude | None = None, **options
+) -> Experience:
+    gae = GAE(**{"whitening": None, "gae_lambda": 0.0, **options})
+    chosen = config(tmp_path, kl=FixedKL(coef=0.0), advantage=gae, sampler_mismatch=sampler_mismatch)
+    made = made or scored()
+    rewards, _ = shape(made, chosen, kl_coef=0.0, scores_seen=RunningMoments())
+    return estimate(made, rewards, agreement(made, chosen), chosen)
 
 
+@kills(
+    "training/policy/estimation.py",
+    old="policy_lambda=gae.gae_lambda,",
+    new="policy_lambda=gae.gae_lambda if gae.critic_gae_lambda is None else gae.critic_gae_lambda,",
+    why="the critic's λ for the policy too",
+)
+@kills(
+    "training/policy/estimation.py",
+    old="gae_lambda if gae.critic_gae_lambda is None",
+    new="gae_lambda if not gae.critic_gae_lambda",
+    why="a λ of 0 taken for none",
+)
 def test_the_critics_lambda_is_its_own(tmp_path):
     """Only the last token is paid and V = 0: λ = 0 gives the score to the last token alone, λ = 1 to all."""
     own = estimated(tmp_path, critic_gae_lambda=1.0)
@@ -239,6 +316,7 @@ def test_the_critics_lambda_is_its_own(tmp_path):
     assert (none.advantages[1].tolist(), none.returns[1].tolist()) == ([-1, -1, -1, 0], [0, 0, -1, 0])
 
 
+@kills("training/policy/estimation.py", old="gamma=gae.gamma", new="gamma=1.0", why="the discount is read and not used")
 def test_what_comes_later_is_discounted(tmp_path):
     """V = 0 and γ = ½: the score of −1 on the third token is worth −½ at the second, −¼ at the first."""
     found = estimated(tmp_path, gamma=0.5, gae_lambda=1.0)
@@ -246,27 +324,45 @@ def test_what_comes_later_is_discounted(tmp_path):
     assert found.advantages[1].tolist() == [-0.25, -0.5, -1, 0]
 
 
+@kills(
+    "training/policy/metrics.py",
+    old=".sum()) / max(episodes, 1), episodes",
+    new=".sum()) / len(experience), episodes",
+    why="responses without a score dilute the KL that an adaptive β looks at",
+)
 def test_an_adaptive_price_looks_at_the_responses_that_have_a_score(tmp_path):
     """Log-ratios −½, (left out), 4: their mean, and n = 2."""
-    found = estimated(tmp_path, judged((True, False, True)))
+    found = estimated(tmp_path, scored((True, False, True)))
     kl, episodes = mean_kl(found)
     assert kl == pytest.approx(1.75, abs=1e-6)
     assert episodes == 2
 
 
+@kills(
+    "training/policy/update.py",
+    old='if whitening is None or whitening.over != "minibatch":',
+    new="if True:",
+    why="a minibatch that nobody whitens",
+)
 def test_advantages_can_be_whitened_by_minibatch(tmp_path):
-    chosen = config(tmp_path, whitening=Whitening(over="minibatch"))
+    chosen = config(tmp_path, advantage=GAE(whitening=Whitening(over="minibatch")))
     raw = estimated(tmp_path, whitening=Whitening(over="minibatch"))
     assert torch.equal(raw.advantages, estimated(tmp_path).advantages)
-    white = _advantages(raw, [0, 2], chosen)
-    kept = white[[0, 2]][MASK[[0, 2]]]
-    assert (kept.mean().item(), kept.std(correction=0).item()) == (pytest.approx(0, abs=1e-6), pytest.approx(1.0))
-    assert _advantages(raw, [0, 2], replace(chosen, whitening=None)) is raw.advantages
+    white = _whitened(raw[[0, 2]], chosen).advantages[MASK[[0, 2]]]
+    assert (white.mean().item(), white.std(correction=0).item()) == (pytest.approx(0, abs=1e-6), pytest.approx(1.0))
+    plain = replace(chosen, advantage=GAE(whitening=None))
+    assert _whitened(raw, plain) is raw
 
 
+@kills(
+    "training/policy/estimation.py",
+    old="compared = (scored.outputs.old_logprobs, scored.rollout.sampler_logprobs, mask)",
+    new="compared = (scored.rollout.sampler_logprobs, scored.outputs.old_logprobs, mask)",
+    why="importance weights upside down",
+)
 def test_sampler_mismatch_weighs_or_leaves_out(tmp_path):
     """π_old/π_sampler = 1, 4 | 1, ¼, 1 | 1 …: the sampler said log ¼ and log 4 less than the trainer."""
-    base = judged()
+    base = scored()
     sampler = torch.where(MASK, -1.0, 0.0)
     sampler[0, 1], sampler[1, 1] = -1.0 - math.log(4), -1.0 + math.log(4)
     made = replace(base, rollout=replace(base.rollout, sampler_logprobs=sampler))
@@ -284,7 +380,7 @@ def test_sampler_mismatch_weighs_or_leaves_out(tmp_path):
     # Geometric means: √4 = 2 of the first row, 4^(−1/3) ≈ 0.63 of the second.
     by_response = estimated(tmp_path, made, sampler_mismatch=Exclude(by="response", low=0.5, high=1.9))
     assert by_response.loss_mask.any(dim=1).tolist() == [False, True, True]
-    stats = agreement(made, MASK, config(tmp_path)).stats
+    stats = agreement(made, config(tmp_path)).stats
     assert stats.gap_max.item() == pytest.approx(math.log(4), rel=1e-5)
     assert stats.kl_sampler > 0.05
 

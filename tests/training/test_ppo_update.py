@@ -2,23 +2,21 @@
 learned beside; and by which coefficients a run's updates and rewards are made."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from plaudit.data.options import DataConfig
-from plaudit.formulas.policy_losses import PolicyStats
-from plaudit.formulas.value_losses import ValueStats
 from plaudit.models.load import load_language
+from plaudit.records.statistics import Max, Statistic, Sum
 from plaudit.runs.folder import Run
 from plaudit.training import optim, state
 from plaudit.training.optim import StepStats
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy import loop, ptx, update
-from plaudit.training.policy.cursor import Cursor, position_of
-from plaudit.training.policy.objective import Coefficients, TermStats
+from plaudit.training.policy.cursor import Cursor, Outcome, Update
+from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import (
     AdaptiveKL,
     AdaptiveTrust,
@@ -28,32 +26,32 @@ from plaudit.training.policy.options import (
     RunningNormalisation,
     Shaping,
 )
-from plaudit.training.policy.ptx import TextLoss, Texts
-from plaudit.training.policy.update import Position, UpdateStats, ppo_step
+from plaudit.training.policy.ptx import Texts
+from plaudit.training.policy.update import ppo_step
+from tests.kills import kills
 from tests.training.scripted import config, run
+from tests.training.test_invariance import experience
 from tests.training.tiny import CPU, jsonl, metrics, rollouts
 
 STEEP = OptimConfig(learning_rate=0.05, schedule="constant")
 
 
-def number(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def told(kind, **sums: float):
-    """Statistics, 0 where nothing is named."""
-    return kind(**{f.name: number(sums.get(f.name, 0.0)) for f in fields(kind)})
-
-
-POLICY = told(
-    PolicyStats, num_tokens=8.0, loss_sum=3.0, clipped_tokens=2.0, approx_kl_old_sum=0.4, ratio_sum=8.8, ratio_max=5.0
-)
+SEEN: dict[str, Statistic] = {
+    "tokens": Sum(8.0),
+    "policy_loss": Sum(3.0),
+    "clipped_tokens": Sum(2.0),
+    "approx_kl_old": Sum(0.4),
+    "ratio": Sum(8.8),
+    "ratio_max": Max(5.0),
+    "value_loss": Sum(7.0),
+    "value_clipped_tokens": Sum(1.0),
+    "loss": Sum(11.0),
+}
 """Of eight tokens: the mean ratio is 1.1, the mean KL to the old policy 0.05 nats."""
-VALUE = told(ValueStats, num_tokens=8.0, loss_sum=7.0, clipped_tokens=1.0)
-TERMS = told(TermStats, loss=11.0, kl_ref_sum=13.0)
 ROWS = tuple(([0], [3 + i]) for i in range(7))
 TEXTS = Texts(rows=ROWS, coef=0.3, per_step=2, seed=0)
-AT = Position(iteration=1, update=1, step=5, total_steps=8, coefficients=Coefficients(kl=0.1, trust=0.0))
+AT = Cursor(iteration=1, update=1, coefficients=Coefficients(kl=0.1, trust=0.0))
+"""The sixth of eight steps."""
 
 
 class Stage:
@@ -61,21 +59,20 @@ class Stage:
 
     def __init__(self, patch: pytest.MonkeyPatch, text_loss: float = 4.5):
         self.texts, self.losses = [], []
-        patch.setattr(update, "backward", lambda *_: (POLICY, VALUE, TERMS))
-        patch.setattr(
-            ptx, "backward", lambda *asked: self.texts.append(asked) or TextLoss(num_tokens=6, loss_sum=text_loss)
-        )
+        patch.setattr(update, "backward", lambda *_: SEEN)
+        text = {"ptx_tokens": Sum(6.0), "ptx_loss": Sum(text_loss)}
+        patch.setattr(ptx, "backward", lambda *asked: self.texts.append(asked) or text)
         patch.setattr(optim, "step", self._step)
         optimizer = SimpleNamespace(zero_grad=lambda **_: None)
         actor = SimpleNamespace(policy=None, policy_parameters=list)
-        self.setup = SimpleNamespace(actor=actor, reference=None, machine=CPU, optimizer=optimizer, text=TEXTS)
+        self.participants = SimpleNamespace(actor=actor, reference=None, machine=CPU, optimizer=optimizer, text=TEXTS)
 
     def _step(self, *_, loss: float, **__) -> StepStats:
         self.losses.append(loss)
         return StepStats(grad_norm=0.25, learning_rate=0.125, taken=True)
 
-    def update(self, chosen, at: Position = AT) -> UpdateStats:
-        return ppo_step(self.setup, SimpleNamespace(scores=torch.zeros(8)), chosen, at, None)
+    def update(self, chosen, cursor: Cursor = AT) -> Update:
+        return ppo_step(self.participants, experience(), chosen, cursor, None)
 
 
 @pytest.fixture
@@ -83,49 +80,68 @@ def stage(monkeypatch) -> Stage:
     return Stage(monkeypatch)
 
 
+@kills(
+    "training/policy/update.py",
+    old='ratio(statistics, "ratio", "tokens") > brakes',
+    new='number(statistics, "ratio_max") > brakes',
+    why="one odd token stops a minibatch",
+)
+@kills(
+    "training/policy/update.py",
+    old='ratio(statistics, "approx_kl_old", "tokens") > brakes',
+    new='number(statistics, "approx_kl_old") > brakes',
+    why="the trust region shrinks with the minibatch's tokens",
+)
 @pytest.mark.parametrize(
     ("brakes", "outcome"),
     [
-        (Brakes(), "taken"),
-        (Brakes(max_mean_ratio=1.11), "taken"),  # the largest of the eight is 5
-        (Brakes(max_mean_ratio=1.09), "ratio_too_large"),
-        (Brakes(max_approx_kl=0.051), "taken"),  # their sum is 0.4
-        (Brakes(max_approx_kl=0.049), "left_trust_region"),
-        (Brakes(max_approx_kl=0.049, max_mean_ratio=1.09), "left_trust_region"),
+        (Brakes(), Outcome.TAKEN),
+        (Brakes(max_mean_ratio=1.11), Outcome.TAKEN),  # the largest of the eight is 5
+        (Brakes(max_mean_ratio=1.09), Outcome.RATIO_TOO_LARGE),
+        (Brakes(max_approx_kl=0.051), Outcome.TAKEN),  # their sum is 0.4
+        (Brakes(max_approx_kl=0.049), Outcome.LEFT_TRUST_REGION),
+        (Brakes(max_approx_kl=0.049, max_mean_ratio=1.09), Outcome.LEFT_TRUST_REGION),
     ],
 )
 def test_brakes_look_at_means_over_tokens(tmp_path, stage, brakes, outcome):
     assert stage.update(config(tmp_path, brakes=brakes)).outcome == outcome
-    assert len(stage.losses) == len(stage.texts) == (outcome == "taken")
+    assert len(stage.losses) == len(stage.texts) == (outcome is Outcome.TAKEN)
 
 
-SEEN = {
-    "num_tokens": 8.0,
-    "policy_loss_sum": 3.0,
-    "clipped_tokens": 2.0,
-    "approx_kl_old_sum": 0.4,
-    "ratio_max": 5.0,
-    "kl_ref_sum": 13.0,
-    "value_loss_sum": 7.0,
-    "value_clipped_tokens": 1.0,
-}
-
-
-def test_each_number_of_an_update_is_under_its_own_name(tmp_path, stage):
-    """What was seen is told of a minibatch that was left out too; what was done is not."""
-    done = {"ptx_tokens": 6, "ptx_loss_sum": 4.5, "grad_norm": 0.25, "learning_rate": 0.125}
-    assert stage.update(config(tmp_path)) == UpdateStats(outcome="taken", **SEEN, **done)
+def test_what_was_seen_is_counted_of_a_minibatch_that_was_left_out_too(tmp_path, stage):
+    """What was done is not."""
+    done = {"ptx_tokens": Sum(6.0), "ptx_loss": Sum(4.5), "updates": Sum(1.0), "grad_norm": Sum(0.25)}
+    taken = Update(outcome=Outcome.TAKEN, statistics=SEEN | done, grad_norm=0.25, learning_rate=0.125)
+    assert stage.update(config(tmp_path)) == taken
     held = stage.update(config(tmp_path, brakes=Brakes(max_mean_ratio=1.09)))
-    assert held == UpdateStats(outcome="ratio_too_large", **SEEN, **dict.fromkeys(done, 0))
+    assert held == Update(outcome=Outcome.RATIO_TOO_LARGE, statistics=SEEN)
 
 
+@kills(
+    "training/policy/update.py",
+    old='number(statistics, "loss") + number(statistics, "ptx_loss")',
+    new='number(statistics, "loss")',
+    why="a text whose loss overflows is not looked at",
+)
 def test_the_loss_that_must_be_finite_holds_the_text(tmp_path, monkeypatch):
-    assert Stage(monkeypatch).update(config(tmp_path)).outcome == "taken"
+    assert Stage(monkeypatch).update(config(tmp_path)).outcome is Outcome.TAKEN
     stage = Stage(monkeypatch, text_loss=float("inf"))
     stage.update(config(tmp_path))
     assert stage.losses == [float("inf")]
 
 
+@kills(
+    "training/policy/update.py",
+    old="participants.text.at(cursor.step(config))",
+    new="participants.text.at(cursor.update)",
+    why="every iteration learns the same few texts",
+)
+@kills(
+    "training/policy/update.py",
+    old="participants.text.coef, config",
+    new="1.0, config",
+    why="the text's coefficient is read and not used",
+)
 def test_the_text_goes_by_the_runs_step(tmp_path, stage):
     """Two of seven rows a step: another update number, or another iteration's, would learn others."""
     chosen = config(tmp_path, microbatch_tokens=50)
@@ -135,10 +151,16 @@ def test_the_text_goes_by_the_runs_step(tmp_path, stage):
     assert asked[1] != TEXTS.at(1)
 
 
+@kills(
+    "training/policy/update.py",
+    old="elif participants.text.rows:",
+    new="if participants.text.rows:",
+    why="the text moves the policy in the critic's warm-up",
+)
 def test_no_text_is_learned_while_the_critic_warms_up(tmp_path, stage):
     for warm_up, learned in ((2, 0), (1, 1), (0, 2)):  # of iterations; this is the second one
-        told = stage.update(config(tmp_path, critic_warmup=warm_up))
-        assert (told.ptx_tokens, len(stage.texts)) == (6 if learned else 0, learned)
+        seen = stage.update(config(tmp_path, critic_warmup=warm_up)).statistics
+        assert ("ptx_tokens" in seen, len(stage.texts)) == (learned > 0, learned)
 
 
 def test_the_text_is_what_its_options_say(tmp_path):
@@ -162,6 +184,12 @@ def test_the_text_is_what_its_options_say(tmp_path):
 # ------------------------------------------------------------------------------------------------------ coefficients
 
 
+@kills(
+    "training/policy/loop.py",
+    old="kl_coef = cursor.coefficients.kl",
+    new="kl_coef = config.kl.coef",
+    why="the adaptive β is told and not paid",
+)
 def test_what_the_controllers_set_is_what_is_paid(tmp_path, monkeypatch):
     """Rewards, rollout rows and losses of an iteration by the β's that its metrics name, which move fast here."""
     used, honest = [], loop.ppo_step
@@ -182,6 +210,12 @@ def test_what_the_controllers_set_is_what_is_paid(tmp_path, monkeypatch):
         assert iteration == 1 or max(abs(row["kl"]) for row in rows) > 0.1
 
 
+@kills(
+    "training/policy/loop.py",
+    old="mean_kl(pending.experience), kl_old)",
+    new='mean_kl(pending.experience), update.statistics["approx_kl_old"].value)',
+    why="the trust region's β by what was before the last update",
+)
 def test_the_trust_regions_controller_looks_at_the_policy_after_its_updates(tmp_path):
     """One update an iteration: before it the policy is the one that sampled, and the coefficient would be halved."""
     chosen = config(
@@ -192,15 +226,25 @@ def test_the_trust_regions_controller_looks_at_the_policy_after_its_updates(tmp_
     assert (first["ppo/trust_kl_coef"], second["ppo/trust_kl_coef"]) == (0.1, 0.2)
 
 
-def test_an_update_stands_where_the_run_is(tmp_path):
-    """Third update of the second iteration, of three times four; with the coefficients that were moved."""
-    chosen = config(tmp_path, iterations=3)
-    cursor = replace(Cursor.start(chosen), iteration=1, coefficients=Coefficients(kl=0.7, trust=0.4))
-    found = position_of(cursor, SimpleNamespace(updates=(1, 2)), chosen)
-    moved = Coefficients(kl=0.7, trust=0.4)
-    assert found == Position(iteration=1, update=2, step=6, total_steps=12, coefficients=moved)
+@kills(
+    "training/policy/update.py",
+    old="experience[rows], config, cursor.coefficients)",
+    new="experience[rows], config, Coefficients.start(config))",
+    why="the losses by the coefficients that the run began with",
+)
+def test_an_update_is_made_by_the_coefficients_that_the_run_has_come_to(tmp_path, monkeypatch, stage):
+    seen = []
+    monkeypatch.setattr(update, "backward", lambda *asked: seen.append(asked[3]) or SEEN)
+    stage.update(config(tmp_path), replace(AT, coefficients=Coefficients(kl=0.7, trust=0.4)))
+    assert seen == [Coefficients(kl=0.7, trust=0.4)]
 
 
+@kills(
+    "training/policy/loop.py",
+    old="scores_seen=cursor.scores_seen)",
+    new="scores_seen=type(cursor.scores_seen)())",
+    why="running moments that begin anew with every iteration",
+)
 @pytest.mark.parametrize(
     ("rule", "counts"), [(RunningNormalisation(), [0, 8, 16]), (ReferenceNormalisation(), [0, 8, 8])]
 )
@@ -215,6 +259,12 @@ def test_an_iteration_goes_on_from_the_scores_that_were_seen(tmp_path, monkeypat
     assert saved["cursor"]["scores_seen"]["count"] == (24 if counts[-1] == 16 else 8)
 
 
+@kills(
+    "training/policy/loop.py",
+    old="if cursor.step(config) % config.save_every == 0 and",
+    new="if (cursor.step(config) - 1) % config.save_every == 0 and",
+    why="checkpoints one step late",
+)
 def test_checkpoints_are_written_after_every_so_many_steps(tmp_path, monkeypatch):
     """Every third of eight steps, in the middle of an iteration too, and the last one."""
     saved, honest = [], state.save

@@ -12,8 +12,9 @@ import torch
 
 from plaudit.config.load import dump_yaml
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
-from plaudit.runs.folder import read_rollouts
+from plaudit.runs.records import read_rollouts
 from tests.faults.stages import CONFIGS
+from tests.kills import kills
 from tests.training.ranks_worker import RESUMED
 from tests.training.tiny import metrics, same_weights, weights
 
@@ -47,6 +48,18 @@ def facts(worked, done: str) -> list[dict[str, Any]]:
     return [fact for fact in worked[1] if fact["done"] == done]
 
 
+@kills(
+    "training/reward/objective.py",
+    old="    return budget.machine.ranks.add_counts(sums)",
+    new="    return sums",
+    why="the first rank's share of the loss is logged as the whole",
+)
+@kills(
+    "training/likelihood.py",
+    old="sum(len(response) for _, response in rows)",
+    new="sum(len(rows[i][1]) for i in machine.ranks.share(len(p) + len(r) for p, r in rows))",
+    why="each rank divides by its own tokens: means of ragged parts, added up",
+)
 def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked):
     """However the rows are ordered, cut and laid out; and each rank had only a part of it."""
     worlds = facts(worked, "gradients")
@@ -63,6 +76,18 @@ def test_the_gradient_of_a_minibatch_is_the_same_on_every_number_of_ranks(worked
                 assert min(seen["part_off"] for seen in case) > 0.1, seen["what"]
 
 
+@kills(
+    "training/optim.py",
+    old="    ranks.sum_gradients(parameters)",
+    new="    ranks.wait()",
+    why="every rank steps by its own gradient",
+)
+@kills(
+    "training/policy/scored.py",
+    old="    return machine.ranks.gather_tensors(out)",
+    new="    return out",
+    why="log-probs and values of the other ranks' rows are 0",
+)
 @pytest.mark.parametrize("stage", RESUMED)
 def test_a_run_is_the_same_on_every_number_of_ranks(worked, stage):
     """Also where it was begun on two and went on on one, or the other way round."""
@@ -165,6 +190,12 @@ def test_a_rank_that_dies_or_hangs_ends_the_others(worked):
     assert "resume" in struck["killed"]["said"]
 
 
+@kills(
+    "runs/folder.py",
+    old="        if signum := self.ranks.largest(self.signals.requested):",
+    new="        if signum := self.signals.requested:",
+    why="a signal stops one rank, and the others wait for it",
+)
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(worked):
     (told,) = (fact for fact in facts(worked, "struck") if fact["name"] == "told")
     assert told["codes"] == [128 + signal.SIGTERM] * 2

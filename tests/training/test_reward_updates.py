@@ -13,16 +13,25 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Demonstration, Prompt, Rating
 from plaudit.training.reward import aspects
-from plaudit.training.reward.aspects import AspectRidge, Rated
-from plaudit.training.reward.gate import GateTraining
-from plaudit.training.reward.labelled import Labelled, RatingRegression, TwoClass
-from plaudit.training.reward.normalise import Centre, Standardise, normalisation
-from plaudit.training.reward.objective import Limits, Pace
+from plaudit.training.reward.aspects import Rated
+from plaudit.training.reward.labelled import Labelled
+from plaudit.training.reward.normalise import normalisation
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import (
+    AspectRidge,
+    Centre,
+    GateTraining,
+    RatingRegression,
+    SharedTrunk,
+    Standardise,
+    TwoClass,
+)
 from plaudit.training.reward.rankings import Ranked
-from plaudit.training.reward.shared_trunk import SharedTrunk
+from tests.kills import kills
 from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
 
-WHOLE = Pace(place=CPU, budget=10**6)
+WHOLE = Budget(machine=CPU, tokens=10**6)
 
 
 class Table(nn.Module):
@@ -36,12 +45,18 @@ class Table(nn.Module):
         return self.rows[[answer[-1] for _, answers in groups for answer in answers]]
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="(log_odds(logits.detach()) > 0) == accepted",
+    new="(log_odds(logits.detach()) < 0) == accepted",
+    why="accuracy of the opposite verdict",
+)
 def test_a_verdict_is_right_on_its_own_side_of_zero():
     """Log-odds 2, 1, −3, −1: the third was accepted, so three of four are right, by row and in any portion."""
     model = Table([[0.0, 2.0], [1.0, 2.0], [3.0, 0.0], [0.0, -1.0]])
     rows = [Labelled(answer=([9], [8, i]), label=label) for i, label in enumerate([1.0, 1.0, 1.0, 0.0])]
     for budget in (10**6, 3):
-        told = TwoClass().backward(model, rows, Pace(place=CPU, budget=budget))
+        told = objective_of(TwoClass()).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
         assert told["accuracy_over_rows"] == 0.75
         assert told["loss_over_rows"] == pytest.approx((0.126928 + 0.313262 + 3.048587 + 0.313262) / 4, abs=1e-6)
 
@@ -54,6 +69,24 @@ RANKED = [
 ]
 
 
+@kills(
+    "training/reward/shared_trunk.py",
+    old="prompts = max(sum(row.num_pairs > 0 for row in examples), 1)",
+    new="prompts = len(examples)",
+    why="prompts without a pair in the denominator",
+)
+@kills(
+    "training/reward/shared_trunk.py",
+    old="owner)[0] / prompts",
+    new="owner)[0] / len(part)",
+    why="a mean of micro-batches' means",
+)
+@kills(
+    "training/reward/shared_trunk.py",
+    old="best) / tokens",
+    new="best) / max(sum(map(_best_tokens, part)), 1)",
+    why="the likelihood as a mean of micro-batches' means",
+)
 @pytest.mark.parametrize("budget", [10**6, 14, 1])
 def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best_tokens(tmp_path, budget):
     folder = model_folder(tmp_path / "m", spread=0.4)
@@ -74,7 +107,7 @@ def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best
     (ranking + 0.25 * nll).backward()
     textbook = gradients(model)
     model.zero_grad()
-    told = SharedTrunk(lm_coef=0.25).backward(model, RANKED, Pace(place=CPU, budget=budget))
+    told = objective_of(SharedTrunk(lm_coef=0.25)).backward(model, RANKED, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(ranking.item(), rel=1e-5)
     assert told["lm_loss_over_tokens"] == pytest.approx(nll.item(), rel=1e-5)
     assert told["margin_over_pairs"] == pytest.approx((s1 - s0 + s2 - s4 + s3 - s4).item() / 3, rel=1e-4)
@@ -84,11 +117,23 @@ def test_a_shared_trunks_losses_are_means_over_prompts_with_a_pair_and_over_best
 def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
     folder = model_folder(tmp_path / "m", spread=0.4)
     model = shared_trunk_models.new(ModelConfig(path=folder), language(folder), seed=1)
-    told = SharedTrunk(lm_coef=0.0).backward(model, RANKED, WHOLE)
+    told = objective_of(SharedTrunk(lm_coef=0.0)).backward(model, RANKED, WHOLE).metrics
     assert told["lm_loss_over_tokens"] > 1.0  # told all the same
     assert not model.loaded.hf.lm_head.weight.grad.any()
 
 
+@kills(
+    "training/reward/gate.py",
+    old="for group in examples[i].groups])[0]",
+    new="for group in examples[i].groups])[1]",
+    why="penalties by the gate's weights instead of the ratings",
+)
+@kills(
+    "training/reward/gate.py",
+    old="penalties(ratings, verbosity, self.options.max_correlation)",
+    new="penalties(ratings, verbosity, 0.03)",
+    why="an option that is read and not used",
+)
 def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
     """Aspect `b` stands for length: `a` = b + independent noise loses it at λ = 1, `c` has nothing of it. The mix that
     is read beside them says otherwise."""
@@ -102,17 +147,23 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
         correct=lambda verbosity, penalties: kept.update(verbosity=verbosity, penalties=penalties.tolist()),
     )
     rows = [Ranked(answers=(([9], [i]), ([9], [i + 1])), ranks=(1, 2), margin=0.0) for i in range(0, 2000, 2)]
-    GateTraining(verbosity="b").prepare(model, rows, Pace(place=CPU, budget=700))
+    objective_of(GateTraining(verbosity="b")).prepare(model, rows, Budget(machine=CPU, tokens=700))
     assert kept["verbosity"] == 1
     assert kept["penalties"] == pytest.approx([1.0, 1.0, 0.0], abs=0.11)
     # Spearman ½ of (1 − λ) length + noise with length: 1 − λ = 0.605
-    GateTraining(verbosity="b", max_correlation=0.5).prepare(model, rows, WHOLE)
+    objective_of(GateTraining(verbosity="b", max_correlation=0.5)).prepare(model, rows, WHOLE)
     assert kept["penalties"] == pytest.approx([0.4, 1.0, 0.0], abs=0.11)
     kept.clear()
-    GateTraining().prepare(model, rows, WHOLE)
+    objective_of(GateTraining()).prepare(model, rows, WHOLE)
     assert kept == {}
 
 
+@kills(
+    "training/reward/aspects.py",
+    old='return {"loss_over_rows": errors / max(counts, 1)}',
+    new='return {"loss_over_rows": errors / len(examples)}',
+    why="the held-out rows' error over all rows",
+)
 def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
     """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
     monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
@@ -120,7 +171,7 @@ def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypa
     head = nn.Linear(10, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), labels=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
-    told = AspectRidge(alphas=(1e9,), validation_fraction=0.3).solve(model, rows, WHOLE)
+    told = objective_of(AspectRidge(alphas=(1e9,), validation_fraction=0.3)).solve(model, rows, WHOLE)
     assert told == {"loss_over_rows": pytest.approx((1 + 4) / 2)}
 
 
@@ -146,6 +197,24 @@ class Remembering:
         return Scores.of_all(self.normalisation.apply(torch.tensor(RAW)))
 
 
+@kills(
+    "training/reward/normalise.py",
+    old="    model.normalisation = Normalisation()\n",
+    new="",
+    why="the new zero point on top of the old one",
+)
+@kills(
+    "training/reward/normalise.py",
+    old="return centring(raw, clip=how.clip)",
+    new="return centring(raw)",
+    why="a limit that is read and not kept",
+)
+@kills(
+    "models/reward/normalisation.py",
+    old="std(correction=0)",
+    new="std()",
+    why="the sample's deviation under the name of the reference answers'",
+)
 @pytest.mark.parametrize(
     ("how", "gain", "scores"),
     [
@@ -159,7 +228,7 @@ def test_reference_answers_set_zero_unit_and_limit(how, gain, scores):
     """Whatever stood there before."""
     model = Remembering()
     model.normalisation = Normalisation(bias=7.0, gain=5.0, clip=2.0)
-    model.normalisation = normalisation(model, REFERENCE, how, CPU, 100)
+    model.normalisation = normalisation(model, REFERENCE, how, Budget(machine=CPU, tokens=100))
     assert (model.normalisation.bias, model.normalisation.gain) == (3.0, pytest.approx(gain, rel=1e-5))
     assert model.score([], 0).scores.tolist() == pytest.approx(scores, rel=1e-5)
 
@@ -178,7 +247,7 @@ def test_labels_are_standardised_over_all_sources_together_or_by_labeller(tmp_pa
     sources = [[rating(1.0, "u"), rating(3.0, "v")], [rating(5.0, "u"), rating(7.0, "v")]]
 
     def labels(objective: RatingRegression) -> list[list[float]]:
-        return [[row.label for row in rows] for rows in objective.examples(sources, spoken, limits)]
+        return [[row.label for row in rows] for rows in objective_of(objective).examples(sources, spoken, limits)]
 
     together = labels(RatingRegression())
     assert together[0] == pytest.approx([-3 / 5**0.5, -1 / 5**0.5])
@@ -186,13 +255,19 @@ def test_labels_are_standardised_over_all_sources_together_or_by_labeller(tmp_pa
     assert labels(RatingRegression(per_labeller=True)) == [[-1.0, -1.0], [1.0, 1.0]]
 
 
+@kills(
+    "training/reward/labelled.py",
+    old="bias=-scale.mean / std, gain=std",
+    new="bias=-scale.mean, gain=std",
+    why="the mean rating in deviations",
+)
 def test_a_rating_models_scores_are_in_the_ratings_unit(tmp_path):
     """Raw 0 is the mean, 4; raw 1 a deviation above it. With scales by labeller there is no one unit: raw scores."""
     config = ModelConfig(path=model_folder(tmp_path / "m"))
     spoken = language(config.path)
     rows = [rating(score, "u") for score in (1.0, 3.0, 5.0, 7.0)]
     raw = torch.tensor([0.0, 1.0])
-    pooled = RatingRegression().model(config, spoken, rows, seed=0).normalisation
+    pooled = objective_of(RatingRegression()).model(config, spoken, rows, seed=0).normalisation
     assert pooled.apply(raw).tolist() == pytest.approx([4.0, 4.0 + 5**0.5])
-    own = RatingRegression(per_labeller=True).model(config, spoken, rows, seed=0).normalisation
+    own = objective_of(RatingRegression(per_labeller=True)).model(config, spoken, rows, seed=0).normalisation
     assert own.apply(raw).tolist() == [0.0, 1.0]

@@ -42,6 +42,7 @@ def made() -> tuple[Rollout, Experience, Scores]:
     valid = torch.tensor([True, False, True])
     scores = Scores(scores=torch.tensor([2.0, 0.0, -1.0]), valid=valid, parts={"judge": torch.tensor([2.0, NAN, -1.0])})
     experience = Experience(
+        group_ids=torch.arange(3),
         prompt_ids=rollout.prompt_ids,
         prompt_mask=rollout.prompt_mask,
         response_ids=response_ids,

@@ -20,9 +20,10 @@ from plaudit.scoring.build import build_scorer, check_rewards, has_scale, judges
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.config import RewardConfig
-from plaudit.training.reward.objective import Limits, Pace
-from plaudit.training.reward.seq2seq import Seq2Seq
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objectives import objective_of
+from plaudit.training.reward.options import RewardConfig, Seq2Seq
+from tests.kills import kills
 from tests.models import zoo
 from tests.models.tiny import spread_out
 from tests.training.test_encoder_rewards import TEXTS, WORDS, train, worth
@@ -69,6 +70,12 @@ def by_transformers(folder: str, post: str, a: str, b: str) -> tuple[float, floa
 # ---------------------------------------------------------------------------------------------------------- the score
 
 
+@kills(
+    "models/reward/seq2seq.py",
+    old=".log_softmax(dim=-1)[:, list(self.letters)]",
+    new="[:, list(self.letters)].log_softmax(dim=-1)",
+    why="the reward over A and B instead of the vocabulary",
+)
 def test_the_reward_is_the_probability_of_a_over_the_vocabulary(folder, tmp_path):
     model = load(folder)
     model.save(tmp_path, {})
@@ -134,6 +141,12 @@ def test_beside_references_there_is_no_zero_point(folder):
         RewardConfig(data=data, reference=data, objective=Seq2Seq(against="references"))
 
 
+@kills(
+    "models/reward/seq2seq.py",
+    old='has_scale=lambda facts: facts.get("output", "probability") != "probability"',
+    new="has_scale=lambda facts: True",
+    why="differences of probabilities called log-odds",
+)
 def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
     """SteamSHP's own files are any T5's."""
     with pytest.raises(UserError, match=r"^rewards\.0\.path: .*, say `read_as: seq2seq`$"):
@@ -150,6 +163,12 @@ def test_a_model_from_elsewhere_is_read_as_the_user_says(folder, tmp_path):
     assert not has_scale(RewardModelConfig(path=str(tmp_path / "probability")))
 
 
+@kills(
+    "models/reward/loading.py",
+    old="if stored not in (None, read_as):",
+    new="if False:",
+    why="a model of another kind asked SteamSHP's question",
+)
 def test_what_is_no_sequence_to_sequence_model_is_not_read_as_one(folder, tmp_path):
     bert = zoo.save(tmp_path / "bert", "bert", TEXTS)
     with pytest.raises(
@@ -253,16 +272,24 @@ def ranking(*ranks: int, **more) -> Ranking:
 
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 128):
-    (found,) = Seq2Seq().examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    (found,) = objective_of(Seq2Seq()).examples(
+        [rows], model.language, Limits(max_length=max_length, too_long=too_long)
+    )
     return found
 
 
+@kills(
+    "training/reward/seq2seq.py",
+    old="return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum()",
+    new="return -0.5 * (as_a[:, 0] + as_b[:, 0]).sum()",
+    why="both orders learn A: only the place is learned",
+)
 def test_the_loss_is_the_better_answers_letter_in_both_orders(folder, tmp_path):
     model = load(folder)
     model.save(tmp_path, {})
     rows = examples(model, ranking(2, 1), ranking(1, 1))  # the tie has no letter
     assert len(rows) == 1
-    told = Seq2Seq().backward(model, rows, Pace(place=CPU, budget=10**6))
+    told = objective_of(Seq2Seq()).backward(model, rows, Budget(machine=CPU, tokens=10**6)).metrics
     a, b = by_transformers(str(tmp_path), "the old house", "big big", "red red")
     other_a, other_b = by_transformers(str(tmp_path), "the old house", "red red", "big big")
     assert told["loss_over_rows"] == pytest.approx(-(math.log(a) + math.log(other_b)) / 2, rel=1e-4)
@@ -276,7 +303,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(folder):
     for budget in (10**6, 80, 1):
         model = load(folder)
         rows = examples(model, ranking(1, 2, 3), ranking(2, 1))
-        Seq2Seq().backward(model, rows, Pace(place=CPU, budget=budget))
+        objective_of(Seq2Seq()).backward(model, rows, Budget(machine=CPU, tokens=budget))
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < 1e-5
     assert relative_difference(found[2], found[0]) < 1e-5

@@ -1,6 +1,5 @@
 """Supervised fine-tuning: the answers' tokens and nothing else, from log V down to memory."""
 
-import json
 import math
 
 import pytest
@@ -8,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plaudit.data.options import DataConfig
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import load_causal
@@ -17,8 +16,9 @@ from plaudit.models.options import LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.trunk import Trunk
 from plaudit.runs.folder import Run
 from plaudit.training import sft as module
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.options import KnownEntropy, OptimConfig, SFTConfig
-from plaudit.training.sft import backward, sft
+from plaudit.training.sft import sft
 from tests.training.tiny import (
     CPU,
     END,
@@ -31,6 +31,7 @@ from tests.training.tiny import (
     metrics,
     model_folder,
     relative_difference,
+    results,
     tokenizer,
     weights,
 )
@@ -67,7 +68,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_textbook(tmp_path):
     """Against transformers alone, one row at a time: −Σ log π(answer) ÷ answers' tokens."""
     folder = model_folder(tmp_path / "model", spread=0.5)
     trunk, other = trunk_of(folder), hf(folder)
-    loss = backward(trunk, ROWS, 10**6, CPU)
+    loss = nll_backward(trunk, ROWS, 10**6, CPU)
     expected = -torch.cat([hf_logprobs(other, p, r) for p, r in ROWS]).mean()
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-6)
@@ -84,14 +85,14 @@ def test_prompts_are_conditions_not_targets(tmp_path):
             if "layers" in name:
                 parameter.zero_()
         trunk.hf.get_input_embeddings().weight.copy_(torch.ones(11, 16))
-    losses = [backward(trunk, [(prompt, [5, END])], 10**6, CPU) for prompt in ([0], [0, 6, 7], [0, 3, 3, 3, 3])]
+    losses = [nll_backward(trunk, [(prompt, [5, END])], 10**6, CPU) for prompt in ([0], [0, 6, 7], [0, 3, 3, 3, 3])]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
-    assert backward(trunk, [([0], [6, END])], 10**6, CPU) != pytest.approx(losses[0], rel=1e-3)
+    assert nll_backward(trunk, [([0], [6, END])], 10**6, CPU) != pytest.approx(losses[0], rel=1e-3)
 
 
 def test_a_uniform_model_has_loss_log_v(tmp_path):
     folder = model_folder(tmp_path / "model", spread=0.0)
-    assert backward(trunk_of(folder), ROWS, 10**6, CPU) == pytest.approx(math.log(11), rel=1e-6)
+    assert nll_backward(trunk_of(folder), ROWS, 10**6, CPU) == pytest.approx(math.log(11), rel=1e-6)
 
 
 def test_every_token_of_plain_text_counts(tmp_path):
@@ -126,7 +127,7 @@ def test_it_starts_near_log_v_and_learns_eight_examples_by_heart(tmp_path):
     assert losses[-1] < 0.02
     trunk = trunk_of(str(done / "model"))
     spoken = language(str(done / "model"))
-    engine = TorchEngine(trunk, spoken.end_ids)
+    engine = build_engine(trunk, spoken)
     prompts = [[0, *ids(row["prompt"])] for row in rows]
     keys = [SampleKey(prompt_id=str(i), sample_index=0) for i in range(len(rows))]
     written = engine.generate(prompts, keys, SamplingConfig(max_new_tokens=8), seed=0, greedy=True)
@@ -167,12 +168,12 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
 
 
 def test_the_table_stands_between_the_untrained_model_and_the_entropy(learned):
-    (row,) = json.loads((learned / "summary.json").read_text(encoding="utf-8"))["stages"]
+    (found,) = results(learned)
     lines = [line for line in metrics(learned) if "sft/held_out_nll_over_answers" in line]
-    assert row["floor"] == lines[0]["sft/held_out_nll_over_answers"]
-    assert row["ceiling"] == 0.125
-    assert row["value"] == pytest.approx(lines[-1]["sft/held_out_nll_over_answers"])
-    assert row["low"] < row["value"] < row["high"]
+    assert found.floor == lines[0]["sft/held_out_nll_over_answers"]
+    assert found.ceiling == 0.125
+    assert found.value == pytest.approx(lines[-1]["sft/held_out_nll_over_answers"])
+    assert found.low < found.value < found.high
 
 
 @pytest.mark.parametrize("name", ["best", "model"])
@@ -181,7 +182,7 @@ def test_both_models_load_in_transformers_and_here(learned, name):
     AutoModelForCausalLM.from_pretrained(folder)
     assert AutoTokenizer.from_pretrained(folder)("ab").input_ids[0] == 0
     pairs = [([0, *p], r) for p, r in [([70, 71], [70, 1]), ([72], [72, 72, 1])]]
-    loss = backward(trunk_of(str(folder)), pairs, 10**6, CPU)
+    loss = nll_backward(trunk_of(str(folder)), pairs, 10**6, CPU)
     with torch.no_grad():
         expected = -torch.cat([hf_logprobs(hf(folder), p, r) for p, r in pairs]).mean()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -206,8 +207,8 @@ def test_best_is_the_model_of_the_lowest_held_out_loss(tmp_path):
     measured = [line["sft/held_out_loss_over_tokens"] for line in metrics(done)][1:]
     pair = [([0, *ids("a")], [*ids("bc"), END])]
     assert min(measured) < measured[-1]
-    assert backward(trunk_of(str(done / "best")), pair, 100, CPU) == pytest.approx(min(measured), rel=1e-5)
-    assert backward(trunk_of(str(done / "model")), pair, 100, CPU) == pytest.approx(measured[-1], rel=1e-5)
+    assert nll_backward(trunk_of(str(done / "best")), pair, 100, CPU) == pytest.approx(min(measured), rel=1e-5)
+    assert nll_backward(trunk_of(str(done / "model")), pair, 100, CPU) == pytest.approx(measured[-1], rel=1e-5)
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -315,9 +316,9 @@ def test_a_known_entropy_that_is_not_there_is_told_at_once(tmp_path, no_model, t
         train(tmp_path, config(tmp_path, echoes(4), model=model, entropy=known))
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"minibatch_size": 0}, {"save_every": 0}, {"data": ()}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"minibatch_size": 0}, {"save_every": 0}])
 def test_impossible_options_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"data|at least 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         SFTConfig(**{"data": (DataConfig(path="x.jsonl"),), **wrong})
 
 
@@ -332,7 +333,7 @@ def test_a_gradient_that_is_no_number_stops_without_touching_the_checkpoint(tmp_
         optim=OptimConfig(schedule="constant", max_skipped=1),
     )
     whole = train(tmp_path, chosen, "whole")
-    honest, calls = module.backward, []
+    honest, calls = module.nll_backward, []
 
     def broken(trunk, rows, budget, place):
         loss = honest(trunk, rows, budget, place)
@@ -341,11 +342,11 @@ def test_a_gradient_that_is_no_number_stops_without_touching_the_checkpoint(tmp_
             next(p for p in trunk.parameters() if p.grad is not None).grad.view(-1)[0] = math.nan
         return loss
 
-    monkeypatch.setattr(module, "backward", broken)
+    monkeypatch.setattr(module, "nll_backward", broken)
     with pytest.raises(UserError, match="step 4 of 6"):
         train(tmp_path, chosen)
     assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").glob("0*"))] == ["000002"]
-    monkeypatch.setattr(module, "backward", honest)
+    monkeypatch.setattr(module, "nll_backward", honest)
     with Run.open(tmp_path / "run") as run:
         sft(chosen, run)
     assert metrics(tmp_path / "run") == metrics(whole)

@@ -11,6 +11,7 @@ from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from plaudit.training import optim, state
 from plaudit.training.options import OptimConfig
+from tests.kills import kills
 from tests.training.tiny import jsonl
 
 
@@ -26,6 +27,12 @@ def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
         optim.step(optimizer, OptimConfig(), step=step, total_steps=9)
 
 
+@kills(
+    "training/state.py",
+    old='"metrics_lines": run.metrics_lines}',
+    new='"metrics_lines": 0}',
+    why="a resumed run forgets its log",
+)
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path):
     whole, first, second = network(1), network(1), network(2)
     whole_optimizer, first_optimizer, second_optimizer = (

@@ -15,7 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language, load_language
 from plaudit.models.options import ModelConfig
+from plaudit.records.results import Result
 from plaudit.telemetry.log import read_metrics
+from plaudit.telemetry.summary import read_results
 from plaudit.tokens.batches import TokenBatch, pack
 
 CPU = Machine(torch.device("cpu"), "fp32")
@@ -94,6 +96,11 @@ TIMES = ("time", "seconds")
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     return [{k: v for k, v in line.items() if not any(t in k for t in TIMES)} for line in read_metrics(folder)]
+
+
+def results(folder: Path) -> list[Result]:
+    """What a finished run found."""
+    return read_results(json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8")))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

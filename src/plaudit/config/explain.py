@@ -1,30 +1,28 @@
-"""What a config class offers: its options with their docs, as help text and as commented YAML."""
+"""What a config class offers: its options with their docs, as help text, as commented YAML and as a file to start
+from."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import functools
-import inspect
-import io
 import itertools
 import shutil
+import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from plaudit.config.read import dump_entry
+from plaudit.config.read import Node, dump_entry
 from plaudit.config.types import (
-    arms,
+    MISSING,
     default_of,
-    element_type,
     field_types,
     kinds,
-    list_type,
-    members,
-    optional,
-    short_name,
+    phrase,
+    shape,
     to_plain,
 )
 
@@ -45,122 +43,151 @@ class Option:
     """The field's docstring, in one line."""
 
 
-@functools.cache
 def field_docs(cls: type) -> Mapping[str, str]:
     """Field name -> the string literal under it, in one line; inherited ones included. Empty where no source is."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        except (OSError, TypeError, SyntaxError, IndexError):
-            continue
-        statements = getattr(body, "body", [])
-        for field, below in itertools.pairwise(statements):
-            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
-                continue
-            if (
-                isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-                and (isinstance(below.value.value, str))
-            ):
-                docs[field.target.id] = " ".join(below.value.value.split())
+        docs |= _docs_of_file(getattr(sys.modules.get(base.__module__), "__file__", None)).get(base.__name__, {})
     return docs
+
+
+@functools.cache
+def _docs_of_file(file: str | None) -> dict[str, dict[str, str]]:
+    """Class -> field -> doc, for all classes of a source file: reading it once is faster than asking for each class."""
+    try:
+        classes = [
+            node for node in ast.walk(ast.parse(Path(file or "").read_bytes())) if isinstance(node, ast.ClassDef)
+        ]
+    except (OSError, SyntaxError):
+        return {}
+    return {node.name: dict(_docs_of_class(node)) for node in classes}
+
+
+def _docs_of_class(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in itertools.pairwise(node.body):
+        text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
+            yield field.target.id, " ".join(text.split())
+
+
+# -------------------------------------------------------------------------------------------------------------- help
 
 
 def describe(cls: type) -> list[Option]:
     """All options of a config class, dotted, in the order of the fields."""
-    return list(_options(cls, "", dataclasses.MISSING, ""))
+    return list(_options(cls, "", MISSING, ""))
 
 
 def _options(cls: type, prefix: str, default: Any, note: str) -> Iterator[Option]:
+    docs = field_docs(cls)
     for field in dataclasses.fields(cls):
-        tp = field_types(cls).get(field.name)
-        if tp is None or (note and field.name == "kind"):
+        if not field.init or (note and field.name == "kind"):
             continue
         value = getattr(default, field.name) if type(default) is cls else default_of(field)
-        doc = note + field_docs(cls).get(field.name, "")
-        yield from _field_options(tp, prefix + field.name, value, doc, note)
+        yield from _field_options(
+            field_types(cls)[field.name], prefix + field.name, value, note + docs.get(field.name, ""), note
+        )
 
 
 def _field_options(tp: Any, name: str, value: Any, doc: str, note: str) -> Iterator[Option]:
-    element = element_type(list_type(tp), 0) if list_type(tp) is not None else None
-    if element is not None and arms(element):
-        yield Option(name=name, type="list", default=_shown(value), doc=doc)
-        yield from _field_options(element, f"{name}.N", dataclasses.MISSING, doc, note)
-        return
-    choices = arms(tp)
-    if not choices:
-        yield Option(name=name, type=short_name(tp), default=_shown(value), doc=doc)
-    elif len(choices) == 1:
-        if optional(tp) or len(members(tp)) > 1:
-            words = [short_name(member) for member in members(tp) if not arms(member)]
-            default = _shown(value) if value is None or not dataclasses.is_dataclass(value) else "set"
-            yield Option(name=name, type=" | ".join([*words, "group", "null"]), default=default, doc=doc)
-        yield from _options(choices[0], f"{name}.", value, note)
+    this = shape(tp)
+    element = this.items[0] if this.items else None
+    if element is not None and shape(element).arms:
+        yield Option(name=name, type="list", default=_inline(value), doc=doc)
+        yield from _field_options(element, f"{name}.N", MISSING, doc, note)
+    elif not this.arms:
+        yield Option(name=name, type=phrase(tp), default=_inline(value), doc=doc)
+    elif len(this.arms) == 1:
+        if this.optional:
+            yield Option(name=name, type="group | null", default="null" if value is None else "set", doc=doc)
+        yield from _options(this.arms[0], f"{name}.", value, note)
     else:
-        words = [str(kind) for arm in choices for kind in kinds(arm)]
-        default = str(value.kind) if type(value) in choices else _shown(value)
-        yield Option(name=f"{name}.kind", type=" | ".join(words), default=default, doc=doc)
-        for arm in choices:
+        words = " | ".join([*(kind for arm in this.arms for kind in kinds(arm)), *(["null"] if this.optional else [])])
+        default = value.kind if type(value) in this.arms else _inline(value)
+        yield Option(name=f"{name}.kind", type=words, default=default, doc=doc)
+        for arm in this.arms:
             yield from _options(arm, f"{name}.", value, f"[{kinds(arm)[0]}] ")
-
-
-def _shown(value: Any) -> str:
-    return REQUIRED if value is dataclasses.MISSING else _inline(to_plain(value))
 
 
 def _inline(value: Any) -> str:
     """A value as one would write it after a colon."""
-    return dump_entry("x", value).removeprefix("x:").strip()
+    return REQUIRED if value is MISSING else dump_entry("x", to_plain(value)).removeprefix("x:").strip()
 
 
-def help_text(cls: type, *, width: int = 0) -> str:
-    """All options as a table, for `--help`."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def help_text(
+    cls: type, common: Mapping[str, Collection[str]] | None = None, *, every: bool = True, width: int = 0
+) -> str:
+    """Options in groups, for `--help`: first the `common` ones (heading -> names), then, with `every`, all others."""
+    width = width or min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
+    options = describe(cls)
+    groups = {
+        heading: [next(option for option in options if option.name == name) for name in names]
+        for heading, names in (common or {}).items()
+    }
+    rest = [option for option in options if all(option not in group for group in groups.values())]
+    if every:
+        docs, nested = field_docs(cls), {option.name.split(".")[0] for option in options if "." in option.name}
+        for option in rest:
+            head = option.name.split(".")[0]
+            heading = f"{head}: {docs.get(head, '')}" if head in nested else "others"
+            groups.setdefault(heading, []).append(option)
+    blocks = ["\n".join([*textwrap.wrap(heading, width), *_table(rows, width)]) for heading, rows in groups.items()]
+    return "\n\n".join([*blocks, *([] if every else [f"{len(rest)} more options: --help-all"])]) + "\n"
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for heading in ("option", "type", "default", "what it does"):
-        # A folded option name could not be copied or searched for.
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading == "option", ratio=1 if heading == "what it does" else None
-        )
-    for option in describe(cls):
-        kind = option.type if len(option.type) <= 24 else option.type.replace(" | ", "\n")
-        table.add_row(*(Text(cell) for cell in (f"--{option.name}", kind, option.default, option.doc)))
-    console = Console(
-        file=io.StringIO(), width=width or shutil.get_terminal_size((120, 24)).columns, color_system=None,
-        legacy_windows=False,
-    )  # fmt: skip
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
+
+def _table(options: Sequence[Option], width: int) -> Iterator[str]:
+    """`  --name   doc [type; default]`, the second column folded; a long name stands on a line of its own."""
+    column = 34
+    for option in options:
+        choice = REQUIRED if option.default == REQUIRED else f"default {option.default}"
+        doc = textwrap.wrap(f"{option.doc} [{option.type}; {choice}]".strip(), width - column)
+        name = f"  --{option.name}"
+        if len(name) > column - 2:
+            yield name
+            name = ""
+        yield from (f"{left:<{column}}{right}" for left, right in zip([name, *[""] * len(doc)], doc, strict=False))
+
+
+# -------------------------------------------------------------------------------------------------------------- YAML
 
 
 def dump_yaml(config: Any) -> str:
     """A config as YAML with every field spelled out and its doc behind it; load_config gives the same config back."""
-    return "".join(line + "\n" for line in _lines(config))
+    return "".join(f"{line}  # {doc}\n" if doc else f"{line}\n" for _, line, doc in _lines(config))
 
 
-def _lines(config: Any) -> Iterator[str]:
+def starter(config: Any, shown: Collection[str], *, every: bool = True) -> list[str]:
+    """The lines of a config to begin from: the `shown` options (dotted, `N` for an index) as they are, all others, if
+    `every`, as comments with their meaning and choices."""
+    types = {option.name.removesuffix(".kind"): option.type for option in describe(type(config))}
+    lines = []
+    for name, line, doc in _lines(config):
+        choice = types.get(name.removesuffix(".kind"), "") if " | " in types.get(name.removesuffix(".kind"), "") else ""
+        about = [doc, f"[{choice}]" if choice not in ("", "true | false") and not line.endswith(":") else ""]
+        note = "  # ".join(filter(None, [line, " ".join(filter(None, about))]))
+        if any(f"{one}.".startswith(f"{name}.") for one in shown):
+            lines.append(note)
+        elif every:
+            lines.append(f"# {note}")
+    return lines
+
+
+def _lines(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, line, doc) of every field."""
     docs = field_docs(type(config))
-    for name in field_types(type(config)):
-        value = getattr(config, name)
-        doc = f"  # {docs[name]}" if name in docs and docs[name].isprintable() else ""
+    for field in field_types(type(config)):
+        value, name = getattr(config, field), f"{prefix}{field}"
+        doc = docs.get(field, "") if docs.get(field, "").isprintable() else ""
         if dataclasses.is_dataclass(value):
-            inner = list(_lines(value))
-            yield f"{name}:{'' if inner else ' {}'}{doc}"
-            yield from (f"  {line}" for line in inner)
-        elif isinstance(value, list | tuple) and any(dataclasses.is_dataclass(item) for item in value):
-            yield f"{name}:{doc}"
-            yield from _items(value)
+            inner = list(_lines(value, f"{name}."))
+            yield name, f"{field}:{'' if inner else ' {}'}", doc
+            yield from ((below, f"  {line}", doc) for below, line, doc in inner)
+        elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(item) for item in value):
+            yield name, f"{field}:", doc
+            for item in value:
+                inner = list(_lines(item, f"{name}.N.")) or [(name, "{}", "")]
+                yield from ((at, f"{'  ' if i else '- '}{line}", doc) for i, (at, line, doc) in enumerate(inner))
         else:
-            written = dump_entry(name, to_plain(value)).rstrip("\n").split("\n")
-            yield f"{written[0]}{doc if len(written) == 1 else ''}"
-            yield from written[1:]
-
-
-def _items(values: Any) -> Iterator[str]:
-    for value in values:
-        lines = list(_lines(value)) if dataclasses.is_dataclass(value) else [_inline(to_plain(value))]
-        yield from (("- " if index == 0 else "  ") + line for index, line in enumerate(lines or ["{}"]))
+            is_tree = isinstance(value, dict) and any(isinstance(item, Node) for item in value.values())
+            written = dump_entry(field, value if is_tree else to_plain(value)).rstrip("\n").split("\n")
+            yield from ((name, line, doc if len(written) == 1 else "") for line in written)

@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses < YAML file < command line, checked whole, every mistake named.
 
-    config = load_config(PPOConfig, Path("ppo.yaml"), ["--kl_coef", "0.05", "--critic.kind", "separate"])
+    config = load_config(PPOConfig, Path("ppo.yaml"), ["--kl.coef", "0.05", "--critic.kind", "separate"])
 
 A config class is a frozen, slotted, keyword-only dataclass whose fields are scalars, Literals, other dataclasses,
 tuples or dicts of these, or unions of dataclasses told apart by `kind: Literal["x"] = "x"`. A bare word where such a
@@ -10,16 +10,14 @@ a bare value where a list is wanted is its only element.
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plaudit.config.build import Builder, merge
 from plaudit.config.explain import describe, dump_yaml, help_text
-from plaudit.config.override import parse_overrides
-from plaudit.config.read import Branch, from_plain, read_yaml, to_value
+from plaudit.config.objects import lost
+from plaudit.config.read import from_plain, read_yaml, to_value
 from plaudit.config.types import to_plain
 from plaudit.errors import UserError
 
@@ -33,23 +31,33 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
 
     Options: `--a.b value`, `--a.b=value`, `--flag`, `--no-flag`, `--items.0.path value`; dashes in names may stand
     for underscores. UserError lists every unknown key (with the nearest known one), missing key, wrong type, wrong
-    choice and failed check, each with its file and line or its option.
+    choice and failed check, each with its file and line or its option. A class whose parts are checked elsewhere has
+    a `check_parts(tree, problems)`, so that what is wrong in them is told with the rest.
     """
-    if source is None:
-        tree = Branch({}, None, "config")
-    elif isinstance(source, Mapping):
-        tree = from_plain(source)
-    else:
-        tree = read_yaml(Path(source))
-    problems: list[str] = []
-    tree = merge(cls, tree, parse_overrides(cls, overrides, problems), "", problems)
-    builder = Builder(problems)
-    config = builder.build(cls, tree)
-    if problems:
-        what = str(source) if isinstance(source, str | Path) else "the config"
-        heading = f"{what}: {len(problems)} problems\n  " if len(problems) > 1 else ""
-        raise UserError(heading + "\n  ".join(problems))
+    from plaudit.config.build import build, merge
+    from plaudit.config.override import parse_overrides
+
+    is_file = isinstance(source, str | Path)
+    tree = read_yaml(Path(source)) if is_file else from_plain(source or {})  # type: ignore[arg-type]
+    problems: list[str] = lost(tree) if is_file else []
+    tree = merge(cls, tree, parse_overrides(cls, overrides, tree, problems), "", problems)
+    config = build(cls, tree, problems)
+    if check := getattr(cls, "check_parts", None):
+        check(tree, problems)
+    refuse(problems, str(source) if is_file else "the config")
     return config
+
+
+def refuse(problems: Sequence[str], what: str) -> None:
+    """UserError with all problems in the order of their lines, if there are any."""
+    if problems:
+        heading = f"{what}: {len(problems)} problems\n  " if len(problems) > 1 else ""
+        raise UserError(heading + "\n  ".join(sorted(problems, key=_line)))
+
+
+def _line(problem: str) -> int:
+    match = re.match(r".*?:(\d+): ", problem)
+    return int(match[1]) if match else 0
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -57,37 +65,17 @@ def read_plain(path: Path) -> dict[str, Any]:
     return to_value(read_yaml(Path(path)))
 
 
-def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two plain configs, one line each: `critic.head: 'linear' -> 'mlp'`."""
-    before, after = _flatten(old, ""), _flatten(new, "")
-    lines = []
-    for key in [*before, *(key for key in after if key not in before)]:
-        one, two = before.get(key, _ABSENT), after.get(key, _ABSENT)
-        if type(one) is not type(two) or one != two:
-            lines.append(f"{key}: {_show(one)} -> {_show(two)}")
-    return lines
+def config_changes(old: Any, new: Any) -> list[str]:
+    """What differs between two configs or plain dicts, one line each: `critic.head: 'linear' -> 'mlp'`."""
+    before, after = _flatten(to_plain(old), ""), _flatten(to_plain(new), "")
+    pairs = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in {**before, **after}}
+    return [f"{key}: {one} -> {two}" for key, (one, two) in pairs.items() if one != two]
 
 
-_ABSENT = object()
-
-
-def _show(value: Any) -> str:
-    return "(absent)" if value is _ABSENT else repr(value)
-
-
-def _flatten(value: Any, path: str) -> dict[str, Any]:
-    """Dotted key -> scalar; empty containers stay as they are, so that they are seen too."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = to_plain(value)
-    if isinstance(value, Mapping):
-        items: list[tuple[str, Any]] = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        return {path: value.value if isinstance(value, Enum) else value}
+def _flatten(value: Any, path: str) -> dict[str, str]:
+    """Dotted key -> the scalar as Python writes it; empty containers stay as they are, so that they are seen too."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
     if not items:
-        return {path: value if isinstance(value, Mapping) else []} if path else {}
-    flat: dict[str, Any] = {}
-    for key, item in items:
-        flat.update(_flatten(item, f"{path}.{key}" if path else key))
-    return flat
+        return {path: repr(value)} if path else {}
+    inner = (_flatten(item, f"{path}.{key}" if path else str(key)) for key, item in items)
+    return {key: shown for part in inner for key, shown in part.items()}

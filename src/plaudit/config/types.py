@@ -1,14 +1,87 @@
-"""What a config's type annotations mean."""
+"""What a config's type annotations mean: what may stand where, in which words a user is told so."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from plaudit.config.read import Node, to_value
+
+MISSING = dataclasses.MISSING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByKind:
+    """Beside a `Node` in `Annotated`: the part's class depends on its key and its `kind`; None: there is none such."""
+
+    choose: Callable[[str, str | None], type | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """What a type takes."""
+
+    arms: tuple[type, ...]
+    """Dataclasses; several are told apart by `kind`."""
+    items: tuple[Any, ...]
+    """Types of a list's elements, empty for none: one for all elements, or, of a tuple of `fixed` length, one each."""
+    fixed: int
+    values: Any
+    """The type of a mapping's values, or None."""
+    scalars: tuple[Any, ...]
+    """Everything else, `Annotated` and all."""
+    optional: bool
+    """Whether `null` is a value."""
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no keys or indices lead further down."""
+        return bool(self.scalars) or not (self.arms or self.items or self.values)
+
+    def item(self, index: int) -> Any:
+        """The type of a list's element."""
+        return self.items[min(index, len(self.items) - 1)]
+
+
+@functools.cache
+def shape(tp: Any) -> Shape:
+    """A type, taken apart."""
+    members = get_args(bare(tp)) if get_origin(bare(tp)) in (Union, types.UnionType) else (tp,)
+    arms: list[type] = []
+    scalars: list[Any] = []
+    items: tuple[Any, ...] = ()
+    fixed, values = 0, None
+    for member in members:
+        plain, arguments = bare(member), get_args(bare(member))
+        origin = get_origin(plain) or plain
+        if origin in (list, tuple):
+            fixed = len(arguments) if origin is tuple and arguments[-1:] != (Ellipsis,) else 0
+            items = arguments if fixed else (*arguments, Any)[:1]
+        elif isinstance(origin, type) and issubclass(origin, Mapping):
+            values = (*arguments, Any, Any)[1]
+        elif dataclasses.is_dataclass(plain) and plain is not Node:
+            arms.append(plain)
+        elif plain is not types.NoneType:
+            scalars.append(member)
+    if arms and (scalars or items or values):
+        raise TypeError(f"{tp}: keys and other values cannot stand at one place")
+    optional = types.NoneType in members or Any in members
+    return Shape(tuple(arms), items, fixed, values, tuple(scalars), optional)
+
+
+def bare(tp: Any) -> Any:
+    """The type without its Annotated wrapper."""
+    return get_args(tp)[0] if get_origin(tp) is Annotated else tp
+
+
+def takes(tp: Any, plain: type) -> bool:
+    """Whether a plain type such as bool is among the members."""
+    return plain in map(bare, shape(tp).scalars)
 
 
 @functools.cache
@@ -18,74 +91,27 @@ def field_types(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
-def bare(tp: Any) -> Any:
-    """The type without its Annotated wrapper."""
-    return get_args(tp)[0] if get_origin(tp) is Annotated else tp
-
-
-def members(tp: Any) -> tuple[Any, ...]:
-    """The members of a union without None; the type itself, Annotated and all, when it is no union."""
-    if get_origin(bare(tp)) not in (Union, types.UnionType):
-        return (tp,)
-    return tuple(member for member in get_args(bare(tp)) if member is not type(None))
-
-
-def takes(tp: Any, plain: type) -> bool:
-    """Whether a plain type such as bool is among the members."""
-    return any(bare(member) is plain for member in members(tp))
-
-
-def optional(tp: Any) -> bool:
-    """Whether `null` is a value of the type."""
-    tp = bare(tp)
-    return tp is type(None) or tp is Any or (get_origin(tp) in (Union, types.UnionType) and type(None) in get_args(tp))
-
-
-def arms(tp: Any) -> tuple[type, ...]:
-    """The dataclasses among the members."""
-    found = (bare(member) for member in members(tp))
-    return tuple(member for member in found if isinstance(member, type) and dataclasses.is_dataclass(member))
-
-
-def list_type(tp: Any) -> Any:
-    """The list or tuple type among the members, or None."""
-    for member in members(tp):
-        if bare(member) in (list, tuple) or get_origin(bare(member)) in (list, tuple):
-            return bare(member)
-    return None
-
-
-def dict_type(tp: Any) -> Any:
-    """The dict or Mapping type among the members, or None."""
-    for member in members(tp):
-        origin = get_origin(bare(member)) or bare(member)
-        if isinstance(origin, type) and issubclass(origin, Mapping):
-            return bare(member)
-    return None
-
-
-def element_type(list_tp: Any, index: int) -> Any:
-    """The type of a list's or tuple's element."""
-    arguments = get_args(list_tp)
-    if not arguments:
-        return Any
-    if get_origin(list_tp) is tuple and arguments[-1] is not Ellipsis:
-        return arguments[min(index, len(arguments) - 1)]
-    return arguments[0]
-
-
-def fixed_length(list_tp: Any) -> int | None:
-    """The length of `tuple[int, int]`; None for lists and `tuple[int, ...]`."""
-    arguments = get_args(list_tp)
-    if get_origin(list_tp) is not tuple or not arguments or arguments[-1] is Ellipsis:
+def child_type(tp: Any, key: str, nodes: Sequence[Node]) -> Any:
+    """The type of what stands under a key or index, or None; `nodes` (last first) tell which kind it is."""
+    if tp is None:
         return None
-    return len(arguments)
+    this = shape(tp)
+    if this.items:
+        return this.item(int(key)) if key.isdecimal() else None
+    if this.values is not None:
+        below = [node.value[key] for node in nodes if isinstance(node.value, dict) and key in node.value]
+        kind = next((kind for node in below if (kind := kind_of(node))), None)
+        chooser = next((one for one in getattr(this.values, "__metadata__", ()) if isinstance(one, ByKind)), None)
+        return chooser.choose(key, kind) if chooser else this.values
+    chosen = [arm for node in nodes if (arm := arm_of_kind(tp, kind_of(node)))] if len(this.arms) > 1 else []
+    return next((field_types(arm)[key] for arm in (*chosen, *this.arms) if key in field_types(arm)), None)
 
 
-def value_type(dict_tp: Any) -> Any:
-    """The type of a dict's values."""
-    arguments = get_args(dict_tp)
-    return arguments[1] if len(arguments) == 2 else Any
+def kind_of(node: Node) -> str | None:
+    """The word under `kind`, if there is one."""
+    kind = node.value.get("kind") if isinstance(node.value, dict) else None
+    word = kind and (kind.text or kind.value)
+    return word if isinstance(word, str) else None
 
 
 def kinds(cls: type) -> tuple[str, ...]:
@@ -96,78 +122,59 @@ def kinds(cls: type) -> tuple[str, ...]:
     return get_args(kind)
 
 
-def arm_of_kind(tp: Any, kind: Any) -> type | None:
+def arm_of_kind(tp: Any, kind: str | None) -> type | None:
     """The alternative that a kind chooses, or None."""
-    return next((arm for arm in arms(tp) if kind in kinds(arm)), None)
+    return next((arm for arm in shape(tp).arms if kind in kinds(arm)), None)
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The field's default, or MISSING."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def only_text_field(cls: type) -> str:
     """The one required field, if there is exactly one and it is text: a bare value then stands for it; else ''."""
-    required = [field.name for field in dataclasses.fields(cls) if field.init and not has_default(field)]
-    if len(required) == 1 and takes(field_types(cls)[required[0]], str):
-        return required[0]
-    return ""
+    required = [field.name for field in dataclasses.fields(cls) if field.init and default_of(field) is MISSING]
+    return required[0] if len(required) == 1 and takes(field_types(cls)[required[0]], str) else ""
 
 
-def has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+def choices(tp: Any) -> list[Any]:
+    """The values of a Literal or an Enum; empty for other types."""
+    plain = bare(tp)
+    if isinstance(plain, type) and issubclass(plain, Enum):
+        return [member.value for member in plain]
+    return list(get_args(plain)) if get_origin(plain) is Literal else []
 
 
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The field's default, or dataclasses.MISSING."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+_WORDS = {bool: "true | false", int: "whole number", float: "number", str: "text", Path: "path", Any: "anything"}
 
 
 def phrase(tp: Any) -> str:
-    """The type in a user's words."""
-    tp = bare(tp)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    if tp in words:
-        return words[tp]
-    if len(members(tp)) > 1 or (optional(tp) and tp is not Any):
-        parts = [phrase(member) for member in members(tp)] + (["null"] if optional(tp) else [])
-        return " or ".join(parts)
-    if get_origin(tp) is Literal:
-        return "one of: " + ", ".join(str(choice) for choice in get_args(tp))
-    if arms(tp):
-        return f"keys ({', '.join(field_types(tp))})"
-    if list_type(tp) is not None:
-        return f"a list of {phrase(element_type(tp, 0))}"
-    if dict_type(tp) is not None:
-        return "a mapping of keys to values"
-    if isinstance(tp, type) and issubclass(tp, Enum):
-        return "one of: " + ", ".join(str(member.value) for member in tp)
-    return getattr(tp, "__name__", str(tp))
-
-
-def short_name(tp: Any) -> str:
-    """The type in one or two words, for tables: `float`, `k1 | k2`, `list of str`."""
-    tp = bare(tp)
-    if tp is type(None):
-        return "null"
-    if len(members(tp)) > 1 or (optional(tp) and tp is not Any):
-        return " | ".join([short_name(member) for member in members(tp)] + (["null"] if optional(tp) else []))
-    if get_origin(tp) is Literal:
-        return " | ".join(str(choice) for choice in get_args(tp))
-    if list_type(tp) is not None:
-        return f"list of {short_name(element_type(tp, 0))}"
-    if dict_type(tp) is not None:
-        return f"map to {short_name(value_type(tp))}"
-    if isinstance(tp, type) and issubclass(tp, Enum):
-        return " | ".join(str(member.value) for member in tp)
-    return getattr(tp, "__name__", str(tp))
+    """The type in a user's words: `whole number | null`, `k1 | k2`, `list of text`."""
+    this = shape(tp)
+    parts: list[str] = []
+    for scalar in this.scalars:
+        plain = bare(scalar)
+        parts += [str(choice) for choice in choices(scalar)] or [_WORDS.get(plain) or plain.__name__]
+    if this.arms:
+        words = kinds if len(this.arms) > 1 else field_types
+        parts.append(f"keys ({', '.join(word for arm in this.arms for word in words(arm))})")
+    if this.items:
+        parts.append(f"list of {phrase(this.items[0])}")
+    if this.values is not None:
+        parts.append(f"mapping to {phrase(this.values)}")
+    return " | ".join([*parts, *(["null"] if this.optional and not takes(tp, Any) else [])])  # type: ignore[arg-type]
 
 
 def to_plain(config: Any) -> Any:
     """A config as dicts, lists and scalars, every field spelled out."""
+    if isinstance(config, Node):
+        return to_value(config)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        fields = (field for field in dataclasses.fields(config) if field.init)
-        return {field.name: to_plain(getattr(config, field.name)) for field in fields}
+        return {field.name: to_plain(getattr(config, field.name)) for field in dataclasses.fields(config) if field.init}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
+    if isinstance(config, (list, tuple)):
         return [to_plain(value) for value in config]
     if isinstance(config, Enum):
         return to_plain(config.value)

@@ -82,8 +82,8 @@ class CheckReport:
     def to_json(self) -> str:
         """All that the text says, with every bad row and every repeat."""
         overlaps = [{"files": [a, b], **asdict(shared)} for a, b, shared in self.overlaps]
-        found = {"ok": self.ok, "files": [asdict(file) for file in self.files], "overlaps": overlaps}
-        return json.dumps(found, ensure_ascii=False, indent=2)
+        report = {"ok": self.ok, "files": [asdict(file) for file in self.files], "overlaps": overlaps}
+        return json.dumps(report, ensure_ascii=False, indent=2)
 
 
 def check(paths: Sequence[str | DataConfig]) -> CheckReport:
@@ -91,12 +91,12 @@ def check(paths: Sequence[str | DataConfig]) -> CheckReport:
     files: list[FileReport] = []
     keys: list[tuple[str, list[tuple[str, str]]]] = []
     for path in paths:
-        config = path if isinstance(path, DataConfig) else DataConfig(path=str(path))
+        config = path if isinstance(path, DataConfig) else DataConfig(path=path)
         report, file_keys = _check_file(replace(config, on_bad_row="skip", max_bad_fraction=1.0))
         files.append(report)
         keys.append((config.path, file_keys))
     overlaps = [(a, b, overlap_of_keys(first, second)) for (a, first), (b, second) in combinations(keys, 2)]
-    return CheckReport(files=tuple(files), overlaps=tuple(found for found in overlaps if found[2].prompts))
+    return CheckReport(files=tuple(files), overlaps=tuple(pair for pair in overlaps if pair[2].prompts))
 
 
 def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
@@ -104,8 +104,8 @@ def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
     try:
         check_config(config)
         raw = read_raw(config)
-        found = samples([row for _, row in raw.raws])
-        kind = recognise(found, source=config.path) if config.kind == "auto" else Kind(config.kind)
+        columns = samples([row for _, row in raw.raws])
+        kind = recognise(columns, source=config.path) if config.kind == "auto" else Kind(config.kind)
     except UserError as error:
         return FileReport(path=config.path, error=str(error)), []
     return _report(config.path, raw, kind)
@@ -136,13 +136,13 @@ def _report(path: str, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple
 
 
 def _lengths(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    found: dict[str, Iterable[int]] = {
+    lengths_of: dict[str, Iterable[int]] = {
         "text": [len(row.text) for row in rows if isinstance(row, Text)],
         "prompt": [sum(len(turn.content) for turn in row.prompt.turns) for row in rows if not isinstance(row, Text)],
         "answer": [len(answer) for row in rows for answer in answers(row)],
         "answers a row": [len(row.responses) for row in rows if isinstance(row, Ranking)],
     }
-    return {name: quantiles(lengths) for name, lengths in found.items() if lengths}
+    return {name: quantiles(lengths) for name, lengths in lengths_of.items() if lengths}
 
 
 def quantiles(values: Iterable[int]) -> dict[str, int]:
@@ -208,11 +208,11 @@ def _count_lines(label: str, counts: dict[str, int]) -> list[str]:
 
 
 def _example_lines(repeats: tuple[tuple[str, str], ...]) -> list[str]:
-    lines = [f"{_place(again)} repeats {_place(first)}" for first, again in repeats[:_EXAMPLES]]
+    lines = [f"{_line_of(again)} repeats {_line_of(first)}" for first, again in repeats[:_EXAMPLES]]
     return [_line("" if index else "repeats", line) for index, line in enumerate(lines)]
 
 
-def _place(where: str) -> str:
+def _line_of(where: str) -> str:
     """`folder/file.jsonl:12` -> `line 12`, within a file's own block."""
     _, colon, line = where.rpartition(":")
     return f"line {line}" if colon else where

@@ -60,15 +60,15 @@ def drop_reason(row: Row) -> str:
 
 def drop_useless(rows: Iterable[Row]) -> tuple[tuple[Row, ...], dict[str, int]]:
     """The rows that stay, and how many were left out for which reason."""
-    kept: list[Row] = []
+    useful: list[Row] = []
     dropped: Counter[str] = Counter()
     for row in rows:
         reason = drop_reason(row)
         if reason:
             dropped[reason] += 1
         else:
-            kept.append(row)
-    return tuple(kept), dict(dropped)
+            useful.append(row)
+    return tuple(useful), dict(dropped)
 
 
 def count_oddities(rows: Sequence[Row]) -> dict[str, int]:
@@ -86,13 +86,13 @@ def count_oddities(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _oddities_of_ranking(row: Ranking) -> list[str]:
-    places = set(row.ranks)
-    found = [TIES] if len(places) < len(row.ranks) else []
-    if len(places) < 2:
-        found.append(NO_PAIR)
+    ranks = set(row.ranks)
+    oddities = [TIES] if len(ranks) < len(row.ranks) else []
+    if len(ranks) < 2:
+        oddities.append(NO_PAIR)
     if len(set(zip(row.responses, row.ranks, strict=True))) > len(set(row.responses)):
-        found.append(CONTRADICTION)
-    return found
+        oddities.append(CONTRADICTION)
+    return oddities
 
 
 def answers(row: Row) -> tuple[str, ...]:
@@ -132,14 +132,14 @@ def content(row: Row) -> Hashable:
 def duplicates(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     """(where it stood first, where it stands again) of every row that repeats an earlier one."""
     first: dict[Hashable, str] = {}
-    found: list[tuple[str, str]] = []
+    repeats: list[tuple[str, str]] = []
     for row in rows:
         key = content(row)
         if key in first:
-            found.append((first[key], row.where))
+            repeats.append((first[key], row.where))
         else:
             first[key] = row.where
-    return tuple(found)
+    return tuple(repeats)
 
 
 def normalise(text: str) -> str:
@@ -192,8 +192,8 @@ class Overlap:
 def overlap(first: Sequence[Row], second: Sequence[Row]) -> Overlap:
     """What two sets of rows (training and held-out, say) share: a model that saw one has seen part of the other."""
     keys = unit_keys([*first, *second])
-    places = [row.where for row in (*first, *second)]
-    both = list(zip(keys, places, strict=True))
+    wheres = [row.where for row in (*first, *second)]
+    both = list(zip(keys, wheres, strict=True))
     return overlap_of_keys(both[: len(first)], both[len(first) :])
 
 

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from plaudit.data.clean import NO_PAIR, SAME_ANSWERS
-from plaudit.data.formats import places
+from plaudit.data.formats import competition_ranks
 from plaudit.errors import UserError
 from plaudit.records.text import (
     Comparison,
@@ -40,48 +40,50 @@ NO_SCORES = "with an order of the answers but no scores"
 
 
 def convert(
-    rows: Sequence[Row], found: Kind, wanted: Kind, *, source: str = "the rows"
+    rows: Sequence[Row], own_kind: Kind, wanted: Kind, *, source: str = "the rows"
 ) -> tuple[list[Row], Counter[str]]:
     """Rows of kind `found` as rows of kind `wanted`, and how many were left out for which reason.
 
     Raises UserError where that would need what the rows don't say, or where nothing is left.
     """
     dropped: Counter[str] = Counter()
-    if found is wanted:
+    if own_kind is wanted:
         return list(rows), dropped
-    if wanted not in serves(found):
-        can = ", ".join(kind.value for kind in (found, *serves(found)))
+    if wanted not in serves(own_kind):
+        can = ", ".join(kind.value for kind in (own_kind, *serves(own_kind)))
         could = ", ".join(kind.value for kind in Kind if wanted in (kind, *serves(kind)))
         raise UserError(
-            f"{source} holds {found.value} rows; they can't become {wanted.value} rows.\n"
+            f"{source} holds {own_kind.value} rows; they can't become {wanted.value} rows.\n"
             f"  these rows can serve as: {can}\n  kinds that can serve as {wanted.value}: {could}"
         )
-    if found is Kind.RATING and wanted in (Kind.RANKING, Kind.COMPARISON):
+    if own_kind is Kind.RATING and wanted in (Kind.RANKING, Kind.COMPARISON):
         _check_aspect(rows, source)
     if wanted is Kind.VERDICT:
-        _check_zero_or_one(rows, found, source)
-    converted = list(_CONVERTERS[found, wanted](rows, dropped))
+        _check_zero_or_one(rows, own_kind, source)
+    converted = list(_CONVERTERS[own_kind, wanted](rows, dropped))
     if rows and not converted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise UserError(f"{source}: none of the {len(rows)} {found.value} rows gives a {wanted.value} row: {reasons}.")
+        raise UserError(
+            f"{source}: none of the {len(rows)} {own_kind.value} rows gives a {wanted.value} row: {reasons}."
+        )
     return converted, dropped
 
 
-def serves(found: Kind) -> tuple[Kind, ...]:
+def serves(own_kind: Kind) -> tuple[Kind, ...]:
     """The other kinds that rows of this kind can become."""
-    return tuple(wanted for kind, wanted in _CONVERTERS if kind is found)
+    return tuple(wanted for kind, wanted in _CONVERTERS if kind is own_kind)
 
 
-def serves_rows(rows: Sequence[Row], found: Kind) -> tuple[Kind, ...]:
+def serves_rows(rows: Sequence[Row], own_kind: Kind) -> tuple[Kind, ...]:
     """`serves`, less the kinds that need scores which none of these rows has."""
     lacking: set[Kind] = set()
-    if found is Kind.RATING and not _one_aspect(rows):
+    if own_kind is Kind.RATING and not _one_aspect(rows):
         lacking = {Kind.RANKING, Kind.COMPARISON}
-    if found is Kind.RANKING and not any(_scores_of(r.columns, 0) for r in rows if isinstance(r, Ranking)):
+    if own_kind is Kind.RANKING and not any(_scores_of(r.columns, 0) for r in rows if isinstance(r, Ranking)):
         lacking = {Kind.RATING}
-    if not _zero_or_one(rows, found):
+    if not _zero_or_one(rows, own_kind):
         lacking |= {Kind.VERDICT}
-    return tuple(kind for kind in serves(found) if kind not in lacking)
+    return tuple(kind for kind in serves(own_kind) if kind not in lacking)
 
 
 def comparisons_of_ranking(row: Ranking, dropped: Counter[str]) -> Iterator[Comparison]:
@@ -128,7 +130,7 @@ def _ratings_to_rankings(rows: Sequence[Rating], dropped: Counter[str]) -> Itera
         yield Ranking(
             prompt=prompt,
             responses=tuple(row.response for row in group),
-            ranks=places([-score for score in scores]),
+            ranks=competition_ranks([-score for score in scores]),
             columns={"response_score": scores},
             where=group[0].where,
         )
@@ -171,12 +173,12 @@ def _rankings_to_ratings(rows: Sequence[Ranking], dropped: Counter[str]) -> Iter
 
 def _scores_of(columns: Mapping[str, Any], index: int) -> dict[str, float]:
     """The numbers that the file gave answer `index` of a ranking (kept as `response_score`, `response_scores`)."""
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     if "response_scores" in columns and isinstance(columns["response_scores"][index], Mapping):
-        found.update(columns["response_scores"][index])
+        numbers.update(columns["response_scores"][index])
     if "response_score" in columns:
-        found["score"] = columns["response_score"][index]
-    return {aspect: float(x) for aspect, x in found.items() if isinstance(x, int | float) and not isinstance(x, bool)}
+        numbers["score"] = columns["response_score"][index]
+    return {aspect: float(x) for aspect, x in numbers.items() if isinstance(x, int | float) and not isinstance(x, bool)}
 
 
 def _ratings_to_verdicts(rows: Sequence[Rating], dropped: Counter[str]) -> Iterator[Row]:
@@ -191,19 +193,19 @@ def _rankings_to_verdicts(rows: Sequence[Ranking], dropped: Counter[str]) -> Ite
     return _ratings_to_verdicts(ratings, dropped)
 
 
-def _zero_or_one(rows: Sequence[Any], found: Kind) -> bool:
+def _zero_or_one(rows: Sequence[Any], own_kind: Kind) -> bool:
     """Is every answer's score 0 or 1, so that it is a verdict?"""
-    if found not in (Kind.RATING, Kind.RANKING):
+    if own_kind not in (Kind.RATING, Kind.RANKING):
         return True
-    ratings = rows if found is Kind.RATING else list(_rankings_to_ratings(rows, Counter()))
+    ratings = rows if own_kind is Kind.RATING else list(_rankings_to_ratings(rows, Counter()))
     aspect = _one_aspect(ratings)
     return bool(aspect) and all(row.scores.get(aspect) in (0.0, 1.0) for row in ratings)
 
 
-def _check_zero_or_one(rows: Sequence[Any], found: Kind, source: str) -> None:
-    if not _zero_or_one(rows, found):
+def _check_zero_or_one(rows: Sequence[Any], own_kind: Kind, source: str) -> None:
+    if not _zero_or_one(rows, own_kind):
         raise UserError(
-            f"{source}: {found.value} rows are verdicts only where every answer's `score` is 0 or 1. "
+            f"{source}: {own_kind.value} rows are verdicts only where every answer's `score` is 0 or 1. "
             "Learn the numbers themselves by `objective: rating`, or, where the answers have a `label`, say "
             "`kind: verdict` and which labels mean accept: `accept: [...]`."
         )
@@ -217,12 +219,12 @@ def _rows_to_prompts(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Row
 
 def once_a_prompt(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Any]:
     """The first row of each prompt: a prompt that was answered or judged often is still one prompt."""
-    seen: set[Prompt] = set()
+    prompts: set[Prompt] = set()
     for row in rows:
-        if row.prompt in seen:
+        if row.prompt in prompts:
             dropped[SEEN_PROMPT] += 1
             continue
-        seen.add(row.prompt)
+        prompts.add(row.prompt)
         yield row
 
 

@@ -6,26 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS, Raw
+from plaudit.data.kinds import ANSWERS, CONTEXTS, Raw
+from plaudit.data.prompts import has_prompt, parse_answer, parse_prompt, prompt_columns
 from plaudit.data.turns import (
     RowError,
     chat_prompt,
     is_message,
     is_transcript,
-    parse_message,
     parse_messages,
     split_texts,
     split_turns,
-    transcript_answer,
-    transcript_prompt,
     type_name,
 )
 from plaudit.records.text import (
     Comparison,
     Demonstration,
-    Form,
     Kind,
-    Message,
     Prompt,
     PromptRow,
     Ranking,
@@ -49,7 +45,7 @@ def parse(raw: Raw, kind: Kind, where: str = "") -> tuple[Row, ...]:
 def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
     """The prompt of a row of any kind, with all columns that are not the prompt itself, for reward functions."""
     own: tuple[str, ...] = ()
-    if kind is Kind.COMPARISON and not _has_prompt(raw):
+    if kind is Kind.COMPARISON and not has_prompt(raw):
         prompt = _parse_comparison(raw, where)[0].prompt
     elif kind is Kind.DEMONSTRATION and _turns_column(raw):
         prompt, own = _parse_demonstration(raw, where)[0].prompt, (_turns_column(raw),)
@@ -60,8 +56,8 @@ def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
 
 def _other_columns(raw: Raw, own: Sequence[str]) -> dict[str, Any]:
     """What is neither the prompt nor `own`, for reward functions."""
-    taken = (*_prompt_columns(raw), *own)
-    columns = {column: value for column, value in raw.items() if column not in taken}
+    used = (*prompt_columns(raw), *own)
+    columns = {column: value for column, value in raw.items() if column not in used}
     if "solution" in columns:
         _check_solution(columns["solution"])
     return columns
@@ -78,111 +74,6 @@ def _check_solution(value: Any) -> None:
     for item in value:
         if not isinstance(item, str):
             raise RowError("solution", f"the list must hold strings, not {type_name(item)}")
-
-
-def parse_prompt(raw: Raw) -> tuple[Prompt, bool]:
-    """The prompt of a row, and whether it was written as an HH transcript (so that its answer is a continuation)."""
-    if _rendered(raw):
-        return _rendered_prompt(raw), False
-    context = next((c for c in CONTEXTS if raw.get(c)), None)
-    if context:
-        return _prompt_in_context(raw, context), False
-    column = next((c for c in QUESTIONS if raw.get(c) is not None), None)
-    if column:
-        return _written_prompt(raw, column)
-    if raw.get("messages") is not None:
-        return chat_prompt(parse_messages(raw["messages"], "messages"), "messages"), False
-    if "role" in raw and "content" in raw:
-        return chat_prompt((parse_message(raw, "role"),), "content"), False
-    present = next((c for c in QUESTIONS if c in raw), None)
-    raise RowError(present or "prompt", "is null" if present else "is missing")
-
-
-def _prompt_columns(raw: Raw) -> tuple[str, ...]:
-    """The columns that `parse_prompt` makes the prompt of."""
-    if raw.get("prompt_rendered"):
-        written = ("prompt",) if raw.get("prompt") is not None else ("role", "content")
-        return ("prompt_rendered", *written)
-    context = next((c for c in CONTEXTS if raw.get(c)), None)
-    if context:
-        return ("prompt_rendered", context, "prompt")
-    for column in QUESTIONS:
-        if raw.get(column) is not None:
-            return ("prompt_rendered", column, *(("input",) if isinstance(raw[column], str) else ()))
-    return (
-        ("prompt_rendered", "messages") if raw.get("messages") is not None else ("prompt_rendered", "role", "content")
-    )
-
-
-def _has_prompt(raw: Raw) -> bool:
-    return any(raw.get(c) is not None for c in (*CONTEXTS, *QUESTIONS, "messages", "role"))
-
-
-def _rendered(raw: Raw) -> bool:
-    value = raw.get("prompt_rendered")
-    if value is not None and not isinstance(value, bool):
-        raise RowError("prompt_rendered", f"must be true or false, not {type_name(value)}")
-    return bool(value)
-
-
-def _rendered_prompt(raw: Raw) -> Prompt:
-    column = "prompt" if raw.get("prompt") is not None else "content"
-    text = raw.get(column)
-    if not isinstance(text, str):
-        raise RowError(column, f"a rendered prompt (`prompt_rendered: true`) must be a string, not {type_name(text)}")
-    return Prompt.of_text(_not_blank(text, column), Form.RENDERED)
-
-
-def _written_prompt(raw: Raw, column: str) -> tuple[Prompt, bool]:
-    value = raw[column]
-    if is_message(value):
-        return chat_prompt((parse_message(value, column),), column), False
-    if isinstance(value, list):
-        return chat_prompt(parse_messages(value, column), column), False
-    if not isinstance(value, str):
-        raise RowError(column, f"must be a string or a list of messages, not {type_name(value)}")
-    if is_transcript(value):
-        return transcript_prompt(value, column), True
-    extra = raw.get("input")
-    if extra is not None and not isinstance(extra, str):
-        raise RowError("input", f"must be a string, not {type_name(extra)}")
-    text = f"{value}\n\n{extra}" if extra and extra.strip() else value
-    return Prompt.of_text(_not_blank(text, column)), False
-
-
-def _not_blank(text: str, column: str) -> str:
-    if not text or text.isspace():
-        raise RowError(column, "the prompt is empty")
-    return text
-
-
-def _prompt_in_context(raw: Raw, context: str) -> Prompt:
-    """`conversations` are the turns so far; a `prompt` beside them is their last user turn, or the one that follows."""
-    turns = parse_messages(raw[context], context)
-    last = raw.get("prompt")
-    if last is None or (turns[-1].role == "user" and turns[-1].content == last):
-        return chat_prompt(turns, context)
-    if not isinstance(last, str):
-        raise RowError("prompt", f"beside `{context}` it must be a string, not {type_name(last)}")
-    if turns[-1].role == "user":
-        raise RowError("prompt", f"is not the last user turn of `{context}`")
-    return chat_prompt((*turns, Message(role="user", content=last)), "prompt")
-
-
-def parse_answer(value: Any, column: str, continues_transcript: bool = False) -> str:
-    """An answer: a string, one assistant message, or a list of exactly one."""
-    if isinstance(value, str):
-        return transcript_answer(value) if continues_transcript else value
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if is_message(value):
-        message = parse_message(value, column)
-        if message.role != "assistant":
-            raise RowError(column, f"an answer must be the assistant's turn, not the {message.role}'s")
-        return message.content
-    if isinstance(value, list):
-        raise RowError(column, f"must be a string or one assistant message, not a list of {len(value)}")
-    raise RowError(column, f"must be a string or a message, not {type_name(value)}" if value is not None else "is null")
 
 
 def _parse_text(raw: Raw, where: str) -> tuple[Row, ...]:
@@ -225,7 +116,7 @@ def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
     chosen, rejected = _present(raw, "chosen"), _present(raw, "rejected")
     if _whole_conversations(chosen, rejected):
         prompt, chosen, rejected = split_turns(parse_messages(chosen, "chosen"), parse_messages(rejected, "rejected"))
-    elif _has_prompt(raw) and not (is_transcript(chosen) and is_transcript(rejected)):
+    elif has_prompt(raw) and not (is_transcript(chosen) and is_transcript(rejected)):
         prompt, transcript = parse_prompt(raw)
         chosen = parse_answer(chosen, "chosen", transcript)
         rejected = parse_answer(rejected, "rejected", transcript)
@@ -250,11 +141,11 @@ def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
     responses = _responses(raw)
     if isinstance(responses[0], Mapping) and not is_message(responses[0]):
         texts, extras = _described(responses, transcript)
-        ranks = _given_ranks(raw, texts) or _ranks_of_described(responses)
+        ranks = _own_ranks(raw, texts) or _ranks_of_described(responses)
     else:
         texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
-        extras = {}
-        ranks = _given_ranks(raw, texts)
+        extras: dict[str, Any] = {}
+        ranks = _own_ranks(raw, texts)
     if ranks is None:
         raise RowError("ranks", "`ranks` or `best` is missing")
     columns = {**_other_columns(raw, _RANKING_COLUMNS), **extras}
@@ -282,13 +173,15 @@ def _described(responses: list[Any], transcript: bool) -> tuple[tuple[str, ...],
     return tuple(parse_answer(item["text"], "responses", transcript) for item in responses), extras
 
 
-def _given_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+def _own_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
     if raw.get("ranks") is not None:
         ranks = raw["ranks"]
         if not isinstance(ranks, list) or len(ranks) != len(texts):
-            found = f"{len(ranks)} ranks" if isinstance(ranks, list) else type_name(ranks)
-            raise RowError("ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {found}")
-        return places([_integer(rank, "ranks") for rank in ranks])
+            actual = f"{len(ranks)} ranks" if isinstance(ranks, list) else type_name(ranks)
+            raise RowError(
+                "ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {actual}"
+            )
+        return competition_ranks([_integer(rank, "ranks") for rank in ranks])
     if raw.get("best") is None:
         return None
     best = _integer(raw["best"], "best")
@@ -303,10 +196,10 @@ def _ranks_of_described(responses: list[Any]) -> tuple[int, ...]:
     if by_rank is None and by_score is None:
         raise RowError("responses", "every response needs a `score` (higher is better) or a `rank` (lower is better)")
     if by_rank is None:
-        return places([-score for score in by_score or ()])
+        return competition_ranks([-score for score in by_score or ()])
     if by_score is not None:
         _check_agreement(by_rank, by_score)
-    return places(by_rank)
+    return competition_ranks(by_rank)
 
 
 def _all_numbers(responses: list[Any], name: str) -> list[float] | None:
@@ -327,12 +220,12 @@ def _check_agreement(ranks: list[float], scores: list[float]) -> None:
                 raise RowError("responses", reason)
 
 
-def places(values: Sequence[float]) -> tuple[int, ...]:
+def competition_ranks(values: Sequence[float]) -> tuple[int, ...]:
     """Lower is better -> places as in a race: 1 = best, ties share a place, the next place is skipped (1, 1, 3)."""
     ordered = sorted(values)
     first: dict[float, int] = {}
-    for place, value in enumerate(ordered, 1):
-        first.setdefault(value, place)
+    for rank, value in enumerate(ordered, 1):
+        first.setdefault(value, rank)
     return tuple(first[value] for value in values)
 
 
@@ -426,8 +319,8 @@ def _number(value: Any, column: str) -> float:
 
 def _integer(value: Any, column: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        found = value if isinstance(value, float) else type_name(value)
-        raise RowError(column, f"must be a whole number, not {found}")
+        actual = value if isinstance(value, float) else type_name(value)
+        raise RowError(column, f"must be a whole number, not {actual}")
     return value
 
 

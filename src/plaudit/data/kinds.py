@@ -46,39 +46,39 @@ _ANSWERED = (*ANSWERS, "score", "scores", "labeller", "label")
 
 def samples(raws: Sequence[Raw]) -> dict[str, Any]:
     """Column -> its first value that says something (not null), over the first 500 rows; None where all are null."""
-    found: dict[str, Any] = {}
+    firsts: dict[str, Any] = {}
     for raw in raws[:500]:
         for column, value in raw.items():
-            if found.get(column) is None:
-                found[column] = value
-    return found
+            if firsts.get(column) is None:
+                firsts[column] = value
+    return firsts
 
 
-def candidates(found: Mapping[str, Any]) -> tuple[Kind, ...]:
+def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
     """The kinds that these columns (as `samples` gives them) can mean, most telling columns first."""
-    has = {column for column, value in found.items() if value is not None}
+    has = {column for column, value in sample.items() if value is not None}
     kinds: list[Kind] = []
     if {"chosen", "rejected"} <= has:
         kinds.append(Kind.COMPARISON)
     if "responses" in has:
-        kinds += _kind_of_responses(found)
+        kinds += _kind_of_responses(sample)
     message = {"role", "content"} <= has
     if has.intersection(ANSWERS) and (has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message):
         kinds += _kinds_of_answer(has)
     if kinds:
         return tuple(kinds)
     dialogues = ("messages",) if has.intersection(QUESTIONS) else (*CONTEXTS, "messages")
-    if any(_ends_in_answer(found.get(column)) for column in dialogues):
+    if any(_ends_in_answer(sample.get(column)) for column in dialogues):
         return (Kind.DEMONSTRATION,)
     if has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message:
         return (Kind.PROMPT,)
     return (Kind.TEXT,) if "text" in has else ()
 
 
-def _kind_of_responses(found: Mapping[str, Any]) -> list[Kind]:
-    if found.get("ranks") is not None or found.get("best") is not None:
+def _kind_of_responses(sample: Mapping[str, Any]) -> list[Kind]:
+    if sample.get("ranks") is not None or sample.get("best") is not None:
         return [Kind.RANKING]
-    items = found["responses"]
+    items = sample["responses"]
     first = items[0] if isinstance(items, Sequence) and items else None
     if not isinstance(first, Mapping):
         return []
@@ -102,24 +102,24 @@ def _ends_in_answer(turns: Any) -> bool:
     return role in ("assistant", "gpt")
 
 
-def recognise(found: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source: str = "the rows") -> Kind:
+def recognise(sample: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source: str = "the rows") -> Kind:
     """The one kind of a file with these columns (`samples`). Where several fit, one that is `wanted` is taken.
 
     Raises UserError, with the columns found and what each kind needs, if none fits or the choice is the user's.
     """
-    kinds = candidates(found)
+    kinds = candidates(sample)
     if not kinds:
-        raise UserError(f"{source}: no kind of data is told by the columns {listed(found)}.\n{needs(Kind)}\n{RENAME}")
-    _check_one_of(found, QUESTIONS, source)
+        raise UserError(f"{source}: no kind of data is told by the columns {listed(sample)}.\n{needs(Kind)}\n{RENAME}")
+    _check_one_of(sample, QUESTIONS, source)
     kind = next((kind for kind in wanted if kind in kinds), kinds[0])
     if len(kinds) > 1 and kind not in wanted and Kind.PROMPT not in wanted:  # prompts are read alike from all kinds
         words = " or ".join(k.value for k in kinds)
         raise UserError(
-            f"{source}: the columns {listed(found)} fit several kinds ({words}). "
+            f"{source}: the columns {listed(sample)} fit several kinds ({words}). "
             f"Say which is meant, such as `kind: {kinds[0].value}`."
         )
     if kind in (Kind.DEMONSTRATION, Kind.RATING, Kind.VERDICT):
-        _check_one_of(found, ANSWERS, source)
+        _check_one_of(sample, ANSWERS, source)
     return kind
 
 
@@ -128,30 +128,30 @@ _COLUMNS_SHOWN = 20
 
 
 def needs(kinds: Sequence[Kind] | type[Kind]) -> str:
-    """One aligned line a kind: what its rows must have."""
+    """One aligned line per kind: what its rows must have."""
     return "\n".join(f"  {kind.value:<13} needs {NEEDS[kind]}" for kind in kinds)
 
 
-def listed(found: Iterable[str]) -> str:
-    names = list(found)
+def listed(columns: Iterable[str]) -> str:
+    names = list(columns)
     more = f" and {len(names) - _COLUMNS_SHOWN} more" if len(names) > _COLUMNS_SHOWN else ""
     return ", ".join(names[:_COLUMNS_SHOWN]) + more if names else "(none)"
 
 
-def _check_one_of(found: Mapping[str, Any], names: Sequence[str], source: str) -> None:
-    present = [name for name in names if found.get(name) is not None]
+def _check_one_of(sample: Mapping[str, Any], names: Sequence[str], source: str) -> None:
+    present = [name for name in names if sample.get(name) is not None]
     if len(present) > 1:
         raise UserError(
             f"{source}: {' and '.join(f'`{name}`' for name in present)} mean the same to plaudit; columns found: "
-            f"{listed(found)}. Rename the one that is not meant: `columns: {{{present[-1]}: other_{present[-1]}}}`."
+            f"{listed(sample)}. Rename the one that is not meant: `columns: {{{present[-1]}: other_{present[-1]}}}`."
         )
 
 
-def used_columns(kind: Kind, found: Mapping[str, Any]) -> tuple[str, ...]:
+def used_columns(kind: Kind, columns: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns that reading as `kind` looks at. Rankings and prompts keep all: the rest goes to reward functions."""
     if kind in (Kind.PROMPT, Kind.RANKING):
-        return tuple(found)
+        return tuple(columns)
     if kind is Kind.TEXT:
         return ("text",)
     own = _COMPARISON_COLUMNS if kind is Kind.COMPARISON else (*_ANSWERED, "responses")
-    return tuple(column for column in found if column in (*_PROMPT_COLUMNS, *own))
+    return tuple(column for column in columns if column in (*_PROMPT_COLUMNS, *own))

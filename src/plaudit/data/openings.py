@@ -18,8 +18,8 @@ from plaudit.records.text import Prompt, PromptRow, Text
 
 def opening(text: str, words: int) -> str:
     """The first `words` words, cut at white space, which stays as it is between them; "" for a text with no more."""
-    found = re.match(rf"\s*((?:\S+\s+){{{words - 1}}}\S+)\s+\S", text)
-    return found[1] if found else ""
+    match = re.match(rf"\s*((?:\S+\s+){{{words - 1}}}\S+)\s+\S", text)
+    return match[1] if match else ""
 
 
 def write_openings(

@@ -11,11 +11,12 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plaudit.config.objects import behind
 from plaudit.data.turns import RowError, type_name
 from plaudit.errors import UserError
 
@@ -44,7 +45,12 @@ class Source:
 
 
 def open_source(path: str) -> Source:
-    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz) or a hub name (`hub:name[:split]`)."""
+    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz) or a hub name (`hub:name[:split]`).
+
+    Behind the path may stand rows of the caller's (config.objects): any iterable of mappings, read as a file's rows.
+    """
+    if (rows := behind(path)) is not None:
+        return _rows_in_memory(rows, path)
     if path.startswith(HUB):
         return _open_hub(path)
     data = _read_bytes(path)
@@ -64,6 +70,25 @@ def open_source(path: str) -> Source:
     if suffix == [".json"] and text.lstrip()[:1] == b"[":
         return Source(items=_list_items(text, path), fingerprint=fingerprint)
     return Source(items=_line_items(text, path), fingerprint=fingerprint)
+
+
+def _rows_in_memory(rows: Iterable[Any], path: str) -> Source:
+    """Copies; what JSON can't say is a bad row. Fingerprint: sha256 of all rows as JSON."""
+    digest = hashlib.sha256()
+    items = []
+    for number, row in enumerate(rows):
+        where = f"{path} row {number}"
+        try:
+            if not isinstance(row, Mapping):
+                raise RowError("-", f"is {type_name(row)}, not a mapping of columns to values")
+            line = json.dumps(dict(row), ensure_ascii=True).encode()
+            digest.update(line + b"\n")
+            items.append(Item(where=where, raw=parse_line(line)))
+        except (TypeError, ValueError) as error:
+            items.append(Item(where=where, raw=RowError("-", f"can't be written as JSON: {error}")))
+        except RowError as error:
+            items.append(Item(where=where, raw=error))
+    return Source(items=iter(items), fingerprint=digest.hexdigest())
 
 
 def _read_bytes(path: str) -> bytes:
@@ -133,25 +158,25 @@ def parse_line(line: bytes) -> Mapping[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
+        twice = next(key for key in row if keys.count(key) > 1)
         raise RowError(twice, "stands twice in one object")
-    return found
+    return row
 
 
 def _syntax_reason(text: str, error: json.JSONDecodeError) -> str:
-    place = f"not valid JSON at character {error.pos + 1}"
+    position = f"not valid JSON at character {error.pos + 1}"
     if "\0" in text:
         return "holds a NUL byte"
     if text.endswith(","):
-        return f"{place}: a comma after the object; JSON Lines has none"
+        return f"{position}: a comma after the object; JSON Lines has none"
     if _TRAILING_COMMA.match(text.rstrip(), max(text.rfind(",", 0, error.pos + 1), 0)):
-        return f"{place}: a comma before a closing bracket"
+        return f"{position}: a comma before a closing bracket"
     if text in ("{", "["):
-        return f"{place}: the object must stand on one line (a JSON list is read from a .json file)"
-    return f"{place}: {error.msg}"
+        return f"{position}: the object must stand on one line (a JSON list is read from a .json file)"
+    return f"{position}: {error.msg}"
 
 
 def _list_items(data: bytes, path: str) -> Iterator[Item]:

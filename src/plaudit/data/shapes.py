@@ -19,7 +19,7 @@ from plaudit.data.kinds import CONTEXTS, QUESTIONS, Raw
 from plaudit.data.turns import RowError, type_name
 
 _TWO = ("response1", "response2")
-_PLACES = {0: [1, 1], 1: [1, 2], 2: [2, 1]}
+_RANKS = {0: [1, 1], 1: [1, 2], 2: [2, 1]}
 """Which of two is better -> their places."""
 
 
@@ -41,26 +41,26 @@ def _two_answers(raw: Raw) -> Raw:
     votes = raw.get("annotations")
     if votes is not None and not (isinstance(votes, list) and votes):
         raise RowError("annotations", "must be a list of votes, each 0 (tie), 1 or 2")
-    places = [_places(vote, "annotations") for vote in votes or ()]
+    rankings = [_ranks(vote, "annotations") for vote in votes or ()]
     majority = raw.get("majority")
-    if majority is None and not places:
+    if majority is None and not rankings:
         raise RowError("majority", "neither `majority` nor `annotations` says which answer is better")
     new = {name: value for name, value in raw.items() if name not in (*_TWO, "annotations", "majority")}
     new["responses"] = [raw[column] for column in _TWO]
-    new["ranks"] = _places(majority, "majority") if majority is not None else _most(votes or ())
-    return {**new, "votes": places} if places else new
+    new["ranks"] = _ranks(majority, "majority") if majority is not None else _most(votes or ())
+    return {**new, "votes": rankings} if rankings else new
 
 
-def _places(vote: Any, column: str) -> list[int]:
-    if isinstance(vote, bool) or vote not in _PLACES:
+def _ranks(vote: Any, column: str) -> list[int]:
+    if isinstance(vote, bool) or vote not in _RANKS:
         raise RowError(column, f"must be 0 (tie), 1 or 2, not {vote!r:.40}")
-    return list(_PLACES[vote])
+    return list(_RANKS[vote])
 
 
 def _most(votes: Sequence[int]) -> list[int]:
     """What most say, more than for any other verdict; a tie where there is no such verdict."""
-    counts = sorted(((votes.count(vote), vote) for vote in _PLACES), reverse=True)
-    return list(_PLACES[counts[0][1] if counts[0][0] > counts[1][0] else 0])
+    counts = sorted(((votes.count(vote), vote) for vote in _RANKS), reverse=True)
+    return list(_RANKS[counts[0][1] if counts[0][0] > counts[1][0] else 0])
 
 
 def _reviews(raw: Raw) -> list[Raw]:
@@ -77,12 +77,12 @@ def _texts_by_model(responses: Any) -> dict[str, str]:
         raise RowError("responses", f"must be a list, not {type_name(responses)}")
     texts: dict[str, str] = {}
     for index, item in enumerate(responses):
-        found = (item.get("model"), item.get("text")) if isinstance(item, Mapping) else (None, None)
-        if not all(isinstance(value, str) for value in found):
+        model, text = (item.get("model"), item.get("text")) if isinstance(item, Mapping) else (None, None)
+        if not isinstance(model, str) or not isinstance(text, str):
             raise RowError("responses", f"item {index} (counted from 0) has no `model` and `text` for its reviews")
-        if found[0] in texts:
-            raise RowError("responses", f"two items are by the model {found[0]!r}, so reviews can't tell them apart")
-        texts[found[0]] = found[1]
+        if model in texts:
+            raise RowError("responses", f"two items are by the model {model!r}, so reviews can't tell them apart")
+        texts[model] = text
     return texts
 
 
@@ -108,15 +108,15 @@ def with_prompt(raw: Raw, prompt: str) -> Raw:
 
 def with_verdicts(raw: Raw, accept: Sequence[str]) -> tuple[Raw, set[str]]:
     """The row with true and false for its labels (its answers' labels too), and the labels seen."""
-    seen: set[str] = set()
+    labels: set[str] = set()
 
-    def judged(item: Any) -> Any:
+    def with_bool(item: Any) -> Any:
         if not isinstance(item, Mapping) or item.get("label") is None:
             return item
-        seen.add(str(item["label"]))
+        labels.add(str(item["label"]))
         return {**item, "label": str(item["label"]) in accept}
 
-    new = judged(raw)
+    new = with_bool(raw)
     if isinstance(raw.get("responses"), list):
-        new = {**new, "responses": [judged(item) for item in raw["responses"]]}
-    return new, seen
+        new = {**new, "responses": [with_bool(item) for item in raw["responses"]]}
+    return new, labels

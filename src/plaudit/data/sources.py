@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
@@ -18,12 +18,13 @@ from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.errors import UserError
-from plaudit.records.text import Kind, Row
+from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row, Text
 
+R = TypeVar("R", bound=Row)
 RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
-_PLACE = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
+_NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,10 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedFile:
-    """Rows of one file, and what was found on the way."""
+class LoadedFile(Generic[R]):
+    """Rows of one file, and what reading it turned up."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[R, ...]
     kind_found: Kind
     """What the file holds; the rows themselves are of the kind that was wanted."""
     columns: tuple[str, ...]
@@ -82,7 +83,21 @@ class RawRows:
     fingerprint: str
 
 
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile:
+@overload
+def load(config: DataConfig, kind: Literal[Kind.PROMPT], /) -> LoadedFile[PromptRow]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.RANKING], /) -> LoadedFile[Ranking]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.DEMONSTRATION], /) -> LoadedFile[Demonstration]: ...
+@overload
+def load(config: DataConfig, kind: Literal[Kind.TEXT], /) -> LoadedFile[Text]: ...
+@overload
+def load(
+    config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /
+) -> LoadedFile[Labelled]: ...
+@overload
+def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Row]: ...
+def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
     them, else of the first that the file can serve.
 
@@ -107,13 +122,13 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile:
     sound, useless = drop_useless(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
-    kept, useless_after = drop_useless(converted)
+    useful, useless_after = drop_useless(converted)
     for reasons in (useless, lost, useless_after):
         dropped.update(reasons)
-    if not kept:
+    if not useful:
         raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
     return LoadedFile(
-        rows=kept,
+        rows=useful,
         kind_found=kind,
         columns=raw.columns,
         unused=unused_columns(raw.columns, read_as),
@@ -186,8 +201,8 @@ def _stop_at(config: DataConfig) -> int | float:
 
 
 def _rename(
-    raws: list[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
-) -> tuple[list[tuple[str, Raw]], tuple[str, ...]]:
+    raws: Sequence[tuple[str, Raw]], columns: tuple[str, ...], config: DataConfig
+) -> tuple[Sequence[tuple[str, Raw]], tuple[str, ...]]:
     names = config.columns
     for old, new in names.items():
         if old not in columns:
@@ -202,25 +217,25 @@ def _rename(
 
 
 def _reshape(
-    raws: list[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
+    raws: Sequence[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
 ) -> list[tuple[str, Raw]]:
     """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`."""
-    found: list[tuple[str, Raw]] = []
+    rows: list[tuple[str, Raw]] = []
     labels: set[str] = set()
     for where, raw in raws:
         try:
             row = with_prompt(raw, config.prompt) if config.prompt else raw
             if config.accept:
-                row, seen = with_verdicts(row, config.accept)
-                labels |= seen
-            found += [(where, new) for new in reshaped(row, columns)]
+                row, labels_of_row = with_verdicts(row, config.accept)
+                labels |= labels_of_row
+            rows += [(where, new) for new in reshaped(row, columns)]
         except RowError as error:
             bad.append(BadRow(where=where, column=error.column, reason=error.reason))
     if bad and config.on_bad_row == "error":
         raise _bad_rows(bad, "")
     if unknown := [label for label in config.accept if label not in labels]:
         raise UserError(f"{config.path}: `accept` names {unknown[0]!r}, but the labels are {listed(sorted(labels))}")
-    return found
+    return rows
 
 
 # ----------------------------------------------------------------------------------------------------------- rows
@@ -274,7 +289,7 @@ def parse_all(
 
 def _position(row: BadRow) -> tuple[int, ...]:
     """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
-    numbers = _PLACE.search(row.where)
+    numbers = _NUMBERS.search(row.where)
     return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
 
 
@@ -304,8 +319,8 @@ def _bad_rows(bad: Sequence[BadRow], note: str) -> UserError:
 
 
 def _cannot_serve(path: str, raw: RawRows, kind: Kind, wanted: Sequence[Kind]) -> UserError:
-    found = samples([row for _, row in raw.raws])
-    others = [k for k in candidates(found) if k is not kind]
+    sample = samples([row for _, row in raw.raws])
+    others = [k for k in candidates(sample) if k is not kind]
     can = ", ".join(k.value for k in (kind, *others, *serves(kind)))
     words = " or ".join(k.value for k in wanted)
     could = [k for k in Kind if k not in wanted and any(w in serves(k) for w in wanted)]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
-from plaudit.data.clean import overlap, unit_keys
+from plaudit.data.clean import unit_keys
 from plaudit.errors import UserError
 from plaudit.records.text import Row
 
@@ -41,15 +41,3 @@ def uniform(key: str, seed: int) -> float:
     """A number in [0, 1) that is a function of key and seed."""
     digest = hashlib.sha256(f"{seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
-
-
-def check_no_leak(train: Sequence[Row], held_out: Sequence[Row]) -> None:
-    """Raises UserError, naming rows of both sides, if a held-out prompt is also a training prompt."""
-    shared = overlap(train, held_out)
-    if not shared.prompts:
-        return
-    places = "; ".join(f"{first} and {second}" for first, second in shared.examples)
-    raise UserError(
-        f"{shared.prompts} prompts are in the training rows and in the held-out rows "
-        f"({shared.rows[0]} and {shared.rows[1]} rows): {places}. Take them out of one side."
-    )

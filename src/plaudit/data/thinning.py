@@ -23,33 +23,35 @@ def thinned(rows: Sequence[Row], answers: int, min_gap: float, *, source: str) -
     for row in rows:
         if not isinstance(row, Ranking):
             raise UserError(f"{source}: `answers` and `min_gap` thin rankings; {row.where} is none")
-        thin.append(_of_places(row, _kept(row, answers, min_gap, source)))
+        thin.append(_of_answers(row, _chosen_answers(row, answers, min_gap, source)))
     return thin
 
 
-def _kept(row: Ranking, answers: int, min_gap: float, source: str) -> list[int]:
+def _chosen_answers(row: Ranking, answers: int, min_gap: float, source: str) -> list[int]:
     scores = row.columns.get("response_score")
     if min_gap and (scores is None or any(not isinstance(x, int | float) for x in scores)):
         raise UserError(f"{source}: `min_gap` needs a `score` of every answer; {row.where} has none")
     order = sorted(range(len(row.responses)), key=lambda index: uniform(f"{row.prompt.id} {index}", 0))
-    kept: list[int] = []
+    indices: list[int] = []
     for index in order:
-        if scores is None or all(abs(scores[index] - scores[other]) >= min_gap for other in kept):
-            kept.append(index)
-        if len(kept) == answers:
+        if scores is None or all(abs(scores[index] - scores[other]) >= min_gap for other in indices):
+            indices.append(index)
+        if len(indices) == answers:
             break
-    return sorted(kept)
+    return sorted(indices)
 
 
-def _of_places(row: Ranking, kept: Sequence[int]) -> Ranking:
-    ranks = [row.ranks[index] for index in kept]
+def _of_answers(row: Ranking, indices: Sequence[int]) -> Ranking:
+    ranks = [row.ranks[index] for index in indices]
     return replace(
         row,
-        responses=tuple(row.responses[index] for index in kept),
+        responses=tuple(row.responses[index] for index in indices),
         ranks=tuple(1 + sum(other < rank for other in ranks) for rank in ranks),
-        columns={name: _chosen(name, value, kept) for name, value in row.columns.items()},
+        columns={name: _chosen(name, value, indices) for name, value in row.columns.items()},
     )
 
 
-def _chosen(name: str, value: Any, kept: Sequence[int]) -> Any:
-    return tuple(value[index] for index in kept) if name.startswith("response_") and isinstance(value, tuple) else value
+def _chosen(name: str, value: Any, indices: Sequence[int]) -> Any:
+    if not name.startswith("response_") or not isinstance(value, tuple):
+        return value
+    return tuple(value[index] for index in indices)

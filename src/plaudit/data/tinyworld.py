@@ -29,8 +29,9 @@ model agrees with one labelled pair with probability max(P, 1 - P): the ceiling 
 **The optimum** of KL-regularised policy search (N4.2) over answers that can be listed is known in closed form:
 pi*(y|x) is proportional to pi_ref(y|x) exp(r(x,y) / beta), with J* = beta log E_ref exp(r / beta).
 
-A worked example:
+A worked example (demonstrator and labeller are in `tinyworld_people`):
 
+    >>> from plaudit.data.tinyworld_people import demo_entropy, pair_probability
     >>> prompt = "Anna asks: My cat is hungry. What can I do?"
     >>> good = "Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well."
     >>> reward_terms(prompt, good)
@@ -52,9 +53,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -133,8 +133,6 @@ MISPLACED = -0.5
 LOWEST, HIGHEST = -6.0, 3.3
 """Bounds of the true reward: nothing counts below LOWEST, and no text is worth more than HIGHEST."""
 
-COMPETENCE = 0.8
-"""The demonstrator's inverse temperature, per unit of worth: 0 picks at random, infinity picks the best."""
 
 _PARTS = ("opener", "advice", "closing")
 
@@ -189,18 +187,18 @@ _PROMPT = _prompt_pattern()
 def read_prompt(prompt: Question) -> Case:
     """The case that a prompt asks about. UserError for a text without a prompt of this world."""
     text = _last_text(prompt, role="user")
-    found = list(_PROMPT.finditer(text))
-    if not found:
+    matches = list(_PROMPT.finditer(text))
+    if not matches:
         raise UserError(
             f"not a prompt of the tiny world: {text[:80]!r}. plaudit.data.tinyworld only knows the rewards of its own "
             f"prompts, such as {all_prompts()[0]!r}; give another reward function for other data."
         )
-    said = {k: v for k, v in found[-1].groupdict().items() if v is not None}
-    phrasing = int(next(iter(said)).removeprefix("name"))
+    words = {k: v for k, v in matches[-1].groupdict().items() if v is not None}
+    phrasing = int(next(iter(words)).removeprefix("name"))
     return Case(
-        name=said[f"name{phrasing}"],
-        animal=said[f"animal{phrasing}"],
-        trouble=said[f"trouble{phrasing}"],
+        name=words[f"name{phrasing}"],
+        animal=words[f"animal{phrasing}"],
+        trouble=words[f"trouble{phrasing}"],
         phrasing=phrasing,
     )
 
@@ -229,14 +227,10 @@ def all_slots(case: Case) -> list[Slots]:
     return [Slots(**dict(zip(options, picked, strict=True))) for picked in itertools.product(*options.values())]
 
 
-def render(prompt: Question, slots: Slots) -> str:
+def render(case: Case, slots: Slots) -> str:
     """The answer's text."""
-    return _render(read_prompt(prompt), slots)
-
-
-def _render(case: Case, slots: Slots) -> str:
-    said = advice(slots.action, slots.animal, slots.manner)
-    return f"{OPENERS[slots.opener].format(name=case.name)} {said} {CLOSINGS[slots.closing]}"
+    middle = advice(slots.action, slots.animal, slots.manner)
+    return f"{OPENERS[slots.opener].format(name=case.name)} {middle} {CLOSINGS[slots.closing]}"
 
 
 def advice(action: str, animal: str, manner: str) -> str:
@@ -249,7 +243,7 @@ def advice(action: str, animal: str, manner: str) -> str:
 def answers(prompt: Question) -> list[str]:
     """Every answer that the demonstrator could write to `prompt` (1080, all different), in the order of `all_slots`."""
     case = read_prompt(prompt)
-    return [_render(case, slots) for slots in all_slots(case)]
+    return [render(case, slots) for slots in all_slots(case)]
 
 
 def parse(prompt: Question, text: str) -> Slots | None:
@@ -257,70 +251,28 @@ def parse(prompt: Question, text: str) -> Slots | None:
     case = read_prompt(prompt)
     text = text.strip()
     first: dict[str, tuple[str, ...]] = {}
-    for part, said in map(_understand, _sentences(text)):
-        first.setdefault(part, said)
+    for part, content in map(_understand, _sentences(text)):
+        first.setdefault(part, content)
     if set(first) != set(_PARTS):
         return None
     action, animal, manner = first["advice"]
     slots = Slots(opener=first["opener"][0], action=action, animal=animal, manner=manner, closing=first["closing"][0])
     in_grammar = animal in choices(case)["animal"]
-    return slots if in_grammar and _render(case, slots) == text else None
-
-
-# --- the demonstrator ------------------------------------------------------------------------------------------------
-
-
-def demonstrator(prompt: Question) -> dict[str, dict[str, float]]:
-    """The demonstrator's probability of each choice of each slot; the slots are independent given the prompt."""
-    return _demonstrator(read_prompt(prompt))
-
-
-def _demonstrator(case: Case) -> dict[str, dict[str, float]]:
-    table = {}
-    for slot, options in choices(case).items():
-        weights = [math.exp(COMPETENCE * _worth(case, slot, option)) for option in options]
-        table[slot] = {option: weight / sum(weights) for option, weight in zip(options, weights, strict=True)}
-    return table
-
-
-def demonstrate(prompt: Question, rng: random.Random) -> str:
-    """One answer of the demonstrator."""
-    case = read_prompt(prompt)
-    return _render(case, choose(case, rng))
-
-
-def choose(case: Case, rng: random.Random) -> Slots:
-    """The five choices of one answer of the demonstrator."""
-    table = _demonstrator(case)
-    return Slots(**{slot: rng.choices(list(p), weights=list(p.values()))[0] for slot, p in table.items()})
-
-
-def demo_logprob(prompt: Question, text: str) -> float:
-    """The demonstrator's log-probability of a whole answer, in nats; -inf for what it never writes."""
-    slots = parse(prompt, text)
-    if slots is None:
-        return -math.inf
-    return math.fsum(math.log(p[getattr(slots, slot)]) for slot, p in demonstrator(prompt).items())
-
-
-def demo_entropy(prompt: Question) -> float:
-    """Entropy of the demonstrator's answer to `prompt`, in nats per answer: no model's expected negative
-    log-likelihood of a demonstration (its end included) is below this (N1.1)."""
-    return -math.fsum(p * math.log(p) for table in demonstrator(prompt).values() for p in table.values())
+    return slots if in_grammar and render(case, slots) == text else None
 
 
 # --- the true reward -------------------------------------------------------------------------------------------------
 
 
-def _worth(case: Case, slot: str, said: str) -> float:
+def worth(case: Case, slot: str, choice: str) -> float:
     """What one choice is worth by itself, whatever the other choices are."""
     if slot in ("opener", "closing"):
-        return TONE[said]
+        return TONE[choice]
     if slot == "action":
-        return ACTION_FIT[case.trouble].get(said, USELESS)
+        return ACTION_FIT[case.trouble].get(choice, USELESS)
     if slot == "animal":
-        return {case.animal: RIGHT_ANIMAL, "it": IT}.get(said, WRONG_ANIMAL)
-    return _manner_worth(case.trouble, said)
+        return {case.animal: RIGHT_ANIMAL, "it": IT}.get(choice, WRONG_ANIMAL)
+    return _manner_worth(case.trouble, choice)
 
 
 def _manner_worth(trouble: str, manner: str) -> float:
@@ -370,25 +322,25 @@ def reward_terms(prompt: Question, text: str) -> dict[str, float]:
 def _reward_terms(case: Case, text: str) -> dict[str, float]:
     understood = [_understand(sentence) for sentence in _sentences(text)]
     first: dict[str, tuple[str, ...]] = {}
-    for part, said in understood:
+    for part, content in understood:
         if part in _PARTS:
-            first.setdefault(part, said)
+            first.setdefault(part, content)
     terms: dict[str, float] = {}
     if "opener" in first:
         tone, name = first["opener"]
-        terms["opener"] = WRONG_NAME if tone == "kind" and name != case.name else _worth(case, "opener", tone)
+        terms["opener"] = WRONG_NAME if tone == "kind" and name != case.name else worth(case, "opener", tone)
     if "advice" in first:
         terms |= _advice_terms(case, *first["advice"])
     if "closing" in first:
-        terms["closing"] = _worth(case, "closing", first["closing"][0])
+        terms["closing"] = worth(case, "closing", first["closing"][0])
     if "advice" in first and terms["action"] > 0 and (terms["animal"] < 0 or terms["manner"] == ROUGH):
         terms["spoiled"] = -terms["action"]
     return terms | _form_terms(list(first), extra=len(understood) - len(first))
 
 
 def _advice_terms(case: Case, action: str, animal: str, manner: str) -> dict[str, float]:
-    said = {"action": action, "animal": animal, "manner": manner}
-    return {slot: _worth(case, slot, word) for slot, word in said.items()}
+    words = {"action": action, "animal": animal, "manner": manner}
+    return {slot: worth(case, slot, word) for slot, word in words.items()}
 
 
 def _form_terms(parts: list[str], *, extra: int) -> dict[str, float]:
@@ -420,59 +372,5 @@ def _last_text(value: Any, *, role: str) -> str:
         return value
     if not value:
         return ""
-    said = [message["content"] for message in value if message["role"] == role]
-    return said[-1] if said else value[-1]["content"]
-
-
-# --- the labeller ----------------------------------------------------------------------------------------------------
-
-
-def rank(rewards: Sequence[float], rng: random.Random) -> list[int]:
-    """The labeller's places of answers with these true rewards: 1 = best, no ties.
-
-    Sorting r + Gumbel noise samples a Plackett-Luce ranking: first place is a softmax of the rewards, second place a
-    softmax of those that are left, and so on (N3.4). ValueError for a reward that isn't finite.
-    """
-    _require_finite(rewards)
-    noisy = [reward + _gumbel(rng) for reward in rewards]
-    order = sorted(range(len(noisy)), key=lambda i: -noisy[i])
-    ranks = [0] * len(noisy)
-    for place, i in enumerate(order, start=1):
-        ranks[i] = place
-    return ranks
-
-
-def _require_finite(rewards: Sequence[float]) -> None:
-    for i, reward in enumerate(rewards):
-        if not math.isfinite(reward):
-            raise ValueError(f"reward {i} is {reward}; rewards must be finite")
-
-
-def _gumbel(rng: random.Random) -> float:
-    u = rng.random()
-    while u == 0.0:  # log 0; once in 2^53 draws
-        u = rng.random()
-    return -math.log(-math.log(u))
-
-
-def pair_probability(reward_i: float, reward_j: float) -> float:
-    """How often the labeller puts i before j: sigmoid(r_i - r_j), whatever else it ranks with them (N3.1)."""
-    difference = reward_i - reward_j
-    if difference >= 0:
-        return 1.0 / (1.0 + math.exp(-difference))
-    return math.exp(difference) / (1.0 + math.exp(difference))
-
-
-def bayes_accuracy(pairs: Iterable[tuple[float, float]]) -> float:
-    """The best expected accuracy on the labeller's choices between answers with these true rewards (i, j): the mean
-    of max(P, 1 - P). Equal rewards count one half: no judge can do better. ValueError without pairs."""
-    best = [pair_probability(max(pair), min(pair)) for pair in pairs]
-    if not best:
-        raise ValueError("bayes_accuracy needs at least one pair of rewards")
-    return math.fsum(best) / len(best)
-
-
-def ranking_row(prompt: str, responses: Sequence[str], rng: random.Random) -> dict[str, Any]:
-    """A row of Kind.RANKING: these responses (of any policy), ranked by the labeller."""
-    rewards = true_reward([prompt] * len(responses), responses)
-    return {"prompt": prompt, "responses": list(responses), "ranks": rank(rewards, rng)}
+    contents = [message["content"] for message in value if message["role"] == role]
+    return contents[-1] if contents else value[-1]["content"]

@@ -1,6 +1,6 @@
 """The tiny world on disk: its files, its little stories, and the ceilings that its tables imply, exactly.
 
-The words, the demonstrator, the true reward and the labeller are in `plaudit.data.tinyworld`.
+The words and the true reward are in `plaudit.data.tinyworld`, demonstrator and labeller in `tinyworld_people`.
 """
 
 import itertools
@@ -25,29 +25,25 @@ from plaudit.data.tinyworld import (
     TROUBLES,
     WILD,
     Case,
-    Question,
     advice,
     all_prompts,
     all_slots,
     answers,
+    read_prompt,
+    true_reward,
+)
+from plaudit.data.tinyworld_people import (
     choose,
     demo_entropy,
     demo_logprob,
     demonstrate,
     demonstrator,
     pair_probability,
-    read_prompt,
-    true_reward,
 )
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 
 # --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
-
-
-def score_distribution(prompt: Question) -> dict[float, float]:
-    """Each true reward that the demonstrator's answers to `prompt` have -> its probability; summed over all answers."""
-    return dict(_score_distribution(read_prompt(prompt).trouble))
 
 
 @lru_cache(maxsize=len(TROUBLES))
@@ -135,10 +131,10 @@ def _story(rng: random.Random) -> str:
     """A little story in which a friend gives the demonstrator's advice; it never contains a prompt or an answer."""
     name, friend = rng.sample(NAMES, 2)
     case = Case(name=name, animal=rng.choice(ANIMALS), trouble=rng.choice(TROUBLES), phrasing=0)
-    said = choose(case, rng)
+    slots = choose(case, rng)
     story = " ".join(rng.choice(part) for part in (STORY_STARTS, STORY_MIDDLES, STORY_ENDS))
     words = {"name": name, "friend": friend, "animal": case.animal, "trouble": case.trouble}
-    return story.format(**words, advice=advice(said.action, said.animal, said.manner))
+    return story.format(**words, advice=advice(slots.action, slots.animal, slots.manner))
 
 
 @lru_cache(maxsize=1)

@@ -1,1 +1,1 @@
-"""Engines: the only room that knows devices. Token ids in, token ids out."""
+"""Engines: who writes the rollouts. Token ids in, token ids out; `build` is where one is chosen."""

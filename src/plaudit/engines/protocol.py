@@ -1,6 +1,6 @@
-"""What a rollout engine takes and gives. It knows token ids, never text."""
+"""What a rollout engine takes and gives: token ids, and stop strings as the user wrote them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,9 +18,14 @@ class Generation:
     logprobs: tuple[float, ...]
     """Nats, at the sampling temperature."""
     finish_reason: FinishReason
+    policy_version: int = 0
+    """Which weights wrote it, as counted by whoever loads weights into the engine. An engine that reads the live
+    parameters has one version only, 0."""
 
 
 class Engine(Protocol):
+    """Whatever continues prompts by the policy. Every rank calls it alike."""
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
@@ -29,7 +34,7 @@ class Engine(Protocol):
         *,
         seed: int,
         greedy: bool = False,
-        is_stopped: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[Generation]:
-        """Continue each prompt; results stand in the order of the prompts."""
+        """Continue each prompt until an end token, one of `sampling.stop`, or `sampling.max_new_tokens`; in the order
+        of the prompts. Tokens depend on (seed, key, position) only."""
         ...

@@ -9,10 +9,11 @@ from transformers import DynamicCache
 
 from plaudit.engines.options import SamplingConfig
 from plaudit.engines.protocol import Generation
+from plaudit.engines.stopping import StopStrings
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey, bases, uniforms
 from plaudit.hardware.ranks import ALONE, Ranks
-from plaudit.models.trunk import Trunk, evaluating, final_logits
+from plaudit.models.trunk import Trunk, evaluating
 from plaudit.records.text import FinishReason
 from plaudit.tokens.batches import pack, pad_left
 
@@ -50,19 +51,22 @@ class TorchEngine:
     Args:
         trunk: the policy, whose parameters are read as they are now.
         end_ids: every id that ends a response (all EOS ids of the generation config and the user's own).
+        decode: the text of a response's ids, in which stop strings are looked for.
         check_stop: called once a token; may raise to interrupt a long generation. Not called where there are several
             ranks: the others would wait for this one.
-        ranks: who writes with this process; each continues its share of the prompts, all are told all of it.
+        ranks: who writes with this process; each continues its share of the prompts, all get all of it.
     """
 
     def __init__(
         self,
         trunk: Trunk,
         end_ids: Sequence[int],
+        *,
+        decode: Callable[[Sequence[int]], str],
         check_stop: Callable[[], None] = lambda: None,
         ranks: Ranks = ALONE,
     ):
-        self.trunk, self.ranks = trunk, ranks
+        self.trunk, self.decode, self.ranks = trunk, decode, ranks
         self.check_stop = ranks.alone(check_stop)
         self.end_ids = torch.empty(0, dtype=torch.long, device=trunk.device)
         self._check_cache()
@@ -77,20 +81,19 @@ class TorchEngine:
         *,
         seed: int,
         greedy: bool = False,
-        is_stopped: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[Generation]:
-        """Continue each prompt until an end token, a stop string (`is_stopped`) or `max_new_tokens`.
+        """As `Engine.generate`.
 
         Tokens are drawn by inverting the cumulative distribution at a uniform that depends on (seed, key, position).
         `greedy` takes the likeliest token instead. Prompts are decoded in batches of similar length.
         """
-        written: dict[int, tuple] = {}
+        written: dict[int, tuple[list[int], list[float], FinishReason]] = {}
         order = sorted(self.ranks.share(map(len, prompts)), key=lambda i: len(prompts[i]))
         base = bases(keys, seed)
         for begin in range(0, len(order), sampling.batch_size):
             part = order[begin : begin + sampling.batch_size]
             with evaluating(self.trunk.hf):
-                these = self._decode([prompts[i] for i in part], base[part], sampling, greedy, is_stopped)
+                these = self._decode([prompts[i] for i in part], base[part], sampling, greedy)
             written |= dict(zip(part, these.rows(), strict=True))
         everything = self.ranks.gather_rows(written)
         return [_generation(*everything[i]) for i in range(len(prompts))]
@@ -118,8 +121,8 @@ class TorchEngine:
         base: Tensor,
         sampling: SamplingConfig,
         greedy: bool,
-        is_stopped: Callable[[Sequence[int]], bool] | None,
     ) -> _Written:
+        is_stopped = StopStrings(self.decode, sampling.stop)
         n, device = len(prompts), self.trunk.device
         ids, mask = (x.to(device) for x in pad_left(prompts))
         written = _Written([[] for _ in range(n)], [[] for _ in range(n)], [FinishReason.LENGTH] * n)
@@ -161,7 +164,7 @@ class TorchEngine:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
-        return final_logits(self.trunk.config, inner.get_output_embeddings()(hidden)).float()
+        return self.trunk.logits(hidden)
 
     def _record(
         self,
@@ -169,7 +172,7 @@ class TorchEngine:
         live: _Live,
         tokens: Tensor,
         logprobs: Tensor,
-        is_stopped: Callable[[Sequence[int]], bool] | None,
+        is_stopped: StopStrings,
     ) -> None:
         ended = torch.isin(tokens, self.end_ids)
         rows = zip(
@@ -182,7 +185,7 @@ class TorchEngine:
             written.logprobs[row].append(logprob)
             if is_end:
                 written.finish[row] = FinishReason.EOS
-            elif is_stopped is not None and is_stopped(written.ids[row]):
+            elif is_stopped(written.ids[row]):
                 written.finish[row] = FinishReason.STOP
             else:
                 continue
@@ -194,7 +197,7 @@ def _generation(ids: Sequence[int], logprobs: Sequence[float], finish: str) -> G
 
 
 def _draw(logits: Tensor, temperature: float, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-prob (nats, at the temperature): [N V] → [N], [N]."""
+    """One token per row and its log-prob (nats, at the temperature): [N V] → [N], [N]."""
     logprobs = torch.log_softmax(logits / temperature, dim=-1)
     if greedy:
         tokens = logprobs.argmax(-1)

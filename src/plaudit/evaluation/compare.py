@@ -1,25 +1,25 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
 from plaudit.data.sources import load
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
-from plaudit.evaluation.options import CompareConfig
+from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.evaluation.text_statistics import text_statistics
-from plaudit.evaluation.win_rate import WinRate, win_rates_against
-from plaudit.files import atomic_write
+from plaudit.evaluation.win_rate import win_rate
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
+from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
@@ -28,6 +28,7 @@ from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
 from plaudit.tokens.batches import by_token_budget, pack, unpad
 
 SAMPLES = "samples.jsonl"
@@ -42,26 +43,30 @@ class _Policy:
     kl: tuple[float, ...]
     """log π − log π_baseline of each response, nats."""
 
+    @property
+    def known_scores(self) -> list[float]:
+        """Of the answers on which the judge did not abstain."""
+        return [score for score in self.scores if score is not None]
+
 
 def compare(config: CompareConfig, run: Run) -> None:
-    """Let every policy answer every prompt once, judge, compare with the baseline; write samples.jsonl and a table."""
+    """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages = _prepare(config, run)
-    place = machine(config.device)
-    judge = build_scorer(config.judge, place)
-    baseline = _load(config, config.baseline, languages, place)
+    here = machine(config.device)
+    judge = build_scorer(config.judge, here)
+    baseline = _load(config, config.baseline, languages, here)
     policies: dict[str, _Policy] = {}
     for name, language in languages.items():
         run.check_stop()
-        trunk = baseline if name == config.baseline else _load(config, name, languages, place)
-        policies[name] = _answer(trunk, language, baseline, rows, judge, config, run, place)
+        trunk = baseline if name == config.baseline else _load(config, name, languages, here)
+        rollout = _answer(trunk, language, rows, config, run, here)
+        policies[name] = _compared(trunk, language, rollout, judge, baseline, config.sampling.temperature, here)
         say(_in_words(name, policies[name]))
-    scores = {name: p.scores for name, p in policies.items()}
-    rates = win_rates_against(scores, config.baseline, prompts=[row.prompt.id for row in rows])
-    table = [row for name in policies for row in _table(name, policies[name], rates[name], config)]
+    results = [result for name in policies for result in _results(name, policies, config.baseline)]
     if config.objective is not None:
-        table += _objective(policies, rows, config, run, place)
+        results += _objectives(policies, rows, config.objective, config, run, here)
     _write_samples(run, policies, config.baseline)
-    run.finish({"stages": table, "policies": {name: _facts(p) for name, p in policies.items()}})
+    run.finish(summary(results, policies={name: _facts(policy) for name, policy in policies.items()}))
 
 
 def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language]]:
@@ -91,33 +96,37 @@ def _model(config: CompareConfig, name: str) -> ModelConfig:
     return ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
 
 
-def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], place: Machine) -> Trunk:
-    return Trunk(load_causal(_model(config, name), languages[name], seed=0).hf).to(place.device)
+def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], here: Machine) -> Trunk:
+    return Trunk(load_causal(_model(config, name), languages[name], seed=0).hf).to(here.device)
 
 
 def _answer(
+    trunk: Trunk, language: Language, rows: Sequence[PromptRow], config: CompareConfig, run: Run, here: Machine
+) -> Rollout:
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
+    with here.autocast():
+        return sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
+
+
+def _compared(
     trunk: Trunk,
     language: Language,
-    baseline: Trunk,
-    rows: Sequence[PromptRow],
+    rollout: Rollout,
     judge: Scorer,
-    config: CompareConfig,
-    run: Run,
-    place: Machine,
+    baseline: Trunk,
+    temperature: float,
+    here: Machine,
 ) -> _Policy:
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
-    with place.autocast():
-        rollout = sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
-    scores = judge.score(groups(rollout)).told
+    scores = judge.score(groups(rollout)).optional_scores
     if all(score is None for score in scores):
         raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
-    kl = sequence_log_ratio(trunk, baseline, rollout, config.sampling.temperature, place)
+    kl = sequence_log_ratio(trunk, baseline, rollout, temperature, here)
     return _Policy(trunk=trunk, language=language, rollout=rollout, scores=scores, kl=tuple(kl))
 
 
 @torch.no_grad()
 def sequence_log_ratio(
-    policy: Trunk, reference: Trunk, rollout: Rollout, temperature: float, place: Machine, budget: int = 16384
+    policy: Trunk, reference: Trunk, rollout: Rollout, temperature: float, machine: Machine, budget: int = 16384
 ) -> list[float]:
     """log π(y|x) − log π_ref(y|x) of each sampled response, nats [B]; its mean estimates KL(π ‖ π_ref).
 
@@ -127,8 +136,8 @@ def sequence_log_ratio(
     responses = unpad(rollout.response_ids, rollout.response_mask)
     out = [0.0] * len(prompts)
     for cut in by_token_budget((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), budget):
-        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
-        with place.autocast():
+        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+        with machine.autocast():
             ours = policy(batch, {"logprobs"}, temperature)["logprobs"]
             theirs = reference(batch, {"logprobs"}, temperature)["logprobs"]
         for i, value in zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True):
@@ -137,10 +146,10 @@ def sequence_log_ratio(
 
 
 def _facts(policy: _Policy) -> dict[str, float]:
-    kept = [s for s in policy.scores if s is not None]
+    scores = policy.known_scores
     lengths = policy.rollout.response_mask.sum(1).tolist()
     return {
-        "score": sum(kept) / len(kept),
+        "score": sum(scores) / len(scores),
         "kl": sum(policy.kl) / len(policy.kl),
         **text_statistics(policy.rollout.responses, finish_reasons=policy.rollout.finish_reasons, num_tokens=lengths),
     }
@@ -157,29 +166,42 @@ def _in_words(name: str, policy: _Policy) -> str:
     )
 
 
-def _table(name: str, policy: _Policy, rate: WinRate, config: CompareConfig) -> list[dict[str, Any]]:
-    score = asdict(mean_estimate([s for s in policy.scores if s is not None]))
-    about = {"name": name, "metric": "mean score by the judge", "unit": "score", "floor": None, "ceiling": None}
-    if name == config.baseline:
-        return [about | score]
-    won = {"name": name, "metric": f"win rate against {config.baseline} ({rate.n} prompts, {rate.ties} ties)"}
-    won |= {"value": rate.rate, "low": rate.low, "high": rate.high, "floor": 0.5, "ceiling": 1.0, "unit": "share"}
-    return [about | score, won]
+def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[Result]:
+    """The policy's score, and what sets it apart from the baseline."""
+    policy, base = policies[name], policies[baseline]
+    scores = policy.known_scores
+    score = Result(measure="judge_score_over_prompts", subject=name, count=len(scores), **asdict(mean_estimate(scores)))
+    if name == baseline:
+        return [score]
+    prompts = [row.prompt.id for row in policy.rollout.rows]
+    kl = Result(
+        measure="kl_baseline_over_prompts",
+        subject=name,
+        against=baseline,
+        count=len(policy.kl),
+        **asdict(mean_estimate(policy.kl)),
+    )
+    return [score, win_rate(name, policy.scores, baseline, base.scores, prompts=prompts), kl]
 
 
-def _objective(
-    policies: Mapping[str, _Policy], rows: Sequence[PromptRow], config: CompareConfig, run: Run, place: Machine
-) -> list[dict[str, Any]]:
-    """J of every policy, and its progress from J_ref to J* where the answers can be listed."""
-    objective = config.objective
-    scorer = build_scorer(objective.rewards, place)
-    chosen = rows[: objective.prompts]
-    measured: dict[str, list[float]] = {}
+def _objectives(
+    policies: Mapping[str, _Policy],
+    rows: Sequence[PromptRow],
+    objective: ObjectiveConfig,
+    config: CompareConfig,
+    run: Run,
+    here: Machine,
+) -> list[Result]:
+    """J of every policy, and where the answers can be listed its progress from J_ref to J*."""
+    scorer = build_scorer(objective.rewards, here)
+    chosen, base = rows[: objective.prompts], policies[config.baseline]
+    values: dict[str, list[float]] = {}
     for name, policy in policies.items():
-        measured[name] = _sampled_objective(policy, policies[config.baseline].trunk, chosen, scorer, config, run, place)
+        rollout = _fresh_samples(policy, chosen, objective.samples, config, run, here)
+        kl = sequence_log_ratio(policy.trunk, base.trunk, rollout, config.sampling.temperature, here)
+        values[name] = _less_the_kl(rollout, kl, scorer, objective.kl_coef)
     best: ListedOptimum | None = None
     if objective.answers:
-        base = policies[config.baseline]
         best = listed_optimum(
             base.trunk,
             base.language,
@@ -189,55 +211,74 @@ def _objective(
             kl_coef=objective.kl_coef,
             temperature=config.sampling.temperature,
             max_new_tokens=config.sampling.max_new_tokens,
-            place=place,
+            machine=here,
         )
         say(f"J* ≥ {best.lower_bound:.3f} by enumeration; the listed answers hold {best.optimum.mass:.1%} of π_ref")
-    return [_objective_row(name, values, measured[config.baseline], best, config) for name, values in measured.items()]
+    reference = sum(values[config.baseline]) / len(values[config.baseline])
+    return [r for name, own in values.items() for r in _objective_results(name, own, reference, objective, best)]
 
 
-def _sampled_objective(
-    policy: _Policy, reference: Trunk, rows: Sequence[PromptRow], scorer: Scorer, config: CompareConfig, run: Run,
-    place: Machine,
-) -> list[float]:  # fmt: skip
-    """score − β·log π/π_ref of fresh samples, one value a sample, prompt by prompt."""
-    n = config.objective.samples
-    engine = TorchEngine(policy.trunk, policy.language.end_ids, check_stop=run.check_stop)
-    with place.autocast():
-        rollout = sample(
+def _fresh_samples(
+    policy: _Policy, rows: Sequence[PromptRow], samples: int, config: CompareConfig, run: Run, here: Machine
+) -> Rollout:
+    """`samples` answers to each prompt, prompt by prompt, other ones than those that were compared."""
+    engine = build_engine(policy.trunk, policy.language, check_stop=run.check_stop)
+    with here.autocast():
+        return sample(
             engine,
             policy.language,
-            [row for row in rows for _ in range(n)],
+            [row for row in rows for _ in range(samples)],
             config.sampling,
-            sample_indices=[i for _ in rows for i in range(n)],
+            sample_indices=[i for _ in rows for i in range(samples)],
             seed=config.seed + 1,
         )
-    said = scorer.score(groups(rollout))
-    if not bool(said.valid.all()):
+
+
+def _less_the_kl(rollout: Rollout, kl: Sequence[float], scorer: Scorer, kl_coef: float) -> list[float]:
+    """score − β·log π/π_ref of each sample."""
+    scores = scorer.score(groups(rollout))
+    if not bool(scores.valid.all()):
         raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")
-    kl = sequence_log_ratio(policy.trunk, reference, rollout, config.sampling.temperature, place)
-    return [s - config.objective.kl_coef * k for s, k in zip(said.scores.tolist(), kl, strict=True)]
+    return [score - kl_coef * nats for score, nats in zip(scores.scores.tolist(), kl, strict=True)]
 
 
-def _objective_row(
-    name: str, values: Sequence[float], baseline: Sequence[float], best: ListedOptimum | None, config: CompareConfig
-) -> dict[str, Any]:
-    """The value is J, or where a J* above J_ref is known the share of the way from J_ref to J*."""
-    found, reference = mean_estimate(values), sum(baseline) / len(baseline)
+def _objective_results(
+    name: str, values: Sequence[float], reference: float, objective: ObjectiveConfig, best: ListedOptimum | None
+) -> list[Result]:
+    """J, and where a J* above J_ref is known the share of the way from J_ref to J*."""
+    estimate, count = mean_estimate(values), len(values)
     gain = best.lower_bound - reference if best is not None else 0.0
+    facts = {"kl_coef": objective.kl_coef}
+    own = Result(
+        measure="objective_over_prompts",
+        subject=name,
+        floor=reference,
+        ceiling=best.lower_bound if best is not None else None,
+        count=count,
+        facts=facts if best is None else facts | {"mass": best.optimum.mass},
+        **asdict(estimate),
+    )
     if best is None or gain <= 0:
-        row = {"name": name, "metric": f"objective J = E[score] − {config.objective.kl_coef:g}·KL"}
-        return row | asdict(found) | {"floor": reference, "ceiling": None, "unit": "score"}
-
-    way = {key: None if x is None else (x - reference) / gain for key, x in asdict(found).items()}
-    row = {"name": name, "metric": "progress (J − J_ref) / (J* − J_ref) on the objective that PPO optimises"}
-    row |= way | {"floor": 0.0, "ceiling": 1.0, "unit": "share"}
-    return row | {"J": found.value, "J_ref": reference, "J_star": best.lower_bound, "mass": best.optimum.mass}
+        return [own]
+    low, high = (None if end is None else (end - reference) / gain for end in (estimate.low, estimate.high))
+    progress = Result(
+        measure="progress_over_prompts",
+        subject=name,
+        value=(estimate.value - reference) / gain,
+        low=low,
+        high=high,
+        floor=0.0,
+        ceiling=1.0,
+        count=count,
+        facts={"J": estimate.value, "J_ref": reference, "J_star": best.lower_bound},
+    )
+    return [own, progress]
 
 
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
-    lines = []
+    samples = []
     for name, after in policies.items():
         if name == baseline:
             continue
@@ -253,5 +294,5 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> 
                 "finish_after": after.rollout.finish_reasons[i].value,
                 "kl": after.kl[i],
             }
-            lines.append(json.dumps(fact, ensure_ascii=False) + "\n")
-    atomic_write(run.folder / SAMPLES, "".join(lines))
+            samples.append(fact)
+    run.write_rows(SAMPLES, samples)

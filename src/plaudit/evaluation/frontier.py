@@ -1,10 +1,10 @@
 """What best of n buys for its nats: the judge's score and the true one, from one pool of answers (Gao et al. 2023)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plaudit.data.sources import load
-from plaudit.engines.torch_engine import TorchEngine
+from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
 from plaudit.evaluation.best_of_n import best_of_n_kl, best_of_n_mean
 from plaudit.evaluation.intervals import mean_estimate
@@ -12,26 +12,29 @@ from plaudit.evaluation.options import FrontierConfig
 from plaudit.hardware.machine import machine
 from plaudit.models.load import Language, load_causal, load_language
 from plaudit.models.trunk import Trunk
+from plaudit.records.results import Result
+from plaudit.records.tensors import Scores
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.telemetry.summary import summary
 
 
 def frontier(config: FrontierConfig, run: Run) -> None:
     """Sample one pool, judge it by everyone; summary.json has `best_of_n`: judge → points {n, kl, score, truth}."""
     rows, language = _prepare(config, run)
-    place = machine(config.device)
-    trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
-    scorers = {name: build_scorer(judge, place) for name, judge in config.judges.items()}
-    truth = build_scorer(config.truth, place)
+    here = machine(config.device)
+    trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(here.device)
+    engine = build_engine(trunk, language, check_stop=run.check_stop)
+    scorers = {name: build_scorer(judge, here) for name, judge in config.judges.items()}
+    truth = build_scorer(config.truth, here)
     pools: dict[str, list[list[float]]] = {name: [] for name in config.judges}
     true: list[list[float]] = []
     for row in rows:
         run.check_stop()
         indices = list(range(config.samples))
-        with place.autocast():
+        with here.autocast():
             rollout = sample(
                 engine, language, [row] * len(indices), config.sampling, sample_indices=indices, seed=config.seed
             )
@@ -40,17 +43,19 @@ def frontier(config: FrontierConfig, run: Run) -> None:
         for name, scorer in scorers.items():
             pools[name].append(_all_scores(scorer.score(answered), row, f"judges.{name}"))
     points = {name: curve(pool, true) for name, pool in pools.items()}
-    run.finish({"stages": [_table_row(name, curve) for name, curve in points.items()], "best_of_n": points})
+    results = [_result(name, curve, len(rows)) for name, curve in points.items()]
+    run.finish(summary(results, best_of_n=points))
 
 
-def curve(judged: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+def curve(scores: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
     """A point for n = 1, 2, 4, …, means over prompts: nats (an upper bound where answers tie), the judge's score and
     the true score of the answer that the judge likes best, the latter with its interval over prompts."""
-    size, n, points = len(judged[0]), 1, []
+    size, n = len(scores[0]), 1
+    points: list[dict[str, Any]] = []
     while n <= size:
-        score = [best_of_n_mean(mine, mine, n) for mine in judged]
-        truth = mean_estimate([best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)])
-        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(score) / len(score), "truth": truth.value}
+        own = [best_of_n_mean(pool, pool, n) for pool in scores]
+        truth = mean_estimate([best_of_n_mean(pool, its, n) for pool, its in zip(scores, true, strict=True)])
+        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(own) / len(own), "truth": truth.value}
         points.append(point | {"truth_low": truth.low, "truth_high": truth.high})
         n *= 2
     return points
@@ -69,14 +74,22 @@ def _prepare(config: FrontierConfig, run: Run) -> tuple[list[PromptRow], Languag
     return rows, language
 
 
-def _all_scores(said: Any, row: PromptRow, option: str) -> list[float]:
-    if not bool(said.valid.all()):
+def _all_scores(scores: Scores, row: PromptRow, option: str) -> list[float]:
+    if not bool(scores.valid.all()):
         raise UserError(f"{row.where}: {option} abstained, so the best of n is not defined")
-    return said.scores.tolist()
+    return scores.scores.tolist()
 
 
-def _table_row(name: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _result(judge: str, points: Sequence[Mapping[str, Any]], num_prompts: int) -> Result:
+    """The end of the judge's curve beside its beginning."""
     last = points[-1]
-    row = {"name": name, "metric": f"true score of the best of {last['n']} by {name}", "unit": "score"}
-    row |= {"value": last["truth"], "low": last["truth_low"], "high": last["truth_high"]}
-    return row | {"floor": points[0]["truth"], "ceiling": None}
+    return Result(
+        measure="best_of_n_over_prompts",
+        subject=judge,
+        value=last["truth"],
+        low=last["truth_low"],
+        high=last["truth_high"],
+        floor=points[0]["truth"],
+        count=num_prompts,
+        facts={"n": last["n"], "kl": last["kl"], "score": last["score"]},
+    )

@@ -2,10 +2,19 @@
 
 import math
 import statistics
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from plaudit.formulas.intervals import mean_interval, wilson_interval
+from plaudit.hardware.randomness import generator
+
+RESAMPLES = 200
+MIN_UNITS = 3
+"""Of fewer no bootstrap interval is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +70,33 @@ def _effective_trials(mean: float, n: int, excess: Sequence[float]) -> float:
         return float(count)
     variance = count / (count - 1) * sum(e * e for e in excess) / n**2
     return binomial / variance if variance > 0.0 else math.inf
+
+
+def bootstrap(
+    measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, units: Sequence[Hashable], seed: int
+) -> Estimate:
+    """`measure` of all answers, and the 2.5 and 97.5 % quantiles of it where whole units are drawn with replacement.
+    A draw whose labels are all alike says nothing of agreement with them and is left out."""
+    value = measure(x, y)
+    members: dict[Hashable, list[int]] = {}
+    for index, unit in enumerate(units):
+        members.setdefault(unit, []).append(index)
+    if len(members) < MIN_UNITS:
+        return Estimate(value=value, low=None, high=None)
+    sizes = torch.tensor([len(indices) for indices in members.values()])
+    together = torch.tensor([index for indices in members.values() for index in indices])
+    draws = torch.randint(len(sizes), (RESAMPLES, len(sizes)), generator=generator(seed, "bootstrap"))
+    resampled = [together[_positions(draw, sizes)] for draw in draws]
+    values = [measure(x[index], y[index]) for index in resampled if y[index].min() < y[index].max()]
+    if not values:
+        return Estimate(value=value, low=None, high=None)
+    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.tensor(values, dtype=torch.float64).quantile(quantiles).tolist()
+    return Estimate(value=value, low=low, high=high)
+
+
+def _positions(draw: Int[Tensor, " n"], sizes: Int[Tensor, " N"]) -> Int[Tensor, " M"]:
+    """Where the drawn units' members stand, in a line that holds all units one after the other."""
+    starts, drawn = sizes.cumsum(0) - sizes, sizes[draw]
+    before = drawn.cumsum(0) - drawn
+    return (starts[draw] - before).repeat_interleave(drawn) + torch.arange(int(drawn.sum()))

@@ -36,7 +36,7 @@ def listed_optimum(
     kl_coef: float,
     temperature: float,
     max_new_tokens: int,
-    place: Machine,
+    machine: Machine,
     budget: int = 16384,
 ) -> ListedOptimum:
     """Enumerate: log π_ref(y | x) and r(x, y) of every listed answer, J* = β log Σ_y π_ref e^{r/β} per prompt.
@@ -45,28 +45,29 @@ def listed_optimum(
     not counted, nor are answers of more than `max_new_tokens`, which a policy can't finish. That only lowers the bound.
     Raises: UserError where none of a prompt's listed answers is left, or the judge abstains.
     """
-    optima, bounds = [], []
+    optima: list[Optimum] = []
+    bounds: list[float] = []
     renderer = language.renderer
     for row in rows:
         prompt_ids = renderer.prompt_ids(row.prompt, where=row.where)
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
-        kept = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
-        if not kept:
+        finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
+        if not finishable:
             raise UserError(
                 f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             )
-        answers, responses = zip(*kept, strict=True)
+        answers, responses = zip(*finishable, strict=True)
         logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):
-            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(place.device)
-            with place.autocast():
+            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(machine.device)
+            with machine.autocast():
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
             logprobs += out.double().sum(1).tolist()
         group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
-        said = scorer.score([group])
-        if not bool(said.valid.all()):
+        scores = scorer.score([group])
+        if not bool(scores.valid.all()):
             raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")
-        optimum = kl_regularised_optimum(logprobs, said.scores.tolist(), kl_coef)
+        optimum = kl_regularised_optimum(logprobs, scores.scores.tolist(), kl_coef)
         optima.append(optimum)
         bounds.append(optimum.objective + kl_coef * torch.tensor(optimum.mass, dtype=torch.float64).log().item())
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))

@@ -6,8 +6,7 @@ from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
-from plaudit.scoring.loading import function_name
-from plaudit.scoring.options import JudgeConfig
+from plaudit.scoring.options import JudgeConfig, function_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +131,4 @@ class RewardEvalConfig:
 
 def name_of(judge: JudgeConfig) -> str:
     """As it stands in the table; a function without a name is called what it is called."""
-    return judge.name or function_name(judge.function)
+    return judge.name or function_name(judge.function if judge.kind == "function" else judge.path)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from plaudit.evaluation.intervals import Estimate, mean_estimate
 from plaudit.hardware.machine import Machine
 from plaudit.models.trunk import Trunk
+from plaudit.records.results import Result
 from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow
 
@@ -35,16 +36,27 @@ class Perplexity:
         """Nats per answer: what an entropy per answer is compared with. Answers are taken as independent."""
         return mean_estimate(self.nll)
 
+    def result(self, subject: str, *, floor: float | None, ceiling: float | None) -> Result:
+        """Loss of a whole answer, between an untrained model's and the entropy of the answers."""
+        return Result(
+            measure="held_out_nll_over_answers",
+            subject=subject,
+            floor=floor,
+            ceiling=ceiling,
+            count=len(self.nll),
+            **asdict(self.nll_over_answers),
+        )
+
 
 @torch.no_grad()
-def perplexity(trunk: Trunk, rows: Sequence[EncodedRow], place: Machine, *, budget: int = 16384) -> Perplexity:
+def perplexity(trunk: Trunk, rows: Sequence[EncodedRow], machine: Machine, *, budget: int = 16384) -> Perplexity:
     """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward."""
     nll = [0.0] * len(rows)
-    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), budget):
-        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
-        with place.autocast():
+    for cut in machine.ranks.cuts((len(p) + len(r) for p, r in rows), budget):
+        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(machine.device)
+        with machine.autocast():
             logprobs = trunk(batch, {"logprobs"})["logprobs"]
         for i, value in zip(cut, (-logprobs.sum(1)).tolist(), strict=True):
             nll[i] = value
-    nll = place.ranks.totals(*nll)  # each row is one rank's
+    nll = machine.ranks.totals(*nll)  # each row is one rank's
     return Perplexity(nll=nll, num_tokens=sum(len(r) for _, r in rows))

@@ -34,12 +34,12 @@ def gae(
     next_advantage = values.new_zeros(values.shape[0])  # [B], after the last kept token
     next_value = next_advantage if final_values is None else select(final_values.to(values.dtype), mask.any(dim=1))
     for t in reversed(range(values.shape[1])):
-        kept = mask[:, t]
+        here = mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantage = delta + gamma * gae_lambda * next_advantage
-        advantages[:, t] = select(advantage, kept)
-        next_advantage = torch.where(kept, advantage, next_advantage)
-        next_value = torch.where(kept, values[:, t], next_value)
+        advantages[:, t] = select(advantage, here)
+        next_advantage = torch.where(here, advantage, next_advantage)
+        next_value = torch.where(here, values[:, t], next_value)
     return advantages, advantages + values
 
 
@@ -64,10 +64,19 @@ def decoupled_gae(
     return advantages, returns
 
 
+def reward_to_go(rewards: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, gamma: float) -> Float[Tensor, "B R"]:
+    """Σ_{l ≥ 0} γ^l r_{t+l}, what follows token t, zero outside the mask: advantages without a critic (N4.2).
+
+    REINFORCE without a baseline: unbiased, and of high variance. Score units. Source: Williams 1992.
+    """
+    advantages, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, gae_lambda=1.0)
+    return advantages
+
+
 def moments(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float64[Tensor, "3"]:
     """(Σ m_t, Σ m_t x_t, Σ m_t x_t²) in float64: the moments of several micro-batches or ranks are their sum (N4.7)."""
-    kept = select(x, mask).double()
-    return torch.stack([mask.sum().double(), kept.sum(), kept.square().sum()])
+    masked = select(x, mask).double()
+    return torch.stack([mask.sum().double(), masked.sum(), masked.square().sum()])
 
 
 def mean_and_variance(

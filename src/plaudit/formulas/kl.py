@@ -22,7 +22,7 @@ a number without gradient, r_t = −β k_t, and what the policy gradient makes o
 | k2, abs_k1    | that of another penalty                                                                     |
 
 After the first update of an iteration the tokens come from π_old, no longer from π, and the table's expectations are
-off by the ratio. `policy_losses.importance_ratio`, ρ = π/π_old *with its gradient*, mends it: given the text so far,
+off by the ratio. A factor ρ = π/π_old *with its gradient* would mend it: given the text so far,
 E_old[∇(ρ k1)] = E_old[∇(ρ k3)] = ∇ KL(π ‖ other) for every π_old, π = π_old included. `full` needs no mending.
 
 Sources: N4.6; J. Schulman, "Approximating KL divergence" (2020), which writes r = other/π, so that ℓ = −log r.
@@ -31,7 +31,6 @@ Sources: N4.6; J. Schulman, "Approximating KL divergence" (2020), which writes r
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from plaudit.formulas.logprobs import _scaled_log_softmax
 from plaudit.formulas.masks import at_least_float32, select
@@ -89,85 +88,7 @@ def full(
     return _expected_difference(logp, other_logp)
 
 
-def full_in_token_chunks(
-    logits: Float[Tensor, "*dims V"], other_logits: Float[Tensor, "*dims V"], temperature: float = 1.0, *, chunk: int
-) -> Float[Tensor, "*dims"]:
-    """`full` of `chunk` tokens at a time: the same numbers and gradients in less memory (N4.6).
-
-    `full` keeps several tensors of the logits' size for the backward pass; this keeps none and computes each chunk
-    twice. Raises ValueError for a temperature that is not positive, or a chunk below 1.
-    """
-    _check_chunk(chunk)
-    vocabulary = logits.shape[-1]
-    mine, other = logits.reshape(-1, vocabulary).split(chunk), other_logits.reshape(-1, vocabulary).split(chunk)
-    parts = [_recomputed(full, part, other_part, temperature) for part, other_part in zip(mine, other, strict=True)]
-    return torch.cat(parts).reshape(logits.shape[:-1])
-
-
-def full_in_vocabulary_chunks(
-    logits: Float[Tensor, "*dims V"], other_logits: Float[Tensor, "*dims V"], temperature: float = 1.0, *, chunk: int
-) -> Float[Tensor, "*dims"]:
-    """`full` of `chunk` vocabulary entries at a time, for a V too large for one float32 copy of the logits (N4.6).
-
-    A first pass over the chunks takes log Σ_v e^{z_v/τ} of both, a second Σ_v π_v (log π_v − log other_v); backward
-    computes each chunk again.
-    Impossible tokens as in `full`. Raises ValueError for a temperature that is not positive, or a chunk below 1.
-    """
-    _check_chunk(chunk)
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
-    mine, other = logits.split(chunk, dim=-1), other_logits.split(chunk, dim=-1)
-    largest, other_largest = _largest(mine), _largest(other)
-    log_sum, other_log_sum = _log_sum(mine, largest, temperature), _log_sum(other, other_largest, temperature)
-    total = torch.zeros_like(log_sum)
-    for part, other_part in zip(mine, other, strict=True):
-        inputs = (part, largest, log_sum, other_part, other_largest, other_log_sum)
-        total = total + _recomputed(_full_part, *inputs, temperature)
-    return total
-
-
-def _full_part(
-    logits: Tensor,
-    largest: Tensor,
-    log_sum: Tensor,
-    other_logits: Tensor,
-    other_largest: Tensor,
-    other_log_sum: Tensor,
-    temperature: float,
-) -> Tensor:
-    logp = _shifted(logits, largest, temperature) - log_sum.unsqueeze(-1)
-    other_logp = _shifted(other_logits, other_largest, temperature) - other_log_sum.unsqueeze(-1)
-    return _expected_difference(logp, other_logp)
-
-
 def _expected_difference(logp: Tensor, other_logp: Tensor) -> Tensor:
     impossible = logp == -torch.inf
     difference = logp.masked_fill(impossible, 0.0) - other_logp.masked_fill(impossible, 0.0)
     return (logp.exp() * difference).sum(dim=-1)
-
-
-def _largest(parts: tuple[Tensor, ...]) -> Tensor:
-    return torch.stack([at_least_float32(part).detach().amax(dim=-1) for part in parts]).amax(dim=0)
-
-
-def _log_sum(parts: tuple[Tensor, ...], largest: Tensor, temperature: float) -> Tensor:
-    """log Σ_v e^{(z_v − max z)/τ} over all parts: nothing overflows, and logits of −inf add 0."""
-    return sum(_recomputed(_sum_of_exp, part, largest, temperature) for part in parts).log()
-
-
-def _sum_of_exp(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
-    return _shifted(logits, largest, temperature).exp().sum(dim=-1)
-
-
-def _shifted(logits: Tensor, largest: Tensor, temperature: float) -> Tensor:
-    return (at_least_float32(logits) - largest.unsqueeze(-1)) / temperature
-
-
-def _recomputed(function, *inputs):
-    """The function's value; what it needs for the backward pass is computed again there instead of being kept."""
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-
-
-def _check_chunk(chunk: int) -> None:
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, not {chunk}")

@@ -114,10 +114,10 @@ def _subsets(count: int) -> tuple[tuple[tuple[tuple[int, ...], ...], tuple[tuple
     """For each size from 1 to `count`: the subsets of that size, and where each of them without its i-th member stands
     among those of the size before."""
     levels = []
-    place: dict[tuple[int, ...], int] = {(): 0}
+    index_of: dict[tuple[int, ...], int] = {(): 0}
     for size in range(1, count + 1):
         subsets = tuple(itertools.combinations(range(count), size))
-        without = tuple(tuple(place[s[:i] + s[i + 1 :]] for i in range(size)) for s in subsets)
+        without = tuple(tuple(index_of[s[:i] + s[i + 1 :]] for i in range(size)) for s in subsets)
         levels.append((subsets, without))
-        place = {subset: index for index, subset in enumerate(subsets)}
+        index_of = {subset: index for index, subset in enumerate(subsets)}
     return tuple(levels)

@@ -50,11 +50,6 @@ class MismatchStats:
         )
 
     @property
-    def gap_mean(self) -> float:
-        """Nats per token; 0 of none."""
-        return (self.gap_sum / self.num_tokens.clamp(min=1.0)).item()
-
-    @property
     def kl_sampler(self) -> float:
         """Nats per token, never negative; 0 of none."""
         return (self.kl_sampler_sum / self.num_tokens.clamp(min=1.0)).item()

@@ -56,37 +56,12 @@ def matrix_scores(logit_matrix: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
     return _off_diagonal(against).sum(dim=1) / max(logit_matrix.shape[0] - 1, 1)
 
 
-def matrix_wins(logit_matrix: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
-    """How many of its 2(K − 1) comparisons, both orders, each answer wins; a logit of 0 is half a win   (N3.10).
-
-    A perfect order of three gives (4, 2, 0). The diagonal is not read. Without gradient.
-    """
-    first_wins = 0.5 * (at_least_float32(logit_matrix.detach()).sign() + 1.0)
-    return _off_diagonal(first_wins).sum(dim=1) + _off_diagonal(1.0 - first_wins).sum(dim=0)
-
-
-def one_pass_best(num_answers: Int[Tensor, " B"], compare: Compare) -> Int[Tensor, " B"]:
-    """The best answer of each prompt by one bubble pass: K − 1 comparisons instead of K(K − 1)/2, both orders (N3.10).
-
-    Answer 0 is champion; 1, 2, … challenge it in turn, and replace it where `unbiased_logit` is for them; a draw keeps
-    the champion. It is the best of the full matrix wherever one answer beats all others. `compare` is called twice a
-    turn with a number for every prompt: prompts of fewer answers repeat their last turn, which changes nothing.
-    Raises ValueError for a prompt without answers.
-    """
-    if (num_answers < 1).any():
-        raise ValueError("one_pass_best: a prompt has no answers")
-    champion = torch.zeros_like(num_answers)
-    for turn in range(1, int(num_answers.max()) if num_answers.numel() else 0):
-        challenger = (num_answers - 1).clamp(max=turn)
-        won = unbiased_logit(compare(challenger, champion), compare(champion, challenger)) > 0.0
-        champion = torch.where(won, challenger, champion)
-    return champion
-
-
 def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[Tensor, "B K"]:
-    """Scores of all answers by the pass of `one_pass_best`: a challenger's is its champion's plus `unbiased_logit`
-    against it, less the mean over the prompt's answers   (N3.10).
+    """Scores of all answers by one bubble pass: K − 1 comparisons instead of K(K − 1)/2, both orders   (N3.10).
 
+    Answer 0 is champion; 1, 2, … challenge it in turn, and replace it where `unbiased_logit` is for them. A
+    challenger's score is its champion's plus that logit, less the mean over the prompt's answers. `compare` is called
+    twice a turn with a number for every prompt: prompts of fewer answers repeat their last turn, which changes nothing.
     Where logits are differences of utilities, these are the utilities less their mean: what the full matrix says, up to
     its factor K/(K − 1). The best one scores highest. Zero in the columns beyond a prompt's answers.
     """

@@ -103,18 +103,6 @@ def standardise(
     return ((labels.double() - mean) / std).to(labels.dtype)
 
 
-def in_label_units(
-    predictions: Float[Tensor, " N"],
-    labellers: Int[Tensor, " N"],
-    scales: Sequence[RunningMoments],
-    *,
-    std_floor: float,
-) -> Float[Tensor, " N"]:
-    """r · max(σ, floor) + μ: what `standardise` took away, given back to a model's predictions   (N2.3)."""
-    mean, std = _means_and_stds(labellers, scales, std_floor)
-    return (predictions * std + mean).to(predictions.dtype)
-
-
 def _means_and_stds(
     labellers: Int[Tensor, " N"], scales: Sequence[RunningMoments], std_floor: float
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:

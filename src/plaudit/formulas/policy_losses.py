@@ -1,96 +1,28 @@
-"""The policy's objectives as per-token losses, with diagnostics as sums that add up over micro-batches and ranks.
+"""The policy's objectives as per-token losses.
 
 All are losses, to be minimised: the papers' objectives with the sign flipped. `masks.weighted_sum` makes one number of
 the losses [B R], with weights from `aggregation`.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from plaudit.formulas.kl import LOG_RATIO_LIMIT, k3, kept_log_ratio
 from plaudit.formulas.masks import at_least_float32, masked_sum, over_tokens, select
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyStats:
-    """Sums over kept tokens (N4.4), float64, without gradient. `a + b` merges micro-batches, minibatches or ranks."""
-
-    num_tokens: Float64[Tensor, ""]
-    """Kept tokens that were counted."""
-    loss_sum: Float64[Tensor, ""]
-    """Σ of the per-token loss, before any weight or division by the minibatch's count."""
-    clipped_tokens: Float64[Tensor, ""]
-    """Tokens that a clip (the dual one too) holds, so that they give no gradient."""
-    approx_kl_old_sum: Float64[Tensor, ""]
-    """Nats: Σ of k3 for KL(π_old ‖ π_θ), (ρ − 1) − log ρ ≥ 0 (the tokens were sampled from π_old)."""
-    ratio_sum: Float64[Tensor, ""]
-    """Σ ρ_t, each at most e^20. Its mean is 1 in expectation; far from it, the update is of another policy's tokens."""
-    ratio_max: Float64[Tensor, ""]
-    """max ρ_t, at most e^20; 0 where nothing was counted. Merges by max, not by sum."""
-
-    @classmethod
-    def zero(cls, device: torch.device | str = "cpu") -> "PolicyStats":
-        """The neutral element of `+`."""
-        nothing = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(
-            num_tokens=nothing,
-            loss_sum=nothing,
-            clipped_tokens=nothing,
-            approx_kl_old_sum=nothing,
-            ratio_sum=nothing,
-            ratio_max=nothing,
-        )
-
-    def __add__(self, other: "PolicyStats") -> "PolicyStats":
-        return PolicyStats(
-            num_tokens=self.num_tokens + other.num_tokens,
-            loss_sum=self.loss_sum + other.loss_sum,
-            clipped_tokens=self.clipped_tokens + other.clipped_tokens,
-            approx_kl_old_sum=self.approx_kl_old_sum + other.approx_kl_old_sum,
-            ratio_sum=self.ratio_sum + other.ratio_sum,
-            ratio_max=torch.maximum(self.ratio_max, other.ratio_max),
-        )
-
-    @property
-    def clip_fraction(self) -> float:
-        """Share of the counted tokens that were clipped; 0 of none."""
-        return (self.clipped_tokens / self.num_tokens.clamp(min=1.0)).item()
-
-    @property
-    def approx_kl_old(self) -> float:
-        """Nats per token, never negative; 0 of none."""
-        return (self.approx_kl_old_sum / self.num_tokens.clamp(min=1.0)).item()
-
-    @property
-    def ratio_mean(self) -> float:
-        """Mean ρ of the counted tokens: what a ratio threshold looks at; 0 of none."""
-        return (self.ratio_sum / self.num_tokens.clamp(min=1.0)).item()
-
-    @property
-    def loss_mean(self) -> float:
-        """Loss per counted token; 0 of none."""
-        return (self.loss_sum / self.num_tokens.clamp(min=1.0)).item()
-
-
 def policy_gradient(
-    logprobs: Float[Tensor, "B R"],
-    old_logprobs: Float[Tensor, "B R"],
-    advantages: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-) -> tuple[Float[Tensor, "B R"], PolicyStats]:
+    logprobs: Float[Tensor, "B R"], advantages: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]
+) -> Float[Tensor, "B R"]:
     """−Â_t log π_θ(y_t) per token, zero outside the mask: the plain policy gradient, no ratio   (N4.2).
 
     Right for the first update of an iteration only; later ones see tokens of another policy and don't correct for it.
-    `old_logprobs` enter the diagnostics, not the loss. Gradient flows into `logprobs` only. Source: Williams 1992.
+    Gradient flows into `logprobs` only. Source: Williams 1992.
     """
-    losses = -select(advantages.detach(), mask) * select(at_least_float32(logprobs), mask)
-    nothing_clipped = torch.zeros_like(mask)
-    return losses, _stats(losses, nothing_clipped, kept_log_ratio(logprobs, old_logprobs, mask), mask)
+    return -select(advantages.detach(), mask) * select(at_least_float32(logprobs), mask)
 
 
 def surrogate(
@@ -98,15 +30,14 @@ def surrogate(
     old_logprobs: Float[Tensor, "B R"],
     advantages: Float[Tensor, "B R"],
     mask: Bool[Tensor, "B R"],
-) -> tuple[Float[Tensor, "B R"], PolicyStats]:
+) -> Float[Tensor, "B R"]:
     """−ρ_t Â_t per token, ρ_t = π_θ(y_t)/π_old(y_t), zero outside the mask: importance sampling, no clip   (N4.3).
 
     At ρ = 1 its gradient is `policy_gradient`'s. Nothing holds ρ back: add `trust_region_losses` (N4.5; Schulman et al.
     2017, eqs. 6 and 8). Gradient flows into `logprobs` only; `LOG_RATIO_LIMIT` as in `clipped_surrogate`.
     """
     log_ratio = _limited(kept_log_ratio(logprobs, old_logprobs, mask))
-    losses = -select(advantages.detach(), mask) * log_ratio.exp()
-    return losses, _stats(losses, torch.zeros_like(mask), log_ratio, mask)
+    return -select(advantages.detach(), mask) * log_ratio.exp()
 
 
 def clipped_surrogate(
@@ -118,7 +49,7 @@ def clipped_surrogate(
     clip_low: float,
     clip_high: float,
     dual_clip: float = math.inf,
-) -> tuple[Float[Tensor, "B R"], PolicyStats]:
+) -> Float[Tensor, "B R"]:
     """max(−ρ_t Â_t, −clip(ρ_t, 1−ε_low, 1+ε_high) Â_t) per token, zero outside the mask   (N4.3, N4.4).
 
     ε_low = ε_high is PPO's clip (Schulman et al. 2017, eq. 7), which has the *advantage* where note 001 writes the
@@ -143,7 +74,7 @@ def clipped_surrogate(
     losses = torch.maximum(unclipped, clipped)
     if dual_clip < math.inf:
         losses = torch.where(advantages < 0.0, torch.minimum(losses, -dual_clip * advantages), losses)
-    return losses, _stats(losses, mask & (losses != unclipped), log_ratio, mask)
+    return losses
 
 
 def clipped_policy_loss(
@@ -154,16 +85,14 @@ def clipped_policy_loss(
     *,
     clip_range: float,
     num_tokens: int | Int[Tensor, ""],
-) -> tuple[Float[Tensor, ""], PolicyStats]:
+) -> Float[Tensor, ""]:
     """L = Σ_t of `clipped_surrogate` with ε_low = ε_high = ε, divided by num_tokens   (N4.3, N4.4).
 
     The token mean, PPO's own. `num_tokens` is the kept tokens of the whole minibatch (see `over_tokens`); an all-masked
     batch gives 0 and zero gradients. Raises ValueError for a negative `clip_range`.
     """
-    losses, stats = clipped_surrogate(
-        logprobs, old_logprobs, advantages, mask, clip_low=clip_range, clip_high=clip_range
-    )
-    return over_tokens(masked_sum(losses, mask), num_tokens), stats
+    losses = clipped_surrogate(logprobs, old_logprobs, advantages, mask, clip_low=clip_range, clip_high=clip_range)
+    return over_tokens(masked_sum(losses, mask), num_tokens)
 
 
 def trust_region_losses(
@@ -191,21 +120,3 @@ def importance_ratio(
 
 def _limited(log_ratio: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
     return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-
-
-@torch.no_grad()
-def _stats(
-    losses: Float[Tensor, "B R"],
-    clipped: Bool[Tensor, "B R"],
-    log_ratio: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-) -> PolicyStats:
-    ratio = select(_limited(log_ratio).exp(), mask)
-    return PolicyStats(
-        num_tokens=mask.sum().double(),
-        loss_sum=masked_sum(losses, mask).double(),
-        clipped_tokens=clipped.sum().double(),
-        approx_kl_old_sum=masked_sum(k3(-_limited(log_ratio)), mask).double(),
-        ratio_sum=ratio.double().sum(),
-        ratio_max=pad(ratio.flatten(), (0, 1)).amax().double(),
-    )

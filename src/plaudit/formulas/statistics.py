@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
 from plaudit.formulas.advantages import mean_and_variance
-from plaudit.formulas.preference_losses import ranked_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +21,6 @@ class RunningMoments:
     def std(self) -> float:
         """Population standard deviation √(Σ(x − mean)²/n), as `whiten` has it; 0 of none."""
         return math.sqrt(self.sum_squared_deviations / self.count) if self.count else 0.0
-
-    @property
-    def sample_std(self) -> float:
-        """With divisor n − 1, for `mean_interval`; 0 where n < 2."""
-        return math.sqrt(self.sum_squared_deviations / (self.count - 1.0)) if self.count >= 2.0 else 0.0
 
 
 def running_moments(count_sum_sumsq: Float64[Tensor, "3"]) -> RunningMoments:
@@ -52,23 +46,3 @@ def merge(a: RunningMoments, b: RunningMoments) -> RunningMoments:
         + b.sum_squared_deviations
         + shift * shift * a.count * b.count / count,
     )
-
-
-def paired_wins(chosen: Float[Tensor, " N"], rejected: Float[Tensor, " N"]) -> tuple[float, int]:
-    """(Σ [c > r] + ½ [c = r], N): accuracy is their ratio, `wilson_interval` takes them as they are   (N3.1, N5.1).
-
-    A tie counts half, so a constant scorer has accuracy ½ and not 0. Raises ValueError on NaN.
-    """
-    if chosen.isnan().any() or rejected.isnan().any():
-        raise ValueError("paired_wins: a score is NaN")
-    wins = (chosen > rejected).sum() + 0.5 * (chosen == rejected).sum()
-    return wins.item(), chosen.shape[0]
-
-
-def ranking_wins(scores: Float[Tensor, " N"], ranks: Int[Tensor, " N"], groups: Int[Tensor, " N"]) -> tuple[float, int]:
-    """`paired_wins` over all pairs that the rankings give: every prompt's answers of different rank   (N2.2, N3.3).
-
-    Raises ValueError on NaN in an answer that is part of a pair.
-    """
-    better, worse = ranked_pairs(ranks, groups)
-    return paired_wins(scores[better], scores[worse])

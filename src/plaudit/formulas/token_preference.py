@@ -1,4 +1,4 @@
-"""The token-level pairwise loss: a value at every token instead of one score an answer (N3.8)."""
+"""The token-level pairwise loss: a value at every token instead of one score per answer (N3.8)."""
 
 import torch
 from jaxtyping import Bool, Float, Int

@@ -1,6 +1,4 @@
-"""The critic's loss, with its diagnostics as sums that add up over micro-batches and ranks."""
-
-from dataclasses import dataclass
+"""The critic's loss, and how much of the returns it explains."""
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -10,41 +8,6 @@ from plaudit.formulas.advantages import mean_and_variance
 from plaudit.formulas.masks import at_least_float32, masked_sum, over_tokens, select
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValueStats:
-    """Sums over kept tokens (N4.8), float64, without gradient. `a + b` merges micro-batches, minibatches or ranks."""
-
-    num_tokens: Float64[Tensor, ""]
-    """Kept tokens that were counted."""
-    loss_sum: Float64[Tensor, ""]
-    """Σ of the per-token loss, before the division by the minibatch's count."""
-    clipped_tokens: Float64[Tensor, ""]
-    """Tokens whose clipped term was strictly the larger, so that they give no gradient."""
-
-    @classmethod
-    def zero(cls, device: torch.device | str = "cpu") -> "ValueStats":
-        """The neutral element of `+`."""
-        nothing = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(num_tokens=nothing, loss_sum=nothing, clipped_tokens=nothing)
-
-    def __add__(self, other: "ValueStats") -> "ValueStats":
-        return ValueStats(
-            num_tokens=self.num_tokens + other.num_tokens,
-            loss_sum=self.loss_sum + other.loss_sum,
-            clipped_tokens=self.clipped_tokens + other.clipped_tokens,
-        )
-
-    @property
-    def clip_fraction(self) -> float:
-        """Share of the counted tokens that were clipped; 0 of none."""
-        return (self.clipped_tokens / self.num_tokens.clamp(min=1.0)).item()
-
-    @property
-    def loss_mean(self) -> float:
-        """Loss per counted token, half the square included; 0 of none."""
-        return (self.loss_sum / self.num_tokens.clamp(min=1.0)).item()
-
-
 def value_losses(
     values: Float[Tensor, "B R"],
     old_values: Float[Tensor, "B R"],
@@ -52,7 +15,7 @@ def value_losses(
     mask: Bool[Tensor, "B R"],
     *,
     value_clip_range: float,
-) -> tuple[Float[Tensor, "B R"], ValueStats]:
+) -> Float[Tensor, "B R"]:
     """½ max((V_t − R̂_t)², (clip(V_t, V_old,t ± ε_v) − R̂_t)²) per token, zero outside the mask   (N4.8).
 
     With the ½ (the notes have it both ways); `value_clip_range` ε_v = 0 means no clipping, ½ (V − R̂)². Never smaller
@@ -70,13 +33,7 @@ def value_losses(
         # Clamped to the band's edges, not old + clamp(V − old): that rounds, and rounding would count as clipping.
         bounded = values.clamp(old_values - value_clip_range, old_values + value_clip_range)
         clipped = 0.5 * (bounded - returns).square()
-    losses = torch.maximum(unclipped, clipped)
-    stats = ValueStats(
-        num_tokens=mask.sum().double(),
-        loss_sum=masked_sum(losses, mask).detach().double(),
-        clipped_tokens=(mask & (clipped > unclipped)).sum().double(),
-    )
-    return losses, stats
+    return torch.maximum(unclipped, clipped)
 
 
 def clipped_value_loss(
@@ -87,14 +44,14 @@ def clipped_value_loss(
     *,
     value_clip_range: float,
     num_tokens: int | Int[Tensor, ""],
-) -> tuple[Float[Tensor, ""], ValueStats]:
+) -> Float[Tensor, ""]:
     """L = Σ_t of `value_losses` / num_tokens, the token mean   (N4.8).
 
     `num_tokens` is the kept tokens of the whole minibatch (see `over_tokens`); an all-masked batch gives 0 and zero
     gradients. Raises ValueError for a negative `value_clip_range`.
     """
-    losses, stats = value_losses(values, old_values, returns, mask, value_clip_range=value_clip_range)
-    return over_tokens(masked_sum(losses, mask), num_tokens), stats
+    losses = value_losses(values, old_values, returns, mask, value_clip_range=value_clip_range)
+    return over_tokens(masked_sum(losses, mask), num_tokens)
 
 
 def explained_variance(

@@ -10,11 +10,10 @@ import atexit
 import contextlib
 import functools
 import json
-import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from plaudit.errors import FirstFailed, RankLost, UserError
+from plaudit.records.statistics import Statistics, add, from_plain, to_plain
 from plaudit.tokens.batches import by_token_budget
 
 T = TypeVar("T")
@@ -104,21 +104,11 @@ class Ranks:
             total.update(part)
         return total
 
-    def add(self, stats: T) -> T:
-        """The ranks' records of statistics as one, by their own `+` (sums add, maxima do whatever they do).
-
-        Args: a dataclass whose fields are tensors of one number.
-        """
+    def add(self, statistics: Statistics) -> Statistics:
+        """The ranks' statistics as one; a name that a rank doesn't know has nothing to add there."""
         if self.is_alone:
-            return stats
-        names = [field.name for field in fields(stats)]
-        mine = {name: getattr(stats, name) for name in names}
-        told = self.gather([float(value) for value in mine.values()])
-        records = [
-            type(stats)(**{n: torch.full_like(mine[n], v) for n, v in zip(names, values, strict=True)})
-            for values in told
-        ]
-        return functools.reduce(operator.add, records)
+            return statistics
+        return add(*map(from_plain, self.gather(to_plain(statistics))))
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by the sum over ranks. A parameter that no rank has a gradient for keeps none."""
@@ -169,21 +159,21 @@ class Ranks:
         if self.is_alone:
             return work()
         if not self.is_first:
-            if told := self.gather(None)[0]:
-                raise FirstFailed(told)
+            if failure := self.gather(None)[0]:
+                raise FirstFailed(failure)
             return None
         try:
-            done = work()
+            result = work()
         except UserError as error:
             self.gather(str(error))
             raise
         self.gather(None)
-        return done
+        return result
 
     def ask_first(self, work: Callable[[], Any]) -> Any:
         """What `work` returns on the first rank, on all of them. Plain JSON values."""
-        done = self.first(work)
-        return done if self.is_alone else self.gather(done)[0]
+        result = self.first(work)
+        return result if self.is_alone else self.gather(result)[0]
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
@@ -200,8 +190,8 @@ class Ranks:
 
     def check_same(self, what: str, value: Any) -> None:
         """UserError where `value` (plain JSON) isn't the same on all ranks: they would no longer be one computation."""
-        told = self.gather(value)
-        if strange := [rank for rank, other in enumerate(told) if other != told[0]]:
+        values = self.gather(value)
+        if strange := [rank for rank, other in enumerate(values) if other != values[0]]:
             raise UserError(
                 f"{what} on rank {', '.join(map(str, strange))} and on rank 0 differ, so they can't compute together. "
                 "All ranks need the same files and versions; after a fault, resume from the last checkpoint."
@@ -264,7 +254,7 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def _together() -> Generator[None]:
     """A message among all; where it fails, somebody is gone."""
     try:
         yield
@@ -278,8 +268,8 @@ def _together() -> Iterator[None]:
 
 def _short(error: BaseException) -> str:
     """The message without the file of the library that it comes from, nor what that advises."""
-    said = str(error).partition("\n")[0].partition(". ")[0]
-    return (said.partition("] ")[2] or said)[:160]
+    message = str(error).partition("\n")[0].partition(". ")[0]
+    return (message.partition("] ")[2] or message)[:160]
 
 
 def _leave() -> None:

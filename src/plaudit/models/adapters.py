@@ -7,9 +7,8 @@ sequence classifier's own head, whatever the rule, because it starts from random
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Generator, Sequence
+from typing import Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -18,21 +17,14 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from plaudit.errors import UserError
+from plaudit.models.hf import HFModel
 from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterCount:
-    """Numbers in a model; a tied matrix counts once."""
-
-    trainable: int
-    total: int
-
-
-def apply(hf_model: nn.Module, config: Trainable, *, seed: int = 0) -> nn.Module:
+def apply(hf_model: HFModel, config: Trainable, *, seed: int = 0) -> HFModel:
     """Make the model train what `config` says.
 
     Args:
@@ -43,16 +35,17 @@ def apply(hf_model: nn.Module, config: Trainable, *, seed: int = 0) -> nn.Module
     Raises: UserError when the model has fewer blocks, or no matrix of a given name.
     """
     if config.kind == "lora":
-        return _with_adapters(hf_model, config, seed)
+        return cast(HFModel, _with_adapters(hf_model, config, seed))
     return freeze(hf_model, config)
 
 
-def freeze(hf_model: nn.Module, train: Full | LastLayers) -> nn.Module:
+def freeze(hf_model: HFModel, train: Full | LastLayers) -> HFModel:
     """Set `requires_grad` on every parameter by the rule, in place. Raises: UserError as `apply`."""
     hf_model.requires_grad_(train.kind == "full")
     if train.kind == "last_layers":
         stacks = _stacks(hf_model)
         blocks = hf_model.get_submodule(stacks[-1])
+        assert isinstance(blocks, nn.ModuleList)
         if train.layers > len(blocks):
             raise UserError(f"last_layers.layers is {train.layers}, but the model has only {len(blocks)} blocks")
         blocks[len(blocks) - train.layers :].requires_grad_(True)
@@ -64,12 +57,12 @@ def freeze(hf_model: nn.Module, train: Full | LastLayers) -> nn.Module:
     return hf_model
 
 
-def unwrapped(hf_model: nn.Module) -> nn.Module:
+def unwrapped(hf_model: HFModel) -> HFModel:
     """The transformers model itself, below a LoRA wrapper where there is one."""
-    return hf_model.get_base_model() if hasattr(hf_model, "get_base_model") else hf_model
+    return cast(HFModel, hf_model.get_base_model()) if isinstance(hf_model, PeftModel) else hf_model
 
 
-def merge(hf_model: nn.Module) -> nn.Module:
+def merge(hf_model: HFModel) -> HFModel:
     """A plain transformers model with the adapters multiplied into the weights, for saving and for engines.
 
     With LoRA it is a copy, and the training model goes on unchanged (memory: one more model; in half precision the sum
@@ -80,7 +73,7 @@ def merge(hf_model: nn.Module) -> nn.Module:
     return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True, adapter_names=[POLICY])
 
 
-def add_critic(hf_model: nn.Module, *, seed: int) -> None:
+def add_critic(hf_model: HFModel, *, seed: int) -> None:
     """A second adapter of the same shape beside the policy's, on the same frozen base; `critic_on` lets it answer.
 
     Raises: TypeError when the model has no adapters.
@@ -96,19 +89,19 @@ def add_critic(hf_model: nn.Module, *, seed: int) -> None:
         parameter.requires_grad_(True)
 
 
-def critic_parameters(hf_model: nn.Module) -> list[nn.Parameter]:
+def critic_parameters(hf_model: HFModel) -> list[nn.Parameter]:
     """The critic's own adapter; nothing where there is none."""
     return [p for name, p in hf_model.named_parameters() if CRITIC in name.split(".")]
 
 
-def answering(hf_model: nn.Module) -> str:
+def answering(hf_model: HFModel) -> str:
     """Which adapter answers now; `policy` too where there is none."""
     layer = next((m for m in hf_model.modules() if isinstance(m, LoraLayer)), None)
     return CRITIC if layer is not None and CRITIC in layer.active_adapters else POLICY
 
 
 @contextlib.contextmanager
-def critic_on(hf_model: nn.Module) -> Iterator[None]:
+def critic_on(hf_model: HFModel) -> Generator[None]:
     """Inside the block the critic's adapter answers; what is trained stays trained (peft would freeze the other)."""
     layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
     before = [layer.active_adapters for layer in layers]
@@ -123,7 +116,7 @@ def critic_on(hf_model: nn.Module) -> Iterator[None]:
         _restore(trained)
 
 
-def _trained(hf_model: nn.Module) -> list[tuple[nn.Parameter, bool]]:
+def _trained(hf_model: HFModel) -> list[tuple[nn.Parameter, bool]]:
     return [(p, p.requires_grad) for p in hf_model.parameters()]
 
 
@@ -133,7 +126,7 @@ def _restore(trained: Sequence[tuple[nn.Parameter, bool]]) -> None:
 
 
 @contextlib.contextmanager
-def base_off(hf_model: nn.Module) -> Iterator[nn.Module]:
+def base_off(hf_model: HFModel) -> Generator[HFModel]:
     """Inside the block the frozen base answers, its adapter switched off: the reference without a second copy.
 
     Raises: TypeError when the model has no adapters, because its "base" would be the policy itself.
@@ -148,24 +141,16 @@ def base_off(hf_model: nn.Module) -> Iterator[nn.Module]:
         _restore(trained)  # peft, switching on again, would train the active adapter alone
 
 
-def count_parameters(model: nn.Module) -> ParameterCount:
-    """How many numbers are trained, and how many there are."""
-    parameters = list(model.parameters())
-    return ParameterCount(
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
-    )
-
-
-def _stacks(hf_model: nn.Module) -> list[str]:
+def _stacks(hf_model: HFModel) -> list[str]:
     """Names of the lists of blocks, found by their length; an encoder-decoder has two, the decoder's last."""
     config = hf_model.config.get_text_config()
-    wanted = {getattr(config, "num_hidden_layers", None), getattr(config, "num_decoder_layers", None)} - {None}
-    found = [
+    depths = (getattr(config, name, None) for name in ("num_hidden_layers", "num_decoder_layers"))
+    wanted = {depth for depth in depths if isinstance(depth, int)}
+    stacks = [
         name for name, module in hf_model.named_modules() if isinstance(module, nn.ModuleList) and len(module) in wanted
     ]
     # A mixture of experts may have as many experts as blocks: lists inside a block are not the blocks.
-    outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
+    outer = [name for name in stacks if not any(name.startswith(f"{other}.") for other in stacks)]
     if not outer:
         raise UserError(
             f"train: last_layers finds no list of {sorted(wanted)} blocks in {type(hf_model).__name__}; "
@@ -174,7 +159,7 @@ def _stacks(hf_model: nn.Module) -> list[str]:
     return outer
 
 
-def _around(hf_model: nn.Module, stacks: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _around(hf_model: HFModel, stacks: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters before the first and after the last stack, as constructed; a tied matrix stands before them."""
     before: list[nn.Parameter] = []
     after: list[nn.Parameter] = []
@@ -193,21 +178,21 @@ def _around(hf_model: nn.Module, stacks: Sequence[str]) -> tuple[list[nn.Paramet
 HEADS = ("score", "classifier", "classification_head", "pre_classifier", "pooler", "head")
 
 
-def _train_classifier(hf_model: nn.Module) -> None:
+def _train_classifier(hf_model: HFModel) -> None:
     for head in _classifier(hf_model):
         head.requires_grad_(True)
 
 
-def _classifier(hf_model: nn.Module) -> list[nn.Module]:
+def _classifier(hf_model: HFModel) -> list[nn.Module]:
     """What a sequence or token classifier has beyond its backbone, an encoder's pooler too; [] for a language model."""
     if "Classification" not in type(hf_model).__name__:
         return []
     owners = (hf_model, getattr(hf_model, "base_model", hf_model))
-    found = [getattr(owner, name, None) for owner in owners for name in HEADS]
-    return [module for module in found if isinstance(module, nn.Module)]
+    heads = [getattr(owner, name, None) for owner in owners for name in HEADS]
+    return [head for head in heads if isinstance(head, nn.Module)]
 
 
-def _with_adapters(hf_model: nn.Module, config: LoRA, seed: int) -> PeftModel:
+def _with_adapters(hf_model: HFModel, config: LoRA, seed: int) -> PeftModel:
     names = _targets(hf_model, config.target_modules)
     lora = LoraConfig(
         r=config.rank,
@@ -226,7 +211,7 @@ def _with_adapters(hf_model: nn.Module, config: LoRA, seed: int) -> PeftModel:
 
 
 @contextlib.contextmanager
-def _quiet(hf_model: nn.Module) -> Iterator[None]:
+def _quiet(hf_model: HFModel) -> Generator[None]:
     """peft draws from the global generators, whose state is put back, and warns of what is right."""
     devices = sorted({p.device.index for p in hf_model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
@@ -237,7 +222,7 @@ def _quiet(hf_model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _targets(hf_model: nn.Module, wanted: Literal["all-linear"] | Sequence[str]) -> list[str]:
+def _targets(hf_model: HFModel, wanted: Literal["all-linear"] | Sequence[str]) -> list[str]:
     """Full names of the matrices that get an adapter."""
     matrices = [n for n, m in hf_model.named_modules() if isinstance(m, nn.Linear | Conv1D | nn.Embedding)]
     if wanted == "all-linear":
@@ -257,13 +242,13 @@ def _ends_in(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
 
 
-def _head_names(hf_model: nn.Module) -> set[str]:
+def _head_names(hf_model: HFModel) -> set[str]:
     heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
     inside = {id(module) for head in heads if head is not None for module in head.modules()}
     return {name for name, module in hf_model.named_modules() if id(module) in inside}
 
 
-def _refuse_tied(hf_model: nn.Module, chosen: Sequence[str]) -> None:
+def _refuse_tied(hf_model: HFModel, chosen: Sequence[str]) -> None:
     """An adapter on one side of a tied matrix can't be merged: the other side would change too."""
     first, last = hf_model.get_input_embeddings(), hf_model.get_output_embeddings()
     if last is None or first.weight is not last.weight:
@@ -285,6 +270,7 @@ def _draw(model: PeftModel, seed: int, adapter: str) -> None:
             continue
         if adapter in module.lora_A:
             matrix = module.lora_A[adapter]
+            assert isinstance(matrix, nn.Linear)
             bound = matrix.in_features**-0.5
             matrix.weight.copy_((torch.rand(matrix.weight.shape, generator=generator) * 2 - 1) * bound)
         if adapter in module.lora_embedding_B:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from plaudit.models.hf import HFModel
+
 PACKED = "plaudit_packed"
 WASTE = 1.25
 """A bucket's square may hold at most this many times its real tokens before a new bucket starts."""
@@ -58,7 +60,8 @@ def segments(
     stems = stems if stems is not None else [-1] * len(lengths)
     starts = [0, *accumulate(lengths)][:-1]
     restore, offset = torch.empty(sum(lengths), dtype=torch.long), 0
-    buckets, branches = [], []
+    buckets: list[Tensor] = []
+    branches: list[Branches] = []
     for group in alike([i for i, stem in enumerate(stems) if stem < 0], lengths):
         square, keep = _square(group, starts, lengths)
         buckets.append(square.to(device))
@@ -116,8 +119,8 @@ def packed_attention(
 
     Raises: NotImplementedError where the model asks for more than that, which `Trunk` takes as "not packed".
     """
-    if asked := sorted(name for name in BEYOND & options.keys() if options[name] is not None):
-        raise NotImplementedError(f"packed attention has no {', '.join(asked)}")
+    if unknown := sorted(name for name in BEYOND & options.keys() if options[name] is not None):
+        raise NotImplementedError(f"packed attention has no {', '.join(unknown)}")
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     heads, head_dim = query.shape[1:]
     kv_heads = key.shape[1]
@@ -130,10 +133,10 @@ def packed_attention(
         attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads)
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     for branch in segments.branches:
-        (rows, width), seen = branch.queries.shape, branch.keys.shape[1]
+        (rows, width), visible = branch.queries.shape, branch.keys.shape[1]
         q = query.index_select(0, branch.queries.reshape(-1)).view(rows, width, heads, head_dim).transpose(1, 2)
         kv = flat[:, heads * head_dim :].index_select(0, branch.keys.reshape(-1))
-        k, v = kv.view(rows, seen, 2 * kv_heads, head_dim).transpose(1, 2).split(kv_heads, dim=1)
+        k, v = kv.view(rows, visible, 2 * kv_heads, head_dim).transpose(1, 2).split(kv_heads, dim=1)
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=branch.mask, scale=scaling, enable_gqa=kv_heads != heads
         )
@@ -145,7 +148,7 @@ def packed_attention(
 class attention_implementation:
     """Inside the block the model attends by the named implementation."""
 
-    def __init__(self, hf: nn.Module, name: str):
+    def __init__(self, hf: HFModel, name: str | None):
         self.config, self.name = hf.config.get_text_config(), name
 
     def __enter__(self) -> None:

@@ -13,8 +13,8 @@ from plaudit.tokens.tokenizer import looks_local
 def file_beside(path: str | Path, name: str) -> Path:
     """Where `name` of the model at `path` (a folder or a hub name) lies on this machine; nothing is there where the
     model has no such file. Of a hub model it is fetched, as transformers fetches the weights."""
-    found = None if looks_local(path) else _fetched(str(path), name)
-    return found or Path(path) / name
+    fetched = None if looks_local(path) else _fetched(str(path), name)
+    return fetched or Path(path) / name
 
 
 @functools.cache

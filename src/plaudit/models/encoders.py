@@ -6,8 +6,9 @@ head's file says how it pools.
 """
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.beside import file_beside
+from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_width, finish, is_classifier, pretrained, read_config
 from plaudit.models.options import ModelConfig
 
@@ -33,7 +35,7 @@ Pooling = Literal["cls", "mean", "max"]
 class PooledForSequenceClassification(nn.Module):
     """A linear head of n numbers on pooled last states, with the manners of a transformers classifier."""
 
-    def __init__(self, backbone: nn.Module, pooling: Pooling, width: int, seed: int):
+    def __init__(self, backbone: HFModel, pooling: Pooling, width: int, seed: int):
         super().__init__()
         self.backbone, self.pooling = backbone, pooling
         backbone.config.num_labels = width
@@ -44,7 +46,7 @@ class PooledForSequenceClassification(nn.Module):
         self.score.bias.data.zero_()
 
     @property
-    def config(self):
+    def config(self) -> Any:
         return self.backbone.config
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> SequenceClassifierOutput:
@@ -58,7 +60,7 @@ class PooledForSequenceClassification(nn.Module):
     def get_output_embeddings(self) -> None:
         return None
 
-    def gradient_checkpointing_enable(self, options: dict) -> None:
+    def gradient_checkpointing_enable(self, options: dict[str, Any]) -> None:
         self.backbone.gradient_checkpointing_enable(options)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -108,17 +110,19 @@ def load_encoder_classifier(
     if stored and not fresh:
         check_width(config, width)
         _load_head(hf.score, config.path)
-    return finish(hf, language, config, seed)
+    return finish(cast(HFModel, hf), language, config, seed)
 
 
-def encoder_backbone(config: ModelConfig, seed: int) -> nn.Module:
+def encoder_backbone(config: ModelConfig, seed: int) -> HFModel:
     """The blocks alone, without any head; of an encoder-decoder the encoder."""
     kind = type(read_config(config))
     text_only = kind in MODEL_FOR_TEXT_ENCODING_MAPPING
     auto = AutoModelForTextEncoding if text_only else AutoModel
-    cls = (MODEL_FOR_TEXT_ENCODING_MAPPING if text_only else MODEL_MAPPING)[kind]
-    has_pooler = "add_pooling_layer" in inspect.signature(cls).parameters
-    return pretrained(auto, config, seed, **({"add_pooling_layer": False} if has_pooler else {}))
+    known: Mapping[type, Any] = MODEL_FOR_TEXT_ENCODING_MAPPING if text_only else MODEL_MAPPING
+    options: dict[str, Any] = (
+        {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(known[kind]).parameters else {}
+    )
+    return pretrained(auto, config, seed, **options)
 
 
 def stored_pooling(path: str) -> Pooling | None:

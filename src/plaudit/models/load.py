@@ -2,10 +2,10 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import (
@@ -30,10 +31,11 @@ from transformers.utils import logging as transformers_logging
 from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
+from plaudit.models.hf import HFModel
 from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
-from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, train_tokenizer
+from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, token_id, train_tokenizer
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -51,6 +53,20 @@ class Language:
     texts_apart: bool = False
     """A pair model whose three texts have the tokenizer's frame one by one, as PairRM's authors wrote them."""
 
+    @property
+    def decoder_renderer(self) -> Renderer:
+        """The renderer of a model that writes. TypeError for an encoder's, which only reads."""
+        if not isinstance(self.renderer, Renderer):
+            raise TypeError("an encoder writes no text")
+        return self.renderer
+
+    @property
+    def pair_renderer(self) -> PairRenderer:
+        """The renderer of a model that reads prompt and answer as two texts. TypeError for a decoder's."""
+        if not isinstance(self.renderer, PairRenderer):
+            raise TypeError("a decoder reads prompt and answer as one text")
+        return self.renderer
+
     def limit(self, max_length: int, option: str = "max_length") -> int:
         """How long a sequence may be where `option` says `max_length`; 0 is the context. UserError beyond it."""
         if max_length > self.context:
@@ -62,10 +78,11 @@ class Language:
 class Loaded:
     """A transformers model and its language."""
 
-    hf: nn.Module
+    hf: HFModel
     language: Language
 
 
+M = TypeVar("M", bound=HFModel)
 Architecture = Literal["decoder", "encoder", "encoder_decoder"]
 OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"}
@@ -117,6 +134,23 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
             context=context,
             texts_apart=_is_pairrm(read_config(config)),
         )
+    return _decoder_language(tokenizer, config, generation, context)
+
+
+def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> Language:
+    """The language of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
+    if not tokenizer.is_fast:
+        raise UserError("the tokenizer is not a fast one (tokenizer.json); convert it with transformers first")
+    text_config = hf.config.get_text_config()
+    generation = getattr(hf, "generation_config", None)
+    configured = generation.to_dict() if generation is not None else {"eos_token_id": text_config.eos_token_id}
+    context = int(getattr(text_config, "max_position_embeddings", 0) or 10**9)
+    return _decoder_language(tokenizer, config, configured, context)
+
+
+def _decoder_language(
+    tokenizer: PreTrainedTokenizerFast, config: ModelConfig, generation: dict[str, Any] | None, context: int
+) -> Language:
     end_id = _first_end(tokenizer, config.end_tokens)
     renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
@@ -137,25 +171,25 @@ def _context(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> int:
     return min(positions, int(tokenizer.model_max_length))
 
 
-def _is_pairrm(hf_config) -> bool:
+def _is_pairrm(hf_config: PreTrainedConfig) -> bool:
     """Whether it is PairRM's, or that of a model trained further from it: it names the ids of PairRM's markers."""
     return hasattr(hf_config, "cand1_prefix_id")
 
 
 def _chat_template(config: ModelConfig) -> str | None:
     """The user's own template, None for the tokenizer's."""
-    given = config.chat_template
-    if not given or "{" in given:
-        return given or None
+    template = config.chat_template
+    if not template or "{" in template:
+        return template or None
     try:
-        return Path(given).read_text(encoding="utf-8")
+        return Path(template).read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"model.chat_template: {given!r} is neither Jinja text nor a file: {error}") from error
+        raise UserError(f"model.chat_template: {template!r} is neither Jinja text nor a file: {error}") from error
 
 
 def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) -> int | None:
     """What training puts after an answer: the user's own end token where one is named, else the tokenizer's."""
-    return tokenizer.convert_tokens_to_ids(end_tokens[0]) if end_tokens else None
+    return token_id(tokenizer, end_tokens[0]) if end_tokens else None
 
 
 def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
@@ -232,7 +266,7 @@ def check_model_path(path: str, option: str = "model.path") -> None:
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format")
 
 
-def read_config(config: ModelConfig, option: str = "model.path"):
+def read_config(config: ModelConfig, option: str = "model.path") -> Any:
     """transformers' configuration of the model, before any weight is read. UserError naming `option` where there is
     none."""
     try:
@@ -241,7 +275,7 @@ def read_config(config: ModelConfig, option: str = "model.path"):
         raise UserError(f"{option}: {config.path!r} can't be loaded: {error}") from error
 
 
-def _generation_config(config: ModelConfig) -> dict | None:
+def _generation_config(config: ModelConfig) -> dict[str, Any]:
     try:
         return GenerationConfig.from_pretrained(config.path).to_dict()
     except OSError:
@@ -261,14 +295,14 @@ def number_of_labels(config: ModelConfig) -> int:
 
 def check_width(config: ModelConfig, wanted: int) -> None:
     """UserError, before any weight is read, for a classifier whose head gives another number of numbers."""
-    if (found := number_of_labels(config)) != wanted:
+    if (width := number_of_labels(config)) != wanted:
         raise UserError(
-            f"model.path: {config.path!r} holds a classifier whose head gives {found} number(s) an answer, and "
+            f"model.path: {config.path!r} holds a classifier whose head gives {width} number(s) an answer, and "
             f"{wanted} are needed here; give the model that it was trained from, or a reward model of the same kind"
         )
 
 
-def name_labels(hf_config, names: Sequence[str]) -> None:
+def name_labels(hf_config: PreTrainedConfig, names: Sequence[str]) -> None:
     """Call a classifier's numbers by their names, so that whoever loads it elsewhere knows them."""
     hf_config.id2label = dict(enumerate(names))
     hf_config.label2id = {name: i for i, name in enumerate(names)}
@@ -280,8 +314,9 @@ def label_names(config: ModelConfig) -> tuple[str, ...]:
     return tuple(str(names[i]) for i in sorted(names))
 
 
-def _from_scratch(cls: type, shape: TinyShape, language: Language, seed: int, **more) -> nn.Module:
+def _from_scratch(cls: type[M], shape: TinyShape, language: Language, seed: int, **more: Any) -> M:
     tokenizer = language.tokenizer
+    options: dict[str, Any] = {"attn_implementation": "sdpa", **more}  # PreTrainedConfig's own, which it does not list
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -293,27 +328,26 @@ def _from_scratch(cls: type, shape: TinyShape, language: Language, seed: int, **
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="sdpa",
-        **more,
+        **options,
     )
     with seeded(seed):
         return cls(config)
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Generator[None]:
     """Libraries that draw initial weights from the global (CPU) generator do so from this seed, and leave no trace."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
-def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more) -> nn.Module:
+def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more: Any) -> HFModel:
     """All weights from the files, but those of modules whose name begins by one of `new`: transformers would draw
     others at random and say so in a log that nobody reads."""
     try:
         with seeded(seed):
-            hf, found = auto.from_pretrained(
+            hf, report = auto.from_pretrained(
                 config.path,
                 dtype=torch.float32,
                 trust_remote_code=config.trust_remote_code,
@@ -327,8 +361,8 @@ def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] 
     def old(name: str) -> bool:
         return not any(f".{part}" in f".{name}" for part in new)
 
-    mismatched = sorted(found["mismatched_keys"])
-    faults = [f"{name} is missing" for name in sorted(found["missing_keys"]) if old(name)]
+    mismatched = sorted(report["mismatched_keys"])
+    faults = [f"{name} is missing" for name in sorted(report["missing_keys"]) if old(name)]
     faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in mismatched if old(name)]
     if faults:
         raise UserError(
@@ -339,7 +373,7 @@ def pretrained(auto: type, config: ModelConfig, seed: int, new: tuple[str, ...] 
     return hf
 
 
-def aligned(hf: nn.Module) -> None:
+def aligned(hf: HFModel) -> None:
     """Move weights that begin inside a cache line of 64 bytes, as in a mapped file, to where torch itself would have
     put them: kernels round by the place, and a model that was saved and loaded should say what it said."""
     for tensor in itertools.chain(hf.parameters(), hf.buffers()):
@@ -347,17 +381,17 @@ def aligned(hf: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def finish(hf: nn.Module, language: Language, config: ModelConfig, seed: int) -> Loaded:
+def finish(hf: HFModel, language: Language, config: ModelConfig, seed: int) -> Loaded:
     hf = adapters.apply(hf, config.train, seed=seed)
     if config.activation_checkpointing:
         checkpoint_activations(adapters.unwrapped(hf))
     return Loaded(hf=hf, language=language)
 
 
-def checkpoint_activations(hf: nn.Module) -> None:
+def checkpoint_activations(hf: HFModel) -> None:
     """Recompute the blocks' activations in the backward pass, by the attention and adapter of the forward pass."""
 
-    def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+    def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
         now = hf.config.get_text_config()._attn_implementation
         return contextlib.nullcontext(), _as_before(hf, now, adapters.answering(hf))
 
@@ -368,7 +402,7 @@ def checkpoint_activations(hf: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _as_before(hf: nn.Module, attention: str, adapter: str) -> Iterator[None]:
+def _as_before(hf: HFModel, attention: str | None, adapter: str) -> Generator[None]:
     with (
         attention_implementation(hf, attention),
         adapters.critic_on(hf) if adapter == adapters.CRITIC else contextlib.nullcontext(),

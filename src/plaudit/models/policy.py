@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.load import Loaded, load_backbone
 from plaudit.models.options import Critic, Head, ModelConfig
-from plaudit.models.trunk import OtherPolicy, Trunk
+from plaudit.models.trunk import OtherPolicy, Trunk, undrawn_linear
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
 
@@ -20,8 +21,8 @@ from plaudit.tokens.tokenizer import load_tokenizer
 class ActorCritic(nn.Module):
     """Policy and critic behind one call, so that the loop need not know whether they share a trunk.
 
-    `critic` None: the policy's trunk has the value head. Where both trunks stand around the same model, the critic
-    answers through its own adapter.
+    `critic` None: the policy's trunk has the value head, or there is no critic at all. Where both trunks stand around
+    the same model, the critic answers through its own adapter.
     """
 
     def __init__(self, policy: Trunk, critic: Trunk | None):
@@ -49,22 +50,23 @@ class ActorCritic(nn.Module):
     def policy_parameters(self) -> list[nn.Parameter]:
         """What is trained and is not the critic's alone: a shared trunk is the policy's, the value head is not."""
         head = (self.critic or self.policy).value_head
-        own = [*head.parameters(), *adapters.critic_parameters(self.policy.hf)]
+        own = [] if head is None else list(head.parameters())
+        own += adapters.critic_parameters(self.policy.hf)
         if self.critic is not None and self.critic.hf is not self.policy.hf:
             own += self.critic.hf.parameters()
         critics = {id(p) for p in own}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in critics]
 
 
-def value_head(trunk_config, head: Head = "linear", *, seed: int = 0) -> nn.Module:
+def value_head(trunk_config: Any, head: Head = "linear", *, seed: int = 0) -> nn.Module:
     """A head of one number, zero at first: V ≡ 0 before training (Ziegler et al. 2019)."""
     width = trunk_config.get_text_config().hidden_size
-    last = nn.utils.skip_init(nn.Linear, width, 1)  # draws nothing
+    last = undrawn_linear(width, 1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     if head == "linear":
         return last
-    first = nn.utils.skip_init(nn.Linear, width, width)
+    first = undrawn_linear(width, width)
     drawn = torch.rand(first.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     first.weight.data.copy_(drawn * width**-0.5)
     nn.init.zeros_(first.bias)
@@ -72,7 +74,7 @@ def value_head(trunk_config, head: Head = "linear", *, seed: int = 0) -> nn.Modu
 
 
 def actor_critic(
-    loaded: Loaded, critic: Critic, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
+    loaded: Loaded, critic: Critic | None, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
 ) -> ActorCritic:
     """Give the loaded policy its critic; `model` is the policy's own config. `blocks`: a copy of the policy's own for a
     separate critic, where no folder holds them.
@@ -80,6 +82,8 @@ def actor_critic(
     Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
     has none.
     """
+    if critic is None:
+        return ActorCritic(Trunk(loaded.hf), None)
     if critic.kind == "shared":
         return ActorCritic(Trunk(loaded.hf, value_head=value_head(loaded.hf.config, critic.head, seed=seed)), None)
     if critic.kind == "adapter":

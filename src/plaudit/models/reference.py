@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.models import adapters
+from plaudit.models.hf import HFModel
 from plaudit.models.trunk import OtherPolicy, Trunk
 from plaudit.tokens.batches import TokenBatch
 
@@ -20,7 +21,7 @@ class Reference:
     is the reference instead, frozen in place.
     """
 
-    def __init__(self, policy: Trunk, own: nn.Module | None = None):
+    def __init__(self, policy: Trunk, own: HFModel | None = None):
         self.shares_base = own is None and hasattr(policy.hf, "disable_adapter")
         if self.shares_base:
             self.trunk = policy
@@ -51,5 +52,5 @@ class Reference:
         with self._answering():
             return self.trunk.logits(hidden)
 
-    def _answering(self) -> contextlib.AbstractContextManager:
+    def _answering(self) -> contextlib.AbstractContextManager[object]:
         return adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()

@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,11 +20,13 @@ from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
+from plaudit.models.hf import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
 OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})
 OF_SCORES = frozenset({"scores", "token_scores"})
-WANTS = OF_LOGITS | OF_SCORES | {"values", "last_hidden", "prompt_hidden"}
+HEADLESS = frozenset({"last_hidden", "prompt_hidden"})
+WANTS = OF_LOGITS | OF_SCORES | HEADLESS | {"values"}
 LOGIT_BUDGET = 2**25
 """At most so many logits are alive at once; more are computed in chunks and recomputed in the backward pass."""
 
@@ -41,7 +44,11 @@ class OtherPolicy:
 class Trunk(nn.Module):
     """A transformers model with up to two heads: `value_head` (the critic) and `score_head` (a reward)."""
 
-    def __init__(self, hf: nn.Module, *, value_head: nn.Module | None = None, score_head: nn.Module | None = None):
+    hf: HFModel
+    value_head: nn.Module | None
+    score_head: nn.Module | None
+
+    def __init__(self, hf: HFModel, *, value_head: nn.Module | None = None, score_head: nn.Module | None = None):
         super().__init__()
         self.hf = hf
         self.value_head = value_head
@@ -51,12 +58,12 @@ class Trunk(nn.Module):
         _check_logits(self)
 
     @property
-    def inner(self) -> nn.Module:
+    def inner(self) -> HFModel:
         """The transformers model itself, below a LoRA wrapper where there is one."""
         return unwrapped(self.hf)
 
     @property
-    def config(self):
+    def config(self) -> Any:
         return self.inner.config
 
     @property
@@ -90,17 +97,17 @@ class Trunk(nn.Module):
         hidden = self.hidden(batch)
         out: dict[str, Tensor] = {}
         flat = batch.response_mask.reshape(-1).nonzero().squeeze(1)
-        at = None
         if not (OF_LOGITS | {"values"}).isdisjoint(want):
-            where = batch.predict_index.reshape(-1).index_select(0, flat)
-            at = hidden.index_select(0, where)
-        if not OF_LOGITS.isdisjoint(want):
-            targets = batch.response_ids.reshape(-1).index_select(0, flat)
-            beside = None if other is None else OtherPolicy(other.hidden.index_select(0, where), other.logits)
-            for name, kept in self._of_logits(at, targets, temperature, OF_LOGITS & set(want), beside).items():
-                out[name] = _unflatten(kept, flat, batch)
-        if "values" in want:
-            out["values"] = _unflatten(_in_fp32(self.value_head, at), flat, batch)
+            index = batch.predict_index.reshape(-1).index_select(0, flat)
+            predicting = hidden.index_select(0, index)
+            if not OF_LOGITS.isdisjoint(want):
+                targets = batch.response_ids.reshape(-1).index_select(0, flat)
+                beside = None if other is None else OtherPolicy(other.hidden.index_select(0, index), other.logits)
+                names = OF_LOGITS & set(want)
+                for name, numbers in self._of_logits(predicting, targets, temperature, names, beside).items():
+                    out[name] = _unflatten(numbers, flat, batch)
+            if "values" in want:
+                out["values"] = _unflatten(_in_fp32(self._head("values"), predicting), flat, batch)
         return out | self._read_off(hidden, batch, flat, want)
 
     def _read_off(
@@ -109,10 +116,10 @@ class Trunk(nn.Module):
         """What stands at the tokens themselves: scores and hidden states."""
         out: dict[str, Tensor] = {}
         if "scores" in want:
-            out["scores"] = _in_fp32(self.score_head, hidden.index_select(0, batch.last_index))
+            out["scores"] = _in_fp32(self._head("scores"), hidden.index_select(0, batch.last_index))
         if "token_scores" in want:
             own = hidden.index_select(0, batch.response_index.reshape(-1).index_select(0, flat))
-            out["token_scores"] = _unflatten(_in_fp32(self.score_head, own), flat, batch)
+            out["token_scores"] = _unflatten(_in_fp32(self._head("token_scores"), own), flat, batch)
         if "last_hidden" in want:
             out["last_hidden"] = hidden.index_select(0, batch.last_index)
         if "prompt_hidden" in want:
@@ -122,11 +129,17 @@ class Trunk(nn.Module):
     def _check(self, want: Collection[str]) -> None:
         if unknown := set(want) - WANTS:
             raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
-        output = self.inner.get_output_embeddings()
-        heads = dict.fromkeys(OF_LOGITS, output) | dict.fromkeys(OF_SCORES, self.score_head)
-        heads["values"] = self.value_head
-        if missing := [name for name in sorted(want) if name in heads and heads[name] is None]:
-            raise ValueError(f"{missing} wanted of a trunk without that head")
+        for name in sorted(want):
+            if name not in HEADLESS:
+                self._head(name)
+
+    def _head(self, name: str) -> nn.Module:
+        """What makes the wanted numbers of hidden states. ValueError where the trunk has no such head."""
+        output = self.inner.get_output_embeddings() if name in OF_LOGITS else None
+        head = output if name in OF_LOGITS else self.score_head if name in OF_SCORES else self.value_head
+        if head is None:
+            raise ValueError(f"{name!r} wanted of a trunk without that head")
+        return head
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
         """Last hidden state of every packed token."""
@@ -153,7 +166,7 @@ class Trunk(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
         """The next-token logits of some hidden states, in fp32."""
-        return final_logits(self.config, self.inner.get_output_embeddings()(hidden)).float()
+        return final_logits(self.config, self._head("logprobs")(hidden)).float()
 
     def _of_logits(
         self,
@@ -169,12 +182,14 @@ class Trunk(nn.Module):
 
         def chunk(h: Tensor, ids: Tensor, other_h: Tensor) -> tuple[Tensor, ...]:
             logits = self.logits(h)
-            made: dict[str, Callable[[], Tensor]] = {
-                "logprobs": lambda: formulas.token_logprobs(logits, ids, temperature),
-                "entropy": lambda: formulas.entropy(logits, temperature),
-                "kl_full": lambda: kl.full(logits, other.logits(other_h), temperature),
-            }
-            return tuple(made[name]() for name in names)
+            numbers: dict[str, Tensor] = {}
+            if "logprobs" in want:
+                numbers["logprobs"] = formulas.token_logprobs(logits, ids, temperature)
+            if "entropy" in want:
+                numbers["entropy"] = formulas.entropy(logits, temperature)
+            if other is not None and "kl_full" in want:
+                numbers["kl_full"] = kl.full(logits, other.logits(other_h), temperature)
+            return tuple(numbers[name] for name in names)
 
         rows = max(1, LOGIT_BUDGET // (self.config.get_text_config().vocab_size * (1 if other is None else 2)))
         if len(targets) <= rows:
@@ -186,9 +201,9 @@ class Trunk(nn.Module):
         return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def _unflatten(kept: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
+def _unflatten(numbers: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
     shape = batch.response_mask.shape
-    return kept.new_zeros(shape.numel()).index_copy(0, flat, kept).view(shape)
+    return numbers.new_zeros(shape.numel()).index_copy(0, flat, numbers).view(shape)
 
 
 def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M"] | Float[Tensor, "M n"]:
@@ -197,7 +212,14 @@ def _in_fp32(head: nn.Module, hidden: Float[Tensor, "M H"]) -> Float[Tensor, " M
         return head(at_least_float32(hidden)).squeeze(-1)
 
 
-def final_logits(config, logits: Tensor) -> Tensor:
+def undrawn_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer whose numbers are whatever the memory held: nothing is drawn from the global generator."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def final_logits(config: Any, logits: Tensor) -> Tensor:
     """What some architectures do after the output embedding: Gemma's soft cap, Cohere's and Granite's scale.
 
     `_check_logits` refuses a model that does something else.
@@ -218,7 +240,7 @@ class evaluating:
     Where activations are checkpointed, transformers drops its cache in training mode, and says nothing.
     """
 
-    def __init__(self, hf: nn.Module):
+    def __init__(self, hf: HFModel):
         self.hf = hf
 
     def __enter__(self) -> None:
@@ -259,7 +281,7 @@ def _can_pack(trunk: Trunk) -> bool:
             packed = trunk._packed_hidden(rows).float()
         except (TypeError, AttributeError, RuntimeError):
             return False
-    return bool(torch.allclose(packed, padded, rtol=1e-3, atol=1e-3 * float(padded.abs().max())))
+    return torch.allclose(packed, padded, rtol=1e-3, atol=1e-3 * float(padded.abs().max()))
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ class Result:
     """An aspect, a subset or another part of the data; empty: the whole."""
     stage: str = ""
     """Name of the pipeline's stage; empty outside a pipeline."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | int] = field(default_factory=dict)
     """Further numbers that belong to it, by their own names."""
 
     def to_plain(self) -> dict[str, Any]:

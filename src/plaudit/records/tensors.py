@@ -1,6 +1,7 @@
 """Records made of tensors. Dimensions: B sequences, P prompt length, R response length (see NOTATION.md)."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,11 +39,11 @@ class Scores:
     """Named components before weighting, for metrics; NaN where that part abstained."""
     token_scores: tuple[tuple[float, ...], ...] = ()
     """Where the judge says it token by token (N3.8): B rows, a number for each id of the group's `response_ids`, whose
-    sum is the row's score. Nothing at all where it gives one number a response."""
+    sum is the row's score. Nothing at all where it gives one number per response."""
 
     @property
-    def told(self) -> tuple[float | None, ...]:
-        """One number a response; None where the judge abstained."""
+    def optional_scores(self) -> tuple[float | None, ...]:
+        """One number per response; None where the judge abstained."""
         return tuple(s if valid else None for s, valid in zip(self.scores.tolist(), self.valid.tolist(), strict=True))
 
     @classmethod
@@ -53,8 +54,13 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """What PPO updates on: one iteration's rollouts with everything fixed before the first update."""
+    """What the policy is updated on: one iteration's rollouts with everything fixed before the first update.
 
+    `experience[rows]` is a minibatch or micro-batch of it.
+    """
+
+    group_ids: Int[Tensor, " B"]
+    """Rows with the same number answer the same prompt: a group of `samples_per_prompt`."""
     prompt_ids: Int[Tensor, "B P"]
     prompt_mask: Bool[Tensor, "B P"]
     response_ids: Int[Tensor, "B R"]
@@ -66,10 +72,30 @@ class Experience:
     """How much each token's policy loss weighs for that mismatch; 1 where it is not corrected, 0 outside the mask."""
     old_logprobs: Float[Tensor, "B R"]
     ref_logprobs: Float[Tensor, "B R"]
-    old_values: Float[Tensor, "B R"]
     scores: Float[Tensor, " B"]
     rewards: Float[Tensor, "B R"]
     advantages: Float[Tensor, "B R"]
     """Whitened where the options say so."""
-    returns: Float[Tensor, "B R"]
-    """From the raw advantages: advantages + old_values, before whitening."""
+    old_values: Float[Tensor, "B R"] | None = None
+    """None without a critic."""
+    returns: Float[Tensor, "B R"] | None = None
+    """The critic's target, advantages + old_values before whitening; None without a critic."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, without those that are None: `Experience(**tensors)` is the inverse."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def __getitem__(self, rows: Sequence[int]) -> "Experience":
+        """These rows in this order, responses no wider than the longest of them."""
+        rows = list(rows)
+        width = int(self.response_mask[rows].sum(1).max()) if rows else 0
+        chosen = {name: tensor[rows] for name, tensor in self.tensors().items()}
+        by_token = [name for name, tensor in chosen.items() if tensor.ndim == 2 and not name.startswith("prompt_")]
+        return Experience(**chosen | {name: chosen[name][:, :width] for name in by_token})
+
+    def to(self, device: torch.device) -> "Experience":
+        return Experience(**{name: tensor.to(device) for name, tensor in self.tensors().items()})

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What a data row teaches. The value is the word that users read and write."""
 
     DEMONSTRATION = "demonstration"
@@ -22,7 +22,7 @@ class Kind(str, Enum):
     PROMPT = "prompt"
 
 
-class Form(str, Enum):
+class Form(StrEnum):
     """How a prompt was written, which decides how it becomes tokens."""
 
     TEXT = "text"
@@ -33,7 +33,7 @@ class Form(str, Enum):
     """Text with its role tokens already in it (`prompt_rendered: true`): no template, specials are control tokens."""
 
 
-class FinishReason(str, Enum):
+class FinishReason(StrEnum):
     """Why a response ended; never a bool, because what follows differs (score, penalty, bootstrap)."""
 
     EOS = "eos"
@@ -145,6 +145,8 @@ class PromptRow:
 
 
 Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow
+Labelled = Ranking | Rating | Verdict
+"""What a judge of single answers can be measured by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

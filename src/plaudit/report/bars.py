@@ -1,31 +1,58 @@
-"""A result's place between its floor and its ceiling, as a drawing: numbers in the units of the picture."""
+"""Results as rows and as drawings: a value on the scale of its unit, what it is to be read against as marks beside."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from plaudit.report import terms
-from plaudit.report.collect import StageRow
+from plaudit.records.results import Result
+from plaudit.report.measures import measure, shown
 
-BAR_LEFT, BAR_RIGHT = 20.0, 300.0
-"""Ends of a stage bar's track, in units of its drawing, which is 320 wide."""
-LABEL_ROOM = 110.0
-"""References nearer to each other than this share one label."""
+WHOLE, LEFT, RIGHT = 320.0, 20.0, 300.0
+"""Width of the drawing, and the ends of the track in it."""
+LETTER = 5.8
+"""Width of a label's letter, about."""
+FIRST_LANE, LANE = 42.0, 13.0
+"""Where the labels' first line stands, and how far the next is from it."""
+WIDE_RATIO = 100.0
+"""A scale whose ends differ by this factor is logarithmic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
+class Scale:
+    """The numbers of one unit on one track, whatever is drawn on it."""
+
+    low: float
+    high: float
+
+    def x_of(self, value: float, *, falling: bool) -> float:
+        """x of a value; better is right."""
+        low, high, at = self.low, self.high, value
+        if low > 0 and high / low >= WIDE_RATIO:
+            low, high, at = math.log(low), math.log(high), math.log(value)
+        share = (at - low) / (high - low)
+        return round(LEFT + (1 - share if falling else share) * (RIGHT - LEFT), 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A reference on the track, its label below."""
+
     x: float
     label: str
     anchor: str
+    y: float
+    """Of the label's line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A stage's value between its references; x grows from worse to better. Widths are never negative."""
+    """A value between its references; x grows from worse to better. Widths are never negative."""
 
     dot: float
-    ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...]
+    height: float
     done: tuple[float, float] | None
     """(x, width) from the worse reference to the value."""
     interval: tuple[float, float] | None
@@ -33,60 +60,109 @@ class Bar:
     alt: str
 
 
-def bar(row: StageRow) -> Bar | None:
-    """The value between floor and ceiling; None where the value or both references are unknown, or all are equal."""
-    references = [(side, x) for side, x in (("floor", row.floor), ("ceiling", row.ceiling)) if x is not None]
-    if row.value is None or not references:
-        return None
-    shown = [x for x in (row.value, row.low, row.high, row.floor, row.ceiling) if x is not None]
-    low, high = min(shown), max(shown)
-    if low == high:
-        return None
-    falling = _falling(row)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLine:
+    """A row of the table of results."""
 
-    def place(x: float) -> float:
-        share = (high - x) / (high - low) if falling else (x - low) / (high - low)
-        return round(BAR_LEFT + share * (BAR_RIGHT - BAR_LEFT), 1)
+    result: Result
+    beside: tuple[tuple[str, float], ...]
+    """(name, number) of what it is to be read against: floor and ceiling, then others on the same rows."""
+    bar: Bar | None
 
-    share = share_reached(row)
-    values = [x for _, x in references]
-    worse, dot = min(map(place, values)), place(row.value)
+
+def lines(results: Sequence[Result]) -> list[ResultLine]:
+    """A row for each result, those of a stage by measure, in the order in which measures first appear.
+
+    Floors and people stand as marks on the rows of what they were measured beside; they have rows of their own only
+    where there is no such row.
+    """
+    scales = _scales(results)
+    mains = {_about(result) for result in results if not result.role}
+    order = {about: index for index, about in reversed([*enumerate(map(_about, results))])}
+    stages = {stage: index for index, stage in reversed([*enumerate(result.stage for result in results)])}
+    rows = [result for result in results if not result.role or _about(result) not in mains]
+    rows.sort(key=lambda result: (stages[result.stage], order[_about(result)]))
+    drawn = []
+    for row in rows:
+        others = [r for r in results if r.role and r is not row and _about(r) == _about(row)]
+        ends = [(name, x) for name, x in (("floor", row.floor), ("ceiling", row.ceiling)) if x is not None]
+        beside = (*ends, *((other.subject, other.value) for other in others))
+        drawn.append(ResultLine(result=row, beside=beside, bar=_bar(row, beside, scales)))
+    return drawn
+
+
+def share_reached(result: Result) -> float | None:
+    """(value − worse) / (better − worse) of the two references; None without both, or where they are equal."""
+    if result.floor is None or result.ceiling is None or result.floor == result.ceiling:
+        return None
+    worse, better = sorted((result.floor, result.ceiling), reverse=falling(result))
+    return (result.value - worse) / (better - worse)
+
+
+def falling(result: Result) -> bool:
+    """Whether less is better: as the measure says, else as floor and ceiling stand to each other."""
+    better = measure(result.measure).better
+    if better or result.floor is None or result.ceiling is None:
+        return better == "down"
+    return result.ceiling < result.floor
+
+
+def _about(result: Result) -> tuple[str, str, str]:
+    return result.stage, result.measure, result.part
+
+
+def _scales(results: Iterable[Result]) -> Mapping[str, Scale]:
+    """unit -> the scale of all its numbers."""
+    numbers: dict[str, list[float]] = {}
+    for r in results:
+        own = numbers.setdefault(measure(r.measure).unit, [])
+        own += [x for x in (r.value, r.low, r.high, r.floor, r.ceiling) if x is not None]
+    return {unit: Scale(low=min(xs), high=max(xs)) for unit, xs in numbers.items() if min(xs) < max(xs)}
+
+
+def _bar(result: Result, beside: Sequence[tuple[str, float]], scales: Mapping[str, Scale]) -> Bar | None:
+    """None where there is nothing to read the value against."""
+    unit = measure(result.measure).unit
+    scale, down = scales.get(unit), falling(result)
+    if scale is None or not (beside or result.low is not None):
+        return None
+
+    def x_of(value: float) -> float:
+        return scale.x_of(value, falling=down)
+
+    dot, share = x_of(result.value), share_reached(result)
     interval = None
-    if row.low is not None and row.high is not None:
-        left, right = sorted((place(row.low), place(row.high)))
+    if result.low is not None and result.high is not None:
+        left, right = sorted((x_of(result.low), x_of(result.high)))
         interval = (left, round(right - left, 1))
-    told = ", ".join(f"{side} {x:.4g}" for side, x in references)
+    marks = _marks([(x_of(x), f"{label} {shown(x, unit)}") for label, x in beside])
+    worse = min((x_of(x) for x in (result.floor, result.ceiling) if x is not None), default=dot)
+    words = [f"value {shown(result.value, unit)}", *(f"{label} {shown(x, unit)}" for label, x in beside)]
+    words += [] if share is None else [f"{share:.0%} of the way"]
     return Bar(
         dot=dot,
-        ticks=_ticks([(place(x), f"{side} {x:.4g}") for side, x in references]),
-        done=(worse, round(dot - worse, 1)) if len(references) == 2 and dot > worse else None,
+        marks=marks,
+        height=max((mark.y for mark in marks), default=FIRST_LANE - LANE) + 4,
+        done=(worse, round(dot - worse, 1)) if share is not None and dot > worse else None,
         interval=interval,
-        share="" if share is None else f"{share:.0%}",
-        alt=f"value {row.value:.4g}, {told}" + ("" if share is None else f", {share:.0%} of the way"),
+        share="" if share is None else f"{share:.0%}".replace("-", "−"),
+        alt=", ".join(words),
     )
 
 
-def share_reached(row: StageRow) -> float | None:
-    """(value − worse) / (better − worse) of the two references; None without both, or where they are equal."""
-    if row.value is None or row.floor is None or row.ceiling is None or row.floor == row.ceiling:
-        return None
-    worse, better = sorted((row.floor, row.ceiling), reverse=_falling(row))
-    return (row.value - worse) / (better - worse)
-
-
-def _falling(row: StageRow) -> bool:
-    """Whether less is better: as the metric's definition says, else as floor and ceiling stand to each other."""
-    known = terms.better(row.metric)
-    return known == "down" if known else None not in (row.floor, row.ceiling) and row.ceiling < row.floor
-
-
-def _ticks(marks: list[tuple[float, str]]) -> tuple[Tick, ...]:
-    if len(marks) == 2 and abs(marks[0][0] - marks[1][0]) < LABEL_ROOM:
-        (first, first_label), (second, second_label) = sorted(marks)
-        label = f"{first_label} · {second_label}"
-        return (Tick(x=first, label="", anchor="middle"), Tick(x=second, label=label, anchor=_anchor(second)))
-    return tuple(Tick(x=x, label=label, anchor=_anchor(x)) for x, label in marks)
-
-
-def _anchor(x: float) -> str:
-    return "start" if x < 90 else "end" if x > 230 else "middle"
+def _marks(references: Sequence[tuple[float, str]]) -> tuple[Mark, ...]:
+    """Labels that would overlap stand in lines below each other; marks at one place share a label."""
+    at: dict[float, list[str]] = {}
+    for x, label in sorted(references):
+        at.setdefault(x, []).append(label)
+    ends: list[float] = []  # of each line, how far it is written
+    marks = []
+    for x, labels in at.items():
+        label = " · ".join(labels)
+        width = LETTER * len(label)
+        anchor = "start" if x < width / 2 else "end" if x > WHOLE - width / 2 else "middle"
+        left = {"start": x, "middle": x - width / 2, "end": x - width}[anchor]
+        lane = next((index for index, end in enumerate(ends) if left > end + LETTER), len(ends))
+        ends[lane : lane + 1] = [left + width]
+        marks.append(Mark(x=x, label=label, anchor=anchor, y=FIRST_LANE + lane * LANE))
+    return tuple(marks)

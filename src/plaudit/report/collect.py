@@ -6,17 +6,19 @@ import dataclasses
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from plaudit.errors import UserError
-from plaudit.report import terms
+from plaudit.records.results import Result
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
+from plaudit.telemetry.events import read_events
+from plaudit.telemetry.status import is_alive
+from plaudit.telemetry.summary import FORMAT
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
@@ -25,10 +27,11 @@ NOT_METRICS = frozenset({"step", "time", "non_finite"})
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
 
-class Status(str, Enum):
-    """How far a run came. A run that is still going can't be told from one that was killed: both are INTERRUPTED."""
+class RunStatus(StrEnum):
+    """How far a run came. One on a machine that gives no sign any more counts as interrupted."""
 
     FINISHED = "finished"
+    RUNNING = "running"
     INTERRUPTED = "interrupted"
     NEVER_STARTED = "never started"
 
@@ -63,41 +66,8 @@ class Sample:
     @property
     def gain(self) -> float | None:
         """Score after minus score before, in score units."""
-        return _difference(self.after.score, self.before.score)
-
-    @property
-    def true_gain(self) -> float | None:
-        """The same with the known true reward."""
-        return _difference(self.after.true_score, self.before.true_score)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageRow:
-    """One line of the table of results: a number, its interval, and the references it lies between."""
-
-    name: str
-    metric: str
-    """A declared key, or a phrase."""
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    ceiling: float | None
-    unit: str
-    stage: str = ""
-    """The pipeline's stage that it comes from."""
-    facts: Mapping[str, float] = field(default_factory=dict)
-    """Whatever other numbers the row brings, such as J_star."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A level to draw across the curves of a metric."""
-
-    metric: str
-    """A declared key; its held-out twin shares the level."""
-    label: str
-    value: float
+        before, after = self.before.score, self.after.score
+        return None if after is None or before is None else after - before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +77,7 @@ class RunData:
     name: str
     folder: Path
     stage: str
-    status: Status
+    status: RunStatus
     last_step: int | None
     seconds: float | None
     """From the run's start to its last line of metrics."""
@@ -116,6 +86,7 @@ class RunData:
     provenance: Mapping[str, Any]
     summary: Mapping[str, Any]
     series: Mapping[str, Series]
+    """By the measure's key, without the stage that metrics.jsonl puts before it."""
     first: Iteration | None
     """The oldest kept rollouts that can be read."""
     middle: Iteration | None
@@ -123,20 +94,18 @@ class RunData:
     last: Iteration | None
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
-    table: tuple[StageRow, ...]
-    world: Mapping[str, Any]
-    """What is known of a made-up world (world.json)."""
+    results: tuple[Result, ...]
     problems: tuple[str, ...]
     """What couldn't be read, in sentences."""
-    references: tuple[Reference, ...] = ()
-    """From its own table; in a pipeline, from the whole pipeline's."""
+    warnings: tuple[str, ...] = ()
+    """What it warned of while it ran."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineData:
-    """A folder of stages. `own` is the folder read as a run: the pipeline's config, provenance and table."""
+    """A folder of stages. `own` is the folder read as a run: the pipeline's config, provenance and results."""
 
     own: RunData
     stages: tuple[RunData, ...]
@@ -146,33 +115,37 @@ class PipelineData:
         return self.own.name
 
     @property
-    def table(self) -> tuple[StageRow, ...]:
-        """The pipeline's table; while it has none, what the finished stages have put together so far."""
-        so_far = [(stage_name(stage.name), row) for stage in self.stages for row in stage.table]
-        return self.own.table or tuple(dataclasses.replace(row, stage=name) for name, row in so_far)
+    def results(self) -> tuple[Result, ...]:
+        """The pipeline's own list; while it has none, what the finished stages have put together so far."""
+        so_far = [dataclasses.replace(r, stage=stage_name(run.name)) for run in self.stages for r in run.results]
+        return self.own.results or tuple(so_far)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         """Finished once the pipeline's own summary is written; never started while no stage has anything to show."""
-        if self.own.status is Status.FINISHED:
-            return Status.FINISHED
-        started = any(stage.status is not Status.NEVER_STARTED for stage in self.stages)
-        return Status.INTERRUPTED if started else self.own.status
+        if self.own.status is RunStatus.FINISHED:
+            return RunStatus.FINISHED
+        statuses = {self.own.status, *(stage.status for stage in self.stages)}
+        if RunStatus.RUNNING in statuses:
+            return RunStatus.RUNNING
+        return RunStatus.INTERRUPTED if statuses != {RunStatus.NEVER_STARTED} else self.own.status
 
 
 def collect(folder: Path) -> RunData | PipelineData:
-    """Read one folder. Raises UserError where it isn't a folder, or holds runs without being a pipeline or a run."""
+    """Read one folder.
+
+    Raises: UserError where it isn't a folder, holds runs without being a pipeline or a run, or was written by a version
+    whose summaries have another format.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Give a run's folder, such as runs/<name>.")
     stages = _stage_folders(folder)
     if stages:
-        runs = _with_controls(tuple(map(_collect_run, stages)))
-        return _with_references(PipelineData(own=_collect_run(folder), stages=runs))
+        return PipelineData(own=_collect_run(folder), stages=_with_controls([*map(_collect_run, stages)]))
     if not _looks_like_run(folder):
         _refuse_parent(folder)
-    run = _collect_run(folder)
-    return dataclasses.replace(run, references=_references_of(run.table))
+    return _collect_run(folder)
 
 
 def stage_name(folder_name: str) -> str:
@@ -203,19 +176,6 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
-
-
-def _with_references(pipeline: PipelineData) -> PipelineData:
-    common = _references_of(pipeline.table)
-    stages = [
-        dataclasses.replace(stage, references=(*common, *_references_of_world(stage, pipeline.stages)))
-        for stage in pipeline.stages
-    ]
-    return dataclasses.replace(pipeline, stages=tuple(stages))
-
-
 def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     """Stages that train on a control's output are controls too; those that measure it are not."""
     marked: list[RunData] = []
@@ -227,34 +187,9 @@ def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     return tuple(marked)
 
 
-def _references_of(table: Iterable[StageRow]) -> tuple[Reference, ...]:
-    """Floors and ceilings of the rows whose metric has a curve, and the optimum J* of PPO's objective."""
-    found: dict[Reference, None] = {}
-    for row in table:
-        curve = terms.curve(row.metric)
-        for side, value in (("floor", row.floor), ("ceiling", row.ceiling)):
-            if curve and value is not None:
-                found[Reference(metric=curve, label=side, value=value)] = None
-        for name, label in (("J_ref", "J_ref"), ("J_star", "J*")):
-            if name in row.facts:
-                found[Reference(metric="ppo/objective_over_responses", label=label, value=row.facts[name])] = None
-    return tuple(found)
-
-
-def _references_of_world(run: RunData, stages: Iterable[RunData]) -> tuple[Reference, ...]:
-    """The demonstrator's own loss is the floor of SFT's, for runs that are measured on that world's file."""
-    found = []
-    for world in stages:
-        floor = finite(world.world.get("demonstrator_nll"))
-        file = f"{world.name}/held_out_demonstrations.jsonl"
-        if floor is not None and any(value.endswith(file) for value in flatten(run.config).values()):
-            found.append(Reference(metric="sft/held_out_nll_over_answers", label="the demonstrator's own", value=floor))
-    return tuple(found)
-
-
 def _stage_folders(folder: Path) -> list[Path]:
-    found = [child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name)]
-    return sorted(found, key=lambda child: child.name)
+    folders = [child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name)]
+    return sorted(folders, key=lambda child: child.name)
 
 
 def _looks_like_run(folder: Path) -> bool:
@@ -275,17 +210,18 @@ def _collect_run(folder: Path) -> RunData:
     config = read_mapping(folder / "config.yaml", problems)
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
+    _refuse_other_formats(folder, summary)
     lines = read_json_lines(folder / "metrics.jsonl", problems)
     series = _series(lines)
     first, middle, last = first_middle_last(folder, problems)
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
     last_step = max((item.steps[-1] for item in series.values() if item.steps), default=None)
-    seconds = max((found for line in lines if (found := finite(line.get("time"))) is not None), default=None)
+    seconds = max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None)
     started = bool(lines or first or samples or (folder / "checkpoints").is_dir())
     return RunData(
         name=clean_text(folder.resolve().name),
         folder=folder,
-        stage=_stage(folder, config, provenance, series),
+        stage=_stage(folder, config, provenance),
         status=_status(folder, started),
         last_step=last_step,
         seconds=seconds,
@@ -293,33 +229,32 @@ def _collect_run(folder: Path) -> RunData:
         config_text=config_text,
         provenance=provenance,
         summary=summary,
-        series=series,
+        series={key.partition("/")[2] or key: item for key, item in series.items()},
         first=first,
         middle=middle,
         last=last,
         samples=samples,
-        table=_table(summary),
-        world=read_mapping(folder / "world.json", problems),
+        results=_results(summary, problems),
         control=config.get("shuffle_labels") is True,
+        warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
         problems=(*problems, *_not_finite_problems(series)),
     )
 
 
-def _status(folder: Path, started: bool) -> Status:
+def _status(folder: Path, started: bool) -> RunStatus:
     if (folder / "summary.json").is_file():  # written whole, as the run's last act
-        return Status.FINISHED
-    return Status.INTERRUPTED if started else Status.NEVER_STARTED
+        return RunStatus.FINISHED
+    if is_alive(folder):
+        return RunStatus.RUNNING
+    return RunStatus.INTERRUPTED if started else RunStatus.NEVER_STARTED
 
 
-def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], series: Iterable[str]) -> str:
-    """What the run says of itself, else its folder's name in a pipeline, else the prefix of most of its metrics."""
-    for said in (provenance.get("stage"), config.get("stage")):
-        if isinstance(said, str) and said:
-            return said
-    if _STAGE_FOLDER.match(folder.name):
-        return stage_name(clean_text(folder.name))
-    prefixes = Counter(key.split("/")[0] for key in series if "/" in key)
-    return prefixes.most_common(1)[0][0] if prefixes else "run"
+def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """What the run says of itself, else its folder's name in a pipeline."""
+    for name in (provenance.get("stage"), config.get("stage")):
+        if isinstance(name, str) and name:
+            return name
+    return stage_name(clean_text(folder.name)) if _STAGE_FOLDER.match(folder.name) else "run"
 
 
 def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
@@ -364,29 +299,43 @@ def _sample(row: Mapping[str, Any]) -> Sample:
 
 
 def _side(row: Mapping[str, Any], side: str) -> Answer:
-    kl = row.get(f"kl_{side}", row.get("kl") if side == "after" else None)
-    length = finite(row.get(f"length_{side}"))
     return Answer(
         text=words(row.get(side)),
         score=finite(row.get(f"score_{side}")),
-        true_score=finite(row.get(f"true_{side}")),
-        kl=finite(kl),
-        length=None if length is None else int(length),
-        finish_reason=words(row.get(f"finish_reason_{side}", row.get(f"finish_{side}"))),
+        kl=finite(row.get("kl")) if side == "after" else None,
+        finish_reason=words(row.get(f"finish_{side}")),
     )
 
 
-def _table(summary: Mapping[str, Any]) -> tuple[StageRow, ...]:
-    rows = summary.get("stages")
-    if not isinstance(rows, list):
-        return ()
-    return tuple(_row(row) for row in rows if isinstance(row, dict))
+def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
+    written = summary.get("format", 1)
+    if summary and written != FORMAT:
+        raise UserError(
+            f"{folder / 'summary.json'} has format {clean_text(written)}, and this version of plaudit reads format "
+            f"{FORMAT}. Run it again, or report on it with the version that wrote it (provenance.json names it)."
+        )
 
 
-def _row(row: Mapping[str, Any]) -> StageRow:
-    numbers = {key: found for key, value in row.items() if (found := finite(value)) is not None}
-    return StageRow(
-        **{key: clean_text(row.get(key)) for key in ("name", "metric", "unit", "stage")},
-        **{key: numbers.pop(key, None) for key in ("value", "low", "high", "floor", "ceiling")},
-        facts=numbers,
+def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
+    rows = summary.get("results")
+    rows = rows if isinstance(rows, list) else []
+    read = [_result(row) for row in rows]
+    if None in read:
+        problems.append(f"summary.json: {read.count(None)} of {len(read)} results can't be read; left out")
+    return tuple(result for result in read if result is not None)
+
+
+def _result(row: Any) -> Result | None:
+    """None where what makes a result is missing; a damaged number beside it is left out."""
+    if not isinstance(row, dict) or not isinstance(row.get("measure"), str) or finite(row.get("value")) is None:
+        return None
+    facts = row.get("facts")
+    facts = facts if isinstance(facts, dict) else {}
+    role = row.get("role")
+    return Result.from_plain(
+        {name: clean_text(row.get(name)) for name in ("measure", "subject", "against", "part", "stage")}
+        | {name: finite(row.get(name)) for name in ("value", "low", "high", "floor", "ceiling")}
+        | {name: None if (x := finite(row.get(name))) is None else int(x) for name in ("count", "ties")}
+        | {"role": role if role in ("floor", "people") else ""}
+        | {"facts": {name: x for name, value in facts.items() if (x := finite(value)) is not None}}
     )

@@ -18,7 +18,9 @@ import plaudit
 from plaudit.errors import UserError
 from plaudit.files import atomic_write, make_folder
 from plaudit.report.collect import PipelineData, RunData, collect
+from plaudit.report.measures import measure, shown
 from plaudit.report.views import page
+from plaudit.telemetry.numbers import number, signed
 
 TEXT_LIMIT = 3000
 """Characters shown of a prompt or an answer."""
@@ -46,7 +48,7 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
     view = page(collected)
     scripts = (_plotly(), _own("report.js"))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             page=view,
@@ -55,30 +57,12 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
             style=Markup(_own("style.css")),
             scripts=[Markup(script) for script in scripts],
             figure_data=_json_for_html([figure.plot for figure in view.figures]),
+            clock_data=_json_for_html(view.clocks),
+            search_data=_json_for_html([(entry.prompt, entry.sides) for entry in view.search]),
             figure_index={id(figure): index for index, figure in enumerate(view.figures)},
             id=id,
         )
     )
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Significant digits with a true minus; a power of ten from a million on and below a thousandth; – for None."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e6:
-        return (f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}").replace("-", "−")
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{float(mantissa):g}".replace("-", "−") + "·10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def signed(value: float) -> str:
-    """A change: +0.53, −1.2, 0."""
-    return ("+" if value > 0 else "") + number(value, 3)
 
 
 def _policy(scripts: Sequence[str]) -> str:
@@ -119,13 +103,15 @@ def _own(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("plaudit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": number, "signed": signed}
-    environment.globals["text_limit"] = TEXT_LIMIT
+    filters: dict[str, Any] = {"number": number, "shown": shown, "signed": signed}
+    names: dict[str, Any] = {"text_limit": TEXT_LIMIT, "measure": measure}
+    environment.filters.update(filters)
+    environment.globals.update(names)
     return environment
 
 
-__all__ = ["number", "render", "signed", "write"]
+__all__ = ["render", "write"]

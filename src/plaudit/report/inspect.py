@@ -22,11 +22,13 @@ from plaudit.errors import UserError
 from plaudit.report import shades
 from plaudit.report.collect import PipelineData, RunData, collect, stage_name
 from plaudit.report.reading import clean, read_rows_as_written, visible
-from plaudit.report.rollouts import Rollout, iteration_files, rollout_of
-from plaudit.report.shades import decimal, number, spelled
+from plaudit.report.rollouts import KeptRollout, iteration_files, rollout_of
+from plaudit.report.shades import spelled
+from plaudit.stages import RUNS
 from plaudit.telemetry.console import print_width
+from plaudit.telemetry.numbers import fixed, number
 
-NUMBERS_WIDTH = 44
+NUMBERS_WIDTH = 52
 """Columns of the list that its numbers take; its two texts share what is left."""
 
 
@@ -37,7 +39,7 @@ class Wanted:
     iteration: int = 0
     """0: the last."""
     stage: str = ""
-    """Of a pipeline: `ppo` or `04-ppo`."""
+    """Of a pipeline: `policy` or `04-policy`."""
     row: int = 0
     """The line of the file, from 1."""
     pick: str = ""
@@ -57,11 +59,11 @@ class Line:
     """From 1."""
     raw: Mapping[str, Any]
     """As written."""
-    rollout: Rollout
+    rollout: KeptRollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Selection:
     run: RunData
     iteration: int
     iterations: tuple[int, ...]
@@ -78,7 +80,7 @@ class Found:
         return self.lines[0] if len(self.lines) == 1 else None
 
 
-def find(folder: Path, wanted: Wanted) -> Found:
+def find(folder: Path, wanted: Wanted) -> Selection:
     """Read the iteration and choose. Raises UserError: no run, no rollouts, no such iteration, row or column."""
     run = _run_with_rollouts(folder, wanted.stage)
     files = iteration_files(run.folder)
@@ -93,7 +95,7 @@ def find(folder: Path, wanted: Wanted) -> Found:
     lines = _choose(every, wanted, files[number])
     if len(lines) == 1:
         _check_column(lines[0], wanted.column, files[number])
-    return Found(
+    return Selection(
         run=run,
         iteration=number,
         iterations=tuple(files),
@@ -104,16 +106,16 @@ def find(folder: Path, wanted: Wanted) -> Found:
     )
 
 
-def to_json(found: Found) -> str:
+def to_json(selection: Selection) -> str:
     """The rows that were asked for, as the file has them, each with its iteration and row; a list but for one row.
     Plain ASCII: nothing in it can steer a terminal."""
-    rows = [{"iteration": found.iteration, "row": line.row, **line.raw} for line in found.lines]
-    if not found.one:
+    rows = [{"iteration": selection.iteration, "row": line.row, **line.raw} for line in selection.lines]
+    if not selection.one:
         rows = [{name: value for name, value in row.items() if name != "tokens"} for row in rows]
-    return json.dumps(rows[0] if found.one else rows, indent=None if found.one else 1) + "\n"
+    return json.dumps(rows[0] if selection.one else rows, indent=None if selection.one else 1) + "\n"
 
 
-def to_text(found: Found, *, plain: bool) -> str:
+def to_text(selection: Selection, *, plain: bool) -> str:
     """What is printed. Colours only where standard output is a terminal (or FORCE_COLOR says so) and not `plain`."""
     console = Console(
         color_system=None if plain else "auto",
@@ -124,17 +126,17 @@ def to_text(found: Found, *, plain: bool) -> str:
         no_color=plain,
     )
     with console.capture() as captured:
-        show(found, console)
+        show(selection, console)
     return captured.get()
 
 
-def show(found: Found, console: Console) -> None:
+def show(selection: Selection, console: Console) -> None:
     """One row token by token, or the list."""
-    console.print(_head(found))
-    if found.one:
-        _show_row(found, found.one, console)
+    console.print(_head(selection))
+    if selection.one:
+        _show_row(selection, selection.one, console)
     else:
-        _show_list(found, console)
+        _show_list(selection, console)
 
 
 # ---------------------------------------------------------------------------------------------------------- choosing
@@ -151,28 +153,29 @@ def _run_with_rollouts(folder: Path, stage: str) -> RunData:
         if not runs:
             names = ", ".join(run.folder.name for run in collected.stages)
             raise UserError(f"{folder} has no stage {stage!r}; there are {names}")
-    kept = [run for run in runs if iteration_files(run.folder)]
-    if len(kept) > 1:
-        told = ", ".join(stage_name(run.folder.name) for run in kept)
-        raise UserError(f"{folder} has several stages with rollouts: {told}. Name one: --stage {told.split(',')[0]}")
-    if not kept:
+    sampling = [run for run in runs if iteration_files(run.folder)]
+    if len(sampling) > 1:
+        names = ", ".join(stage_name(run.folder.name) for run in sampling)
+        raise UserError(f"{folder} has several stages with rollouts: {names}. Name one: --stage {names.split(',')[0]}")
+    if not sampling:
         raise UserError(_what_instead(folder, runs, isinstance(collected, PipelineData)))
-    return kept[0]
+    return sampling[0]
 
 
 def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
     if pipeline:
-        told = "; ".join(f"{run.folder.name} ({run.status.value})" for run in runs)
-        return f"{folder}: none of its stages has kept rollouts yet: {told}"
+        stages = "; ".join(f"{run.folder.name} ({run.status.value})" for run in runs)
+        return f"{folder}: none of its stages has kept rollouts yet: {stages}"
     (run,) = runs
-    if run.stage == "ppo":
+    if run.stage in RUNS and RUNS[run.stage].keeps_rollouts:
         return f"{folder} has no rollouts yet: its first iteration will write rollouts/000001.jsonl.gz"
     there = [text for text in (_counted(run, "samples.jsonl"), _counted(run, "rankings.jsonl")) if text]
     if run.series:
         there.append(f"metrics.jsonl up to step {run.last_step} (`plaudit report {folder}` draws them)")
     there += [f"{name}/" for name in ("checkpoints", "model", "best") if (run.folder / name).is_dir()]
     holds = f"There is {', '.join(there)}." if there else "It has left nothing else yet."
-    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only ppo does. {holds}"
+    keepers = ", ".join(name for name, stage in RUNS.items() if stage.keeps_rollouts)
+    return f"{folder} is a run of {run.stage}, which keeps no rollouts; only {keepers} does. {holds}"
 
 
 def _counted(run: RunData, name: str) -> str:
@@ -197,12 +200,12 @@ def _ranges(numbers: Sequence[int]) -> str:
 def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ...]:
     lines = [line for line in every if _matches(line.rollout, wanted)]
     if not lines:
-        asked = " and ".join(
+        choice = " and ".join(
             f"{name} {text!r}"
             for name, text in (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
             if text
         )
-        raise UserError(f"{path}: none of its {len(every)} rows has {asked}")
+        raise UserError(f"{path}: none of its {len(every)} rows has {choice}")
     if wanted.row:
         chosen = [line for line in lines if line.row == wanted.row]
         if not chosen:
@@ -219,7 +222,7 @@ def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ..
     return tuple(lines)
 
 
-def _matches(rollout: Rollout, wanted: Wanted) -> bool:
+def _matches(rollout: KeptRollout, wanted: Wanted) -> bool:
     text = f"{rollout.prompt}\n{rollout.answer.text}".casefold()
     return wanted.search.casefold() in text and rollout.prompt_id.startswith(wanted.prompt_id)
 
@@ -238,24 +241,26 @@ def _check_column(line: Line, column: str, path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- showing
 
 
-def _head(found: Found) -> Text:
-    run, count = found.run, len(found.every)
-    of = f"of {_ranges(found.iterations)}"
-    return Text(f"{visible(run.name, ' ')} · iteration {found.iteration} ({of}) · {count} rollouts kept", style="bold")
+def _head(selection: Selection) -> Text:
+    run, count = selection.run, len(selection.every)
+    of = f"of {_ranges(selection.iterations)}"
+    return Text(
+        f"{visible(run.name, ' ')} · iteration {selection.iteration} ({of}) · {count} rollouts kept", style="bold"
+    )
 
 
-def _show_list(found: Found, console: Console) -> None:
+def _show_list(selection: Selection, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("row", "score", "KL", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("end", "prompt", "response"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     width = max(12, (console.width - NUMBERS_WIDTH) // 2)
-    for line in found.lines:
+    for line in selection.lines:
         answer = line.rollout.answer
         numbers = (str(line.row), *map(number, (answer.score, answer.kl, answer.length)))
         texts = (_snippet(text, width) for text in (line.rollout.prompt, answer.text))
-        table.add_row(*map(Text, (*numbers, _snippet(answer.finish_reason, 8), *texts)))
+        table.add_row(*map(Text, (*numbers, _snippet(answer.ended, 16), *texts)))
     console.print(table)
     hint = (
         "One of them token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
@@ -269,27 +274,27 @@ def _snippet(text: str, width: int) -> str:
     return short.plain
 
 
-def _show_row(found: Found, line: Line, console: Console) -> None:
+def _show_row(selection: Selection, line: Line, console: Console) -> None:
     rollout, answer = line.rollout, line.rollout.answer
     assert rollout.tokens is not None  # `find` has seen to it
-    end = shades.scale_end([each.rollout for each in found.every], found.column)
-    of = f"row {line.row} of {len(found.every)} · prompt {visible(rollout.prompt_id, ' ')}"
+    end = shades.scale_end([each.rollout for each in selection.every], selection.column)
+    of = f"row {line.row} of {len(selection.every)} · prompt {visible(rollout.prompt_id, ' ')}"
     length = f"{number(answer.length)} token{'' if answer.length == 1 else 's'}"
-    console.print(Text(f"{of} · {length} · ended by {visible(answer.finish_reason, ' ')}"))
+    console.print(Text(f"{of} · {length} · ended: {visible(answer.ended, ' ')}"))
     console.print(Text("\nprompt", style="bold"))
     console.print(Text(visible(rollout.prompt, "\n")))
-    by = "" if console.color_system is None else f", coloured by {found.column}"
+    by = "" if console.color_system is None else f", coloured by {selection.column}"
     console.print(Text.assemble(("\nresponse", "bold"), by))
-    console.print(_coloured(rollout, found.column, end))
-    console.print(_legend(found.column, end, coloured=console.color_system is not None))
+    console.print(_coloured(rollout, selection.column, end))
+    console.print(_legend(selection.column, end, coloured=console.color_system is not None))
     console.print()
     for text in _sums(rollout):
         console.print(Text(text))
     if rollout.tokens.texts:
-        console.print(_table(rollout, found.column, end, wide=console.width >= 100))
+        console.print(_table(rollout, selection.column, end, wide=console.width >= 100))
 
 
-def _coloured(rollout: Rollout, column: str, end: float) -> Text:
+def _coloured(rollout: KeptRollout, column: str, end: float) -> Text:
     tokens = rollout.tokens
     if tokens is None or not tokens.texts:
         return Text("(the response is empty)", style="dim")
@@ -313,12 +318,12 @@ def _legend(column: str, end: float, *, coloured: bool) -> Text:
         text.append(" and beyond\n")
     elif end <= 0:
         text.append(f"{column} is 0 everywhere in this iteration\n")
-    told = shades.meaning(column)
-    text.append(f"{column}: {told}" if told else column, style="dim")
+    meaning = shades.meaning(column)
+    text.append(f"{column}: {meaning}" if meaning else column, style="dim")
     return text
 
 
-def _sums(rollout: Rollout) -> list[str]:
+def _sums(rollout: KeptRollout) -> list[str]:
     answer = rollout.answer
     if answer.score is None:
         return ["score     – (the judge abstained, or the file has none)", f"Σ KL      {number(answer.kl)} nats"]
@@ -330,19 +335,19 @@ def _sums(rollout: Rollout) -> list[str]:
     return lines
 
 
-def _check(rollout: Rollout) -> str:
+def _check(rollout: KeptRollout) -> str:
     """Is Σ_t r_t = score − β Σ_t KL_t? It is wherever rewards are the score and the KL's price alone (N4.6)."""
     score, kl, beta, reward = rollout.answer.score, rollout.answer.kl, rollout.kl_coef, rollout.reward
     if score is None or kl is None or beta is None or reward is None:
         return ""
-    told = f"score − β Σ KL = {number(score)} − {beta:g} × {number(kl)} = {number(score - beta * kl)}"
+    sum_of = f"score − β Σ KL = {number(score)} − {beta:g} × {number(kl)} = {number(score - beta * kl)}"
     off = reward - (score - beta * kl)
     if abs(off) <= 1e-4 * max(1.0, abs(score), abs(beta * kl)):
-        return f"   = {told}  ✓"
-    return f"   ≠ {told}: {number(off)} more, from shaping (clips, penalties, whitening, another KL estimate)"
+        return f"   = {sum_of}  ✓"
+    return f"   ≠ {sum_of}: {number(off)} more, from shaping (clips, penalties, whitening, another KL estimate)"
 
 
-def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
+def _table(rollout: KeptRollout, column: str, end: float, *, wide: bool) -> Table:
     """`wide` adds the ids."""
     tokens = rollout.tokens
     assert tokens is not None
@@ -359,6 +364,6 @@ def _table(rollout: Rollout, column: str, end: float, *, wide: bool) -> Table:
         for name in names:
             value = tokens.columns[name][index]
             step = shades.level(value, end, column) if name == column else 0
-            cells.append(Text(decimal(value), style=_style(step, column)))
+            cells.append(Text(fixed(value), style=_style(step, column)))
         table.add_row(*cells)
     return table

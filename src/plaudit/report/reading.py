@@ -60,8 +60,8 @@ def number(value: Any) -> float | None:
 
 def finite(value: Any) -> float | None:
     """A finite float or None."""
-    found = number(value)
-    return found if found is not None and math.isfinite(found) else None
+    as_float = number(value)
+    return as_float if as_float is not None and math.isfinite(as_float) else None
 
 
 def read_text(path: Path, problems: list[str]) -> str:

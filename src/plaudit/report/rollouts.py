@@ -11,6 +11,8 @@ from plaudit.report.reading import clean_text, finite, read_json_lines
 
 TEXT, ID = "text", "id"
 """The columns of a token table that are not numbers."""
+CUT = "length"
+"""The finish reason of an answer that reached the largest number of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +21,16 @@ class Answer:
 
     text: str
     score: float | None = None
-    true_score: float | None = None
     kl: float | None = None
     """Sum of the log-ratio to the reference over the response, nats."""
     length: int | None = None
     """Tokens."""
     finish_reason: str = ""
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words: `eos`, `stop`, `cut by the limit`."""
+        return "cut by the limit" if self.finish_reason == CUT else self.finish_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class KeptRollout:
     prompt: str
     prompt_id: str
     answer: Answer
@@ -59,13 +65,13 @@ class Iteration:
     """The rollouts of one iteration."""
 
     number: int
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[KeptRollout, ...]
 
 
 def iteration_files(run: Path) -> dict[int, Path]:
     """Number of the iteration -> its file, in order."""
-    found = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
-    return {int(path.name.split(".")[0]): path for path in sorted(found)}
+    paths = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
+    return {int(path.name.split(".")[0]): path for path in sorted(paths)}
 
 
 def first_middle_last(run: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None, Iteration | None]:
@@ -89,19 +95,18 @@ def _first_readable(numbers: Iterable[int], files: Mapping[int, Path], problems:
     return None
 
 
-def rollout_of(row: Mapping[str, Any]) -> Rollout:
+def rollout_of(row: Mapping[str, Any]) -> KeptRollout:
     """A line of a rollout file as a record; what is missing or of another type is left out."""
     length = finite(row.get("length"))
     answer = Answer(
         text=words(row.get("response")),
         score=finite(row.get("score")),
-        true_score=finite(row.get("true_score")),
         kl=finite(row.get("kl")),
         length=None if length is None else int(length),
         finish_reason=words(row.get("finish_reason")),
     )
     parts = row.get("parts")
-    return Rollout(
+    return KeptRollout(
         prompt=words(row.get("prompt")),
         prompt_id=words(row.get("prompt_id")),
         answer=answer,

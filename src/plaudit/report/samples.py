@@ -1,4 +1,4 @@
-"""Which answers the report shows: largest gains, largest losses, those where judge and truth part, some at random."""
+"""Which answers the report shows: largest gains, largest losses, some at random."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.report.collect import RunData, Sample
-from plaudit.report.rollouts import Answer, Iteration, Rollout
+from plaudit.report.rollouts import Answer, Iteration, KeptRollout
 
 SHOWN = 5
 SHOWN_OF_EACH_RUN = 3
 """Where several runs are in one report."""
 SEED = 0
+SEARCHED, SEARCHED_TEXT = 1000, 1500
+"""Answers that the search knows of one run, and characters of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,22 +24,49 @@ class Card:
     prompt: str
     sides: tuple[tuple[str, Answer], ...]
     gain: float | None = None
-    true_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cards:
+    policy: str = ""
     title: str
     note: str
     cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A prompt and its answers as the page's search holds them."""
+
+    prompt: str
+    sides: Sequence[tuple[str, str, float | None]]
+    """(label, text, score)"""
+
+
+def entries(run: RunData, *, named: bool) -> list[Entry]:
+    """All that can be searched: every sample, or else the newest kept iteration; `SEARCHED` at most."""
+    whose = f"{run.name} · " if named else ""
+    if run.samples:
+        searched = run.samples[:SEARCHED]
+        after = [_entry_side(whose + (sample.policy or "after"), sample.after) for sample in searched]
+        before = [_entry_side(f"{whose}before", sample.before) for sample in searched]
+        return [Entry(prompt=s.prompt, sides=sides) for s, *sides in zip(searched, before, after, strict=True)]
+    newest = run.last or run.first
+    label = f"{whose}iteration {newest.number}" if newest else ""
+    rollouts = newest.rollouts[:SEARCHED] if newest else ()
+    return [Entry(prompt=rollout.prompt, sides=(_entry_side(label, rollout.answer),)) for rollout in rollouts]
+
+
+def _entry_side(label: str, answer: Answer) -> tuple[str, str, float | None]:
+    return label, answer.text[:SEARCHED_TEXT], answer.score
 
 
 def choose(run: RunData, count: int = SHOWN) -> list[Cards]:
     """Groups of at most `count` cards. Without samples.jsonl, the first and the last kept iteration stand for it."""
     if run.samples:
         policies = dict.fromkeys(sample.policy for sample in run.samples)
-        made = [_pairs([s for s in run.samples if s.policy == p], ("before", "after"), p, count) for p in policies]
-        return [cards for group in made for cards in group]
+        groups = [_pairs([s for s in run.samples if s.policy == p], ("before", "after"), p, count) for p in policies]
+        return [cards for group in groups for cards in group]
     if run.first and run.last:
         labels = (f"iteration {run.first.number}", f"iteration {run.last.number}")
         shared = _shared_prompts(run.first, run.last)
@@ -50,7 +79,6 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
     scored = sorted((s for s in samples if s.gain is not None), key=_gain)
     gains = [s for s in reversed(scored) if _gain(s) > 0]
     losses = [s for s in scored if _gain(s) < 0]
-    gamed = sorted((s for s in gains if (s.true_gain or 0) < 0), key=lambda s: (s.true_gain or 0) - _gain(s))
     tally = f"Of {len(scored)} prompts with scores {len(gains)} gained, {len(losses)} lost"
     tally += f" and {len(scored) - len(gains) - len(losses)} stayed level."
     none_lost = "" if losses or not scored else "No prompt lost score."
@@ -58,13 +86,13 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
     groups = [
         ("Largest gains", tally, gains[:count]),
         ("Largest losses", none_lost, losses[:count]),
-        ("Judge says better, truth says worse", "Score rose while the known true reward fell.", gamed[:count]),
         ("At random", "", picked),
     ]
     if not scored:
         groups = [("At random", "These answers carry no scores.", picked)]
     return [
         Cards(
+            policy=policy,
             title=f"{policy}: {title[:1].lower()}{title[1:]}" if policy else title,
             note=note,
             cards=tuple(_card(sample, labels) for sample in chosen),
@@ -80,12 +108,12 @@ def _gain(sample: Sample) -> float:
 
 def _card(sample: Sample, labels: tuple[str, str]) -> Card:
     sides = tuple(zip(labels, (sample.before, sample.after), strict=True))
-    return Card(prompt=sample.prompt, sides=sides, gain=sample.gain, true_gain=sample.true_gain)
+    return Card(prompt=sample.prompt, sides=sides, gain=sample.gain)
 
 
 def _shared_prompts(first: Iteration, last: Iteration) -> list[Sample]:
     """The prompts that both iterations answered, each with the first answer of either."""
-    before: dict[str, Rollout] = {}
+    before: dict[str, KeptRollout] = {}
     for rollout in first.rollouts:
         before.setdefault(rollout.prompt_id or rollout.prompt, rollout)
     shared: dict[str, Sample] = {}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from plaudit.report.reading import visible
-from plaudit.report.rollouts import Rollout
+from plaudit.report.rollouts import KeptRollout
 
 STEPS = 4
 """Shades on each side of none."""
@@ -38,10 +38,10 @@ ONE_SIDED = frozenset({"logprob", "ref_logprob", "sampler_logprob", "entropy"})
 """Columns that lie on one side of zero: the size alone is coloured."""
 
 
-def columns_of(rollouts: Iterable[Rollout]) -> list[str]:
+def columns_of(rollouts: Iterable[KeptRollout]) -> list[str]:
     """The number columns that any of the rollouts has: known ones in their order, then others."""
-    found = dict.fromkeys(name for r in rollouts if r.tokens for name in r.tokens.columns)
-    return [name for name in COLUMNS if name in found] + [name for name in found if name not in COLUMNS]
+    names = dict.fromkeys(name for r in rollouts if r.tokens for name in r.tokens.columns)
+    return [name for name in COLUMNS if name in names] + [name for name in names if name not in COLUMNS]
 
 
 def heading(column: str) -> str:
@@ -53,7 +53,7 @@ def meaning(column: str) -> str:
     return COLUMNS[column][1] if column in COLUMNS else ""
 
 
-def scale_end(rollouts: Iterable[Rollout], column: str) -> float:
+def scale_end(rollouts: Iterable[KeptRollout], column: str) -> float:
     """Where the colour scale ends: a high quantile of |x| over the tokens that aren't zero; 0 where all are."""
     tables = [r.tokens for r in rollouts if r.tokens]
     sizes = sorted(abs(x) for table in tables for x in table.columns.get(column, ()) if x)
@@ -83,20 +83,6 @@ def legend(column: str, end: float) -> list[tuple[int, float]]:
     # log-probabilities are below zero: more colour, more surprising
     sign = -1.0 if column.endswith("logprob") else 1.0
     return [(step, sign * end * step / STEPS) for step in range(first, STEPS + 1)]
-
-
-def number(value: float | None) -> str:
-    """Three significant digits; – for None."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.3g}".replace("-", "−", 1)
-
-
-def decimal(value: float | None) -> str:
-    """Three decimals, for columns that are read downwards; – for None."""
-    if value is None:
-        return "–"
-    return (f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}").replace("-", "−", 1)
 
 
 def spelled(piece: str) -> str:

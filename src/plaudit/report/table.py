@@ -1,44 +1,71 @@
-"""The stages of a run as a table in the terminal: each value between its floor and its ceiling."""
+"""A run's results as a table in the terminal, with the sentence that they come to."""
 
-import json
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from plaudit.records.results import Result
+from plaudit.report.bars import lines
+from plaudit.report.collect import PipelineData, collect
+from plaudit.report.heads import head
+from plaudit.report.measures import measure, shown
+from plaudit.report.reading import finite, visible
 from plaudit.telemetry.console import print_width
+from plaudit.telemetry.numbers import duration, size
+
+DIGITS = 3
 
 
 def print_table(folder: Path) -> None:
-    """Print summary.json's stages; nothing where there are none."""
-    path = folder / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    rows = summary.get("stages", [])
-    if not rows:
+    """Print what the run or pipeline found; nothing where it has no results."""
+    item = collect(folder)
+    if not item.results:
         return
-    table = Table(title=str(folder), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("stage", overflow="fold")
-    table.add_column("metric", overflow="fold")
-    for heading in ("value", "95 % interval", "floor", "ceiling"):
+    console = Console(width=print_width(), highlight=False)
+    console.print(Text(str(folder), style="bold"))
+    for sentence in head(item).sentences:
+        console.print(Text(visible(sentence, " ")))
+    console.print(results_table(item.results))
+    summary = (item.own if isinstance(item, PipelineData) else item).summary
+    if finite(summary.get("seconds")) is not None:
+        took, memory = duration(finite(summary["seconds"])), size(finite(summary.get("peak_memory_bytes")))
+        facts = [took, f"{memory} at most" if memory else "", f"seed {summary.get('seed')}"]
+        console.print(", ".join(part for part in facts if part))
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """One row a result, stages apart, what several were measured on named once."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("what", overflow="fold")
+    table.add_column("who", overflow="fold", max_width=16)
+    for heading in ("value", "95 % interval", "floor → ceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("unit", overflow="fold", min_width=5, max_width=8)
-    for row in rows:
-        table.add_row(*_cells(row))
-    console = Console(width=print_width())
-    console.print(table)
-    if "seconds" in summary:
-        memory = summary["peak_memory_bytes"] / 2**30
-        console.print(f"{summary['seconds']:.0f} s, {memory:.2f} GiB at most, seed {summary['seed']}", highlight=False)
+    stage = about = None
+    for row in lines(results):
+        if row.result.stage != stage and row.result.stage:
+            table.add_section()
+            table.add_row(Text(visible(row.result.stage, " "), style="bold"))
+        what, *cells = _cells(row.result, row.beside)
+        same = (row.result.stage, what) == (stage, about)
+        stage, about = row.result.stage, what
+        table.add_row(*(Text(visible(cell, "\n")) for cell in ("" if same else what, *cells)))
+    return table
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    interval = "" if row.get("low") is None else f"{_number(row['low'])} … {_number(row['high'])}"
-    values = [_number(row.get(key)) for key in ("floor", "ceiling")]
-    return [row["name"], row["metric"], _number(row["value"]), interval, *values, row["unit"]]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _cells(result: Result, beside: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    about = measure(result.measure)
+    what = about.title + (f", {result.part}" if result.part else "")
+    what += f" against {result.against}" if result.against else ""
+    interval = ""
+    if result.low is not None and result.high is not None:
+        interval = f"{shown(result.low, about.unit, DIGITS)} … {shown(result.high, about.unit, DIGITS)}"
+    ends = [shown(value, about.unit, DIGITS) if value is not None else "" for value in (result.floor, result.ceiling)]
+    marks = [f"{name} {shown(value, about.unit, DIGITS)}" for name, value in beside if name not in ("floor", "ceiling")]
+    references = "\n".join([*([" → ".join(ends).strip()] if any(ends) else []), *marks])
+    return what, result.subject, shown(result.value, about.unit, DIGITS), interval, references

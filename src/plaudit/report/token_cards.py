@@ -1,15 +1,17 @@
-"""The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration."""
+"""The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration, and
+those that stand among the samples."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from plaudit.report import shades
 from plaudit.report.collect import RunData
 from plaudit.report.reading import visible
-from plaudit.report.rollouts import Iteration, Rollout, Tokens
+from plaudit.report.rollouts import Answer, Iteration, KeptRollout, Tokens
+from plaudit.telemetry.numbers import number
 
 SHOWN_TOKENS = 300
 """Of one response; the rest is counted."""
@@ -20,10 +22,14 @@ MARKS = {-4: "a", -3: "b", -2: "c", -1: "d", 0: "-", 1: "e", 2: "f", 3: "g", 4: 
 SIZE_MARKS = {0: "-", 1: "w", 2: "x", 3: "y", 4: "z"}
 
 
+Side = tuple[str, Answer]
+"""A sample's answer under its label, `iteration 7`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpan:
     text: str
-    told: str
+    numbers: str
     """Every number of the token, a line each."""
     mark: str
     """Its level in the column that is shown first."""
@@ -31,8 +37,10 @@ class TokenSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCard:
+    id: str
+    iteration: int
     title: str
-    rollout: Rollout
+    rollout: KeptRollout
     spans: tuple[TokenSpan, ...]
     more: int
     """Tokens that are left out at the end."""
@@ -59,39 +67,49 @@ class TokenRun:
     cards: tuple[TokenCard, ...]
 
 
-def token_runs(runs: Sequence[RunData]) -> tuple[TokenRun, ...]:
-    """A block for each run whose rollouts have numbers by token."""
-    shown = [(run, kept) for run in runs if (kept := _with_tokens(run))]
+def token_runs(runs: Sequence[RunData], wanted: Collection[Side] = ()) -> tuple[TokenRun, ...]:
+    """A block for each run whose rollouts have numbers by token: the best, the worst, and those asked for."""
+    shown = [(run, iterations) for run in runs if (iterations := _with_tokens(run))]
     in_full = len(shown) <= RUNS_IN_FULL
-    return tuple(_token_run(run.name, kept if in_full else kept[-1:]) for run, kept in shown)
+    return tuple(
+        _token_run(f"tokens-{index}", run.name, iterations if in_full else iterations[-1:], wanted)
+        for index, (run, iterations) in enumerate(shown)
+    )
 
 
 def _with_tokens(run: RunData) -> list[Iteration]:
-    kept = [each for each in (run.first, run.middle, run.last) if each is not None]
-    return [each for each in kept if any(r.tokens and r.tokens.columns for r in each.rollouts)]
+    iterations = [each for each in (run.first, run.middle, run.last) if each is not None]
+    return [each for each in iterations if any(r.tokens and r.tokens.columns for r in each.rollouts)]
 
 
-def _token_run(name: str, iterations: Sequence[Iteration]) -> TokenRun:
+def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], wanted: Collection[Side]) -> TokenRun:
     rollouts = [rollout for each in iterations for rollout in each.rollouts]
     columns = shades.columns_of(rollouts)
     ends = {column: shades.scale_end(rollouts, column) for column in columns}
     first = shades.DEFAULT_COLUMN if shades.DEFAULT_COLUMN in columns else columns[0]
-    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _best_and_worst(each)]
+    picked = [(each.number, label, rollout) for each in iterations for label, rollout in _picked(each, wanted)]
     return TokenRun(
         title=name,
         first_column=first,
         legends=tuple(_legend(column, ends[column]) for column in columns),
-        cards=tuple(_card(f"Iteration {n}, {label}", rollout, ends, first) for n, label, rollout in picked),
+        cards=tuple(
+            _card(f"{name_id}-{index}", n, label, rollout, ends, first)
+            for index, (n, label, rollout) in enumerate(picked)
+        ),
     )
 
 
-def _best_and_worst(iteration: Iteration) -> list[tuple[str, Rollout]]:
-    """By score, of the rows with tokens; the first row where none has a score."""
+def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, KeptRollout]]:
+    """Best and worst by score, of the rows with tokens (the first where none has a score), then what else is wanted."""
     usable = [r for r in iteration.rollouts if r.tokens and r.tokens.columns]
     scored = sorted((r for r in usable if r.answer.score is not None), key=lambda r: r.answer.score or 0.0)
     if len(scored) < 2:
-        return [("only score" if scored else "without a score", (scored or usable)[0])]
-    return [("highest score", scored[-1]), ("lowest score", scored[0])]
+        ends = [("only score" if scored else "without a score", (scored or usable)[0])]
+    else:
+        ends = [("highest score", scored[-1]), ("lowest score", scored[0])]
+    shown = [rollout for _, rollout in ends]
+    label = f"iteration {iteration.number}"
+    return ends + [("among the samples", r) for r in usable if (label, r.answer) in wanted and r not in shown]
 
 
 def _legend(column: str, end: float) -> Legend:
@@ -105,15 +123,26 @@ def _legend(column: str, end: float) -> Legend:
     )
 
 
-def _card(title: str, rollout: Rollout, ends: dict[str, float], first: str) -> TokenCard:
+def _card(
+    card_id: str, iteration: int, label: str, rollout: KeptRollout, ends: dict[str, float], first: str
+) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
     count = min(len(tokens), SHOWN_TOKENS)
     levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
     spans = tuple(
-        TokenSpan(text=visible(tokens.texts[t]), told=_told(tokens, t), mark=levels[first][t]) for t in range(count)
+        TokenSpan(text=visible(tokens.texts[t]), numbers=_numbers(tokens, t), mark=levels[first][t])
+        for t in range(count)
     )
-    return TokenCard(title=title, rollout=rollout, spans=spans, more=len(tokens) - count, levels=json.dumps(levels))
+    return TokenCard(
+        id=card_id,
+        iteration=iteration,
+        title=f"Iteration {iteration}, {label}",
+        rollout=rollout,
+        spans=spans,
+        more=len(tokens) - count,
+        levels=json.dumps(levels),
+    )
 
 
 def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:
@@ -122,9 +151,9 @@ def _marks(tokens: Tokens, column: str, end: float, count: int) -> str:
     return "".join(marks[shades.level(value, end, column)] for value in values[:count])
 
 
-def _told(tokens: Tokens, index: int) -> str:
+def _numbers(tokens: Tokens, index: int) -> str:
     spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
     lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
     names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]
-    lines += [f"{shades.heading(name)}  {shades.number(tokens.columns[name][index])}" for name in dict.fromkeys(names)]
+    lines += [f"{shades.heading(name)}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
     return "\n".join(lines)

@@ -4,56 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.report import figures, panels, reward_figures, samples, terms
-from plaudit.report.bars import Bar, bar
-from plaudit.report.collect import PipelineData, RunData, StageRow, Status, flatten, stage_name
+from plaudit.report import measures, reward_figures, samples
+from plaudit.report.bars import ResultLine, lines
+from plaudit.report.clocks import Clock, clocks
+from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, stage_name
+from plaudit.report.curves import curves
 from plaudit.report.figures import Figure
-from plaudit.report.reading import finite
-from plaudit.report.samples import Cards
-from plaudit.report.terms import Term
-from plaudit.report.token_cards import TokenRun, token_runs
+from plaudit.report.frontier import frontier
+from plaudit.report.heads import Head, head
+from plaudit.report.measures import Term
+from plaudit.report.runs_table import RunsTable, differences, runs_tables
+from plaudit.report.spread import distributions
+from plaudit.report.token_cards import Side, TokenRun, token_runs
+from plaudit.stages import RUNS
+from plaudit.telemetry.numbers import duration
 
-HEADLINE_VERSIONS = ("plaudit", "torch", "transformers")
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    name: str
-    value: str
-    wide: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What was run, when and with what."""
-
-    name: str
-    status: Status
-    step: int | None
-    facts: tuple[Fact, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableLine:
-    name: str
-    stage: str
-    """"" where the name says it already."""
-    metric: str
-    value: float | None
-    unit: str
-    interval: str
-    bar: Bar | None
+OPEN_FIGURES = 6
+"""Of a stage; the others are shown on demand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageLine:
     folder: str
-    status: Status
+    status: RunStatus
     step: int | None
     took: str
 
@@ -66,15 +45,6 @@ class NumberLine:
     low: float | None
     high: float | None
     points: int
-    unit: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """An option in which runs differ; a value is None where a run doesn't have the option."""
-
-    key: str
-    values: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +58,8 @@ class Block:
     names: tuple[str, ...] = ()
     lines: tuple[Any, ...] = ()
     folded: tuple[Any, ...] = ()
+    closed: bool = False
+    """Shown on demand only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +68,21 @@ class Page:
     kind: str
     heads: tuple[Head, ...]
     problems: tuple[str, ...]
+    side_by_side: tuple[RunsTable, ...]
     tables: tuple[Block, ...]
-    """Lines: TableLine."""
+    """Lines: (stage, rows: bars.ResultLine)."""
     stage_lists: tuple[Block, ...]
     """Lines: StageLine."""
     groups: tuple[Block, ...]
     """Lines and folded: Figure."""
     samples: tuple[Block, ...]
-    """Lines: Cards, a block for each run."""
+    """Lines and folded: Cards, a block for each run."""
+    search: tuple[samples.Entry, ...]
+    """Every answer that can be searched for."""
+    anchors: Mapping[Side, str]
+    """A sample's side -> id of its card in `tokens`."""
+    clocks: tuple[Clock, ...]
+    """What else the figures' steps can be counted by, a clock for each `meta` of a trace."""
     tokens: tuple[TokenRun, ...]
     numbers: tuple[Block, ...]
     """Lines: NumberLine."""
@@ -121,11 +100,13 @@ class Page:
     def contents(self) -> tuple[tuple[str, str], ...]:
         """(id, title) of every section that has something to show."""
         sections = [("problems", "To know before reading")] if self.problems else []
-        sections += [(block.id, block.title) for block in (*self.tables, *self.stage_lists, *self.groups)]
+        sections += [("side-by-side", "Side by side")] if self.side_by_side else []
+        sections += [(block.id, block.title) for block in (*self.tables, *self.groups)]
         for name, title, present in (
             ("samples", "Samples", self.samples),
             ("tokens", "Token by token", self.tokens),
-            ("numbers", "Every metric in numbers", self.numbers or self.summaries),
+            ("stages", "Stages", self.stage_lists),
+            ("numbers", "Every measure in numbers", self.numbers or self.summaries),
             ("config", "Configuration", self.configs),
             ("provenance", "Provenance", self.provenances),
             ("glossary", "Definitions", True),
@@ -141,29 +122,43 @@ class Page:
 def page(collected: Sequence[RunData | PipelineData]) -> Page:
     """The whole report. Runs of the same stage are laid over each other under names that tell them apart."""
     runs = name_apart(collected)
+    apart = {run.folder: run for run in runs} if len({run.folder for run in runs}) == len(runs) else {}
+    named = [apart.get(item.folder, item) if isinstance(item, RunData) else item for item in collected]
     owns = [item.own for item in collected if isinstance(item, PipelineData)]
     everything = [*owns, *runs]
     tables = _tables(collected)
     compared = _with_answers(collected, runs)
-    groups = _figure_groups(runs, compared)
+    shown = _samples(compared)
+    sides = {
+        side
+        for block in shown
+        for cards in (*block.lines, *block.folded)
+        for card in cards.cards
+        for side in card.sides
+    }
+    tokens = token_runs([run for run in runs if not run.control], sides)
     keys = {key for run in everything for key in run.series}
-    keys |= {line.metric for table in tables for line in table.lines}
+    keys |= {result.measure for item in collected for result in item.results}
     return Page(
-        title=_title(collected),
+        title=_title(named),
         kind=_kind(collected),
-        heads=tuple(_head(item) for item in collected),
+        heads=tuple(map(head, named)),
         problems=tuple(_problems(everything)),
+        side_by_side=runs_tables(named),
         tables=tables,
         stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
-        groups=groups,
-        samples=_samples(compared),
-        tokens=token_runs(runs),
+        groups=_figure_groups(runs, compared),
+        samples=shown,
+        search=tuple(entry for run in compared for entry in samples.entries(run, named=len(compared) > 1)),
+        anchors={(f"iteration {card.iteration}", card.rollout.answer): card.id for run in tokens for card in run.cards},
+        clocks=tuple(clocks(runs)),
+        tokens=tokens,
         numbers=_blocks(everything, _number_lines),
         summaries=_blocks(everything, _summary_lines),
         differences=_differences(owns, runs),
         configs=tuple(Block(title=run.name, text=run.config_text) for run in everything if run.config_text),
         provenances=_blocks(everything, _provenance_lines),
-        terms=terms.glossary(keys, {line.metric: line.unit for table in tables for line in table.lines}),
+        terms=measures.glossary(keys),
     )
 
 
@@ -174,38 +169,15 @@ def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:
         if isinstance(item, RunData):
             entries.append((item.name, item))
         else:
-            short = (lambda stage: stage.name) if len(collected) == 1 else (lambda stage, name=item.name: name)
-            entries += [(short(stage), stage) for stage in item.stages]
+            entries += [(stage.name if len(collected) == 1 else item.name, stage) for stage in item.stages]
     named: list[RunData] = []
     for name, run in entries:
         rivals = [other for other, peer in entries if peer.stage == run.stage and other == name]
         unique = name if len(rivals) == 1 else f"{run.folder.resolve().parent.name}/{run.name}"
-        taken = {peer.name for peer in named if peer.stage == run.stage}
-        number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in taken)
+        names = {peer.name for peer in named if peer.stage == run.stage}
+        number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in names)
         named.append(dataclasses.replace(run, name=unique if number == 1 else f"{unique} ({number})"))
     return named
-
-
-def duration(seconds: float | None) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def size(count: float | None) -> str:
-    """Bytes in binary units; "" for None."""
-    if count is None:
-        return ""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _title(collected: Sequence[RunData | PipelineData]) -> str:
@@ -217,78 +189,44 @@ def _kind(collected: Sequence[RunData | PipelineData]) -> str:
     if len(collected) > 1:
         return f"{len(collected)} side by side"
     (only,) = collected
-    return "pipeline" if isinstance(only, PipelineData) else f"run · {panels.stage_title(only.stage)}"
+    return "pipeline" if isinstance(only, PipelineData) else f"run · {_stage_title(only.stage)}"
 
 
-def _head(item: RunData | PipelineData) -> Head:
-    own = item.own if isinstance(item, PipelineData) else item
-    provenance, summary = own.provenance, own.summary
-    seconds = finite(summary.get("seconds"))
-    if seconds is None and isinstance(item, PipelineData):
-        seconds = sum(stage.seconds or 0.0 for stage in item.stages) or None
-    versions = provenance.get("versions") or summary.get("versions")
-    versions = versions if isinstance(versions, dict) else {}
-    told = [f"{name} {versions[name]}" for name in HEADLINE_VERSIONS if name in versions]
-    told += [f"Python {provenance['python']}"] if provenance.get("python") else []
-    cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
-    command = provenance.get("command")
-    facts = (
-        Fact(name="Started", value=str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC")),
-        Fact(name="Took", value=duration(own.seconds if seconds is None else seconds)),
-        Fact(name="Seed", value=_seed(own)),
-        Fact(name="Peak memory", value=size(finite(summary.get("peak_memory_bytes")))),
-        Fact(name="Versions", value=", ".join(told)),
-        Fact(name="Machine", value=f"{provenance.get('platform', '')}{cpus}"),
-        Fact(name="Commit", value=str(provenance.get("commit", ""))),
-        Fact(name="Command", value=shlex.join(map(str, command)) if isinstance(command, list) else "", wide=True),
-    )
-    step = None if isinstance(item, PipelineData) else item.last_step
-    return Head(name=item.name, status=item.status, step=step, facts=tuple(fact for fact in facts if fact.value))
-
-
-def _seed(run: RunData) -> str:
-    """The seed at the top of the config, else the summary's, else the one seed that stands deeper in the config."""
-    for place in (run.config, run.summary):
-        if place.get("seed") is not None:
-            return str(place["seed"])
-    deeper = {value for key, value in flatten(run.config).items() if key.endswith(".seed")}
-    return deeper.pop() if len(deeper) == 1 else ""
+def _stage_title(stage: str) -> str:
+    return RUNS[stage].title if stage in RUNS else stage
 
 
 def _problems(runs: Sequence[RunData]) -> list[str]:
-    told = []
+    problems: list[str] = []
     for run in runs:
         name = f"{run.name}: " if len(runs) > 1 else ""
-        if run.status is Status.INTERRUPTED:
+        if run.status is RunStatus.INTERRUPTED:
             at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
-            told.append(f"{name}no summary was written: stopped, or still going.{at} What it left is shown.")
-        told += [f"{name}{problem}" for problem in run.problems]
-    return told
+            problems.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
+        problems += [f"{name}{problem}" for problem in run.problems]
+        counts = Counter(run.warnings)
+        problems += [f"{name}{text}" + (f" ({count} times)" if count > 1 else "") for text, count in counts.items()]
+    return problems
 
 
 def _tables(collected: Sequence[RunData | PipelineData]) -> tuple[Block, ...]:
-    sources = [item for item in collected if item.table]
+    """The results of each item, stage by stage; all of an item are drawn on the same scales."""
+    sources = [item for item in collected if item.results]
     return tuple(
         Block(
             id=f"results-{index}",
             title=f"Results of {item.name}" if len(sources) > 1 else "Results",
-            lines=tuple(_table_line(row) for row in item.table),
+            lines=tuple(_by_stage(lines(item.results))),
         )
         for index, item in enumerate(sources)
     )
 
 
-def _table_line(row: StageRow) -> TableLine:
-    known = row.low is not None and row.high is not None
-    return TableLine(
-        name=row.name or row.stage,
-        stage=row.stage if row.name and row.stage.lower() != row.name.lower() else "",
-        metric=row.metric or row.name or "(unnamed)",
-        value=row.value,
-        unit=row.unit or terms.unit(row.metric),
-        interval=f"{row.low:.4g} … {row.high:.4g}".replace("-", "−") if known else "",
-        bar=bar(row),
-    )
+def _by_stage(rows: Sequence[ResultLine]) -> Iterable[tuple[str, list[ResultLine]]]:
+    stages: dict[str, list[ResultLine]] = {}
+    for row in rows:
+        stages.setdefault(row.result.stage, []).append(row)
+    return stages.items()
 
 
 def _stage_lists(pipelines: Sequence[PipelineData]) -> tuple[Block, ...]:
@@ -307,7 +245,7 @@ def _not_begun(pipeline: PipelineData) -> list[StageLine]:
     planned = pipeline.own.config.get("stages")
     begun = {stage_name(stage.name) for stage in pipeline.stages}
     return [
-        StageLine(folder=name, status=Status.NEVER_STARTED, step=None, took="")
+        StageLine(folder=name, status=RunStatus.NEVER_STARTED, step=None, took="")
         for name in (planned if isinstance(planned, dict) else ())
         if name not in begun
     ]
@@ -321,22 +259,23 @@ def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tupl
     groups = []
     kinds = dict.fromkeys((run.control, run.stage) for run in runs)
     for control, stage in sorted(kinds, key=lambda kind: kind[0]):
-        made = figures.curves(stage, [run for run in runs if (run.control, run.stage) == (control, stage)])
-        shown, folded = [f for f in made if not f.folded], [f for f in made if f.folded]
-        title = panels.stage_title(stage) + (", control" if control else "")
-        if made:
-            note = CONTROL_NOTE if control else ""
-            groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded)))
-    bought = figures.frontier(runs)
+        drawn = curves([run for run in runs if (run.control, run.stage) == (control, stage)], runs)
+        shown = [figure for figure in drawn if not figure.folded][:OPEN_FIGURES]
+        folded = [figure for figure in drawn if figure not in shown]
+        title = _stage_title(stage) + (", control" if control else "")
+        note = CONTROL_NOTE if control else ""
+        if drawn:
+            groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded), closed=control))
+    bought = frontier([run for run in runs if not run.control])
     if bought:
         note = "How much score each unit of distance from the reference bought."
         groups.append(Block(title="Score against distance", note=note, lines=(bought,)))
-    spread = figures.distributions(compared)
+    spread = distributions(compared)
     if spread:
-        groups.append(Block(title="Scores before and after", lines=tuple(spread)))
-    judges = reward_figures.measured([run for run in runs if "reward_eval" in run.summary])
+        groups.append(Block(title="Before and after", lines=tuple(spread)))
+    judges = reward_figures.measured(runs)
     if judges:
-        groups.append(Block(title=panels.stage_title("reward_eval"), lines=tuple(judges)))
+        groups.append(Block(title="Judges measured", lines=tuple(judges)))
     return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(groups))
 
 
@@ -351,32 +290,38 @@ def _with_answers(collected: Sequence[RunData | PipelineData], runs: Sequence[Ru
 
 
 def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
+    """A block for each run; policies after the first one are folded."""
     count = samples.SHOWN if len(runs) == 1 else samples.SHOWN_OF_EACH_RUN
-    made: list[tuple[str, list[Cards]]] = [(run.name, samples.choose(run, count)) for run in runs]
-    return tuple(Block(title=name if len(runs) > 1 else "", lines=tuple(cards)) for name, cards in made if cards)
+    blocks = []
+    for run in runs:
+        cards = samples.choose(run, count)
+        if cards:
+            first = [each for each in cards if each.policy == cards[0].policy]
+            others = [each for each in cards if each.policy != cards[0].policy]
+            title = run.name if len(runs) > 1 else ""
+            blocks.append(Block(title=title, lines=tuple(first), folded=tuple(others)))
+    return tuple(blocks)
 
 
 def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]]) -> tuple[Block, ...]:
-    made = ((run.name, tuple(lines_of(run))) for run in runs)
-    return tuple(Block(title=name, lines=lines) for name, lines in made if lines)
+    named = ((run.name, tuple(lines_of(run))) for run in runs)
+    return tuple(Block(title=name, lines=lines) for name, lines in named if lines)
 
 
 def _number_lines(run: RunData) -> list[NumberLine]:
     lines = []
-    for _, keys in panels.arrange(run.series):
+    for _, keys in measures.arrange(run.series):
         for key in keys:
             known = [value for value in run.series[key].values if value is not None]
             ends = (known[0], known[-1], min(known), max(known)) if known else (None,) * 4
             first, last, low, high = ends
-            unit = terms.unit(key)
-            lines.append(NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known), unit=unit))
+            lines.append(NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known)))
     return lines
 
 
 def _summary_lines(run: RunData) -> list[tuple[str, str]]:
-    return list(
-        flatten({key: value for key, value in run.summary.items() if key not in ("stages", "reward_eval")}).items()
-    )
+    shown_elsewhere = ("format", "results", reward_figures.BLOCK)
+    return list(flatten({key: value for key, value in run.summary.items() if key not in shown_elsewhere}).items())
 
 
 def _provenance_lines(run: RunData) -> list[tuple[str, str]]:
@@ -389,17 +334,14 @@ def _differences(owns: Sequence[RunData], runs: Sequence[RunData]) -> tuple[Bloc
     """For pipelines, and for each stage with several runs, the options in which they differ."""
     stages = dict.fromkeys(run.stage for run in runs)
     peers = [("Pipelines", list(owns))] + [
-        (panels.stage_title(stage), [run for run in runs if run.stage == stage]) for stage in stages
+        (_stage_title(stage), [run for run in runs if run.stage == stage]) for stage in stages
     ]
-    made = []
+    blocks = []
     for title, group in peers:
-        configs = [flatten(run.config) for run in group if run.config]
-        names = tuple(run.name for run in group if run.config)
-        if len(configs) < 2:
-            continue
-        keys = dict.fromkeys(key for config in configs for key in config)
-        lines = [Difference(key=key, values=tuple(config.get(key) for config in configs)) for key in keys]
-        lines = [line for line in lines if len(set(line.values)) > 1]
-        note = "" if lines else "Their configurations are the same."
-        made.append(Block(title=f"{title}: what differs", note=note, names=names, lines=tuple(lines)))
-    return tuple(made)
+        known = [run for run in group if run.config]
+        if len(known) > 1:
+            lines = differences([run.config for run in known])
+            note = "" if lines else "Their configurations are the same."
+            names = tuple(run.name for run in known)
+            blocks.append(Block(title=f"{title}: what differs", note=note, names=names, lines=lines))
+    return tuple(blocks)

@@ -7,12 +7,12 @@ import torch
 
 from plaudit.engines.options import SamplingConfig
 from plaudit.engines.protocol import Engine, Generation
+from plaudit.engines.stopping import cut_at_stop
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
-from plaudit.rollouts.stopping import StopStrings
 from plaudit.tokens.batches import pad_left, pad_right
 
 
@@ -35,11 +35,8 @@ def sample(
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
-    stop = StopStrings(language.renderer.response_text, sampling.stop)
-    written = engine.generate(
-        prompts, keys, sampling, seed=seed, greedy=greedy, is_stopped=stop if sampling.stop else None
-    )
-    return _rollout(tuple(rows), prompts, written, language, stop)
+    written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy)
+    return _rollout(tuple(rows), prompts, written, language, sampling.stop)
 
 
 def _rollout(
@@ -47,7 +44,7 @@ def _rollout(
     prompts: Sequence[Sequence[int]],
     written: Sequence[Generation],
     language: Language,
-    stop: StopStrings,
+    stop: Sequence[str],
 ) -> Rollout:
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
@@ -56,7 +53,9 @@ def _rollout(
         logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
     return Rollout(
         rows=rows,
-        responses=tuple(stop.cut(_text(g, row.prompt.form, language)) for row, g in zip(rows, written, strict=True)),
+        responses=tuple(
+            cut_at_stop(_text(g, row.prompt.form, language), stop) for row, g in zip(rows, written, strict=True)
+        ),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -71,11 +70,11 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
     ids = generation.ids
     if generation.finish_reason is FinishReason.EOS and ids[-1] not in language.renderer.end_ids:
         ids = ids[:-1]
-    return language.renderer.response_text(ids, form)
+    return language.decoder_renderer.response_text(ids, form)
 
 
 def groups(rollout: Rollout) -> list[Group]:
-    """What scorers read: one group a sequence, in the rollout's order."""
+    """What scorers read: one group per sequence, in the rollout's order."""
     return [
         Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids[mask].tolist()),), columns=row.columns)
         for row, text, ids, mask in zip(
@@ -99,7 +98,7 @@ def groups_of(rollout: Rollout, size: int) -> list[Group]:
 
 def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
     """The same, and where each token ends in the text: for judges that say it token by token (N3.8)."""
-    ends = language.renderer.response_ends
+    ends = language.decoder_renderer.response_ends
     return [
         replace(group, token_ends=(tuple(ends(group.response_ids[0], group.responses[0], row.prompt.form)),))
         for row, group in zip(rollout.rows, groups(rollout), strict=True)

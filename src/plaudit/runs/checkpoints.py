@@ -1,9 +1,9 @@
 """Folders that are committed like transactions, and the checkpoints of a run.
 
     checkpoints/000012/   the payload and MANIFEST.json (size and sha256 of each file); exists only when complete
-    checkpoints/latest    a text file that holds `000012`; other pointers (`best`) look the same
+    checkpoints/latest    a text file that holds `000012`
 
-A save goes: temporary folder, payload, fsync, manifest, fsync, rename, pointers, purge. Whatever moment the process
+A save goes: temporary folder, payload, fsync, manifest, fsync, rename, pointer, purge. Whatever moment the process
 dies at, the newest folder with a number for a name is complete.
 """
 
@@ -15,21 +15,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.errors import UserError
-from plaudit.files import (
-    TEMP_PREFIX,
-    atomic_write,
-    is_disk_full,
-    safe_name,
-    save_failed,
-    sync_path,
-    temp_beside,
-    tree_bytes,
-)
+from plaudit.errors import SaveFailed, UserError
+from plaudit.files import atomic_write, is_disk_full, save_failed, sync_path, temp_beside, tree_bytes
 from plaudit.telemetry.console import warn
 
 MANIFEST = "MANIFEST.json"
@@ -43,7 +34,7 @@ class Corrupted(UserError):
 
 
 @contextlib.contextmanager
-def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Generator[Path]:
     """Yield a temporary folder to write into; on leaving it becomes `target`, complete with its manifest.
 
     `facts` go into the manifest. When the body or the commit fails, the temporary folder is removed and whatever
@@ -129,16 +120,17 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a committed folder; Corrupted when it is missing or damaged, UserError when it is too new."""
     path = Path(folder) / MANIFEST
+    manifest: dict[str, Any] = {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        sound = manifest["checksum"] == _checksum(manifest)
+        is_sound = manifest["checksum"] == _checksum(manifest)
     except FileNotFoundError:
         raise Corrupted(f"{path} is missing: {folder} is not a complete checkpoint") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        sound = False
+        is_sound = False
     except OSError as error:
         raise Corrupted(f"{path} cannot be read: {error.strerror}") from error
-    if not sound:
+    if not is_sound:
         raise Corrupted(f"{path} is damaged: its content does not fit its checksum")
     if manifest["format"] != FORMAT:
         raise UserError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; update plaudit")
@@ -177,10 +169,10 @@ def checkpoint_folders(root: Path) -> list[Path]:
 
     `000012.old` counts only while `000012` is missing: a process died between the two renames of a repeated save.
     """
-    found = [path for path in Path(root).glob("*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
-    whole = {path.name for path in found}
-    found = [path for path in found if not (path.suffix == ".old" and path.stem in whole)]
-    return sorted(found, key=step_of, reverse=True)
+    folders = [path for path in Path(root).glob("*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
+    whole = {path.name for path in folders}
+    folders = [path for path in folders if not (path.suffix == ".old" and path.stem in whole)]
+    return sorted(folders, key=step_of, reverse=True)
 
 
 def remove_superseded(root: Path) -> None:
@@ -212,30 +204,26 @@ def latest_checkpoint(run_folder: Path, *, fallback: bool = False) -> Path | Non
     return None
 
 
-def named_checkpoint(run_folder: Path, name: str) -> Path | None:
-    """Where a pointer such as `best` leads; None when there is no such pointer or its checkpoint is gone."""
-    root = Path(run_folder) / "checkpoints"
+def set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint for inspection, out of the way of numbering and purging."""
+    aside = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
     try:
-        target = (root / safe_name(name)).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    found = [path for path in checkpoint_folders(root) if path.name == target]
-    return found[0] if found else None
+        path.rename(aside)
+    except OSError as error:
+        raise SaveFailed(f"cannot set the damaged checkpoint {path} aside: {error.strerror}") from error
+    warn(f"the damaged checkpoint is kept as {aside}")
 
 
-def point(root: Path, names: Sequence[str], target: Path) -> None:
-    """Move the pointers, each atomically."""
-    for name in names:
-        atomic_write(root / safe_name(name), target.name + "\n")
-
-
-def purge(root: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and those that a pointer names. Never fails, only warns."""
-    pointed = set()
-    for path in root.glob("*"):
-        if path.is_file() and not path.name.startswith(TEMP_PREFIX):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                pointed.add(path.read_text(encoding="utf-8").strip())
+def point_to_latest(root: Path, target: Path, keep: int) -> None:
+    """Let `latest` point to the new checkpoint and delete all but the newest `keep`. Never fails, only warns."""
+    try:
+        atomic_write(root / LATEST, target.name + "\n")
+    except SaveFailed as error:
+        warn(f"{error}; the checkpoint itself is complete and will be found")
+        return
     for path in checkpoint_folders(root)[keep:]:
-        if path.name not in pointed:
-            _discard(path)
+        _discard(path)

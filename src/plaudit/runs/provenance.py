@@ -7,8 +7,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ PACKAGES = (
 _SECRET = re.compile(r"(^|[._-])(token|secret|password|passwd|api[_-]?key)$", re.IGNORECASE)
 
 
-def provenance(stage: str = "", data: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What is needed to tell later how a run came about; `data` maps a file to its fingerprint."""
+def provenance(stage: str = "") -> dict[str, Any]:
+    """What is needed to tell later how a run came about; `data` will map each file that is read to its fingerprint."""
     return {
         "stage": stage,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": redact(_typed(sys.argv)),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -33,19 +33,19 @@ def provenance(stage: str = "", data: Mapping[str, str] | None = None) -> dict[s
         "world_size": int(world) if (world := os.environ.get("WORLD_SIZE", "1")).isdecimal() else 1,
         "versions": versions(),
         "commit": git_commit(Path.cwd()),
-        "data": dict(data or {}),
+        "data": {},
     }
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions, read from the packages' metadata without importing them; absent ones left out."""
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit(folder: Path) -> str:
@@ -84,17 +84,3 @@ def redact(arguments: Sequence[str]) -> list[str]:
             shown.append(f"{name}=***" if secret and equals else argument)
         hide_next = secret and not equals
     return shown
-
-
-def provenance_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two provenances in ways that can change results; one line each."""
-    changes = []
-    for key in ("python", "machine", "world_size"):
-        if old.get(key) != new.get(key):
-            changes.append(f"{key}: {old.get(key)} -> {new.get(key)}")
-    for group in ("versions", "data"):
-        before, after = old.get(group) or {}, new.get(group) or {}
-        for name in sorted({*before, *after}):
-            if before.get(name) != after.get(name):
-                changes.append(f"{group}.{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}")
-    return changes

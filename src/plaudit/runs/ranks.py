@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Ranks(Protocol):
+class RunRanks(Protocol):
+    """The part of `hardware.ranks.Ranks` that a run needs; runs stand below hardware."""
+
     @property
     def is_first(self) -> bool:
         """Whether this process writes the run's files."""

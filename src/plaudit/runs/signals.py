@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from plaudit.errors import StopRequested
+from plaudit.telemetry.console import in_ipython
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -17,10 +17,11 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Context manager. The first SIGINT or SIGTERM is remembered, the second ends the process at once.
 
-    Training polls `requested` between steps (and in every long loop: generation, evaluation), saves, and calls
-    `check`, which raises StopRequested. Ending at once harms no checkpoint: those are transactions. SIGHUP is ignored.
-    Handlers are installed in the main thread only, and put back on leaving. Inside another StopSignals this one only
-    looks at the outer one's state, so that a pipeline and its stages see the same request.
+    Training calls `Run.check_stop` between steps (and in every long loop: generation, evaluation), which raises
+    StopRequested, and saves. Ending at once harms no checkpoint: those are transactions. SIGHUP is ignored.
+    Handlers are installed in the main thread only, and put back on leaving; none inside IPython and Jupyter, where
+    signals are the kernel's (there `request` is called instead). Inside another StopSignals this one only looks at the
+    outer one's state, so that a pipeline and its stages see the same request.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,8 @@ class StopSignals:
         if isinstance(outer, StopSignals) and outer is not self:
             self._outer = outer
             return self
-        if threading.current_thread() is threading.main_thread() and not self._previous:
+        is_ours = threading.current_thread() is threading.main_thread() and not in_ipython()
+        if is_ours and not self._previous:
             for signum in _STOPPING:
                 self._previous[signum] = signal.signal(signum, self._handle)
             if hasattr(signal, "SIGHUP"):
@@ -50,10 +52,9 @@ class StopSignals:
         """The signal's number, or 0."""
         return self._outer.requested if self._outer is not None else self._signum
 
-    def check(self) -> None:
-        """Raise StopRequested if a signal has come."""
-        if self.requested:
-            raise StopRequested(self.requested)
+    def request(self, signum: int) -> None:
+        """Ask for a stop as if the signal had come."""
+        self._signum = signum
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self._signum:

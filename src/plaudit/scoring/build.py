@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
-from plaudit.models.reward import loading, token_level
+from plaudit.models.reward import loading
 from plaudit.models.reward.references import check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
@@ -48,9 +49,9 @@ def check_rewards(
         if config.kind != "model":
             check_columns(function_scorer(config), rows)
             continue
-        found = config.found
-        loading.check_reward_model(found, f"{option}.{index}.path", config.read_as)
-        if needed := loading.needed_columns(found, config.read_as):
+        model = config.model
+        loading.check_reward_model(model, f"{option}.{index}.path", config.read_as)
+        if needed := loading.needed_columns(model, config.read_as):
             check_references(rows)
             check_columns(_Unloaded(config.name, needed), alone)
 
@@ -59,30 +60,30 @@ def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
     if config.kind != "model":
         return config.by_token
-    return loading.kind_of(config.found, config.read_as) == token_level.KIND
+    return loading.saved_kind(config.model, config.read_as).scores_tokens
 
 
 def has_scale(config: JudgeConfig) -> bool:
     """Whether differences of its scores can be read as log-odds, told before any model loads."""
-    return config.kind == "model" and loading.has_scale(config.found, config.read_as)
+    return config.kind == "model" and loading.has_scale(config.model, config.read_as)
 
 
-def build_scorer(configs: Sequence[JudgeConfig], place: Machine) -> Scorer:
+def build_scorer(configs: Sequence[JudgeConfig], machine: Machine) -> Scorer:
     """The configured judges as one scorer: their weighted sum."""
-    parts = tuple((_scorer(config, place), config.weight) for config in configs)
+    parts = tuple((_scorer(config, machine), config.weight) for config in configs)
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
 
 
-def _scorer(config: JudgeConfig, place: Machine) -> Scorer:
+def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
     if config.kind == "model":
-        return load_reward_model(config, place)
+        return reward_model_scorer(config, machine)
     scorer = function_scorer(config)
-    return scorer if place.ranks.is_alone else FirstRankScorer(scorer, place.ranks)
+    return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
 
 
-def load_reward_model(config: RewardModelConfig, place: Machine) -> RewardModelScorer:
-    """A saved reward model, ready to score."""
-    model = loading.load_reward_model(config.found, config.read_as)
-    model.to(place.device)
+def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
+    """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
+    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as)
+    model.to(machine.device)
     model.requires_grad_(False)
-    return RewardModelScorer(model, place, name=config.name)
+    return RewardModelScorer(model, machine, name=config.name)

@@ -10,8 +10,7 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.functions import FunctionScorer, function_scorer
-from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.functions import FunctionScorer
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
 from plaudit.scoring.shares import FirstRankScorer
 from plaudit.scoring.tally import Tally, rates
@@ -101,11 +100,6 @@ def _token_scores(spoken: Sequence[tuple[Scores, float]], valid: torch.Tensor) -
     return tuple(rows)
 
 
-def mix_of(configs: Sequence[FunctionConfig]) -> WeightedMix:
-    """The configured reward functions as one scorer, everything that can be checked beforehand checked."""
-    return WeightedMix(parts=tuple((function_scorer(config), config.weight) for config in configs))
-
-
 def tallies(scorer: Scorer) -> dict[str, Tally]:
     """What the reward functions in a scorer have counted, by the name of the part; learned judges count nothing."""
     if isinstance(scorer, FunctionScorer):
@@ -114,13 +108,13 @@ def tallies(scorer: Scorer) -> dict[str, Tally]:
         return tallies(scorer.scorer)
     if not isinstance(scorer, WeightedMix):
         return {}
-    found: dict[str, Tally] = {}
+    by_name: dict[str, Tally] = {}
     for name, (part, _) in zip(scorer.part_names, scorer.parts, strict=True):
         inner = tallies(part)
-        found |= (
+        by_name |= (
             {name: inner[part.name]} if list(inner) == [part.name] else {f"{name}/{k}": t for k, t in inner.items()}
         )
-    return found
+    return by_name
 
 
 def part_metrics(scorer: Scorer) -> dict[str, float]:

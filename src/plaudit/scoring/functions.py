@@ -2,8 +2,8 @@
 
     def reward(prompts, completions, **columns) -> list[float | None]      # or `async def`; None abstains
 
-as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry a response, so a prompt that was answered
-G times stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
+as TRL's GRPO and RLOO trainers call it: everything by keyword; one list entry per response, so a prompt with G answers
+stands G times; a bare or rendered prompt is a string and so is its completion, a chat prompt is a list of
 `{role, content}` and its completion `[{"role": "assistant", "content": …}]`; `completion_ids` where the ids are known;
 each other data column as a list. A chat prompt that ends with the assistant's own beginning hands it to the completion.
 
@@ -33,11 +33,11 @@ from plaudit.scoring.calls import (
     takes_any,
 )
 from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
-from plaudit.scoring.loading import function_name, load_function, near
-from plaudit.scoring.options import FunctionConfig, OnError, _check_policy
+from plaudit.scoring.loading import load_function, near
+from plaudit.scoring.options import FunctionConfig, OnError, _check_policy, function_name
 from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
 from plaudit.scoring.results import described
-from plaudit.scoring.rows import Failure, Outcome, Row, read_result, read_token_result, rows_of
+from plaudit.scoring.rows import Failure, FailureKind, ResponseRow, RowOutcome, read_result, read_token_result, rows_of
 from plaudit.scoring.tally import Tally
 
 __all__ = [
@@ -113,7 +113,7 @@ class FunctionScorer:
             return scores
         return replace(scores, token_scores=tuple(_by_token(v, row) for v, row in zip(values, rows, strict=True)))
 
-    def _outcomes(self, rows: list[Row]) -> list[Outcome]:
+    def _outcomes(self, rows: list[ResponseRow]) -> list[RowOutcome]:
         arguments = self._arguments(rows)
         try:
             result = call(self.function, arguments)
@@ -123,15 +123,17 @@ class FunctionScorer:
             return self._one_by_one(rows, error)
         return (read_token_result if self.by_token else read_result)(result, self.name, rows)
 
-    def _one_by_one(self, rows: list[Row], error: BaseException) -> list[Outcome]:
+    def _one_by_one(self, rows: list[ResponseRow], error: BaseException) -> list[RowOutcome]:
         """The batch failed with `error`: which rows are to blame?"""
         failure = _failure(error)
         if len(rows) == 1:
             return [failure]
-        outcomes: list[Outcome] = []
+        outcomes: list[RowOutcome] = []
         for row in rows:
             if len(outcomes) == HOPELESS and all(_hung(outcome) for outcome in outcomes):
-                given_up = Failure(kind="timed_out", reason=f"was not called: the {HOPELESS} rows before it all hung")
+                given_up = Failure(
+                    kind=FailureKind.TIMED_OUT, reason=f"was not called: the {HOPELESS} rows before it all hung"
+                )
                 return outcomes + [given_up] * (len(rows) - HOPELESS)
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
@@ -143,7 +145,7 @@ class FunctionScorer:
             ) from error
         return outcomes
 
-    def _settle(self, row: Row, outcome: Outcome) -> float | tuple[float, ...] | None:
+    def _settle(self, row: ResponseRow, outcome: RowOutcome) -> float | tuple[float, ...] | None:
         """A row's number, or its numbers by token, after the policy for failures; None abstains."""
         if not isinstance(outcome, Failure):
             self.tally.counts["abstained"] += outcome is None
@@ -154,7 +156,7 @@ class FunctionScorer:
         self.tally.failed(outcome.kind, message)
         return self.error_value
 
-    def _arguments(self, rows: list[Row]) -> dict[str, Any]:
+    def _arguments(self, rows: list[ResponseRow]) -> dict[str, Any]:
         """Keyword arguments of one call, all of them copies."""
         self._check_present(rows)
         columns = [name for name in dict.fromkeys(name for row in rows for name in row.columns) if name not in LEFT_OUT]
@@ -177,7 +179,7 @@ class FunctionScorer:
                 offered[name] = [copy.deepcopy(row.columns.get(name)) for row in rows]
         return {name: value for name, value in offered.items() if name in takes} | copy.deepcopy(dict(self.args))
 
-    def _check_present(self, rows: list[Row]) -> None:
+    def _check_present(self, rows: list[ResponseRow]) -> None:
         """UserError naming the first row that lacks what the function cannot do without."""
         needed, filled = self.required_columns, self.filled_columns
         wants_ids = self.by_token or "completion_ids" in self._without_default()
@@ -193,7 +195,7 @@ class FunctionScorer:
                     )
 
 
-def _by_token(value: float | tuple[float, ...] | None, row: Row) -> tuple[float, ...]:
+def _by_token(value: float | tuple[float, ...] | None, row: ResponseRow) -> tuple[float, ...]:
     """One number for each of the row's tokens, whose sum is its score; what stands for a failed row is its last's."""
     if isinstance(value, tuple):
         return value
@@ -201,14 +203,14 @@ def _by_token(value: float | tuple[float, ...] | None, row: Row) -> tuple[float,
     return (0.0,) * (count - 1) + (value or 0.0,) if count else ()
 
 
-def _hung(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failure) and outcome.kind == "timed_out"
+def _hung(outcome: RowOutcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.kind is FailureKind.TIMED_OUT
 
 
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, CallFailed):
         return Failure(kind=error.kind, reason=error.reason, cause=error)
-    return Failure(kind="raised", reason=f"raised {described(error)}", cause=error)
+    return Failure(kind=FailureKind.RAISED, reason=f"raised {described(error)}", cause=error)
 
 
 def function_scorer(config: FunctionConfig) -> FunctionScorer:

@@ -65,19 +65,18 @@ class IsolatedFunction:
         self.spec, self.worker, self.timeout = spec, worker, timeout
         signature = self._load()
         self.file: str = signature["file"]
-        if signature["columns"] is not None:
-            self.data_columns = tuple(signature["columns"])
-        if signature["parameters"] is not None:
-            self.__signature__ = _signature(signature["parameters"])
+        columns, parameters = signature["columns"], signature["parameters"]
+        self.data_columns = None if columns is None else tuple(columns)
+        self.__signature__ = None if parameters is None else _signature(parameters)
 
     def _load(self) -> Mapping[str, Any]:
         try:
-            said = self.worker.ask({"function": self.spec}, LOADING_SECONDS)
+            reply = self.worker.ask({"function": self.spec}, LOADING_SECONDS)
         except CallFailed as failed:
             raise IsolationError(f"reward function {self.spec!r}: while loading, it {failed.reason}") from failed
-        if "refused" in said:
-            raise IsolationError(said["refused"] + self.worker.printed())
-        return said["signature"]
+        if "refused" in reply:
+            raise IsolationError(reply["refused"] + self.worker.printed())
+        return reply["signature"]
 
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
         """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
@@ -91,23 +90,23 @@ class IsolatedFunction:
         if not self.worker.knows(self.spec):  # a new process: what loading takes is not the call's time
             self._load()
         request = {"function": self.spec, "arguments": arguments, "limit": self.timeout}
-        said = self.worker.ask(request, self.timeout, file=self.file)
-        if "raised" in said:
-            raise CallFailed("raised", f"raised {said['raised']}{self.worker.printed()}")
-        return from_wire(said["result"])
+        reply = self.worker.ask(request, self.timeout, file=self.file)
+        if "raised" in reply:
+            raise CallFailed(FailureKind.RAISED, f"raised {reply['raised']}{self.worker.printed()}")
+        return from_wire(reply["result"])
 
 
 def isolated(spec: str, *, timeout: float, memory: int = 0) -> IsolatedFunction:
     """The function that `spec` names, in a worker. `memory`: bytes of address space, 0 for no limit."""
-    place = spec.rpartition(":")[0]
-    path = Path(place).expanduser()
+    source = spec.rpartition(":")[0]
+    path = Path(source).expanduser()
     changed = path.stat().st_mtime_ns if path.is_file() else 0
-    return IsolatedFunction(spec, _worker(place, changed, str(Path.cwd()), memory, os.getpid()), timeout)
+    return IsolatedFunction(spec, _worker(source, changed, str(Path.cwd()), memory, os.getpid()), timeout)
 
 
 @functools.lru_cache(maxsize=WORKERS_KEPT)
-def _worker(place: str, changed: int, folder: str, memory: int, process: int) -> "Worker":
-    """One for each `place`; another when the file has `changed`, or in a forked `process`."""
+def _worker(source: str, changed: int, folder: str, memory: int, process: int) -> "Worker":
+    """One for each `source` (a file or module); another when the file has `changed`, or in a forked `process`."""
     return Worker(folder, memory)
 
 
@@ -116,7 +115,7 @@ class Worker:
 
     def __init__(self, folder: str, memory: int = 0):
         self.folder, self.memory = folder, memory
-        self._asked = 0
+        self._requests = 0
         self._lock = threading.Lock()
         self._running: list[_Process] = []  # none or one; a list, so that `finalize` sees what runs then
         self.close = weakref.finalize(self, _end_all, self._running, os.getpid())
@@ -125,13 +124,13 @@ class Worker:
         """The answer. CallFailed where none comes in time (then the worker is killed) or the worker dies."""
         with self._lock:
             process = self._process()
-            self._asked += 1
+            self._requests += 1
             answer = None
             try:
-                line = process.exchange(json.dumps({"id": self._asked, **request}), seconds + GRACE_SECONDS)
+                line = process.exchange(json.dumps({"id": self._requests, **request}), seconds + GRACE_SECONDS)
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     answer = json.loads(line) if line else None
-                if isinstance(answer, dict) and answer.get("id") == self._asked:
+                if isinstance(answer, dict) and answer.get("id") == self._requests:
                     process.knows.add(request["function"])
                     return answer
             except BaseException:
@@ -218,12 +217,12 @@ class _Process:
             while chunk := stream.read1(65536):  # type: ignore[attr-defined]
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
 
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of what it has printed."""
         return self._tail.decode("utf-8", "replace")
 
     def printed(self) -> str:
-        lines = _DUMP.sub("", self.said()).split("\n")
+        lines = _DUMP.sub("", self.output()).split("\n")
         last = " / ".join(line.strip() for line in lines if line.strip())
         return f"; it printed last: {last[-300:]!r}" if last else ""
 
@@ -263,16 +262,18 @@ def _end_all(running: list[_Process], owner: int) -> None:
 
 
 def _failure(process: _Process, seconds: float, file: str, *, spoke: bool) -> CallFailed:
-    place = ""
-    for frame in _FRAME.finditer(process.said()):
+    position = ""
+    for frame in _FRAME.finditer(process.output()):
         if file and frame["file"] == file:
-            place = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
+            position = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
             break
     if process.late:
-        return CallFailed("timed_out", f"gave no answer within {seconds:g} s and was killed{place}{process.printed()}")
+        return CallFailed(
+            FailureKind.TIMED_OUT, f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
+        )
     if spoke:
-        return CallFailed("died", f"wrote into the pipe of its answers and was killed{process.printed()}")
-    return CallFailed("died", f"{_how_it_ended(process.popen.returncode)}{place}{process.printed()}")
+        return CallFailed(FailureKind.DIED, f"wrote into the pipe of its answers and was killed{process.printed()}")
+    return CallFailed(FailureKind.DIED, f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -18,8 +18,8 @@ class RewardModelScorer:
 
     def score(self, groups: Sequence[Group]) -> Scores:
         """Flat [B] over all groups' responses, in order; the model's own parts beside its score."""
-        said = score_shares(self._judge, groups, self.machine.ranks)
-        return replace(said, parts={self.name: said.scores, **said.parts})
+        scores = score_shares(self._judge, groups, self.machine.ranks)
+        return replace(scores, parts={self.name: scores.scores, **scores.parts})
 
     def _judge(self, groups: Sequence[Group]) -> Scores:
         with self.machine.autocast():

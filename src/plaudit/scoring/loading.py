@@ -10,19 +10,25 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import RewardFunction
 
 
 def load_function(spec: str) -> RewardFunction:
-    """The function that `spec` names; paths are relative to the working folder. UserError says what was not found."""
-    place, colon, name = spec.rpartition(":")
+    """The function that `spec` names, or that stands behind it; paths are relative to the working folder.
+
+    Raises: UserError saying what was not found.
+    """
+    if (function := behind(spec)) is not None:
+        return function
+    source, colon, name = spec.rpartition(":")
     if not colon:
         if spec not in BUILTIN:
             hint = near(spec, BUILTIN) or f"; there are {', '.join(BUILTIN)}"
@@ -30,16 +36,11 @@ def load_function(spec: str) -> RewardFunction:
                 f"no built-in reward function {spec!r} (your own: `module:function` or `path.py:function`){hint}"
             )
         return BUILTIN[spec]
-    if not place or not name:
+    if not source or not name:
         raise UserError(f"reward function {spec!r}: write `module:function` or `path.py:function`")
-    is_file = place.endswith(".py") or "/" in place or "\\" in place
-    module = _module_of_file(place, spec) if is_file else _module_of_name(place, spec)
+    is_file = source.endswith(".py") or "/" in source or "\\" in source
+    module = _module_of_file(source, spec) if is_file else _module_of_name(source, spec)
     return _function_of(module, name, spec)
-
-
-def function_name(spec: str) -> str:
-    """The short name: what stands after the colon, or the built-in name."""
-    return spec.rpartition(":")[2]
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -60,8 +61,8 @@ def _function_of(module: ModuleType, name: str, spec: str) -> RewardFunction:
     return function
 
 
-def _module_of_file(place: str, spec: str) -> ModuleType:
-    path = Path(place).expanduser()
+def _module_of_file(source: str, spec: str) -> ModuleType:
+    path = Path(source).expanduser()
     if not path.is_file():
         folder = path.parent
         beside = [file.name for file in folder.glob("*.py")] if folder.is_dir() else []
@@ -91,20 +92,20 @@ def _executed(path: Path, changed: int) -> ModuleType:
     return module
 
 
-def _module_of_name(place: str, spec: str) -> ModuleType:
+def _module_of_name(source: str, spec: str) -> ModuleType:
     try:
         with _importing_from(Path.cwd()):
-            return importlib.import_module(place)
+            return importlib.import_module(source)
     except ModuleNotFoundError as error:
-        if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
+        if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
             raise UserError(f"reward function {spec!r}: there is no module {error.name!r}") from error
-        raise UserError(f"reward function {spec!r}: importing {place} failed: {_last_line(error)}") from error
+        raise UserError(f"reward function {spec!r}: importing {source} failed: {_last_line(error)}") from error
     except (Exception, SystemExit) as error:
-        raise UserError(f"reward function {spec!r}: importing {place} failed: {_last_line(error)}") from error
+        raise UserError(f"reward function {spec!r}: importing {source} failed: {_last_line(error)}") from error
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def _importing_from(folder: Path) -> Generator[None]:
     """What lies beside the file can be imported by it, as if it were run as a script."""
     sys.path.insert(0, str(folder))
     try:
@@ -116,5 +117,5 @@ def _importing_from(folder: Path) -> Iterator[None]:
 
 def _last_line(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    position = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{position}"

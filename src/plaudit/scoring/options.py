@@ -7,10 +7,6 @@ from typing import Any, Literal, get_args
 
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig, ReadAs
-from plaudit.scoring.builtin import BUILTIN
-from plaudit.scoring.calls import (
-    can_hang,
-)
 
 OnError = Literal["error", "abstain", "value"]
 
@@ -60,7 +56,7 @@ class FunctionConfig:
 
     def __post_init__(self) -> None:
         _check_policy(self.name or self.function, self.on_error, self.error_value)
-        if self.by_token and self.function in BUILTIN:
+        if self.by_token and ":" not in self.function:
             raise UserError(f"reward function {self.function!r}: none of those built in judges by token (`by_token`)")
         for option, value in (("timeout", self.timeout), ("memory_gb", self.memory_gb)):
             if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):
@@ -77,6 +73,9 @@ class FunctionConfig:
         """Whether the function gets a process of its own."""
         if self.isolate is not None:
             return self.isolate
+        from plaudit.scoring.builtin import BUILTIN  # its libraries take longer to load than all options together
+        from plaudit.scoring.calls import can_hang
+
         if self.function in BUILTIN:
             return can_hang(BUILTIN[self.function])
         return not self.function.startswith("plaudit.")
@@ -100,9 +99,14 @@ class RewardModelConfig:
     """Run Python code that comes with the model."""
 
     @property
-    def found(self) -> ModelConfig:
+    def model(self) -> ModelConfig:
         """Where the model is, as whoever loads models is told."""
         return ModelConfig(path=self.path, trust_remote_code=self.trust_remote_code)
+
+
+def function_name(spec: str) -> str:
+    """The short name: what stands after the colon, or the built-in name."""
+    return spec.rpartition(":")[2]
 
 
 JudgeConfig = RewardModelConfig | FunctionConfig

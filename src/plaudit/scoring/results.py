@@ -91,8 +91,8 @@ def typed(value: Any) -> str:
 def described(error: BaseException) -> str:
     """`ValueError: why (file.py:12 in reward)`: the exception and the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    position = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}: {error}{position}"
 
 
 def to_wire(entries: list[Entry] | Unusable) -> Any:

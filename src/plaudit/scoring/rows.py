@@ -1,19 +1,27 @@
-"""The rows of one call to a reward function, and what it may answer for each."""
+"""The responses that a reward function is called with, and what it may return for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Group, Prompt
 from plaudit.scoring.results import Entry, NoNumber, NotFinite, Unusable, entries_of, typed
 
-FailureKind = Literal["raised", "timed_out", "died", "not_finite"]
+
+class FailureKind(StrEnum):
+    """Why a row has no number; the value is the word in metrics."""
+
+    RAISED = "raised"
+    TIMED_OUT = "timed_out"
+    DIED = "died"
+    NOT_FINITE = "not_finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One response with what belongs to it; `index` is its place in the flat batch."""
+class ResponseRow:
+    """One response with what belongs to it; `index` is its index in the flat batch."""
 
     index: int
     prompt: Prompt
@@ -43,34 +51,36 @@ class Failure:
     cause: BaseException | None = None
 
 
-def rows_of(groups: Sequence[Group]) -> list[Row]:
+def rows_of(groups: Sequence[Group]) -> list[ResponseRow]:
     """All responses in order. Raises ValueError where a group's ids are neither absent nor one tuple a response."""
-    rows: list[Row] = []
+    rows: list[ResponseRow] = []
     for group in groups:
         ids: Sequence[tuple[int, ...] | None] = group.response_ids or [None] * len(group.responses)
         if len(ids) != len(group.responses):
             raise ValueError(f"prompt {group.prompt.id}: {len(ids)} lists of ids for {len(group.responses)} responses")
         for text, text_ids in zip(group.responses, ids, strict=True):
-            row = Row(index=len(rows), prompt=group.prompt, response=text, response_ids=text_ids, columns=group.columns)
+            row = ResponseRow(
+                index=len(rows), prompt=group.prompt, response=text, response_ids=text_ids, columns=group.columns
+            )
             rows.append(row)
     return rows
 
 
-Outcome = float | tuple[float, ...] | Failure | None
+RowOutcome = float | tuple[float, ...] | Failure | None
 """What became of a row: its number, its numbers by token, a failure, no opinion."""
 
 
-def read_result(result: Any, name: str, rows: Sequence[Row]) -> list[Outcome]:
+def read_result(result: Any, name: str, rows: Sequence[ResponseRow]) -> list[RowOutcome]:
     """What a call returned, one number (or None) a row. UserError for anything but a flat list of them, as long."""
     wanted = f"one number (or None) for each of the {len(rows)} completions"
     entries = zip(_entries(result, name, rows, wanted), rows, strict=True)
     return [_outcome(NoNumber(typed(list(e))) if isinstance(e, tuple) else e, name, row) for e, row in entries]
 
 
-def read_token_result(result: Any, name: str, rows: Sequence[Row]) -> list[Outcome]:
-    """The same for a function that judges by token: a list a row, one number for each of its `completion_ids`."""
+def read_token_result(result: Any, name: str, rows: Sequence[ResponseRow]) -> list[RowOutcome]:
+    """The same for a function that judges by token: a list per row, one number for each of its `completion_ids`."""
     wanted = f"a list of numbers (or None) for each of the {len(rows)} completions, one for each of its tokens"
-    outcomes: list[Outcome] = []
+    outcomes: list[RowOutcome] = []
     for entry, row in zip(_entries(result, name, rows, wanted), rows, strict=True):
         if isinstance(entry, float):
             raise UserError(f"reward function {name!r}: {row}: returned {entry} where a list by token belongs")
@@ -84,7 +94,7 @@ def read_token_result(result: Any, name: str, rows: Sequence[Row]) -> list[Outco
     return outcomes
 
 
-def _entries(result: Any, name: str, rows: Sequence[Row], wanted: str) -> list[Entry]:
+def _entries(result: Any, name: str, rows: Sequence[ResponseRow], wanted: str) -> list[Entry]:
     entries = entries_of(result)
     if isinstance(entries, Unusable):
         raise UserError(f"reward function {name!r} must return {wanted}, not {entries.what}")
@@ -93,11 +103,11 @@ def _entries(result: Any, name: str, rows: Sequence[Row], wanted: str) -> list[E
     return entries
 
 
-def _outcome(entry: Entry, name: str, row: Row) -> Outcome:
+def _outcome(entry: Entry, name: str, row: ResponseRow) -> RowOutcome:
     if isinstance(entry, NoNumber):
         raise UserError(f"reward function {name!r}: {row}: returned {entry.what} where a number belongs")
     if isinstance(entry, NotFinite):
-        return Failure(kind="not_finite", reason=f"returned {entry.what}, which is no finite float32 number")
+        return Failure(kind=FailureKind.NOT_FINITE, reason=f"returned {entry.what}, which is no finite float32 number")
     return entry
 
 

@@ -19,8 +19,8 @@ def score_shares(score: Callable[[Sequence[Group]], Scores], groups: Sequence[Gr
         return score(groups)
     mine = ranks.share(len(group.prompt.text) + sum(map(len, group.responses)) for group in groups)
     rows = iter(plain(score([groups[i] for i in mine]))) if mine else iter(())
-    told = ranks.gather_rows({i: [next(rows) for _ in groups[i].responses] for i in mine})
-    return from_plain([row for i in range(len(groups)) for row in told[i]])
+    gathered = ranks.gather_rows({i: [next(rows) for _ in groups[i].responses] for i in mine})
+    return from_plain([row for i in range(len(groups)) for row in gathered[i]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ class FirstRankScorer:
         return from_plain(self.ranks.ask_first(lambda: plain(self.scorer.score(groups))))
 
 
-Row = Sequence[Any]
+PlainScore = Sequence[Any]
 """What a judge said of one response, as JSON can carry it: score, valid, parts, the tokens' scores or None."""
 
 
-def plain(scores: Scores) -> list[Row]:
-    """One row a response; float32 goes through unchanged."""
+def plain(scores: Scores) -> list[PlainScore]:
+    """One row per response; float32 goes through unchanged."""
     numbers, valid = scores.scores.tolist(), scores.valid.tolist()
     parts = {name: values.tolist() for name, values in scores.parts.items()}
     tokens = scores.token_scores or [None] * len(numbers)
@@ -64,7 +64,7 @@ def plain(scores: Scores) -> list[Row]:
     ]
 
 
-def from_plain(rows: Sequence[Row]) -> Scores:
+def from_plain(rows: Sequence[PlainScore]) -> Scores:
     """The record again; every row names the same parts. Tokens have scores where those of every row have."""
     names = list(rows[0][2]) if rows else []
     by_token = bool(rows) and all(row[3] is not None for row in rows)

@@ -1,8 +1,7 @@
-"""What became of the rows that reward functions were asked about: counted, for metrics and the final report."""
+"""Counts of rows that reward functions scored, failed on, or abstained on: for metrics and the final report."""
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import get_args
 
 from plaudit.scoring.rows import FailureKind
 from plaudit.telemetry.console import warn
@@ -12,13 +11,13 @@ EXAMPLES_KEPT = 5
 
 @dataclass(slots=True)
 class Tally:
-    """What has gone by so far."""
+    """What a reward function returned for the rows that it was given: counts since the run began."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """`rows` seen, `abstained` (None), and a kind of failure each: `raised`, `timed_out`, `died`, `not_finite`."""
     examples: list[str] = field(default_factory=list)
     """The first few failures that `on_error` let pass, in words."""
-    told: Counter[str] = field(default_factory=Counter)
+    counts_before: Counter[str] = field(default_factory=Counter)
     """The counts when `take` last asked."""
 
     def failed(self, kind: FailureKind, message: str) -> None:
@@ -31,12 +30,12 @@ class Tally:
 
     def take(self) -> Counter[str]:
         """What has been counted since the last call."""
-        new = self.counts - self.told
-        self.told = Counter(self.counts)
+        new = self.counts - self.counts_before
+        self.counts_before = Counter(self.counts)
         return new
 
 
 def rates(counts: Counter[str]) -> tuple[float, float]:
     """Shares of the rows that failed and that the function abstained on; 0 where no row was seen."""
     rows = max(counts["rows"], 1)
-    return sum(counts[kind] for kind in get_args(FailureKind)) / rows, counts["abstained"] / rows
+    return sum(counts[kind] for kind in FailureKind) / rows, counts["abstained"] / rows

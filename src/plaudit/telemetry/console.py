@@ -1,30 +1,68 @@
-"""What a run says to its user: on stderr, never fatal, quiet when asked (PLAUDIT_QUIET=1); how wide tables are."""
+"""What a run says to its user: notices and warnings of the logger `plaudit`, and where they are shown.
+
+`say` and `warn` are `logging.getLogger("plaudit").info` and `.warning`. The logger has one handler, the terminal; a run
+adds another one, its `events.jsonl` (`telemetry.events`). Levels, filters and further handlers are the user's, as with
+any logger. PLAUDIT_QUIET=1 hides notices and progress on the terminal; warnings still come.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+from typing import Any
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
-_muted = False
+LOGGER = logging.getLogger("plaudit")
+
+
+def say(message: str) -> None:
+    """One notice."""
+    LOGGER.info("%s", message)
+
+
+def warn(message: str) -> None:
+    """One warning."""
+    LOGGER.warning("%s", message)
+
+
+class Terminal(logging.Handler):
+    """Shows records on stderr, whatever that is at the moment (notices in a notebook: on stdout, which isn't red).
+
+    A closed pipe or a lost terminal must not end a training run.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_notice = record.levelno < logging.WARNING
+        if is_notice and quiet():
+            return
+        stream = sys.stdout if is_notice and in_notebook() else sys.stderr
+        try:
+            print(record.getMessage() if is_notice else f"warning: {record.getMessage()}", file=stream, flush=True)
+        except (OSError, ValueError, AttributeError):
+            discard_closed(stream)
+
+
+LOGGER.addHandler(Terminal())
+LOGGER.setLevel(logging.INFO)
+LOGGER.propagate = False  # else a root handler of the user's would show everything twice
 
 
 def mute() -> None:
     """Say nothing any more, not even warnings: another process of the same run says it all."""
-    global _muted
-    _muted = True
+    LOGGER.setLevel(logging.CRITICAL)
 
 
 def muted() -> bool:
     """Whether another process speaks for this one."""
-    return _muted
+    return not LOGGER.isEnabledFor(logging.WARNING)
 
 
 def quiet() -> bool:
-    """True when PLAUDIT_QUIET is set to something other than 0: no progress, no notices; warnings still come."""
-    return _muted or os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
+    """Whether notices and progress are hidden: by PLAUDIT_QUIET other than 0, or by the logger's level."""
+    return not LOGGER.isEnabledFor(logging.INFO) or os.environ.get("PLAUDIT_QUIET", "0") not in ("", "0")
 
 
 def print_width() -> int | None:
@@ -32,24 +70,19 @@ def print_width() -> int | None:
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
 
 
-def say(message: str) -> None:
-    """One notice on stderr, left out when quiet."""
-    if not quiet():
-        _print(message)
+def in_ipython() -> bool:
+    """Whether a person sits before this process and goes on after an interrupt: IPython, Jupyter, Colab."""
+    return _shell() is not None
 
 
-def warn(message: str) -> None:
-    """One warning on stderr, quiet or not."""
-    if not _muted:
-        _print(f"warning: {message}")
+def in_notebook() -> bool:
+    """Whether output goes into a notebook's cell."""
+    return hasattr(_shell(), "kernel")
 
 
-def _print(message: str) -> None:
-    """A closed pipe or a lost terminal must not end a training run."""
-    try:
-        print(message, file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):
-        discard_closed(sys.stderr)
+def _shell() -> Any:
+    module = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
 
 
 def discard_closed(stream: object) -> None:

@@ -43,6 +43,27 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     return lines
 
 
+def metrics_line(step: int, seconds: float, values: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
+    """A line of metrics, and its finite values. ValueError for an undeclared key.
+
+    A value that is not finite is logged as null and named under `non_finite`, since JSON has no NaN.
+    """
+    finite: dict[str, float] = {}
+    line: dict[str, Any] = {"step": step, "time": round(seconds, 3)}
+    strange: dict[str, str] = {}
+    for key, value in values.items():
+        measure_of(key)
+        number = value if isinstance(value, int) else float(value)
+        if math.isfinite(number):
+            line[key] = finite[key] = number
+        else:
+            line[key] = None
+            strange[key] = str(number)
+    if strange:
+        line["non_finite"] = strange
+    return line, finite
+
+
 class MetricsLog:
     """Appends to metrics.jsonl. A full disk costs lines and one warning, never the training."""
 
@@ -84,23 +105,8 @@ class MetricsLog:
             return 0.0
 
     def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Add a line and return the finite values. ValueError for an undeclared key.
-
-        A value that is not finite is logged as null and named under `non_finite`, since JSON has no NaN.
-        """
-        finite: dict[str, float] = {}
-        line: dict[str, Any] = {"step": int(step), "time": round(self._clock() - self._start, 3)}
-        strange: dict[str, str] = {}
-        for key, value in values.items():
-            measure_of(key)
-            number = value if isinstance(value, int) else float(value)
-            if math.isfinite(number):
-                line[key] = finite[key] = number
-            else:
-                line[key] = None
-                strange[key] = str(number)
-        if strange:
-            line["non_finite"] = strange
+        """Add a line and return the finite values. ValueError for an undeclared key."""
+        line, finite = metrics_line(step, self._clock() - self._start, values)
         self._append(json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
         return finite
 

@@ -1,4 +1,5 @@
-"""How far a stage is: a live bar on a terminal, a plain line every few seconds elsewhere, nothing when quiet."""
+"""How far a stage is: a live bar on a terminal, a line that is written over in a notebook, else a line every few
+seconds; nothing when quiet."""
 
 from __future__ import annotations
 
@@ -6,77 +7,113 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from plaudit.telemetry.console import quiet, say
+from plaudit.telemetry.console import in_notebook, quiet, say
 from plaudit.telemetry.numbers import duration, number
+
+
+class Display(Protocol):
+    """What shows the progress. Any exception ends the display, never the run."""
+
+    interval: float
+    """Seconds between two updates."""
+
+    def show(self, step: int, how_far: str, facts: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Progress:
     """Context manager. `update(step, {"score": 0.31})` after each step; `total` 0 means unknown.
 
     `start` is the step a resumed run begins at, so that the time to go is not judged by steps of another process.
-    Time is monotonic. Nothing here can end a run: a broken terminal only ends the display.
+    `beat` is told of every step, shown or not. Time is monotonic. Nothing here can end a run.
     """
 
     def __init__(
         self, stage: str, total: int, *, start: int = 0, interval: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
+        beat: Callable[[int, int], None] | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self.stage, self.total, self.interval = stage, total, interval
-        self._clock, self._start = clock, start
-        self._began = clock()
-        self._spoke = float("-inf")
-        self._line = ""
-        self._bar: Any = None
-        self._shown = not quiet()
+        self.stage, self.total = stage, total
+        self._start, self._interval, self._beat, self._clock = start, interval, beat, clock
+        self._display: Display | None = None
+        self._unshown: tuple[int, str, str] | None = None
 
     def __enter__(self) -> Progress:
-        self._began = self._clock()
-        if self._shown and _is_terminal():
-            self._forgive(self._open_bar)
+        self._began, self._shown = self._clock(), float("-inf")
+        if not quiet():
+            self._guarded(self._open)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        self.close()
+        """Show the last step if it was not shown, take the display down."""
+        if self._unshown is not None:
+            self._show()
+        if self._display is not None:
+            self._guarded(self._display.close)
+        self._display = None
 
     def update(self, step: int, numbers: Mapping[str, float] | None = None) -> None:
         """Show that `step` steps are done, with a few key numbers."""
-        if not self._shown:
+        if self._beat is not None:
+            self._beat(step, self.total)
+        if self._display is None:
             return
         facts = "  ".join(f"{key} {number(value)}" for key, value in (numbers or {}).items())
-        if self._bar is not None:
-            self._forgive(lambda: self._move_bar(step, facts))
-            return
-        self._line = f"{self.stage} {self._count(step)}{self._eta(step)}" + (f"  {facts}" if facts else "")
-        if self._clock() - self._spoke >= self.interval or step == self.total:
-            self._speak()
+        self._unshown = (step, self._how_far(step), facts)
+        if self._clock() - self._shown >= self._display.interval or step == self.total:
+            self._show()
+
+    def _open(self) -> None:
+        if in_notebook():
+            self._display = _Cell(self.stage)
+        elif _is_terminal():
+            self._display = _Bar(self.stage, self.total, self._start)
+        else:
+            self._display = _Lines(self.stage, self._interval)
+
+    def _show(self) -> None:
+        if self._display is not None and self._unshown is not None:
+            shown, display = self._unshown, self._display
+            self._guarded(lambda: display.show(*shown))
+        self._unshown = None
+        self._shown = self._clock()
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception:
+            self._display = None
+
+    def _how_far(self, step: int) -> str:
+        """`12/30  18 s to go`."""
+        if not self.total:
+            return str(step)
+        done, left = step - self._start, self.total - step
+        to_go = f"  {duration((self._clock() - self._began) / done * left)} to go" if done > 0 and left > 0 else ""
+        return f"{step}/{self.total}{to_go}"
+
+
+class _Lines:
+    """One notice after the other."""
+
+    def __init__(self, stage: str, interval: float) -> None:
+        self.stage, self.interval = stage, interval
+
+    def show(self, step: int, how_far: str, facts: str) -> None:
+        say(f"{self.stage} {how_far}" + (f"  {facts}" if facts else ""))
 
     def close(self) -> None:
-        """Say the last line if it was not said, take the bar down. Harmless when repeated."""
-        if self._bar is not None:
-            self._forgive(self._bar.stop)
-            self._bar = None
-        elif self._line:
-            self._speak()
-        self._line = ""
-        self._shown = False
+        pass
 
-    def _speak(self) -> None:
-        say(self._line)
-        self._line = ""
-        self._spoke = self._clock()
 
-    def _count(self, step: int) -> str:
-        return f"{step}/{self.total}" if self.total else str(step)
+class _Bar:
+    """A bar of rich's on stderr."""
 
-    def _eta(self, step: int) -> str:
-        done = step - self._start
-        if not self.total or done <= 0 or step >= self.total:
-            return ""
-        return f"  {duration((self._clock() - self._began) / done * (self.total - step))} to go"
+    interval = 0.1
 
-    def _open_bar(self) -> None:
+    def __init__(self, stage: str, total: int, start: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
@@ -87,29 +124,40 @@ class Progress:
 
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}{task.fields[eta]}  {task.fields[facts]}", markup=False),
+            TextColumn("{task.fields[how_far]}  {task.fields[facts]}", markup=False),
         )  # fmt: skip
-        bar = Bar(
-            *columns, console=Patient(file=sys.stderr), auto_refresh=False
-        )  # no thread: it would not survive fork
-        task = bar.add_task(self.stage, total=self.total or None, completed=self._start,
-                            count=self._count(self._start), eta="", facts="")  # fmt: skip
-        bar.start()
-        self._bar, self._task = bar, task
+        # No thread that refreshes: it would not survive fork.
+        self._bar = Bar(*columns, console=Patient(file=sys.stderr), auto_refresh=False)
+        self._task = self._bar.add_task(stage, total=total or None, completed=start, how_far="", facts="")
+        self._bar.start()
 
-    def _move_bar(self, step: int, facts: str) -> None:
-        due = self._clock() - self._spoke >= 0.1 or step == self.total
-        fields = {"count": self._count(step), "eta": self._eta(step), "facts": facts}
-        self._bar.update(self._task, completed=step, refresh=due, **fields)
-        if due:
-            self._spoke = self._clock()
+    def show(self, step: int, how_far: str, facts: str) -> None:
+        self._bar.update(self._task, completed=step, refresh=True, how_far=how_far, facts=facts)
 
-    def _forgive(self, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except Exception:
-            self._bar = None
-            self._shown = False
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class _Cell:
+    """A line in a notebook's output, written over and over; needs no widgets, and a saved notebook keeps the last."""
+
+    interval = 0.5
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._handle: Any = None
+
+    def show(self, step: int, how_far: str, facts: str) -> None:
+        from IPython.display import display
+
+        shown = {"text/plain": f"{self._stage} {how_far}  {facts}"}
+        if self._handle is None:
+            self._handle = display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
+
+    def close(self) -> None:
+        pass
 
 
 def _is_terminal() -> bool:

@@ -76,9 +76,9 @@ def measure_of(key: str) -> Measure:
     Raises: ValueError naming the nearest declared keys if there is none.
     """
     neutral = key.partition("/")[2]
-    found = _declared(key) or _declared(neutral)
-    if found is not None:
-        return found
+    measure = _declared(key) or _declared(neutral)
+    if measure is not None:
+        return measure
     near = [*difflib.get_close_matches(key, MEASURES, n=2), *difflib.get_close_matches(neutral, MEASURES, n=2)]
     raise ValueError(
         f"measure {key!r} is not declared in plaudit.telemetry.register"

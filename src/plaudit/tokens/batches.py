@@ -64,11 +64,6 @@ class TokenBatch:
         """Whether some answers branch off a prompt that runs once."""
         return any(stem >= 0 for _, stem in self.segments)
 
-    @property
-    def num_targets(self) -> int:
-        """Response tokens: the denominator of a token mean."""
-        return sum(self.response_lengths)
-
     def to(self, device: torch.device | str) -> "TokenBatch":
         names = ("ids", "position_ids", "response_ids", "response_mask", "predict_index")
         names += ("response_index", "last_index", "prompt_index")
@@ -80,7 +75,8 @@ class TokenBatch:
         line = self.ids.tolist()
         pieces = [line[begin:end] for begin, end in pairwise(starts)]
         stems = {stem for _, stem in self.segments}
-        prompts, responses = [], []
+        prompts: list[Ids] = []
+        responses: list[Ids] = []
         for index, ((_, stem), piece) in enumerate(zip(self.segments, pieces, strict=True)):
             if index in stems:
                 continue
@@ -117,7 +113,9 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     line: list[int] = []
     positions: list[Tensor] = []
     segments: list[tuple[int, int]] = []
-    last_prompt, first_response, sizes = [], [], []
+    last_prompt: list[int] = []
+    first_response: list[int] = []
+    sizes: list[tuple[int, int]] = []
     for prompt, answers in groups:
         stem = len(segments) if len(answers) > 1 else -1
         if len(answers) > 1:

@@ -14,7 +14,7 @@ EncodedRow = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class AnsweredPrompt:
     """A prompt, one answer to it, and where the row stands in its file."""
 
     prompt: Prompt
@@ -24,14 +24,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """One entry an answer, in order; None where it was dropped."""
+    """One entry per answer, in order; None where it was dropped."""
 
     rows: tuple[EncodedRow | None, ...]
     dropped: int
     truncated: int
 
     @property
-    def kept(self) -> list[EncodedRow]:
+    def remaining(self) -> list[EncodedRow]:
         return [row for row in self.rows if row is not None]
 
 
@@ -53,7 +53,7 @@ def fit(
 
 
 def encode_answers(
-    answers: Sequence[Answer],
+    answers: Sequence[AnsweredPrompt],
     renderer: Renderer | PairRenderer,
     *,
     max_length: int,
@@ -93,7 +93,7 @@ def encode_learned(
     """What a language model learns to write, demonstrations before texts: of demonstrations the answer (`too_long` is
     for them), of texts everything. Raises: UserError as `encode_answers`."""
     shown = [row for row in rows if isinstance(row, Demonstration)]
-    answers = [Answer(prompt=row.prompt, response=row.response, where=row.where) for row in shown]
+    answers = [AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where) for row in shown]
     encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
     texts = encode_texts([row.text for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))

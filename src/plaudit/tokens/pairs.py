@@ -9,6 +9,7 @@ model that was trained on pairs of texts sees what it knows. What stands before,
 tokenizer itself. Text is text here too: a separator that a user spells stays letters.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,10 +68,12 @@ class PairRenderer:
         self.closing = len(self.frame.behind)
         """So many ids at an answer's end stay where it is cut: the model reads the whole input by them."""
 
-    def add_controls(self, tokens: Iterable[str]) -> None:
-        """Further tokens that are letters when a user spells them."""
-        self._prompts.add_controls(tokens)
-        self.controls = self._prompts.controls
+    def with_controls(self, tokenizer: "PreTrainedTokenizerFast", tokens: Iterable[str]) -> "PairRenderer":
+        """As `Renderer`'s."""
+        renderer = copy.copy(self)
+        renderer.tokenizer, renderer._prompts = tokenizer, self._prompts.with_controls(tokenizer, tokens)
+        renderer.controls = renderer._prompts.controls
+        return renderer
 
     @property
     def has_template(self) -> bool:
@@ -146,7 +149,7 @@ def pair_frame(tokenizer: "PreTrainedTokenizerFast") -> Frame:
 
 def _find(ids: Sequence[int], part: Sequence[int], begin: int) -> int:
     """Where `part` stands in `ids`, from `begin` on."""
-    for place in range(begin, len(ids) - len(part) + 1):
-        if list(ids[place : place + len(part)]) == list(part):
-            return place
+    for start in range(begin, len(ids) - len(part) + 1):
+        if list(ids[start : start + len(part)]) == list(part):
+            return start
     raise UserError("the tokenizer rewrites a text when another stands beside it; plaudit can't write pairs with it")

@@ -30,6 +30,6 @@ def text_ends(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> lis
 
 
 def text_pieces(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
-    """One text an id; joined they are `decode(ids)` exactly. Empty where a character isn't whole yet."""
+    """One text per id; joined they are `decode(ids)` exactly. Empty where a character isn't whole yet."""
     text, ends = decode(ids) if ids else "", text_ends(decode, ids)
     return [text[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ids else []

@@ -11,6 +11,7 @@ it is tokenised: no control token can form there. Without such spellings (nearly
 which writes today's date gets the same day always: a run resumed tomorrow must see the same prompts.
 """
 
+import copy
 import dataclasses
 import datetime
 import hashlib
@@ -34,6 +35,7 @@ from plaudit.tokens.tokenizer import (
     encode_plain,
     encode_with_controls,
     special_tokens,
+    token_id,
 )
 
 if TYPE_CHECKING:
@@ -106,9 +108,11 @@ class Renderer:
             self.controls |= _turn_tokens(tokenizer, self._scaffold(question))
             self._turn = self._answering(question)
 
-    def add_controls(self, tokens: Iterable[str]) -> None:
-        """Further tokens that are letters when a user spells them."""
-        self.controls |= frozenset(tokens)
+    def with_controls(self, tokenizer: "PreTrainedTokenizerFast", tokens: Iterable[str]) -> "Renderer":
+        """The same manners with `tokenizer`, which has further control tokens: letters when a user spells them."""
+        renderer = copy.copy(self)
+        renderer.tokenizer, renderer.controls = tokenizer, self.controls | frozenset(tokens)
+        return renderer
 
     @property
     def has_template(self) -> bool:
@@ -220,7 +224,7 @@ class Renderer:
     def _render(self, turns: Sequence[Message], *, generation: bool = True) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 messages,
                 chat_template=self._rendered_by,
                 tokenize=False,
@@ -231,6 +235,8 @@ class Renderer:
         except Exception as error:
             roles = ", ".join(turn.role for turn in turns)
             raise UserError(f"the chat template refuses this conversation ({roles}): {error}") from error
+        assert isinstance(text, str)  # a list is given for several conversations, ids are where `tokenize` is set
+        return text
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         return ids if self.bos is None else [self.bos, *ids]
@@ -285,11 +291,13 @@ class Renderer:
 
     def _ending(self, behind: str) -> tuple[str, tuple[int, ...]]:
         """Tail and end token: the template's text behind an answer up to the first control token, else EOS."""
-        found = [(behind.find(token), -len(token), token) for token in self.controls if token in behind]
-        if not found:
+        first = min(
+            ((behind.find(token), -len(token), token) for token in self.controls if token in behind), default=None
+        )
+        if first is None:
             return "", self._plain.end_ids
-        place, _, token = min(found)
-        return behind[:place], (self.tokenizer.convert_tokens_to_ids(token),)
+        position, _, token = first
+        return behind[:position], (token_id(self.tokenizer, token),)
 
     def _opening(self, opened: str, style: Answering) -> Answering:
         """Is a first word behind this prompt tokenised as a text's beginning? Asked of the tokenizer itself."""

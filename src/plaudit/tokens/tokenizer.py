@@ -53,7 +53,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     local = looks_local(path)
     if local:
         _check_folder(Path(path).expanduser())
-    from transformers import AutoTokenizer  # heavy, so only once the path is known to be right
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # heavy, so only once the path is known to be right
 
     name = str(Path(path).expanduser()) if local else str(path)
     try:
@@ -61,7 +61,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     # Hub, JSON, Rust and missing-package failures come as a dozen types; each means that this path won't do.
     except Exception as error:
         raise UserError(f"the tokenizer of {name!r} can't be loaded: {error}") from error
-    if not tokenizer.is_fast:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{name!r} has no fast tokenizer (tokenizer.json); convert it with transformers first")
     return tokenizer
 
@@ -122,11 +122,11 @@ def end_ids(
     Raises: UserError for a token that the vocabulary doesn't have.
     """
     configured = (generation_config or {}).get("eos_token_id")
-    found = [configured] if isinstance(configured, int) else list(configured or ())
+    ids = [configured] if isinstance(configured, int) else list(configured or ())
     if tokenizer.eos_token_id is not None:
-        found.append(tokenizer.eos_token_id)
-    found += [_token_id(tokenizer, token) for token in extra]
-    return tuple(dict.fromkeys(found))
+        ids.append(tokenizer.eos_token_id)
+    ids += [token_id(tokenizer, token) for token in extra]
+    return tuple(dict.fromkeys(ids))
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iterable[str] = ()) -> list[int]:
@@ -167,8 +167,8 @@ def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[
 
 def cut(text: str, controls: Iterable[str]) -> list[str]:
     """`text` in pieces, cut after the first letter of every control token spelled in it (of two letters or more)."""
-    places = [0, *cuts(text, controls), len(text)]
-    return [text[begin:end] for begin, end in itertools.pairwise(places)]
+    borders = [0, *cuts(text, controls), len(text)]
+    return [text[begin:end] for begin, end in itertools.pairwise(borders)]
 
 
 def cuts(text: str, controls: Iterable[str]) -> list[int]:
@@ -182,7 +182,9 @@ def cuts(text: str, controls: Iterable[str]) -> list[int]:
 
 def decode(tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], keep_specials: bool = False) -> str:
     """The text of `ids`; control tokens are left out unless wanted. Bytes that are no UTF-8 become U+FFFD."""
-    return tokenizer.decode(list(ids), skip_special_tokens=not keep_specials, clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(list(ids), skip_special_tokens=not keep_specials, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # transformers gives a list for a list of lists only
+    return text
 
 
 def decode_continuing(tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], keep_specials: bool = False) -> str:
@@ -233,11 +235,12 @@ def _ids(tokenizer: "PreTrainedTokenizerFast", text: str, special_is_text: bool 
         raise
 
 
-def _token_id(tokenizer: "PreTrainedTokenizerFast", token: int | str) -> int:
+def token_id(tokenizer: "PreTrainedTokenizerFast", token: int | str) -> int:
+    """The id of a token as it is spelled, or a checked id. UserError for one that the vocabulary doesn't have."""
     if isinstance(token, str):
-        if (found := tokenizer.get_vocab().get(token)) is None:
+        if (known := tokenizer.get_vocab().get(token)) is None:
             raise UserError(f"end token {token!r} is not in the tokenizer's vocabulary; try a stop string instead")
-        return found
+        return known
     if not 0 <= token < len(tokenizer):
         raise UserError(f"end token {token} is outside the tokenizer's {len(tokenizer)} ids")
     return token

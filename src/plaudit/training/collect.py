@@ -1,83 +1,151 @@
 """Answers to learn preferences from (N2): the model gives K answers to each prompt, a labeller ranks them."""
 
-import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from plaudit.data.formats import places
-from plaudit.engines.torch_engine import TorchEngine
-from plaudit.files import atomic_write
-from plaudit.hardware.machine import machine
+from plaudit.data.formats import competition_ranks
+from plaudit.engines.build import build_engine
+from plaudit.engines.protocol import Engine
+from plaudit.errors import UserError
+from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
-from plaudit.models.load import load_causal, load_language
+from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress
+from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
 RANKINGS = "rankings.jsonl"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participants:
+    """Who answers what, and who ranks the answers."""
+
+    prompts: tuple[PromptRow, ...]
+    language: Language
+    engine: Engine
+    """What the answers are written with."""
+    labeller: Scorer
+    machine: Machine
+
+
 def collect(config: CollectConfig, run: Run) -> None:
-    """Write rankings.jsonl into the run folder: rows {prompt, responses, ranks}; equal answers share a rank.
+    """Answer and rank what the config names; see `gather`."""
+    gather(participants(config, run), config, run)
 
-    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two.
+
+def participants(
+    config: CollectConfig,
+    run: Run,
+    *,
+    policy: Loaded | None = None,
+    prompts: Sequence[PromptRow] | None = None,
+    labeller: Scorer | None = None,
+) -> Participants:
+    """Read data, load models; what is handed in is used instead of what the config names, and checked as well.
+
+    Raises: UserError.
     """
-    rows = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
-    check_rewards(config.labeller, rows, option="labeller", lone=())
-    language = load_language(config.model)
+    if (prompts is None and not config.prompts) or (labeller is None and not config.labeller):
+        raise UserError("prompts and labeller must each name at least one")
+    if prompts is None:
+        rows = tuple(row for part in state.load_data(run, config.prompts, Kind.PROMPT) for row in part)
+    else:
+        rows = state.handed_in(run, "prompts", prompts, Kind.PROMPT)
+    if labeller is None:
+        check_rewards(config.labeller, rows, option="labeller", lone=())
+    else:
+        check_columns(labeller, rows)
+    language = policy.language if policy else load_language(config.model)
     check_prompts(rows, language, config.sampling.max_new_tokens)
-    place = machine(config.device)
-    trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(place.device)
-    engine = TorchEngine(trunk, language.end_ids, check_stop=run.check_stop)
-    scorer = build_scorer(config.labeller, place)
-    lines: list[str] = []
+    here = machine(config.device)
+    loaded = policy or load_causal(config.model, language, seed=config.seed)
+    trunk = Trunk(loaded.hf).to(here.device)
+    return Participants(
+        prompts=rows,
+        language=language,
+        engine=build_engine(trunk, language, check_stop=run.check_stop),
+        labeller=labeller or build_scorer(config.labeller, here),
+        machine=here,
+    )
+
+
+def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
+    """Write the run's rankings.jsonl: rows {prompt, responses, ranks}; equal answers share a rank (N2.1).
+
+    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two. A stopped run
+    begins anew.
+    """
+    prompts = participants.prompts
+    rankings: list[dict[str, Any]] = []
     per_batch = max(1, config.sampling.batch_size // config.samples)
-    with Progress("collect", len(rows)) as progress:
-        for begin in range(0, len(rows), per_batch):
+    with run.progress(len(prompts)) as progress:
+        for begin in range(0, len(prompts), per_batch):
             run.check_stop()
-            part = [row for row in rows[begin : begin + per_batch] for _ in range(config.samples)]
-            indices = [k for _ in rows[begin : begin + per_batch] for k in range(config.samples)]
-            with place.autocast():
-                rollout = sample(engine, language, part, config.sampling, sample_indices=indices, seed=config.seed)
-            said = scorer.score(groups_of(rollout, config.samples)).told
-            for i, row in enumerate(rows[begin : begin + per_batch]):
-                mine = range(i * config.samples, (i + 1) * config.samples)
-                kept = [(rollout.responses[j], said[j]) for j in mine if said[j] is not None]
-                if len(kept) > 1:
-                    lines.append(_line(row, [text for text, _ in kept], [score for _, score in kept], config))
-            progress.update(min(begin + per_batch, len(rows)), {})
-    if len(lines) < len(rows):
-        say(f"{len(rows) - len(lines)} prompts left out: the labeller judged fewer than two of their answers")
-    atomic_write(run.folder / RANKINGS, "".join(lines))
-    run.finish({"stages": [], "rankings": len(lines)})
+            part = prompts[begin : begin + per_batch]
+            rankings += _rank(participants, config, part)
+            progress.update(begin + len(part), {})
+    if len(rankings) < len(prompts):
+        say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
+    run.write_rows(RANKINGS, rankings)
+    run.finish(summary(rankings=len(rankings)))
 
 
-def _line(row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig) -> str:
+def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:
+    """K answers to each prompt by one call of the engine, judged by one call of the labeller."""
+    k = config.samples
+    asked = [row for row in prompts for _ in range(k)]
+    indices = [index for _ in prompts for index in range(k)]
+    with participants.machine.autocast():
+        rollout = sample(
+            participants.engine,
+            participants.language,
+            asked,
+            config.sampling,
+            sample_indices=indices,
+            seed=config.seed,
+        )
+    scores = participants.labeller.score(groups_of(rollout, k)).optional_scores
+    ranked = []
+    for i, row in enumerate(prompts):
+        answers = zip(rollout.responses[i * k : (i + 1) * k], scores[i * k : (i + 1) * k], strict=True)
+        judged = [(text, score) for text, score in answers if score is not None]
+        if len(judged) > 1:
+            ranked.append(_ranking(row, [text for text, _ in judged], [score for _, score in judged], config))
+    return ranked
+
+
+def _ranking(
+    row: PromptRow, responses: Sequence[str], scores: Sequence[float], config: CollectConfig
+) -> dict[str, Any]:
     # A model may write anything, NUL too, which no data file may hold.
     responses = [text.replace("\0", "\ufffd") for text in responses]
     noise = gumbel(len(set(responses)), config.seed, row.prompt.id)
-    said = {
+    utilities = {
         text: scores[responses.index(text)] + config.noise * n
         for text, n in zip(sorted(set(responses)), noise, strict=True)
     }
-    ranks = places([-said[text] for text in responses])
+    ranks = competition_ranks([-utilities[text] for text in responses])
     prompt = (
         [{"role": m.role, "content": m.content} for m in row.prompt.turns]
         if row.prompt.form.value == "chat"
         else row.prompt.text
     )
-    fact = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
+    ranking: dict[str, Any] = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
-        fact["prompt_rendered"] = True
-    return json.dumps(fact, ensure_ascii=False) + "\n"
+        ranking["prompt_rendered"] = True
+    return ranking
 
 
 def gumbel(n: int, seed: int, prompt_id: str) -> list[float]:

@@ -34,10 +34,10 @@ def rollout_rows(
         "ref_logprob": experience.ref_logprobs,
         "kl": experience.old_logprobs - experience.ref_logprobs,
         **(more or {}),
-        "value": experience.old_values,
+        **({} if experience.old_values is None else {"value": experience.old_values}),
         "reward": experience.rewards,
         "advantage": experience.advantages,
-        "return": experience.returns,
+        **({} if experience.returns is None else {"return": experience.returns}),
     }
     return [
         _row(rollout, scores, columns, renderer, index=i, kl_coef=kl_coef) for i in range(min(count, len(rollout.rows)))

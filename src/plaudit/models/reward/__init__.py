@@ -1,1 +1,1 @@
-"""Reward models, one file a kind (N3)."""
+"""Reward models, one file per kind (N3)."""

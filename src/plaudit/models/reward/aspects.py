@@ -15,6 +15,7 @@ from plaudit.models.encoders import holds_head
 from plaudit.models.load import Language, label_names, name_labels
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -103,3 +104,6 @@ def saved_aspects(config: ModelConfig) -> tuple[Aspect, ...]:
         return tuple(Aspect(**aspect) for aspect in facts["aspects"])
     except TypeError as error:
         raise UserError(f"{config.path}: `aspects` in plaudit.json is damaged: {error}") from error
+
+
+SAVED = SavedKind(name=KIND, load=load)

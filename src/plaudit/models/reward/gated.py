@@ -27,7 +27,8 @@ from plaudit.models.load import Language, seeded
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import SharedRows, encoded, load_packed_reader, read_all
+from plaudit.models.reward.protocol import SavedKind
+from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 
@@ -43,6 +44,7 @@ class GatedRewardModel(nn.Module):
         self.aspects = aspects.requires_grad_(False)
         self.shape = shape
         self.gate = _network(aspects.reader.config.get_text_config().hidden_size, shape, len(aspects.aspects), seed)
+        self.penalties: Tensor
         self.register_buffer("penalties", torch.zeros(len(aspects.aspects)))
         self.verbosity = -1
         self.normalisation = Normalisation()
@@ -52,8 +54,10 @@ class GatedRewardModel(nn.Module):
         return self.aspects.language
 
     @property
-    def reader(self):
-        return self.aspects.reader
+    def reader(self) -> PackedReader:
+        reader = self.aspects.reader
+        assert isinstance(reader, PackedReader)  # `_aspects` loads no other: the gate reads hidden states
+        return reader
 
     def correct(self, verbosity: int, penalties: Float[Tensor, " A"]) -> None:
         """Take `penalties` times the rating of aspect number `verbosity` out of every aspect."""
@@ -146,3 +150,6 @@ def load(config: ModelConfig, language: Language) -> GatedRewardModel:
 def _aspects(config: ModelConfig, language: Language) -> AspectsRewardModel:
     aspects: tuple[Aspect, ...] = saved_aspects(config)
     return AspectsRewardModel(load_packed_reader(config, language, seed=0, width=len(aspects)), aspects)
+
+
+SAVED = SavedKind(name=KIND, load=load)

@@ -1,28 +1,29 @@
 """A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says, or the
 user (`read_as`): a SteamSHP from elsewhere looks like any other T5."""
 
-from collections.abc import Callable
-
 from plaudit.errors import UserError
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.load import Language, architecture, check_model_path, is_classifier, load_language, number_of_labels
+from plaudit.models.load import architecture, check_model_path, is_classifier, load_language, number_of_labels
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
-from plaudit.models.reward.protocol import RewardModel
+from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.references import REFERENCES
 
-KINDS: dict[str, Callable[[ModelConfig, Language], RewardModel]] = {
-    scalar.KIND: scalar.load,
-    two_class.KIND: two_class.load,
-    aspects.KIND: aspects.load,
-    gated.KIND: gated.load,
-    token_level.KIND: token_level.load,
-    shared_trunk.KIND: shared_trunk.load,
-    pair.KIND: pair.load,
-    seq2seq.KIND: seq2seq.load,
+KINDS: dict[str, SavedKind] = {
+    kind.name: kind
+    for kind in (
+        scalar.SAVED,
+        two_class.SAVED,
+        aspects.SAVED,
+        gated.SAVED,
+        token_level.SAVED,
+        shared_trunk.SAVED,
+        pair.SAVED,
+        seq2seq.SAVED,
+    )
 }
-"""Every kind's name in plaudit.json, and who loads it."""
+"""By the name in plaudit.json."""
 
 
 def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto") -> None:
@@ -36,29 +37,28 @@ def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto
     if path == "tiny":
         raise UserError(no_judge)
     is_judge = is_classifier(config, option) or pairrm.is_published(config)
-    said = read_facts(path).get("kind")
+    stored = read_facts(path).get("kind")
     if read_as != "auto":
-        if said not in (None, read_as):
-            raise UserError(f"{option}: {path!r} is a model of kind {said!r}, which can't be read as a {read_as!r}")
-    elif said == "policy" or not (said or is_judge):
-        asked = not said and architecture(config) == "encoder_decoder"
-        hint = "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`" if asked else ""
+        if stored not in (None, read_as):
+            raise UserError(f"{option}: {path!r} is a model of kind {stored!r}, which can't be read as a {read_as!r}")
+    elif stored == "policy" or not (stored or is_judge):
+        may_compare = not stored and architecture(config) == "encoder_decoder"
+        hint = (
+            "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`"
+            if may_compare
+            else ""
+        )
         raise UserError(no_judge + hint)
-    kind = kind_of(config, read_as)
-    if kind not in KINDS:
-        raise UserError(f"{option}: {path!r} is a reward model of kind {kind!r}; this plaudit knows {', '.join(KINDS)}")
-    _check_words(config, kind, option)
+    saved_kind(config, read_as, option).check(config, option)
 
 
-def _check_words(config: ModelConfig, kind: str, option: str) -> None:
-    """What kinds ask of a tokenizer, which loads in moments."""
-    if kind == seq2seq.KIND:
-        seq2seq.check_backbone(config, option)
-        seq2seq.letter_ids(load_language(config), f"{option}: {config.path!r}: ")
-    if kind == pair.KIND and pairrm.is_published(config):
-        language = load_language(config)
-        pair.mark(language)
-        pairrm.check_markers(config, language, pair.MARKERS, option)
+def saved_kind(config: ModelConfig, read_as: ReadAs = "auto", option: str = "path") -> SavedKind:
+    """Of a folder's reward model. UserError naming `option` for a kind that nobody here knows."""
+    name = kind_of(config, read_as)
+    if name not in KINDS:
+        known = ", ".join(KINDS)
+        raise UserError(f"{option}: {config.path!r} is a reward model of kind {name!r}; this plaudit knows {known}")
+    return KINDS[name]
 
 
 def kind_of(config: ModelConfig, read_as: ReadAs = "auto") -> str:
@@ -76,20 +76,17 @@ def kind_of(config: ModelConfig, read_as: ReadAs = "auto") -> str:
 
 def needed_columns(config: ModelConfig, read_as: ReadAs = "auto") -> tuple[str, ...]:
     """Data columns without which the model can't judge a lone answer."""
-    kind, against = kind_of(config, read_as), read_facts(config.path).get("against")
-    compares = kind == pair.KIND or (kind == seq2seq.KIND and against == "references")
-    return (REFERENCES,) if compares else ()
+    return (REFERENCES,) if saved_kind(config, read_as).compares(read_facts(config.path)) else ()
 
 
 def has_scale(config: ModelConfig, read_as: ReadAs = "auto") -> bool:
     """Whether differences of its scores can be read as log-odds; those of probabilities can't."""
-    is_probability = read_facts(config.path).get("output", "probability") == "probability"
-    return not (kind_of(config, read_as) == seq2seq.KIND and is_probability)
+    return saved_kind(config, read_as).has_scale(read_facts(config.path))
 
 
 def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_model(config, "path", read_as)
-    model = KINDS[kind_of(config, read_as)](config, load_language(config))
+    model = saved_kind(config, read_as).load(config, load_language(config))
     model.normalisation = of_facts(read_facts(config.path), config.path)
     return model

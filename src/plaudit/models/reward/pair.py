@@ -12,6 +12,7 @@ What this says of one answer it says of one answer against another. K answers ar
 alone, as in PPO, against the row's `references`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,10 +32,12 @@ from plaudit.models.attention import alike
 from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
-from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, seeded
+from plaudit.models.hf import HFModel
+from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language, seeded
 from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
@@ -42,6 +45,7 @@ from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.tokens.batches import by_token_budget, pad_right
 from plaudit.tokens.pairs import PairRenderer
+from plaudit.tokens.tokenizer import token_id
 
 KIND = "pair"
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
@@ -51,7 +55,7 @@ SOURCE_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
+class TextIds:
     """A prompt and its answers as ids, without markers and separators."""
 
     source: tuple[int, ...]
@@ -96,11 +100,10 @@ class PairRewardModel(nn.Module):
         with seeded(seed):
             self.head = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh(), nn.Linear(size, 1))
         silence_noise(self)
-        words = loaded.language.tokenizer
-        self.markers = tuple(words.convert_tokens_to_ids(list(MARKERS)))
+        self.markers = tuple(token_id(loaded.language.tokenizer, marker) for marker in MARKERS)
 
     @property
-    def inner(self) -> nn.Module:
+    def inner(self) -> HFModel:
         """The transformers model itself, below a LoRA wrapper where there is one."""
         return unwrapped(self.backbone)
 
@@ -122,64 +125,65 @@ class PairRewardModel(nn.Module):
         """The input's ids, and where its three markers stand."""
         before, between, behind = frame(self.language)
         pair = fit(pair, self.language.context - overhead(self.language))
-        ids, places = [], []
+        ids: list[int] = []
+        positions: list[int] = []
         fronts = (before, between, between)
         for front, marker, part in zip(fronts, self.markers, (pair.source, pair.first, pair.second), strict=True):
             ids += front
             marked = [*part, marker] if self.decoder else [marker, *part]
-            places.append(len(ids) + (len(part) if self.decoder else 0))
+            positions.append(len(ids) + (len(part) if self.decoder else 0))
             ids += [*marked, *behind]
-        return ids, places
+        return ids, positions
 
     def _read(self, rows: Sequence[tuple[list[int], list[int]]]) -> Float[Tensor, " b"]:
         ids, mask = pad_right([row for row, _ in rows], padding_id(self.inner.config))
-        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
-        if self.decoder:
-            inputs["use_cache"] = False
-        states = self.backbone(**inputs).last_hidden_state
-        places = torch.tensor([at for _, at in rows], device=self.device)
+        ids, mask = ids.to(self.device), mask.long().to(self.device)
+        uncached = {"use_cache": False} if self.decoder else {}
+        states = self.backbone(input_ids=ids, attention_mask=mask, **uncached).last_hidden_state
+        positions = torch.tensor([at for _, at in rows], device=self.device)
         index = torch.arange(len(rows), device=self.device).unsqueeze(1)
         with torch.autocast(self.device.type, enabled=False):
-            source, first, second = at_least_float32(states[index, places]).unbind(1)
+            source, first, second = at_least_float32(states[index, positions]).unbind(1)
             left, right = (self.head(torch.cat([source, each], dim=1)).squeeze(1) for each in (first, second))
             return left - right
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Flat [B]: against the row's `references` where it has some, else the answers of a group among themselves
         (log-odds, mean 0 in the group). UserError names a lone answer without reference."""
-        told: dict[int, Float[Tensor, " K"]] = {}
+        scores: dict[int, Float[Tensor, " K"]] = {}
         among = [i for i, group in enumerate(groups) if not references_of(group.columns)]
         refuse_lone([groups[i] for i in among])
         against = [i for i in range(len(groups)) if i not in set(among)]
-        told |= zip(against, self._against([groups[i] for i in against], budget), strict=True)
+        scores |= zip(against, self._against([groups[i] for i in against], budget), strict=True)
         relative = self._one_pass if self.aggregate == "one_pass" else self._matrix
-        told |= zip(among, relative([groups[i] for i in among], budget), strict=True)
-        flat = torch.cat([torch.zeros(0), *(told[i] for i in range(len(groups)))])
+        scores |= zip(among, relative([groups[i] for i in among], budget), strict=True)
+        flat = torch.cat([torch.zeros(0), *(scores[i] for i in range(len(groups)))])
         return Scores.of_all(flat)
 
     def _against(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
         """The mean over a row's references of the log-odds against each, both orders."""
-        joints, shapes = [], []
+        joints: list[Joint] = []
+        shapes: list[tuple[int, int]] = []
         for group in groups:
             references = references_of(group.columns)
-            found = segments(self.language, group.prompt, [*group.responses, *references])
-            ours, theirs = found.answers[: len(group.responses)], found.answers[len(group.responses) :]
-            joints += [Joint(found.source, a, b) for a in ours for b in theirs]
+            texts = text_ids(self.language, group.prompt, [*group.responses, *references])
+            ours, theirs = texts.answers[: len(group.responses)], texts.answers[len(group.responses) :]
+            joints += [Joint(texts.source, a, b) for a in ours for b in theirs]
             shapes.append((len(ours), len(theirs)))
         odds = iter(self._odds(joints, budget).split([ours * theirs for ours, theirs in shapes]))
         return [next(odds).reshape(shape).mean(dim=1) for shape in shapes]
 
     def _matrix(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
         """All pairs of a group, both orders."""
-        found = [segments(self.language, group.prompt, group.responses) for group in groups]
-        places = [[(i, j) for i in range(len(f.answers)) for j in range(len(f.answers)) if i != j] for f in found]
+        texts = [text_ids(self.language, group.prompt, group.responses) for group in groups]
+        cells = [[(i, j) for i in range(len(t.answers)) for j in range(len(t.answers)) if i != j] for t in texts]
         joints = [
-            Joint(f.source, f.answers[i], f.answers[j]) for f, own in zip(found, places, strict=True) for i, j in own
+            Joint(t.source, t.answers[i], t.answers[j]) for t, own in zip(texts, cells, strict=True) for i, j in own
         ]
         logits = iter(self._logits(joints, budget).tolist())
         scores = []
-        for f, own in zip(found, places, strict=True):
-            k = len(f.answers)
+        for t, own in zip(texts, cells, strict=True):
+            k = len(t.answers)
             matrix = torch.zeros(k, k)
             for i, j in own:
                 matrix[i, j] = next(logits)
@@ -189,16 +193,16 @@ class PairRewardModel(nn.Module):
 
     def _one_pass(self, groups: Sequence[Group], budget: int) -> list[Float[Tensor, " K"]]:
         """K − 1 pairs of a group, both orders."""
-        found = [segments(self.language, group.prompt, group.responses) for group in groups]
-        full = [f for f in found if f.answers]
+        texts = [text_ids(self.language, group.prompt, group.responses) for group in groups]
+        full = [t for t in texts if t.answers]
 
         def compare(first: Int[Tensor, " B"], second: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
             chosen = zip(full, first.tolist(), second.tolist(), strict=True)
-            return self._logits([Joint(f.source, f.answers[i], f.answers[j]) for f, i, j in chosen], budget)
+            return self._logits([Joint(t.source, t.answers[i], t.answers[j]) for t, i, j in chosen], budget)
 
-        sizes = torch.tensor([len(f.answers) for f in full], dtype=torch.long)
+        sizes = torch.tensor([len(t.answers) for t in full], dtype=torch.long)
         rows = iter(one_pass_scores(sizes, compare))
-        return [next(rows)[: len(f.answers)] if f.answers else torch.zeros(0) for f in found]
+        return [next(rows)[: len(t.answers)] if t.answers else torch.zeros(0) for t in texts]
 
     def _odds(self, joints: Sequence[Joint], budget: int) -> Float[Tensor, " M"]:
         """Log-odds of first against second in which the position cancels."""
@@ -218,7 +222,7 @@ class PairRewardModel(nn.Module):
         save_file(head, folder / HEAD)
 
 
-def segments(language: Language, prompt: Prompt, answers: Sequence[str], where: str = "") -> Segments:
+def text_ids(language: Language, prompt: Prompt, answers: Sequence[str], where: str = "") -> TextIds:
     """Ids of a prompt and its answers, without markers; a marker or separator that they spell is letters."""
     renderer = language.renderer
     if isinstance(renderer, PairRenderer):
@@ -228,7 +232,7 @@ def segments(language: Language, prompt: Prompt, answers: Sequence[str], where: 
         source = renderer.prompt_ids(prompt, where)
         source = source[1:] if renderer.bos is not None and source[0] == renderer.bos else source
         written = [renderer.response_ids(text, end=False, form=prompt.form) for text in answers]
-    return Segments(tuple(source), tuple(map(tuple, written)))
+    return TextIds(tuple(source), tuple(map(tuple, written)))
 
 
 def frame(language: Language) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -251,12 +255,12 @@ def fit(pair: Joint, room: int) -> Joint:
     the answers leave); then the answers lose their ends, and what one doesn't need the other gets. Both orders of a
     pair are cut alike."""
     source, first, second = pair.source, pair.first, pair.second
-    kept = min(len(source), max(int(SOURCE_SHARE * room), room - len(first) - len(second)))
-    left = room - kept
+    of_source = min(len(source), max(int(SOURCE_SHARE * room), room - len(first) - len(second)))
+    left = room - of_source
     half = left // 2
     of_first = min(len(first), max(half, left - len(second)))
     of_second = min(len(second), max(half, left - len(first)))
-    return Joint(source[len(source) - kept :], first[:of_first], second[:of_second])
+    return Joint(source[len(source) - of_source :], first[:of_first], second[:of_second])
 
 
 def check_backbone(config: ModelConfig) -> None:
@@ -274,7 +278,7 @@ def load(
     None: as it was saved."""
     check_backbone(config)
     facts = read_facts(config.path) if config.path != "tiny" else {}
-    mark(language)
+    language = with_markers(language)
     decoder = architecture(config) == "decoder"
     bare = replace(config, train=Full(), activation_checkpointing=False)
     head: dict[str, Tensor] | None = None
@@ -283,7 +287,9 @@ def load(
         hf, head = pairrm.backbone_and_head(bare, seed)
     else:
         hf = load_backbone(bare, language, seed=seed).hf if decoder else encoder_backbone(bare, seed)
-    if len(language.tokenizer) > hf.get_input_embeddings().num_embeddings:
+    embeddings = hf.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    if len(language.tokenizer) > embeddings.num_embeddings:
         with seeded(seed):
             hf.resize_token_embeddings(len(language.tokenizer), mean_resizing=False)
     loaded = finish(hf, language, config, seed)
@@ -306,8 +312,18 @@ def _saved_head(path: str) -> dict[str, Tensor]:
         raise UserError(f"{path}: the pair head is damaged or missing: {error}") from error
 
 
-def mark(language: Language) -> None:
-    """Add the three markers to the tokenizer, as control tokens: where a text spells one it stays letters."""
-    added = {"additional_special_tokens": list(MARKERS)}
-    language.tokenizer.add_special_tokens(added, replace_extra_special_tokens=False)
-    language.renderer.add_controls(MARKERS)
+def with_markers(language: Language) -> Language:
+    """The language with the three markers as control tokens: where a text spells one it stays letters."""
+    if language.renderer.controls >= set(MARKERS):
+        return language
+    tokenizer = copy.deepcopy(language.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*MARKERS]}, replace_extra_special_tokens=False)
+    return replace(language, tokenizer=tokenizer, renderer=language.renderer.with_controls(tokenizer, MARKERS))
+
+
+def _check_saved(config: ModelConfig, option: str) -> None:
+    if pairrm.is_published(config):
+        pairrm.check_markers(config, with_markers(load_language(config)), MARKERS, option)
+
+
+SAVED = SavedKind(name=KIND, load=load, check=_check_saved, compares=lambda facts: True)

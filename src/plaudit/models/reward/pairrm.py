@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
 from plaudit.errors import UserError
+from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, pretrained, read_config
 from plaudit.models.options import ModelConfig
 
@@ -37,21 +38,22 @@ def check_markers(
     config: ModelConfig, language: Language, markers: tuple[str, str, str], option: str = "model.path"
 ) -> None:
     """UserError where the tokenizer gives the markers other ids than config.json, or the head judges several tasks."""
-    said = read_config(config)
-    wanted = [getattr(said, name, None) for name in ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")]
-    found = language.tokenizer.convert_tokens_to_ids(list(markers))
-    if wanted != found:
+    stored = read_config(config)
+    wanted = [getattr(stored, name, None) for name in ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")]
+    actual = language.tokenizer.convert_tokens_to_ids(list(markers))
+    if wanted != actual:
         raise UserError(
             f"{option}: {config.path!r} counts on the ids {wanted} for {', '.join(markers)}, but its tokenizer gives "
-            f"{found}; take the tokenizer's files from the place that the weights are from"
+            f"{actual}; take the tokenizer's files from where the weights are from"
         )
-    if (tasks := getattr(said, "n_tasks", 1)) != 1:
+    if (tasks := getattr(stored, "n_tasks", 1)) != 1:
         raise UserError(f"{option}: {config.path!r} judges by {tasks} tasks; a pair model has one")
 
 
-def backbone_and_head(config: ModelConfig, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:
+def backbone_and_head(config: ModelConfig, seed: int) -> tuple[HFModel, dict[str, Tensor]]:
     """The DeBERTa, and the head's weights under the names that a pair model has for them."""
     hf = pretrained(_Published, config, seed)
+    assert isinstance(hf, _Published)
     first, last = hf.head_layer[1], hf.head_layer[4]
     with torch.no_grad():
         head = {f"0.{name}": p.clone() for name, p in first.named_parameters()}

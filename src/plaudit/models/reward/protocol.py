@@ -1,17 +1,19 @@
-"""What every reward model looks like from outside, whatever it is inside. One file a kind beside this one.
+"""What every reward model looks like from outside, whatever it is inside. One file per kind beside this one.
 
-reader    reads a prompt and its answers with any backbone, gives n numbers an answer
+reader    reads a prompt and its answers with any backbone, gives n numbers per answer
 kind      makes a score of them: `scalar` takes the number, `two_class` the log-odds, `aspects` mixes …
 loading   tells the kind of a saved folder by its plaudit.json
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from plaudit.models.load import Language
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -42,3 +44,24 @@ class RewardModel(Protocol):
     def parameters(self) -> Any: ...
     def requires_grad_(self, requires_grad: bool = True) -> nn.Module: ...
     def __call__(self, *inputs: Any) -> Tensor: ...
+
+
+Facts = Mapping[str, Any]
+"""plaudit.json of a saved model; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedKind:
+    """What a kind says of a saved model of its own before the weights are read."""
+
+    name: str
+    """In plaudit.json."""
+    load: Callable[[ModelConfig, Language], RewardModel]
+    check: Callable[[ModelConfig, str], None] = lambda config, option: None
+    """UserError naming the option (the second argument) where backbone or tokenizer won't do."""
+    compares: Callable[[Facts], bool] = lambda facts: False
+    """Whether it scores an answer beside others only: a lone answer's row then needs the column `references`."""
+    has_scale: Callable[[Facts], bool] = lambda facts: True
+    """Whether differences of its scores can be read as log-odds."""
+    scores_tokens: bool = False
+    """Whether it gives each token a score of its own too."""

@@ -1,10 +1,10 @@
-"""Reading prompts and answers: any backbone of transformers in, n numbers an answer out.
+"""Reading prompts and answers: any backbone of transformers in, n numbers per answer out.
 
 Answers to one prompt share it where the architecture can: P + Σ R tokens instead of K·P + Σ R.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -38,14 +38,14 @@ class PackedReader(nn.Module):
     def __init__(self, loaded: Loaded):
         super().__init__()
         self.loaded = loaded
-        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.score)
+        self.trunk = Trunk(loaded.hf, score_head=loaded.hf.get_submodule("score"))
 
     @property
     def language(self) -> Language:
         return self.loaded.language
 
     @property
-    def config(self):
+    def config(self) -> Any:
         """The transformers model's own config."""
         return self.trunk.config
 
@@ -94,7 +94,7 @@ def load_reader(config: ModelConfig, language: Language, *, seed: int, width: in
 def load_packed_reader(
     config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False
 ) -> PackedReader:
-    """A decoder's reader, for kinds that look at more than one number an answer. UserError for other architectures."""
+    """A decoder's reader, for kinds that look at more than one number per answer. UserError for other architectures."""
     reader = PackedReader(load_classifier(config, language, seed=seed, num_labels=width, fresh=fresh))
     if reader.trunk.layout == "padded":
         say(f"{type(reader.trunk.inner).__name__} can't run packed rows: they are padded and share no prompt")
@@ -103,7 +103,8 @@ def load_packed_reader(
 
 def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
     """Every answer in this language's own template, cut to its context; the end token stands behind each."""
-    renderer, rows = language.renderer, []
+    renderer = language.renderer
+    rows: list[EncodedRow] = []
     for group in groups:
         prompt = renderer.prompt_ids(group.prompt)
         for response in group.responses:
@@ -136,4 +137,4 @@ def sharing(rows: Sequence[EncodedRow]) -> list[SharedRows]:
             groups[-1][1].append(response)
         else:
             groups.append((prompt, [response]))
-    return groups
+    return list(groups)

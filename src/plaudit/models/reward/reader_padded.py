@@ -7,6 +7,7 @@ to one prompt can't share it, because an encoder's prompt looks at the answer to
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.encoders import load_encoder_classifier
+from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded
 from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import silence_noise
@@ -24,7 +26,7 @@ from plaudit.tokens.pairs import PairRenderer
 
 
 class PaddedReader(nn.Module):
-    """A classifier of transformers, or one with a pooled head; gives n numbers an answer, as `Reader` does."""
+    """A classifier of transformers, or one with a pooled head; gives n numbers per answer (N3.9)."""
 
     def __init__(self, loaded: Loaded):
         super().__init__()
@@ -34,12 +36,12 @@ class PaddedReader(nn.Module):
         self.typed = type_vocabulary(self.inner)
 
     @property
-    def inner(self) -> nn.Module:
+    def inner(self) -> HFModel:
         """The transformers model itself, below a LoRA wrapper where there is one."""
         return unwrapped(self.hf)
 
     @property
-    def config(self):
+    def config(self) -> Any:
         """The transformers model's own config."""
         return self.inner.config
 
@@ -75,7 +77,7 @@ class PaddedReader(nn.Module):
         ids, mask = pad_right([prompt + response for prompt, response in rows], padding_id(self.config))
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
         if self.typed:
-            inputs["token_type_ids"] = token_types(self.language.renderer, rows, self.typed).to(self.device)
+            inputs["token_type_ids"] = token_types(self.language.pair_renderer, rows, self.typed).to(self.device)
         return self.hf(**inputs).logits
 
 
@@ -89,20 +91,20 @@ def load_padded_reader(
 
 def in_buckets(buckets: Sequence[Sequence[int]], read: Callable[[Sequence[int]], Tensor]) -> Float[Tensor, "*dims"]:
     """`read` bucket by bucket, each row once, in the order of the rows' numbers 0 … N − 1."""
-    places = torch.tensor([i for bucket in buckets for i in bucket]).argsort()
-    told = torch.cat([read(bucket) for bucket in buckets])
-    return told.index_select(0, places.to(told.device))
+    order = torch.tensor([i for bucket in buckets for i in bucket]).argsort()
+    outputs = torch.cat([read(bucket) for bucket in buckets])
+    return outputs.index_select(0, order.to(outputs.device))
 
 
-def padding_id(config) -> int:
+def padding_id(config: Any) -> int:
     """What stands in the padding. Masks hide it, but two families look at the ids themselves: RoBERTa counts positions
     by them, T5's classifier looks for the last end token."""
     return next(i for i in (config.pad_token_id, 0, 1) if i is not None and i != config.eos_token_id)
 
 
-def type_vocabulary(hf: nn.Module) -> int:
+def type_vocabulary(hf: HFModel) -> int:
     """How many token types the model tells apart; 0 where it takes none, or has but one."""
-    backbone = getattr(hf, "backbone", hf)
+    backbone: Any = getattr(hf, "backbone", hf)
     takes = "token_type_ids" in inspect.signature(backbone.forward).parameters
     types = getattr(backbone.config, "type_vocab_size", 0) or 0
     return types if takes and types > 1 else 0

@@ -12,8 +12,8 @@ REFERENCES = "references"
 
 def references_of(columns: Mapping[str, Any]) -> list[str]:
     """The row's reference answers; none where the column is missing or empty. UserError for anything but text."""
-    found = columns.get(REFERENCES)
-    texts = [] if found is None else list(found) if isinstance(found, (list, tuple)) else [found]
+    value = columns.get(REFERENCES)
+    texts = [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise UserError(f"the column {REFERENCES!r} must hold one answer or a list of them, not {wrong[0]!r}")
     return texts

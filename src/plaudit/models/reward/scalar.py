@@ -1,4 +1,4 @@
-"""One number an answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
+"""One number per answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -47,3 +48,6 @@ class ScalarRewardModel(nn.Module):
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> ScalarRewardModel:
     """A saved reward model, or a new one on the backbone that `config` names; its scores raw."""
     return ScalarRewardModel(load_reader(config, language, seed=seed))
+
+
+SAVED = SavedKind(name=KIND, load=load)

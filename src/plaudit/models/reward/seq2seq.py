@@ -22,9 +22,10 @@ from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, Loaded, architecture, finish, pretrained
+from plaudit.models.load import Language, Loaded, architecture, finish, load_language, pretrained
 from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
@@ -41,7 +42,7 @@ LETTERS = ("A", "B")
 
 
 class Seq2SeqRewardModel(nn.Module):
-    """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary."""
+    """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary (N3.11)."""
 
     def __init__(self, loaded: Loaded, *, output: Output, against: Against):
         super().__init__()
@@ -52,7 +53,7 @@ class Seq2SeqRewardModel(nn.Module):
         silence_noise(self)
 
     @property
-    def config(self):
+    def config(self) -> Any:
         """The transformers model's own config."""
         return unwrapped(self.hf).config
 
@@ -88,7 +89,7 @@ class Seq2SeqRewardModel(nn.Module):
 
     def _beside_nothing(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
         pairs = [(group.prompt, answer, NOTHING) for group in groups for answer in group.responses]
-        return self._said(self._asked(pairs, budget))
+        return self._raw_score(self._letter_logprobs(pairs, budget))
 
     def _beside_others(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
         """The mean over the row's `references`, or else over the group's own answers, of what both orders' mean says.
@@ -97,16 +98,17 @@ class Seq2SeqRewardModel(nn.Module):
         refuse_lone(groups)
         others = [references_of(group.columns) or list(group.responses) for group in groups]
         pairs = [(g.prompt, a, b) for g, rest in zip(groups, others, strict=True) for a in g.responses for b in rest]
-        told, swapped = self._asked(pairs, budget), self._asked([(p, b, a) for p, a, b in pairs], budget)
-        each = 0.5 * (self._said(told) + self._said(swapped.flip(1)))
+        logprobs = self._letter_logprobs(pairs, budget)
+        swapped = self._letter_logprobs([(p, b, a) for p, a, b in pairs], budget)
+        each = 0.5 * (self._raw_score(logprobs) + self._raw_score(swapped.flip(1)))
         sizes = [len(rest) for group, rest in zip(groups, others, strict=True) for _ in group.responses]
         return torch.stack([part.mean() for part in each.split(sizes)]) if sizes else each
 
-    def _said(self, told: Float[Tensor, "M 2"]) -> Float[Tensor, " M"]:
-        """Of log P of the answer's own letter and of the other: what is the score."""
-        return told[:, 0].exp() if self.output == "probability" else told[:, 0] - told[:, 1]
+    def _raw_score(self, logprobs: Float[Tensor, "M 2"]) -> Float[Tensor, " M"]:
+        """P or log-odds, out of log P of the answer's own letter and log P of the other."""
+        return logprobs[:, 0].exp() if self.output == "probability" else logprobs[:, 0] - logprobs[:, 1]
 
-    def _asked(self, pairs: Sequence[tuple[Prompt, str, str]], budget: int) -> Float[Tensor, "M 2"]:
+    def _letter_logprobs(self, pairs: Sequence[tuple[Prompt, str, str]], budget: int) -> Float[Tensor, "M 2"]:
         return self._ask([question_ids(self.language, p, a, b, self.language.context) for p, a, b in pairs], budget)
 
     @torch.no_grad()
@@ -155,7 +157,7 @@ def question_ids(language: Language, prompt: Prompt, a: str, b: str, max_length:
 
 
 def _written(language: Language, post: str, a: str, b: str) -> list[int]:
-    renderer = language.renderer
+    renderer = language.pair_renderer
     return [*renderer.answer_ids(QUESTION.format(x=post, a=a, b=b)), *renderer.frame.behind]
 
 
@@ -172,8 +174,8 @@ def _begin_of_last(language: Language, text: str, count: int) -> int:
 
 
 def _begins(language: Language, text: str) -> list[int]:
-    found = language.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    return [begin for begin, _ in found["offset_mapping"]]
+    read = language.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    return [begin for begin, _ in read["offset_mapping"]]
 
 
 def check_backbone(config: ModelConfig, option: str = "model.path") -> None:
@@ -205,3 +207,17 @@ def load(
         output=output or facts.get("output", "probability"),
         against=against or facts.get("against", "nothing"),
     )
+
+
+def _check_saved(config: ModelConfig, option: str) -> None:
+    check_backbone(config, option)
+    letter_ids(load_language(config), f"{option}: {config.path!r}: ")
+
+
+SAVED = SavedKind(
+    name=KIND,
+    load=load,
+    check=_check_saved,
+    compares=lambda facts: facts.get("against") == "references",
+    has_scale=lambda facts: facts.get("output", "probability") != "probability",
+)

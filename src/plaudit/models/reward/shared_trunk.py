@@ -20,8 +20,9 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, load_causal
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import SharedRows, encoded, read_all
-from plaudit.models.trunk import Trunk
+from plaudit.models.trunk import Trunk, undrawn_linear
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.tokens.batches import pack_shared
@@ -62,6 +63,7 @@ class SharedTrunkRewardModel(nn.Module):
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers causal language model, the head beside it, and `plaudit.json`."""
         export(folder, self.loaded, {"kind": KIND, "normalisation": self.normalisation.facts(), **facts})
+        assert self.trunk.score_head is not None
         head = self.trunk.score_head.state_dict()
         save_file({name: t.detach().cpu().contiguous() for name, t in head.items()}, folder / HEAD)
 
@@ -93,5 +95,7 @@ def load_head(path: str, loaded: Loaded) -> nn.Linear:
 
 
 def _linear(loaded: Loaded) -> nn.Linear:
-    config = loaded.hf.config.get_text_config()
-    return nn.utils.skip_init(nn.Linear, config.hidden_size, 1)  # draws nothing
+    return undrawn_linear(loaded.hf.config.get_text_config().hidden_size, 1)
+
+
+SAVED = SavedKind(name=KIND, load=load)

@@ -13,6 +13,7 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, sharing
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
@@ -78,7 +79,7 @@ class TokenLevelRewardModel(nn.Module):
 
     def _ends(self, text: str, count: int, form: Form) -> list[int]:
         """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        return self.language.renderer.written_ends(text, form)[:count]
+        return self.language.decoder_renderer.written_ends(text, form)[:count]
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers sequence classifier, whose score at the last token is this model's, and `plaudit.json`."""
@@ -92,16 +93,19 @@ def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> 
 
     Both lists are in order. No token: nothing to give to.
     """
-    given = [0.0] * len(ends)
-    if not given:
+    earned = [0.0] * len(ends)
+    if not earned:
         return ()
     whole = ends[-1]
     for amount, character in zip(amounts, at, strict=True):
-        place = len(ends) - 1 if character >= whole else bisect_left(ends, character)
-        given[place] += amount
-    return tuple(given)
+        token = len(ends) - 1 if character >= whole else bisect_left(ends, character)
+        earned[token] += amount
+    return tuple(earned)
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TokenLevelRewardModel:
     """A saved reward model, or a new one on the backbone that `config` names; its scores raw."""
     return TokenLevelRewardModel(load_packed_reader(config, language, seed=seed))
+
+
+SAVED = SavedKind(name=KIND, load=load, scores_tokens=True)

@@ -12,6 +12,7 @@ from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, name_labels
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
@@ -51,3 +52,6 @@ def load(config: ModelConfig, language: Language, *, seed: int = 0) -> TwoClassR
     reader = load_reader(config, language, seed=seed, width=2)
     name_labels(reader.config, CLASSES)
     return TwoClassRewardModel(reader)
+
+
+SAVED = SavedKind(name=KIND, load=load)

@@ -32,15 +32,15 @@ LONGEST = 400
 
 def numbers_in(text: str) -> list[tuple[Fraction, bool]]:
     """All numbers of the text in order, exact; True where a per cent sign follows. Division by 0 is no number."""
-    found = []
+    numbers = []
     for match in NUMBER.finditer(text):
         whole = match["value"] if match["top"] is None else match["top"]
         under = (match["under"] if match["top"] is None else match["bottom"]) or "1"
         if len(whole) > LONGEST or len(under) > LONGEST or not (below := Fraction(under.replace(",", ""))):
             continue
         value = Fraction(whole.replace(",", "")) / below
-        found.append((-value if match["sign"] in ("-", "−") else value, match["percent"] is not None))
-    return found
+        numbers.append((-value if match["sign"] in ("-", "−") else value, match["percent"] is not None))
+    return numbers
 
 
 def _final(text: str, after: str) -> tuple[Fraction, bool] | None:

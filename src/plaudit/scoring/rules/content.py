@@ -69,7 +69,9 @@ def word_list(
     or by their hundreds. {good: 1, bad: -2}: "Good, good, bad luck" → 0.0 with `text`; "good luck" → 0.5 with `word`.
     """
     check_choice("per", per, ("text", "word", "hundred_words"))
-    weights = dict(_given(words)) | (dict(_read(file, Path(file).stat().st_mtime_ns)) if file and _there(file) else {})
+    weights = dict(_weighted_words(words)) | (
+        dict(_read(file, Path(file).stat().st_mtime_ns)) if file and _there(file) else {}
+    )
     if not weights:
         raise ValueError("give `words` or a `file` with words: without them every response scores 0")
     entries = {tuple(tokens(word)): weight for word, weight in weights.items()}
@@ -83,23 +85,23 @@ def word_list(
     return [value(text_of(completion)) for completion in completions]
 
 
-def _lexicon_sum(said: list[str], entries: Mapping[tuple[str, ...], float], longest: int) -> float:
+def _lexicon_sum(words: list[str], entries: Mapping[tuple[str, ...], float], longest: int) -> float:
     """Weights of the entries found from left to right, the longest first; no token counts twice."""
-    found: list[float] = []
+    weights: list[float] = []
     at = 0
-    while at < len(said):
-        for length in range(min(longest, len(said) - at), 0, -1):
-            weight = entries.get(tuple(said[at : at + length]))
+    while at < len(words):
+        for length in range(min(longest, len(words) - at), 0, -1):
+            weight = entries.get(tuple(words[at : at + length]))
             if weight is not None:
-                found.append(weight)
+                weights.append(weight)
                 at += length
                 break
         else:
             at += 1
-    return math.fsum(found)
+    return math.fsum(weights)
 
 
-def _given(words: Any) -> list[tuple[str, float]]:
+def _weighted_words(words: Any) -> list[tuple[str, float]]:
     if not isinstance(words, Mapping):
         return [(_entry(word), 1.0) for word in strings_option("words", words)]
     return [(_entry(word), _weight(weight, f"words: {word!r}")) for word, weight in words.items()]

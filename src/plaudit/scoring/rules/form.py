@@ -29,8 +29,8 @@ def regex(
         compiled = re.compile(pattern, (re.IGNORECASE if ignore_case else 0) | (re.DOTALL if dot_all else 0))
     except re.error as error:
         raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from error
-    found = compiled.search if match == "search" else compiled.fullmatch
-    return [float(found(text_of(completion)) is not None) for completion in completions]
+    matches = compiled.search if match == "search" else compiled.fullmatch
+    return [float(matches(text_of(completion)) is not None) for completion in completions]
 
 
 @uses()

@@ -9,8 +9,10 @@ from plaudit.models.options import Critic, ModelConfig, SharedCritic
 from plaudit.scoring.options import JudgeConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.options import (
+    GAE,
     AdaptiveKL,
     AdaptiveTrust,
+    Advantage,
     Aggregation,
     Brakes,
     Clip,
@@ -24,7 +26,6 @@ from plaudit.training.policy.options import (
     TokenMean,
     Truncate,
     TrunkReward,
-    Whitening,
 )
 
 
@@ -38,8 +39,11 @@ class PPOConfig:
     """What judges the answers; several are summed by their weights."""
     model: ModelConfig
     """The policy's start and the frozen reference: the SFT model."""
-    critic: Critic = field(default_factory=SharedCritic)
-    """`shared`: a head on the policy's trunk; `separate`: a model of its own; `adapter`: its own adapter (LoRA)."""
+    critic: Critic | None = field(default_factory=SharedCritic)
+    """`shared`: a head on the policy's trunk; `separate`: a model of its own; `adapter`: its own adapter (LoRA); null:
+    none, for an `advantage` that needs none."""
+    advantage: Advantage = field(default_factory=GAE)
+    """How much better than expected a token was: `gae`, or without a critic `returns`."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policy writes."""
     objective: Objective = field(default_factory=Clip)
@@ -78,14 +82,6 @@ class PPOConfig:
     """Optimiser steps in one pass; must divide the number of rollouts."""
     microbatch_tokens: int = 16384
     """Tokens in one forward; memory depends on it, results do not."""
-    gamma: float = 1.0
-    """Discount per token (lm-human-preferences: 1)."""
-    gae_lambda: float = 0.95
-    """λ of the advantage estimator (Schulman et al. 2016)."""
-    critic_gae_lambda: float | None = None
-    """λ of the critic's returns; null: the same (VC-PPO, Yuan et al. 2025: 1)."""
-    whitening: Whitening | None = field(default_factory=Whitening)
-    """Of the advantages; null leaves them as they are."""
     value_clip_range: float = 0.2
     """The critic may move so far from its old value in one iteration, score units; 0: no clipping."""
     value_coef: float = 0.1
@@ -105,16 +101,17 @@ class PPOConfig:
             raise ValueError(
                 f"minibatches ({self.minibatches}) must divide prompts_per_iteration × samples_per_prompt ({rollouts})"
             )
-        lambdas = (self.gae_lambda, self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda)
-        if not all(0 <= x <= 1 for x in (self.gamma, *lambdas)):
-            raise ValueError("gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
         if min(self.value_clip_range, self.value_coef, self.entropy_coef, self.critic_warmup) < 0:
             raise ValueError("value_clip_range, value_coef, entropy_coef and critic_warmup must not be negative")
         if sum(reward.kind == "trunk" for reward in self.rewards) > 1:
             raise ValueError("rewards: one head fits on a trunk, so at most one may be of kind trunk")
-        if self.critic_warmup and not self.value_coef:
-            raise ValueError("critic_warmup trains the critic alone, and value_coef: 0 doesn't train it")
-        if self.critic.kind == "adapter" and self.model.train.kind != "lora":
+        if self.critic_warmup and not (self.critic and self.value_coef):
+            raise ValueError("critic_warmup trains the critic alone, and without one, or with value_coef: 0, none is")
+        if self.advantage.needs_critic and self.critic is None:
+            raise ValueError(f"advantage: {self.advantage.kind} needs a critic; with critic: null take kind returns")
+        if self.critic and not self.advantage.needs_critic:
+            raise ValueError(f"advantage: {self.advantage.kind} asks no critic; say critic: null")
+        if self.critic and self.critic.kind == "adapter" and self.model.train.kind != "lora":
             raise ValueError("critic: kind adapter needs model.train: lora")
         buffer = self.shaping.length.buffer if isinstance(self.shaping.length, Overlong) else 0
         if buffer > self.sampling.max_new_tokens:
@@ -129,6 +126,11 @@ class PPOConfig:
     def trunk_reward(self) -> TrunkReward | None:
         """The one that sits on a trunk, where there is one."""
         return next((reward for reward in self.rewards if reward.kind == "trunk"), None)
+
+    @property
+    def total_steps(self) -> int:
+        """Of the run: what the learning rate's schedule goes by."""
+        return self.iterations * self.steps_per_iteration
 
     @property
     def steps_per_iteration(self) -> int:

@@ -1,7 +1,8 @@
 """Where a run is, and all that changes on its way beside weights and moments: what a checkpoint must hold."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from torch import Tensor
@@ -9,18 +10,43 @@ from torch import Tensor
 from plaudit.errors import UserError
 from plaudit.formulas.schedules import adapted_kl_coef, adapted_trust_kl_coef
 from plaudit.formulas.statistics import RunningMoments
+from plaudit.records.statistics import Statistics, add, from_plain, to_plain
 from plaudit.records.tensors import Experience
 from plaudit.training.optim import Skipped
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import Coefficients
-from plaudit.training.policy.update import Position, UpdateStats
+
+
+class Outcome(Enum):
+    """What became of a minibatch."""
+
+    TAKEN = "taken"
+    NOT_FINITE = "not_finite"
+    RATIO_TOO_LARGE = "ratio_too_large"
+    LEFT_TRUST_REGION = "left_trust_region"
+    """It and the iteration's other updates are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What one minibatch showed before its optimiser step, and what became of it."""
+
+    outcome: Outcome
+    statistics: Statistics
+    """Over its tokens, taken or not; of what was taken `updates` and `grad_norm` too."""
+    grad_norm: float = 0.0
+    """Before clipping; 0 where no step was tried."""
+    learning_rate: float = 0.0
+    """0 where none was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Between two iterations: the next one's number and the coefficients that it starts with."""
+    """The next update's place, and what controllers and counters have come to."""
 
     iteration: int = 0
+    update: int = 0
+    """Of the iteration, counted over its epochs."""
     coefficients: Coefficients
     """As the controllers left them."""
     scores_seen: RunningMoments = field(default_factory=RunningMoments)
@@ -31,14 +57,18 @@ class Cursor:
     def start(cls, config: PPOConfig) -> "Cursor":
         return cls(coefficients=Coefficients.start(config))
 
-    def counting(self, update: UpdateStats, config: PPOConfig, step: int) -> "Cursor":
-        """After an update. Raises: UserError where too many in a row could not be taken."""
-        if update.outcome in ("ratio_too_large", "left_trust_region"):
-            return self
-        total = config.iterations * config.steps_per_iteration
-        taken = update.outcome == "taken"
-        skipped = self.skipped.after(taken, config.optim, grad_norm=update.grad_norm, step=step, total_steps=total)
-        return replace(self, skipped=skipped)
+    def step(self, config: PPOConfig) -> int:
+        """The optimiser step's number. An iteration that ended early leaves its other numbers out: the schedule, the
+        text stream and the checkpoints' names go by (iteration, update), not by what was taken."""
+        return self.iteration * config.steps_per_iteration + self.update
+
+    def after(self, update: Update, config: PPOConfig) -> "Cursor":
+        """Raises: UserError where too many in a row were not finite."""
+        skipped, taken = self.skipped, update.outcome is Outcome.TAKEN
+        if taken or update.outcome is Outcome.NOT_FINITE:
+            at = {"step": self.step(config), "total_steps": config.total_steps}
+            skipped = skipped.after(taken, config.optim, grad_norm=update.grad_norm, **at)
+        return replace(self, update=self.update + 1, skipped=skipped)
 
     def next(self, config: PPOConfig, kl: tuple[float, int], kl_old: float) -> "Cursor":
         """After an iteration. The controllers look at what it measured: `kl`, KL(π_old ‖ π_ref) in nats per response
@@ -51,7 +81,12 @@ class Cursor:
             now = replace(now, kl=beta)
         if self.iteration >= config.critic_warmup and config.trust and config.trust.kind == "adaptive":
             now = replace(now, trust=adapted_trust_kl_coef(now.trust, kl_old, target_kl=config.trust.target))
-        return replace(self, iteration=self.iteration + 1, coefficients=now)
+        return replace(self, iteration=self.iteration + 1, update=0, coefficients=now)
+
+    def is_save_due(self, config: PPOConfig) -> bool:
+        """Between two iterations: did the last one pass a multiple of `save_every`, or was it the last?"""
+        passed = self.step(config) % config.save_every < config.steps_per_iteration
+        return passed or self.iteration == config.iterations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,39 +96,24 @@ class Pending:
     experience: Experience
     metrics: Mapping[str, float]
     """What was measured before the first update."""
-    updates: tuple[UpdateStats, ...] = ()
+    statistics: Statistics = field(default_factory=dict)
+    """Of the updates so far."""
+    outcome: Outcome = Outcome.TAKEN
+    """Of the last one."""
+    learning_rate: float = 0.0
+    """Of the last one that was taken."""
 
-    def plus(self, update: UpdateStats) -> "Pending":
-        return replace(self, updates=(*self.updates, update))
+    def after(self, update: Update) -> "Pending":
+        return replace(
+            self,
+            statistics=add(self.statistics, update.statistics),
+            outcome=update.outcome,
+            learning_rate=update.learning_rate if update.outcome is Outcome.TAKEN else self.learning_rate,
+        )
 
-    def is_done(self, config: PPOConfig) -> bool:
+    def is_done(self, cursor: Cursor, config: PPOConfig) -> bool:
         """All minibatches seen, or the last one found the policy too far from the one that sampled."""
-        if len(self.updates) == config.steps_per_iteration:
-            return True
-        return bool(self.updates) and self.updates[-1].outcome == "left_trust_region"
-
-
-def step_of(cursor: Cursor, pending: Pending | None, config: PPOConfig) -> int:
-    """The optimiser step's number. An iteration that ended early leaves its other numbers out: the schedule, the text
-    stream and the checkpoints' names go by (iteration, update), not by what was taken."""
-    return cursor.iteration * config.steps_per_iteration + (len(pending.updates) if pending else 0)
-
-
-def position_of(cursor: Cursor, pending: Pending, config: PPOConfig) -> Position:
-    """The next update's."""
-    return Position(
-        iteration=cursor.iteration,
-        update=len(pending.updates),
-        step=step_of(cursor, pending, config),
-        total_steps=config.iterations * config.steps_per_iteration,
-        coefficients=cursor.coefficients,
-    )
-
-
-def is_save_due(cursor: Cursor, config: PPOConfig) -> bool:
-    """Between two iterations: did the last one pass a multiple of `save_every`, or was it the last?"""
-    passed = step_of(cursor, None, config) % config.save_every < config.steps_per_iteration
-    return passed or cursor.iteration == config.iterations
+        return cursor.update == config.steps_per_iteration or self.outcome is Outcome.LEFT_TRUST_REGION
 
 
 def to_state(cursor: Cursor, pending: Pending | None, config: PPOConfig) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -101,8 +121,13 @@ def to_state(cursor: Cursor, pending: Pending | None, config: PPOConfig) -> tupl
     facts: dict[str, Any] = {"cursor": asdict(cursor), "steps_per_iteration": config.steps_per_iteration}
     if pending is None:
         return facts, {}
-    facts["pending"] = {"metrics": dict(pending.metrics), "updates": [asdict(u) for u in pending.updates]}
-    return facts, {f.name: getattr(pending.experience, f.name) for f in fields(Experience)}
+    facts["pending"] = {
+        "metrics": dict(pending.metrics),
+        "statistics": to_plain(pending.statistics),
+        "outcome": pending.outcome.value,
+        "learning_rate": pending.learning_rate,
+    }
+    return facts, pending.experience.tensors()
 
 
 def from_state(
@@ -120,23 +145,26 @@ def from_state(
             f"a resumed PPO run keeps epochs × minibatches = {before}, not {config.steps_per_iteration}: "
             "extend it by --iterations"
         )
-    told = dict(facts["cursor"])
-    start, moved = Coefficients.start(config), Coefficients(**told["coefficients"])
+    saved = facts["cursor"]
+    start, moved = Coefficients.start(config), Coefficients(**saved["coefficients"])
     cursor = Cursor(
-        iteration=told["iteration"],
+        iteration=saved["iteration"],
+        update=saved["update"],
         # A fixed one is the config's, which `--change` may have changed.
         coefficients=Coefficients(
             kl=moved.kl if config.kl.kind == "adaptive" else start.kl,
             trust=moved.trust if config.trust and config.trust.kind == "adaptive" else start.trust,
         ),
-        scores_seen=RunningMoments(**told["scores_seen"]),
-        skipped=Skipped(**told["skipped"]),
+        scores_seen=RunningMoments(**saved["scores_seen"]),
+        skipped=Skipped(**saved["skipped"]),
     )
     if not tensors:
         return cursor, None
-    waiting: Sequence[Mapping[str, Any]] = facts["pending"]["updates"]
+    waiting = facts["pending"]
     return cursor, Pending(
         experience=Experience(**tensors),
-        metrics=facts["pending"]["metrics"],
-        updates=tuple(UpdateStats(**update) for update in waiting),
+        metrics=waiting["metrics"],
+        statistics=from_plain(waiting["statistics"]),
+        outcome=Outcome(waiting["outcome"]),
+        learning_rate=waiting["learning_rate"],
     )

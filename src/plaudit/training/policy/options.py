@@ -1,7 +1,7 @@
 """The parts of PPO's options. Alternatives are tagged unions, so that an option without effect can't be written."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
 
@@ -107,9 +107,9 @@ Aggregation = TokenMean | SequenceMean | FixedLength
 Estimator = Literal["k1", "abs", "k2", "k3", "full"]
 
 
-def _check_estimator(estimator: Estimator, place: str) -> None:
-    if estimator == "k1" and place == "loss":
-        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or place: reward")
+def _check_estimator(estimator: Estimator, into: str) -> None:
+    if estimator == "k1" and into == "loss":
+        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or into: reward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,14 @@ class FixedKL:
     """β, score units per nat: what a nat of KL to the reference costs."""
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
-    place: Literal["reward", "loss"] = "reward"
+    into: Literal["reward", "loss"] = "reward"
     """`reward`: spread over the tokens, the future's share included (Ziegler et al. 2019); `loss`: a term of its own
     (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
         if self.coef < 0:
             raise ValueError("kl.coef must not be negative")
-        _check_estimator(self.estimator, self.place)
+        _check_estimator(self.estimator, self.into)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +145,14 @@ class AdaptiveKL:
     """Responses in which β can change by about a fifth (lm-human-preferences: 10000)."""
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
-    place: Literal["reward", "loss"] = "reward"
+    into: Literal["reward", "loss"] = "reward"
     """`reward`: spread over the tokens, the future's share included (Ziegler et al. 2019); `loss`: a term of its own
     (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
         if self.coef <= 0 or self.target <= 0 or self.horizon < 1:
             raise ValueError("kl.coef and kl.target must be positive and kl.horizon at least 1: from 0 no β can grow")
-        _check_estimator(self.estimator, self.place)
+        _check_estimator(self.estimator, self.into)
 
 
 # -------------------------------------------------------------------------------------------------- scores and rewards
@@ -273,7 +273,48 @@ class Whitening:
 
     def __post_init__(self) -> None:
         if not self.std_floor > 0:
-            raise ValueError("whitening.std_floor must be positive")
+            raise ValueError("advantage.whitening.std_floor must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GAE:
+    """Generalised advantage estimation: what each token brought beyond what the critic expected (N4.7; Schulman et al.
+    2016)."""
+
+    needs_critic: ClassVar[bool] = True
+    kind: Literal["gae"] = "gae"
+    gamma: float = 1.0
+    """Discount per token (lm-human-preferences: 1)."""
+    gae_lambda: float = 0.95
+    """λ: 1 is the whole return minus V, 0 the one-step error of V (lm-human-preferences: 0.95)."""
+    critic_gae_lambda: float | None = None
+    """λ of the critic's returns; null: the same (VC-PPO, Yuan et al. 2025: 1)."""
+    whitening: Whitening | None = field(default_factory=Whitening)
+    """Null leaves the advantages as they are."""
+
+    def __post_init__(self) -> None:
+        lambdas = (self.gae_lambda, self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda)
+        if not all(0 <= x <= 1 for x in (self.gamma, *lambdas)):
+            raise ValueError("advantage: gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """REINFORCE: the discounted rewards from each token on, without critic or baseline (N4.2; Williams 1992)."""
+
+    needs_critic: ClassVar[bool] = False
+    kind: Literal["returns"] = "returns"
+    gamma: float = 1.0
+    """Discount per token."""
+    whitening: Whitening | None = field(default_factory=Whitening)
+    """Its mean over all tokens is the only baseline; null leaves the returns as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError("advantage: gamma must lie in [0, 1]")
+
+
+Advantage = GAE | Returns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
-from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
@@ -80,7 +80,7 @@ def participants(
         raise UserError("rewards: name at least one")
     if config.trunk_reward:
         check_trunk(config.trunk_reward, config.model)
-    if config.critic.kind == "separate" and config.critic.init != "policy":
+    if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
     if not language.end_ids and not config.sampling.stop:
@@ -111,7 +111,7 @@ def participants(
         actor=actor,
         reference=frozen,
         scorer=scorer,
-        engine=TorchEngine(actor.policy, language.end_ids, check_stop=run.check_stop, ranks=here.ranks),
+        engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
     )
@@ -145,7 +145,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     if unwrapped(policy.hf) is not policy.hf:
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
     blocks = None
-    if config.critic.kind == "separate" and config.critic.init == "policy":
+    if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
         blocks = finish(copy.deepcopy(policy.hf.base_model), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)

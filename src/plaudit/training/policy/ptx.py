@@ -8,17 +8,18 @@ from plaudit.hardware.machine import Machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
+from plaudit.records.statistics import Statistics, Sum
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import pack
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.training import order, state
+from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy.options import Ptx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """An endless stream of encoded rows, whose place is a function of the optimiser step alone."""
+    """An endless stream of encoded rows, whose position is a function of the optimiser step alone."""
 
     rows: tuple[EncodedRow, ...] = ()
     coef: float = 0.0
@@ -39,7 +40,9 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     if limit < 2:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
     sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
-    encoded = [encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").kept for rows in sources]
+    encoded = [
+        encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").remaining for rows in sources
+    ]
     weights = [source.weight for source in config.data]
     mixed = order.weighted([len(rows) for rows in encoded], weights, seed, 0)
     end_to_end = [pair for rows in encoded for pair in rows]
@@ -53,30 +56,13 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextLoss:
-    """Sums over the text's tokens, without the coefficient."""
-
-    num_tokens: int = 0
-    loss_sum: float = 0.0
-    """Nats."""
-
-
 def backward(
-    policy: Trunk, rows: Sequence[EncodedRow], ptx_coef: float, microbatch_tokens: int, place: Machine
-) -> TextLoss:
+    policy: Trunk, rows: Sequence[EncodedRow], ptx_coef: float, microbatch_tokens: int, machine: Machine
+) -> Statistics:
     """Add the gradient of −ptx_coef · Σ log π(x_t | x_<t) / N to what the rollouts left; N counts target tokens.
 
-    At temperature 1: text is not sampled.
+    At temperature 1: text is not sampled. Returns N and Σ −log π, nats, without the coefficient.
     """
     num_tokens = sum(len(targets) for _, targets in rows)
-    total = 0.0
-    for cut in place.ranks.cuts((len(p) + len(r) for p, r in rows), microbatch_tokens):
-        batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(place.device)
-        with place.autocast():
-            logprobs = policy(batch, {"logprobs"})["logprobs"]
-        loss_sum = -logprobs.sum()
-        (ptx_coef * loss_sum / max(num_tokens, 1)).backward()
-        total += float(loss_sum.detach())
-    (total,) = place.ranks.totals(total)
-    return TextLoss(num_tokens=num_tokens, loss_sum=total)
+    mean = nll_backward(policy, rows, microbatch_tokens, machine, coef=ptx_coef)
+    return {"ptx_tokens": Sum(float(num_tokens)), "ptx_loss": Sum(mean * num_tokens)}

@@ -51,11 +51,11 @@ def with_trunk(scores: Scores, raw: Float[Tensor, " B"], reward: TrunkReward, mo
     """The judges' weighted sum and the head's share of it, of a judge of tokens on the last token. Rows on which the
     others abstained stay left out."""
     path = reward.path or model.path
-    said = of_facts(read_facts(path), path).apply(raw)
-    total = torch.where(scores.valid, scores.scores + reward.weight * said, 0.0)
-    shares = (reward.weight * said).tolist()
+    own = of_facts(read_facts(path), path).apply(raw)
+    total = torch.where(scores.valid, scores.scores + reward.weight * own, 0.0)
+    shares = (reward.weight * own).tolist()
     by_token = tuple(
         (*tokens[:-1], tokens[-1] + share) if tokens else ()
         for tokens, share in zip(scores.token_scores, shares if scores.token_scores else (), strict=True)
     )
-    return replace(scores, scores=total, parts={**scores.parts, reward.name: said}, token_scores=by_token)
+    return replace(scores, scores=total, parts={**scores.parts, reward.name: own}, token_scores=by_token)

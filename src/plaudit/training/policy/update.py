@@ -1,111 +1,60 @@
-"""One optimiser step of PPO: a minibatch's gradient in micro-batches, brakes, text beside it, AdamW (N4.10, N4.11)."""
+"""Paragraph 5: one optimiser step: a minibatch in micro-batches, brakes, text beside it, AdamW (N4.10, N4.11)."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from plaudit.formulas.advantages import moments, whiten
-from plaudit.formulas.policy_losses import PolicyStats
+from plaudit.formulas.masks import masked_mean
+from plaudit.formulas.policy_losses import trust_region_losses
 from plaudit.formulas.shapes import exact_div
-from plaudit.formulas.value_losses import ValueStats
-from plaudit.hardware.machine import Machine
 from plaudit.hardware.randomness import permutation
-from plaudit.models.policy import ActorCritic
-from plaudit.models.reference import Reference
+from plaudit.records.statistics import Statistics, Sum, add, number, ratio
 from plaudit.records.tensors import Experience
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import pack, unpad
+from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import optim, order, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.objective import Coefficients, Counts, Targets, TermStats, loss_of, wanted
+from plaudit.training.policy.cursor import Cursor, Outcome, Update
+from plaudit.training.policy.objective import Coefficients, loss_of, loss_weights, wanted
 from plaudit.training.policy.options import Brakes
 from plaudit.training.policy.participants import Participants
-
-Outcome = Literal["taken", "not_finite", "ratio_too_large", "left_trust_region"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateStats:
-    """What one minibatch showed before its optimiser step, and what became of it; sums over kept tokens add up."""
-
-    outcome: Outcome
-    num_tokens: float
-    policy_loss_sum: float
-    clipped_tokens: float
-    approx_kl_old_sum: float
-    ratio_max: float
-    kl_ref_sum: float
-    """Of the KL to the reference in the loss; 0 where it stands in the reward."""
-    value_loss_sum: float
-    value_clipped_tokens: float
-    ptx_tokens: int
-    """0 where no text is learned."""
-    ptx_loss_sum: float
-    """Nats."""
-    grad_norm: float
-    """Before clipping; 0 where no step was tried."""
-    learning_rate: float
+from plaudit.training.policy.scored import in_microbatches
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where in a run an update stands."""
-
-    iteration: int
-    update: int
-    """Of the iteration, counted over its epochs."""
-    step: int
-    """Of the run."""
-    total_steps: int
-    coefficients: Coefficients
-
-
-def ppo_step(setup: Participants, experience: Experience, config: PPOConfig, at: Position, run: Run) -> UpdateStats:
-    """One optimiser step on the minibatch that stands `at` this position; none where a brake holds or a number is none.
-
-    In the critic's warm-up only what is the critic's alone may move.
-    """
-    rows = minibatch_rows(len(experience.scores), config, at.iteration, at.update)
-    policy, value, terms = backward(
-        setup.actor, setup.reference, experience, rows, config, at.coefficients, setup.machine
+def ppo_step(participants: Participants, experience: Experience, config: PPOConfig, cursor: Cursor, run: Run) -> Update:
+    """One optimiser step on the minibatch at which the cursor stands; none where a brake holds or a number is not
+    finite. In the critic's warm-up only what is the critic's alone may move."""
+    rows = minibatch_rows(len(experience), config, cursor.iteration, cursor.update)
+    statistics = backward(participants, experience[rows], config, cursor.coefficients)
+    if (outcome := _braked(statistics, config.brakes)) is not Outcome.TAKEN:
+        participants.optimizer.zero_grad(set_to_none=True)
+        return Update(outcome=outcome, statistics=statistics)
+    if cursor.iteration < config.critic_warmup:
+        for parameter in participants.actor.policy_parameters():
+            parameter.grad = None
+    elif participants.text.rows:
+        rows_of_text = participants.text.at(cursor.step(config))
+        policy, machine = participants.actor.policy, participants.machine
+        text = ptx.backward(policy, rows_of_text, participants.text.coef, config.microbatch_tokens, machine)
+        statistics = add(statistics, text)
+    step = optim.step(
+        participants.optimizer,
+        config.optim,
+        step=cursor.step(config),
+        total_steps=config.total_steps,
+        loss=number(statistics, "loss") + number(statistics, "ptx_loss"),
+        ranks=participants.machine.ranks,
     )
-    outcome = _braked(policy, config.brakes)
-    text, taken = ptx.TextLoss(), optim.StepStats(grad_norm=0.0, learning_rate=0.0, taken=False)
-    if outcome != "taken":
-        setup.optimizer.zero_grad(set_to_none=True)
-    else:
-        if at.iteration < config.critic_warmup:
-            for parameter in setup.actor.policy_parameters():
-                parameter.grad = None
-        elif setup.text.rows:
-            text = ptx.backward(
-                setup.actor.policy, setup.text.at(at.step), setup.text.coef, config.microbatch_tokens, setup.machine
-            )
-        loss, ranks = float(terms.loss) + text.loss_sum, setup.machine.ranks
-        taken = optim.step(
-            setup.optimizer, config.optim, step=at.step, total_steps=at.total_steps, loss=loss, ranks=ranks
-        )
-        if not taken.taken:
-            outcome = "not_finite"
-            _keep_batch(run, experience, rows, at)
-    return UpdateStats(
-        outcome=outcome,
-        num_tokens=float(policy.num_tokens),
-        policy_loss_sum=float(policy.loss_sum),
-        clipped_tokens=float(policy.clipped_tokens),
-        approx_kl_old_sum=float(policy.approx_kl_old_sum),
-        ratio_max=float(policy.ratio_max),
-        kl_ref_sum=float(terms.kl_ref_sum),
-        value_loss_sum=float(value.loss_sum),
-        value_clipped_tokens=float(value.clipped_tokens),
-        ptx_tokens=text.num_tokens,
-        ptx_loss_sum=text.loss_sum,
-        grad_norm=taken.grad_norm,
-        learning_rate=taken.learning_rate,
+    if not step.taken:
+        at = {"iteration": cursor.iteration, "update": cursor.update, "rows": rows}
+        state.keep_batch(run, cursor.step(config), experience[rows].tensors(), at)
+        return Update(outcome=Outcome.NOT_FINITE, statistics=statistics, grad_norm=step.grad_norm)
+    statistics = add(statistics, {"updates": Sum(1.0), "grad_norm": Sum(step.grad_norm)})
+    return Update(
+        outcome=Outcome.TAKEN, statistics=statistics, grad_norm=step.grad_norm, learning_rate=step.learning_rate
     )
 
 
@@ -116,75 +65,64 @@ def minibatch_rows(num_rows: int, config: PPOConfig, iteration: int, update: int
     return order.minibatch(rows, exact_div(len(rows), config.minibatches), index)
 
 
-def _keep_batch(run: Run, experience: Experience, rows: Sequence[int], at: Position) -> None:
-    tensors = {f.name: getattr(experience, f.name)[rows] for f in fields(Experience)}
-    state.keep_batch(run, at.step, tensors, {**asdict(at), "rows": list(rows)})
-
-
-def _braked(policy: PolicyStats, brakes: Brakes) -> Outcome:
-    if brakes.max_approx_kl and policy.approx_kl_old > brakes.max_approx_kl:
-        return "left_trust_region"
-    if brakes.max_mean_ratio and policy.ratio_mean > brakes.max_mean_ratio:
-        return "ratio_too_large"
-    return "taken"
+def _braked(statistics: Statistics, brakes: Brakes) -> Outcome:
+    if brakes.max_approx_kl and ratio(statistics, "approx_kl_old", "tokens") > brakes.max_approx_kl:
+        return Outcome.LEFT_TRUST_REGION
+    if brakes.max_mean_ratio and ratio(statistics, "ratio", "tokens") > brakes.max_mean_ratio:
+        return Outcome.RATIO_TOO_LARGE
+    return Outcome.TAKEN
 
 
 def backward(
-    actor: ActorCritic,
-    reference: Reference,
-    experience: Experience,
-    rows: Sequence[int],
-    config: PPOConfig,
-    coefficients: Coefficients,
-    place: Machine,
-) -> tuple[PolicyStats, ValueStats, TermStats]:
+    participants: Participants, minibatch: Experience, config: PPOConfig, coefficients: Coefficients
+) -> Statistics:
     """Accumulate this rank's part of the minibatch's gradient (`objective.loss_of`).
 
     Every term is a sum over kept tokens, each weighed by the whole minibatch's counts, so neither micro-batches nor
     ranks can change them: `optim.step` adds the parts up. The statistics are the whole minibatch's.
     """
-    advantages = _advantages(experience, rows, config)
-    rows = [row for row in rows if bool(experience.loss_mask[row].any())]
-    prompts = unpad(experience.prompt_ids[rows], experience.prompt_mask[rows])
-    responses = unpad(experience.response_ids[rows], experience.response_mask[rows])
-    counts = Counts(tokens=int(experience.loss_mask[rows].sum()), responses=len(rows))
+    actor, reference, machine = participants.actor, participants.reference, participants.machine
+    minibatch = _whitened(minibatch, config)
+    minibatch = minibatch[minibatch.loss_mask.any(1).nonzero().flatten().tolist()]
+    weights = loss_weights(minibatch.loss_mask, config)
+    prompts = unpad(minibatch.prompt_ids, minibatch.prompt_mask)
+    responses = unpad(minibatch.response_ids, minibatch.response_mask)
     want, temperature = wanted(config, coefficients), config.sampling.temperature
-    nothing = torch.zeros((), dtype=torch.float64, device=place.device)
-    policy, value = PolicyStats.zero(place.device), ValueStats.zero(place.device)
-    terms = TermStats(loss=nothing, kl_ref_sum=nothing)
+    statistics: Statistics = {}
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    for cut in place.ranks.cuts(lengths, config.microbatch_tokens):
-        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(place.device)
-        targets = _targets(experience, advantages, [rows[i] for i in cut], batch.response_mask.shape[1], place)
-        with place.autocast():
+    for cut in machine.ranks.cuts(lengths, config.microbatch_tokens):
+        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+        rows = minibatch[cut].to(machine.device)
+        with machine.autocast():
             other = reference.distribution(batch) if "kl_full" in want else None
             out = actor(batch, want, temperature, other)
-        loss, *stats = loss_of(out, targets, config, coefficients, counts)
+        counts = weights[cut, : batch.response_mask.shape[1]].to(machine.device)
+        loss, part = loss_of(out, rows, counts, config, coefficients)
         loss.backward()
-        policy, value, terms = policy + stats[0], value + stats[1], terms + stats[2]
-    return place.ranks.add(policy), place.ranks.add(value), place.ranks.add(terms)
+        statistics = add(statistics, part)
+    return machine.ranks.add(statistics)
 
 
-def _targets(experience: Experience, advantages: Tensor, rows: Sequence[int], width: int, place: Machine) -> Targets:
-    def part(x: Tensor) -> Tensor:
-        return x[rows, :width].to(place.device)
-
-    return Targets(
-        mask=part(experience.loss_mask),
-        old_logprobs=part(experience.old_logprobs),
-        ref_logprobs=part(experience.ref_logprobs),
-        old_values=part(experience.old_values),
-        advantages=part(advantages),
-        returns=part(experience.returns),
-        importance=part(experience.importance),
-    )
+def _whitened(minibatch: Experience, config: PPOConfig) -> Experience:
+    """Advantages with mean 0 and deviation 1 over the minibatch's own tokens, where the options say so (N4.7); those
+    that the losses leave out count too."""
+    whitening, advantages, mask = config.advantage.whitening, minibatch.advantages, minibatch.response_mask
+    if whitening is None or whitening.over != "minibatch":
+        return minibatch
+    white = whiten(advantages, mask, moments(advantages, mask), std_floor=whitening.std_floor)
+    return replace(minibatch, advantages=white)
 
 
-def _advantages(experience: Experience, rows: Sequence[int], config: PPOConfig) -> Tensor:
-    """[B R], whitened over the minibatch's own rows where the options say so (N4.7). Every rank knows all rows."""
-    if config.whitening is None or config.whitening.over != "minibatch":
-        return experience.advantages
-    mask = torch.zeros_like(experience.response_mask)
-    mask[rows] = experience.response_mask[rows]
-    whole = moments(experience.advantages, mask)
-    return whiten(experience.advantages, mask, whole, std_floor=config.whitening.std_floor)
+def drift(participants: Participants, experience: Experience, config: PPOConfig) -> float:
+    """KL(π_old ‖ π_θ) in nats per token after the updates, which the trust region's adaptive β looks at (N4.5); where
+    nothing does, 0 without a pass."""
+    if config.trust is None or config.trust.kind != "adaptive":
+        return 0.0
+
+    @torch.no_grad()
+    def now(batch: TokenBatch) -> dict[str, Tensor]:
+        return participants.actor(batch, {"logprobs"}, config.sampling.temperature)
+
+    outputs = in_microbatches(now, experience, config.microbatch_tokens, participants.machine)
+    mask = experience.response_mask
+    return float(masked_mean(trust_region_losses(outputs["logprobs"], experience.old_logprobs, mask), mask))

@@ -1,8 +1,9 @@
 """Ratings by aspect: by gradient through the whole model, or by ridge regression on a frozen one (N3.7)."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,10 +18,12 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.reader import SharedRows, sharing
-from plaudit.records.text import Kind, Rating
+from plaudit.records.text import Rating
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import EncodedRow
-from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.options import AspectRegression, AspectRidge
 
 STD_FLOOR = 1e-6
 """Label units; an aspect whose ratings vary less has no scale."""
@@ -38,107 +41,92 @@ class Rated:
         return len(self.answer[0]) + len(self.answer[1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRegression:
-    """Squared error on every aspect that was rated, all parameters trained (N3.7)."""
+@dataclass(frozen=True, slots=True)
+class _Ratings:
+    """What both have in common that learn ratings by aspect."""
 
-    kind: Literal["aspects"] = "aspects"
-    weights: dict[str, float] = field(default_factory=dict)
-    """What each aspect counts in the score, per standard deviation; empty: all alike, 1 ÷ their number."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    options: AspectRegression | AspectRidge
+    trains: ClassVar = AspectsRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int):
-        return models.new(config, language, aspects_of(rows, self.weights), seed=seed)
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int
+    ) -> AspectsRewardModel:
+        return models.new(config, language, aspects_of(rows, self.options.weights), seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Rating]], language: Language, limits: Limits) -> list[list[Rated]]:
-        return rated_examples(sources, self.weights, language, limits)
+        return rated_examples(sources, self.options.weights, language, limits)
 
-    def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> dict[str, float]:
+
+@dataclass(frozen=True, slots=True)
+class AspectObjective(_Ratings):
+    """All parameters by gradient."""
+
+    options: AspectRegression
+
+    def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> MinibatchLoss:
         """Squared error per rating, in standardised units, over all aspects alike."""
-        ratings = sum(label == label for row in examples for label in row.labels)
+        ratings = sum(not math.isnan(label) for row in examples for label in row.labels)
 
         def of_part(part: Sequence[Rated]) -> tuple[Tensor, Mapping[str, float]]:
             predicted = model(sharing([row.answer for row in part])).float()
             labels = predicted.new_tensor([row.labels for row in part])
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
-        sums = accumulate(of_part, examples, ratings, pace)
-        return {"loss_over_rows": sums["loss"] / max(ratings, 1)}
+        sums = accumulate(of_part, examples, ratings, budget)
+        return over_rows(sums["loss"] / max(ratings, 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRidge:
-    """The first half of ArmoRM: a frozen backbone, ridge regression for each aspect on the answer's last hidden state,
-    its penalty chosen on a fifth of the rows. No optimiser steps (N3.7)."""
+@dataclass(frozen=True, slots=True)
+class RidgeObjective(_Ratings):
+    """The head alone, in closed form."""
 
-    kind: Literal["aspects_ridge"] = "aspects_ridge"
-    weights: dict[str, float] = field(default_factory=dict)
-    """What each aspect counts in the score, per standard deviation; empty: all alike, 1 ÷ their number."""
-    alphas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)
-    """Penalties to choose from."""
-    validation_fraction: float = 0.2
-    """Share of the rows that chooses the penalty; the fit that is kept has all rows."""
-    learns_from: ClassVar[Kind] = Kind.RATING
-
-    def __post_init__(self) -> None:
-        if not self.alphas or min(self.alphas) <= 0 or not 0 < self.validation_fraction < 1:
-            raise ValueError("alphas must be positive, at least one; validation_fraction must lie between 0 and 1")
-
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int):
-        return models.new(config, language, aspects_of(rows, self.weights), seed=seed)
-
-    def examples(self, sources: Sequence[Sequence[Rating]], language: Language, limits: Limits) -> list[list[Rated]]:
-        return rated_examples(sources, self.weights, language, limits)
+    options: AspectRidge
 
     def check(self, config: ModelConfig) -> None:
         """The head is solved on the states that it reads, which only decoders give. UserError for others."""
         if (kind := architecture(config)) != "decoder":
             raise UserError(f"model.path: aspects_ridge needs a decoder; {config.path!r} holds an {kind}")
 
-    def solve(self, model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> dict[str, float]:
+    def solve(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> dict[str, float]:
         """Set the head's rows and offsets; the mean squared error on the validation rows, in standardised units."""
-        features = hidden_states(model, examples, pace)
+        features = hidden_states(model, examples, budget)
         labels = torch.tensor([row.labels for row in examples], dtype=torch.float64)
         order = permutation(len(examples), 0, "ridge")
-        cut = min(max(1, round(self.validation_fraction * len(examples))), len(examples) - 1)
-        held, kept = torch.tensor(order[:cut]), torch.tensor(order[cut:])
+        cut = min(max(1, round(self.options.validation_fraction * len(examples))), len(examples) - 1)
+        held_out, fitted_on = torch.tensor(order[:cut]), torch.tensor(order[cut:])
         fitted, errors, counts = [], 0.0, 0
         for i, aspect in enumerate(model.aspects):
             present = ~labels[:, i].isnan()
-            alpha, error, count = self._choose(features, labels[:, i], present, kept, held)
+            alpha, error, count = self._choose(features, labels[:, i], present, fitted_on, held_out)
             weights, offset = ridge(features, labels[:, i], present, alpha=alpha)
             with torch.no_grad():
                 model.reader.trunk.score_head.weight[i] = weights.float()
-            fitted.append(Aspect(**{**_facts(aspect), "offset": float(offset)}))
+            fitted.append(replace(aspect, offset=float(offset)))
             errors, counts = errors + error, counts + count
         model.aspects = tuple(fitted)
         return {"loss_over_rows": errors / max(counts, 1)}
 
     def _choose(
-        self, features: Tensor, labels: Tensor, present: Bool[Tensor, " N"], kept: Tensor, held: Tensor
+        self, features: Tensor, labels: Tensor, present: Bool[Tensor, " N"], fitted_on: Tensor, held_out: Tensor
     ) -> tuple[float, float, int]:
-        """(the penalty with the least error on the held rows, that error's sum, their number)."""
-        there = held[present[held]]
-        found = []
-        for alpha in self.alphas:
-            weights, offset = ridge(features[kept], labels[kept], present[kept], alpha=alpha)
-            error = (features[there].double() @ weights + offset - labels[there]).square().sum()
-            found.append((float(error), alpha))
-        error, alpha = min(found)
-        return alpha, error, len(there)
-
-
-def _facts(aspect: Aspect) -> dict:
-    return {"name": aspect.name, "mean": aspect.mean, "std": aspect.std, "weight": aspect.weight}
+        """(the penalty with the least error on the held-out rows, that error's sum, their number)."""
+        rated = held_out[present[held_out]]
+        candidates = []
+        for alpha in self.options.alphas:
+            weights, offset = ridge(features[fitted_on], labels[fitted_on], present[fitted_on], alpha=alpha)
+            error = (features[rated].double() @ weights + offset - labels[rated]).square().sum()
+            candidates.append((float(error), alpha))
+        error, alpha = min(candidates)
+        return alpha, error, len(rated)
 
 
 @torch.no_grad()
-def hidden_states(model: AspectsRewardModel, examples: Sequence[Rated], pace: Pace) -> Float[Tensor, "N H"]:
+def hidden_states(model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> Float[Tensor, "N H"]:
     """The last hidden state of every answer's last token, on the CPU."""
     parts = []
-    for cut in by_token_budget((row.num_tokens for row in examples), pace.budget):
+    for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
         groups: list[SharedRows] = sharing([examples[i].answer for i in cut])
-        with pace.place.autocast():
+        with budget.machine.autocast():
             parts.append(model.reader.with_hidden(groups)[1].float().cpu())
     return torch.cat(parts)
 

@@ -19,7 +19,7 @@ def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
 
 
 def settle_long(long: Sequence[str], what: str, limits: Limits) -> None:
-    """Say what became of the rows (`long`: their places) that hold `what` longer than the limit, or refuse them."""
+    """Say what became of the rows (`long`: where they stand) that hold `what` longer than the limit, or refuse them."""
     if long and limits.too_long == "error":
         raise UserError(
             f"{len(long)} row(s) with {what} of more than {limits.max_length} tokens: {', '.join(long[:5])}. "

@@ -1,8 +1,8 @@
 """The second half of ArmoRM: a gate on the prompt mixes the aspects so that the mix ranks as people do (N3.7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,38 +12,32 @@ from plaudit.errors import UserError
 from plaudit.formulas.correlation import spearman
 from plaudit.formulas.preference_losses import kwise
 from plaudit.models.load import Language
-from plaudit.models.options import GateShape, ModelConfig
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import gated
 from plaudit.models.reward.aspects import KIND as ASPECTS
 from plaudit.models.reward.aspects import saved_aspects
 from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import kind_of
-from plaudit.records.text import Kind, Ranking
+from plaudit.records.text import Ranking
 from plaudit.tokens.batches import by_token_budget
-from plaudit.training.reward.objective import Limits, Pace
+from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.options import GateTraining
 from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins
 
 PENALTIES = tuple(i / 20 for i in range(0, 41))
 """λ from 0 to 2 in steps of 0.05, the smallest that will do is taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateTraining:
-    """A gate over a model of aspects (`model.path`: what `objective: aspects_ridge` or `aspects` left), trained on
-    rankings; the aspects stay as they are."""
+@dataclass(frozen=True, slots=True)
+class GateObjective:
+    """A gate over a model of aspects, by the K-wise loss of the mixed scores; the aspects stay as they are."""
 
-    kind: Literal["gate"] = "gate"
-    shape: GateShape = field(default_factory=GateShape)
-    """The gate's network."""
-    verbosity: str = ""
-    """The aspect that stands for length, to be taken out of all others; empty: no correction."""
-    max_correlation: float = 0.03
-    """Of each corrected aspect with verbosity (Spearman, over the training answers): the smallest penalty that gets
-    there is taken."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    options: GateTraining
+    trains: ClassVar = GatedRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
-        return gated.new(config, language, self.shape, seed=seed)
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> GatedRewardModel:
+        return gated.new(config, language, self.options.shape, seed=seed)
 
     def check(self, config: ModelConfig) -> None:
         """Before any model loads: UserError where the folder holds no aspects, or none that stands for length."""
@@ -53,23 +47,23 @@ class GateTraining:
                 "`objective: aspects_ridge`"
             )
         names = [aspect.name for aspect in saved_aspects(config)]
-        if self.verbosity and self.verbosity not in names:
-            raise UserError(f"objective.verbosity: no aspect {self.verbosity!r}; there are {', '.join(names)}")
+        if self.options.verbosity and self.options.verbosity not in names:
+            raise UserError(f"objective.verbosity: no aspect {self.options.verbosity!r}; there are {', '.join(names)}")
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
         return [without_margins(rows, language, limits) for rows in sources]
 
-    def prepare(self, model: GatedRewardModel, examples: Sequence[Ranked], pace: Pace) -> None:
+    def prepare(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> None:
         """Choose the verbosity penalties on the training answers, before the gate sees any rating."""
-        if not self.verbosity:
+        if not self.options.verbosity:
             return
-        verbosity = [aspect.name for aspect in model.aspects.aspects].index(self.verbosity)
-        ratings = _ratings(model, examples, pace)
-        model.correct(verbosity, penalties(ratings, verbosity, self.max_correlation))
+        verbosity = [aspect.name for aspect in model.aspects.aspects].index(self.options.verbosity)
+        ratings = _ratings(model, examples, budget)
+        model.correct(verbosity, penalties(ratings, verbosity, self.options.max_correlation))
 
-    def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+    def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Loss per prompt, nats, of the mixed and corrected scores; accuracy and margin over pairs."""
-        return learn_prompts(model, examples, kwise, pace)
+        return learn_prompts(model, examples, kwise, budget)
 
 
 def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: float) -> Float[Tensor, " A"]:
@@ -84,9 +78,9 @@ def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: fl
 
 
 @torch.no_grad()
-def _ratings(model: GatedRewardModel, examples: Sequence[Ranked], pace: Pace) -> Float[Tensor, "N A"]:
+def _ratings(model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> Float[Tensor, "N A"]:
     parts = []
-    for cut in by_token_budget((row.num_tokens for row in examples), pace.budget):
-        with pace.place.autocast():
+    for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
+        with budget.machine.autocast():
             parts.append(model.read([group for i in cut for group in examples[i].groups])[0].float().cpu())
     return torch.cat(parts)

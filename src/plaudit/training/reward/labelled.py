@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,9 +26,11 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
-from plaudit.records.text import Kind, Rating, Verdict
+from plaudit.records.text import Rating, Verdict
 from plaudit.tokens.encode import EncodedRow
-from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.options import RatingRegression, TwoClass
 
 STD_FLOOR = 1e-6
 """Label units; ratings that vary less are all the same."""
@@ -46,14 +48,16 @@ class Labelled:
         return len(self.answer[0]) + len(self.answer[1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TwoClass:
-    """Accept or reject, by cross-entropy; the score is the log-odds of accept (N3.5)."""
+@dataclass(frozen=True, slots=True)
+class VerdictObjective:
+    """Cross-entropy of accept and reject (N3.5)."""
 
-    kind: Literal["two_class"] = "two_class"
-    learns_from: ClassVar[Kind] = Kind.VERDICT
+    options: TwoClass
+    trains: ClassVar = TwoClassRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Verdict], *, seed: int):
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Verdict], *, seed: int
+    ) -> TwoClassRewardModel:
         return two_class_model.load(config, language, seed=seed)
 
     def examples(
@@ -64,7 +68,7 @@ class TwoClass:
             raise UserError("data: every row has the same label, so there is nothing to tell apart")
         return [labelled(rows, part, language, limits) for rows, part in zip(sources, labels, strict=True)]
 
-    def backward(self, model: TwoClassRewardModel, examples: Sequence[Labelled], pace: Pace) -> dict[str, float]:
+    def backward(self, model: TwoClassRewardModel, examples: Sequence[Labelled], budget: Budget) -> MinibatchLoss:
         """Loss per answer, nats; the share of answers on the right side of 0."""
 
         def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
@@ -73,30 +77,20 @@ class TwoClass:
             right = (log_odds(logits.detach()) > 0) == accepted
             return two_class(logits, accepted)[0], {"right": float(right.sum())}
 
-        sums = accumulate(of_part, examples, len(examples), pace)
-        return {
-            "loss_over_rows": sums["loss"] / len(examples),
-            "accuracy_over_rows": sums["right"] / len(examples),
-        }
+        sums = accumulate(of_part, examples, len(examples), budget)
+        return over_rows(sums["loss"] / len(examples), accuracy_over_rows=sums["right"] / len(examples))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatingRegression:
-    """A scalar that predicts the rating of an answer (N3.6). Labels are standardised while it learns; its scores are
-    in the labels' own unit again, or in deviations where each labeller has a scale of their own."""
+@dataclass(frozen=True, slots=True)
+class RatingObjective:
+    """Squared error to standardised ratings (N3.6)."""
 
-    kind: Literal["rating"] = "rating"
-    loss: Literal["mse", "rmse"] = "mse"
-    """Mean squared error, or its root over the minibatch."""
-    aspect: str = "score"
-    """Which of a row's ratings."""
-    per_labeller: bool = False
-    """Standardise each labeller's ratings by their own mean and deviation: scales differ between people (N2.3)."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    options: RatingRegression
+    trains: ClassVar = ScalarRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int):
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int) -> ScalarRewardModel:
         model = scalar.load(config, language, seed=seed)
-        if not self.per_labeller:
+        if not self.options.per_labeller:
             (scale,) = self._scales(rows)
             # score = raw · σ + μ
             std = max(scale.std, STD_FLOOR)
@@ -107,22 +101,22 @@ class RatingRegression:
         every = [row for rows in sources for row in rows]
         scales = self._scales(every)
         if not any(scale.std > STD_FLOOR for scale in scales):
-            raise UserError(f"data: the ratings of {self.aspect!r} are all the same")
+            raise UserError(f"data: the ratings of {self.options.aspect!r} are all the same")
         numbers, labellers = self._numbers(every), self._labellers(every)
         labels = iter(standardise(numbers, labellers, scales, std_floor=STD_FLOOR).tolist())
         return [labelled(rows, [next(labels) for _ in rows], language, limits) for rows in sources]
 
     def _numbers(self, rows: Sequence[Rating]) -> Tensor:
         for row in rows:
-            if self.aspect not in row.scores:
+            if self.options.aspect not in row.scores:
                 raise UserError(
-                    f"{row.where}: no rating of {self.aspect!r}, only of {', '.join(row.scores)}; choose by "
+                    f"{row.where}: no rating of {self.options.aspect!r}, only of {', '.join(row.scores)}; choose by "
                     "`objective.aspect`, or learn all by `objective: aspects`"
                 )
-        return torch.tensor([row.scores[self.aspect] for row in rows], dtype=torch.float64)
+        return torch.tensor([row.scores[self.options.aspect] for row in rows], dtype=torch.float64)
 
     def _labellers(self, rows: Sequence[Rating]) -> Tensor:
-        if not self.per_labeller:
+        if not self.options.per_labeller:
             return torch.zeros(len(rows), dtype=torch.long)
         names = sorted({row.labeller for row in rows})
         if names == [""]:
@@ -132,7 +126,7 @@ class RatingRegression:
     def _scales(self, rows: Sequence[Rating]) -> tuple[RunningMoments, ...]:
         return rating_scales(self._numbers(rows), self._labellers(rows))
 
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Labelled], pace: Pace) -> dict[str, float]:
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Labelled], budget: Budget) -> MinibatchLoss:
         """Squared error, or its root, per answer, in standardised units."""
 
         def of_part(part: Sequence[Labelled]) -> tuple[Tensor, Mapping[str, float]]:
@@ -140,13 +134,13 @@ class RatingRegression:
             return squared_error(scores, scores.new_tensor([row.label for row in part]))[0], {}
 
         n = len(examples)
-        sums = accumulate(of_part, examples, n, pace)
+        sums = accumulate(of_part, examples, n, budget)
         total = torch.tensor(sums["loss"], dtype=torch.float64)
-        if self.loss == "mse":
-            return {"loss_over_rows": sums["loss"] / n}
+        if self.options.loss == "mse":
+            return over_rows(sums["loss"] / n)
         # ∇RMSE is ∇MSE times one number, known once the whole minibatch has been read.
         scale_gradients(model, float(rmse_weight(total, n)) * n)
-        return {"loss_over_rows": float(rmse(total, n))}
+        return over_rows(float(rmse(total, n)))
 
 
 def scale_gradients(model: torch.nn.Module, factor: float) -> None:

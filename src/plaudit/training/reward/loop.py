@@ -1,129 +1,82 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-from plaudit.evaluation.floors import floor_accuracies
-from plaudit.evaluation.labelled_floors import labelled_floor_rows
-from plaudit.evaluation.reward_report import Report, floor_rows, held_out_report
-from plaudit.hardware.machine import machine
-from plaudit.hardware.randomness import derive_seed
-from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Comparison, Ranking, Rating, Verdict
+from plaudit.evaluation.judges import pairs
+from plaudit.evaluation.judges.agreement import agreement
+from plaudit.evaluation.judges.floors import floors
+from plaudit.evaluation.judges.rows import LabelledRows, score_rows
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
-from plaudit.telemetry.progress import Progress, Stopwatch
-from plaudit.training import optim, order, state
-from plaudit.training.reward.config import RewardConfig
+from plaudit.telemetry.register import measure_of
+from plaudit.telemetry.summary import summary
+from plaudit.training.descent import Descent, descend
 from plaudit.training.reward.normalise import normalisation
-from plaudit.training.reward.objective import Descended, Pace, Prepared, Solved
-from plaudit.training.reward.rows import RewardData, read
+from plaudit.training.reward.objective import ClosedFormObjective, MeasuresFirst
+from plaudit.training.reward.options import RewardConfig
+from plaudit.training.reward.participants import Participants, participants
 
 
 def reward(config: RewardConfig, run: Run) -> None:
+    """Train what the config names; see `optimise`."""
+    optimise(participants(config, run), config, run)
+
+
+def optimise(participants: Participants, config: RewardConfig, run: Run) -> None:
     """Train, measure on held-out rows, set zero point and unit on reference answers, save.
 
     What is learned from what, and by which loss, is the `objective`'s; the default is InstructGPT's eq. 1 (N3.3).
     """
-    data = read(config, run)
-    objective, pace = config.objective, Pace(place=machine(config.device), budget=config.microbatch_tokens)
-    model = objective.model(config.model, data.language, data.rows, seed=derive_seed(config.seed, "init"))
-    model.to(pace.place.device)
-    if isinstance(objective, Prepared):
-        objective.prepare(model, data.examples, pace)
-    if isinstance(objective, Solved):
+    objective, model, budget = participants.objective, participants.model, participants.budget
+    mixture, held_out = participants.mixture, participants.held_out
+    if isinstance(objective, MeasuresFirst):
+        objective.prepare(model, mixture.examples, budget)
+    if isinstance(objective, ClosedFormObjective):
         run.truncate_metrics(0)  # a run that was stopped before its model was saved solves anew
-        run.log(1, objective.solve(model, data.examples, pace))
+        run.log(1, objective.solve(model, mixture.examples, budget))
     else:
-        _descend(objective, config, run, model, data, pace)
-    _finish(run, model, data, config, pace)
+        say(
+            f"reward: {config.objective.kind}, {len(mixture.examples)} rows, {len(held_out)} held out, "
+            f"{mixture.steps(config)} steps on {budget.machine}"
+        )
+        descent = Descent(
+            model=model,
+            mixture=mixture,
+            machine=budget.machine,
+            backward=lambda examples: objective.backward(model, examples, budget),
+            measure=(lambda: _curves(_held_out(participants, config))) if held_out else None,
+            measurements=5,
+            amounts=lambda examples: {"rows": len(examples)},
+            headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
+        )
+        descend(descent, config, run)
+    _finish(run, participants, config)
 
 
-def _descend(
-    objective: Descended, config: RewardConfig, run: Run, model: RewardModel, data: RewardData, pace: Pace
-) -> None:
-    """Gradient steps on minibatches, epoch after epoch."""
-    optimizer = optim.adamw(model.parameters(), config.optim)
-    weights = [d.weight for d in config.data]
-    per_epoch = order.steps_per_epoch(data.sizes, weights, config.minibatch_size)
-    total = per_epoch * config.epochs
-    say(
-        f"reward: {config.objective.kind}, {len(data.examples)} rows, {len(data.held_out)} held out, {total} steps "
-        f"on {pace.place}"
-    )
-
-    resumed, _ = state.restore(run, model, optimizer)
-    step, skipped = resumed.get("step", 0), optim.Skipped(**resumed.get("skipped", {}))
-    evaluate_every = config.evaluate_every or max(1, total // 5)
-
-    def save() -> None:
-        state.save(run, step, model, optimizer, {"step": step, "skipped": asdict(skipped)})
-
-    with state.saved_on_stop(save), Progress("reward", total, start=step) as progress:
-        rows: list[int] = []
-        while step < total:
-            run.check_stop()
-            epoch, index = divmod(step, per_epoch)
-            if index == 0 or not rows:
-                rows = order.weighted(data.sizes, weights, config.seed, epoch)
-            chosen = [data.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
-            with Stopwatch() as clock:
-                metrics = objective.backward(model, chosen, pace)
-                loss = metrics.get("loss_over_rows", 0.0)
-                ranks = pace.place.ranks
-                stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss, ranks=ranks)
-            if not stats.taken:
-                state.keep_batch(run, step, {}, {"loss": str(loss), "rows": [str(example) for example in chosen]})
-            norm = stats.grad_norm
-            skipped = skipped.after(stats.taken, config.optim, grad_norm=norm, step=step, total_steps=total)
-            step += 1
-            progress.update(step, _headline(metrics))
-            metrics |= {
-                "grad_norm": stats.grad_norm,
-                "learning_rate": stats.learning_rate,
-                "skipped_updates": skipped.total,
-                "rows_over_seconds": len(chosen) / clock.seconds,
-            }
-            if data.held_out and (step % evaluate_every == 0 or step == total):
-                metrics |= _report(model, data.held_out, config, pace).metrics()
-            run.log(step, metrics)
-            if step % config.save_every == 0 or step == total:
-                save()
+def _held_out(participants: Participants, config: RewardConfig) -> list[Result]:
+    """Agreement with the held-out labels, and the loss on held-out rankings."""
+    name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
+    scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
+    scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
+    return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
 
 
-def _floors(name: str, data: RewardData) -> list[dict]:
-    """What knows no language, fitted to the same rows; none where training and held-out labels are of two sorts."""
-    learnt, measured = data.rows[0], data.held_out[0]
-    if isinstance(learnt, Ranking | Comparison) and isinstance(measured, Ranking | Comparison):
-        return floor_rows(name, floor_accuracies(data.rows, data.held_out))
-    if isinstance(learnt, Rating | Verdict) and type(learnt) is type(measured):
-        return labelled_floor_rows(name, data.rows, data.held_out)
-    return []
+def _curves(results: list[Result]) -> dict[str, float]:
+    """What of it is drawn over the steps."""
+    return {result.measure: result.value for result in results if measure_of(result.measure).panel}
 
 
-def _headline(metrics: dict[str, float]) -> dict[str, float]:
-    shown = {"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"}
-    return {name: metrics[key] for name, key in shown.items() if key in metrics}
-
-
-def _report(model: RewardModel, rows: Sequence[Any], config: RewardConfig, pace: Pace) -> Report:
-    return held_out_report(RewardModelScorer(model, pace.place, budget=pace.budget), rows, truth=config.truth)
-
-
-def _finish(run: Run, model: RewardModel, data: RewardData, config: RewardConfig, pace: Pace) -> None:
-    if data.reference:
-        model.normalisation = normalisation(model, data.reference, config.normalise, pace.place, pace.budget)
-    facts = {"objective": config.objective.kind, "reference_answers": len(data.reference)}
-    with run.save_model() as folder:
-        model.save(folder, facts)
-    rows = []
-    if data.held_out:
-        report = _report(model, data.held_out, config, pace)
-        name = "reward model" + (" (shuffled labels)" if config.shuffle_labels else "")
-        rows = report.rows(name)
+def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
+    model, reference = participants.model, participants.reference
+    if reference:
+        model.normalisation = normalisation(model, reference, config.normalise, participants.budget)
+    facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
+    if run.saves:
+        with run.save_model() as folder:
+            model.save(folder, facts)
+    results: list[Result] = []
+    if participants.held_out:
+        results = _held_out(participants, config)
         if config.floors:
-            rows += _floors(name, data)
-        facts |= report.facts()
-    run.finish({"stages": rows, "reward": facts | {"normalisation": model.normalisation.facts()}})
+            results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))

@@ -11,10 +11,11 @@ from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Kind, Prompt
+from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
-from plaudit.tokens.encode import Answer, EncodedRow, encode_answers
+from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
+from plaudit.training.descent import MinibatchLoss
 
 
 class Example(Protocol):
@@ -35,18 +36,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Where and in which portions a minibatch runs; results don't depend on it."""
+class Budget:
+    """On which machine and in which portions a minibatch runs; results don't depend on it."""
 
-    place: Machine
-    budget: int
-    """Tokens in one forward."""
+    machine: Machine
+    tokens: int
+    """In one forward."""
 
 
 class Objective(Protocol):
-    """A kind: the rows that it learns from, and its model. How it learns is said by `Descended` or by `Solved`."""
+    """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
 
-    learns_from: ClassVar[Kind]
+    trains: ClassVar[type]
+    """The class of its model."""
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
@@ -59,17 +61,17 @@ class Objective(Protocol):
         ...
 
 
-class Descended(Objective, Protocol):
+class GradientObjective(Objective, Protocol):
     """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
     (`accumulate`): micro-batches cannot change a gradient."""
 
-    def backward(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
-        """Accumulate the minibatch's gradient; its metrics, keys of telemetry/register.py."""
+    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
+        """Accumulate this rank's part of the minibatch's gradient."""
         ...
 
 
 @runtime_checkable
-class Checked(Protocol):
+class ChecksBackbone(Protocol):
     """An objective that asks something of `model.path`."""
 
     def check(self, config: ModelConfig) -> None:
@@ -78,17 +80,17 @@ class Checked(Protocol):
 
 
 @runtime_checkable
-class Prepared(Protocol):
+class MeasuresFirst(Protocol):
     """An objective that measures something of the model before the first step; a resumed run does it again."""
 
-    def prepare(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> None: ...
+    def prepare(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> None: ...
 
 
 @runtime_checkable
-class Solved(Protocol):
+class ClosedFormObjective(Objective, Protocol):
     """An objective whose model has a closed form: no optimiser steps."""
 
-    def solve(self, model: RewardModel, examples: Sequence[Any], pace: Pace) -> dict[str, float]:
+    def solve(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
         """Set the model's weights; metrics."""
         ...
 
@@ -97,7 +99,7 @@ def accumulate(
     loss: Callable[[Sequence[Any]], tuple[Tensor, Mapping[str, float]]],
     examples: Sequence[Any],
     count: float,
-    pace: Pace,
+    budget: Budget,
 ) -> Counter[str]:
     """Back-propagate Σ loss / count over this rank's share, micro-batch by micro-batch (`optim.step` adds the ranks'
     gradients up). Returns the sums over all ranks that `loss` counted, `loss` among them.
@@ -106,17 +108,22 @@ def accumulate(
     denominator (0: nothing counts, and there is no gradient).
     """
     sums: Counter[str] = Counter()
-    for cut in pace.place.ranks.cuts((example.num_tokens for example in examples), pace.budget):
-        with pace.place.autocast():
+    for cut in budget.machine.ranks.cuts((example.num_tokens for example in examples), budget.tokens):
+        with budget.machine.autocast():
             total, counted = loss([examples[i] for i in cut])
         (total / max(count, 1)).backward()
         sums.update({"loss": float(total.detach()), **counted})
-    return pace.place.ranks.add_counts(sums)
+    return budget.machine.ranks.add_counts(sums)
+
+
+def over_rows(loss: float, **metrics: float) -> MinibatchLoss:
+    """A loss divided by what counts, under the name by which all kinds log it, and further metrics."""
+    return MinibatchLoss(value=loss, metrics={"loss_over_rows": loss, **metrics})
 
 
 def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:
     """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
-    answers = [Answer(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
+    answers = [AnsweredPrompt(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
     encoded = encode_answers(answers, language.renderer, max_length=limits.max_length, too_long=limits.too_long)
     if encoded.dropped or encoded.truncated:
         say(f"answers longer than {limits.max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plaudit.formulas.pair_scores import both_orders_bce, unbiased_logit
 from plaudit.models.load import Language
-from plaudit.models.options import Aggregate, ModelConfig
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair
 from plaudit.models.reward.pair import Joint, PairRewardModel
-from plaudit.records.text import Kind, Ranking
+from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
-from plaudit.training.reward.objective import Limits, Pace, accumulate
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
+from plaudit.training.reward.options import Pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,30 +45,28 @@ class Contests:
         return sum(contest.num_tokens for contest in self.pairs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Every pair in both orders, K(K − 1) passes a ranking; a tie is the label ½. All pairs weigh the same."""
+@dataclass(frozen=True, slots=True)
+class PairObjective:
+    """Binary cross-entropy of every pair, in both orders."""
 
-    kind: Literal["pair"] = "pair"
-    aggregate: Aggregate = "matrix"
-    """How K answers are scored once it is trained: by all K(K − 1) comparisons, or by one pass of 2(K − 1)."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    options: Pair
+    trains: ClassVar = PairRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that reads no pairs."""
         pair.check_backbone(config)
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> PairRewardModel:
-        return pair.load(config, language, aggregate=self.aggregate, seed=seed)
+        return pair.load(config, language, aggregate=self.options.aggregate, seed=seed)
 
     def examples(
         self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits
     ) -> list[list[Contests]]:
         """Each ranking's pairs, of a text that stands there twice the first only."""
-        pair.mark(language)
+        language = pair.with_markers(language)
         return [_contests(rows, language, limits) for rows in sources]
 
-    def backward(self, model: PairRewardModel, examples: Sequence[Contests], pace: Pace) -> dict[str, float]:
+    def backward(self, model: PairRewardModel, examples: Sequence[Contests], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the logits without position bias, over pairs that are no tie."""
         contests = [contest for example in examples for contest in example.pairs]
 
@@ -77,9 +77,9 @@ class Pair:
             margin = ((2.0 * outcomes - 1.0) * unbiased_logit(logits, swapped)).detach()
             return both_orders_bce(logits, swapped, outcomes)[0], pair_sums(margin[outcomes != 0.5])
 
-        sums = accumulate(loss, contests, len(contests), pace)
+        sums = accumulate(loss, contests, len(contests), budget)
         decided = sum(contest.outcome != 0.5 for contest in contests)
-        return {"loss_over_rows": sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided)}
+        return over_rows(sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided))
 
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
@@ -91,7 +91,7 @@ def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> li
         ranks: dict[str, int] = {}
         for text, rank in zip(row.responses, row.ranks, strict=True):
             ranks.setdefault(text, rank)
-        parts = pair.segments(language, row.prompt, list(ranks), row.where)
+        parts = pair.text_ids(language, row.prompt, list(ranks), row.where)
         ranked = list(zip(parts.answers, ranks.values(), strict=True))
         pairs = [
             Contest(joint=Joint(parts.source, a, b), outcome=0.5 if of_a == of_b else float(of_a < of_b))

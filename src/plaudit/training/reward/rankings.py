@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, assert_never
 
 import torch
 from jaxtyping import Float, Int
@@ -17,11 +17,13 @@ from plaudit.models.reward import scalar
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
-from plaudit.records.text import Kind, Ranking
+from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import EncodedRow
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
-from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.options import BestOfK, KWise, Pairwise, PlackettLuce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,82 +52,45 @@ class Ranked:
         return sum(len(prompt) + sum(map(len, responses)) for prompt, responses in self.groups)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KWise:
-    """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
+@dataclass(frozen=True, slots=True)
+class RankingObjective:
+    """A scalar model learned from rankings, by one of four losses."""
 
-    kind: Literal["kwise"] = "kwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    options: KWise | Pairwise | BestOfK | PlackettLuce
+    trains: ClassVar = ScalarRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
+    ) -> ScalarRewardModel:
         return scalar.load(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(rows, language, limits) for rows in sources]
+        match self.options:
+            case Pairwise():
+                return [ranked_examples(rows, language, limits) for rows in sources]
+            case PlackettLuce():
+                return [without_margins(rows_with_few_ties(rows), language, limits) for rows in sources]
+            case KWise() | BestOfK():
+                return [without_margins(rows, language, limits) for rows in sources]
+            case _:
+                assert_never(self.options)
 
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
-        """Loss per prompt, nats; accuracy and margin r_w − r_l over the minibatch's pairs."""
-        return learn_prompts(model, examples, kwise, pace)
+    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
+        """Loss per prompt (`pairwise`: per pair), nats; accuracy and margin r_w − r_l over the minibatch's pairs.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairwise:
-    """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
-
-    kind: Literal["pairwise"] = "pairwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
-
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
-        return scalar.load(config, language, seed=seed)
-
-    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [ranked_examples(rows, language, limits) for rows in sources]
-
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
-        """Loss per pair, nats; accuracy and margin as above."""
-
-        def loss(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
-            better, worse = ranked_pairs(ranks, owner)
-            margin = torch.tensor([row.margin for row in part], device=scores.device)
-            return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
-
-        return learn_ranks(model, examples, loss, sum(e.num_pairs for e in examples), pace)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfK:
-    """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
-
-    kind: Literal["best_of_k"] = "best_of_k"
-    learns_from: ClassVar[Kind] = Kind.RANKING
-
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
-        return scalar.load(config, language, seed=seed)
-
-    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(rows, language, limits) for rows in sources]
-
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
-        """Loss per prompt, nats: log K at equal scores; accuracy and margin over all pairs as above."""
-        return learn_prompts(model, examples, _of_the_best, pace)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlackettLuce:
-    """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
-
-    kind: Literal["plackett_luce"] = "plackett_luce"
-    learns_from: ClassVar[Kind] = Kind.RANKING
-
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
-        return scalar.load(config, language, seed=seed)
-
-    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        return [without_margins(rows_with_few_ties(rows), language, limits) for rows in sources]
-
-    def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
-        """Loss per prompt, nats: log K! at equal scores of an untied ranking; accuracy and margin as above."""
-        return learn_prompts(model, examples, plackett_luce, pace)
+        At equal scores it is log 2 by pairs, log K by the best answer, log K! by the whole order of an untied ranking.
+        """
+        match self.options:
+            case Pairwise():
+                return learn_ranks(model, examples, _with_margins, sum(row.num_pairs for row in examples), budget)
+            case KWise():
+                return learn_prompts(model, examples, kwise, budget)
+            case BestOfK():
+                return learn_prompts(model, examples, _of_the_best, budget)
+            case PlackettLuce():
+                return learn_prompts(model, examples, plackett_luce, budget)
+            case _:
+                assert_never(self.options)
 
 
 def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
@@ -152,20 +117,26 @@ def _of_the_best(scores: Tensor, ranks: Tensor, owner: Tensor) -> tuple[Tensor, 
     return best_of_k(scores, ranks == 1, owner)
 
 
-def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, pace: Pace) -> dict[str, float]:
+def _with_margins(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
+    better, worse = ranked_pairs(ranks, owner)
+    margin = torch.tensor([row.margin for row in part], device=scores.device)
+    return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
+
+
+def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> MinibatchLoss:
     """`learn_ranks` for losses in which every prompt with a pair weighs the same."""
     return learn_ranks(
         model,
         examples,
         lambda scores, ranks, owner, _: loss(scores, ranks, owner)[0],
         sum(row.num_pairs > 0 for row in examples),
-        pace,
+        budget,
     )
 
 
 def learn_ranks(
-    model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, pace: Pace
-) -> dict[str, float]:
+    model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, budget: Budget
+) -> MinibatchLoss:
     """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
 
     def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
@@ -173,9 +144,8 @@ def learn_ranks(
         ranks, owner = ranks_and_owners(part, scores.device)
         return loss(scores, ranks, owner, part), pair_sums(margins_of(scores, ranks, owner))
 
-    sums = accumulate(of_part, examples, count, pace)
-    found = pair_metrics(sums, sum(row.num_pairs for row in examples))
-    return {"loss_over_rows": sums["loss"] / max(count, 1), **found}
+    sums = accumulate(of_part, examples, count, budget)
+    return over_rows(sums["loss"] / max(count, 1), **pair_metrics(sums, sum(row.num_pairs for row in examples)))
 
 
 def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from plaudit.models.load import Language
-from plaudit.models.options import Against, ModelConfig, Output
+from plaudit.models.options import ModelConfig
 from plaudit.models.reward import seq2seq
 from plaudit.models.reward.seq2seq import Seq2SeqRewardModel, question_ids
-from plaudit.records.text import Kind, Prompt, Ranking
+from plaudit.records.text import Prompt, Ranking
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
-from plaudit.training.reward.objective import Limits, Pace, accumulate
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
+from plaudit.training.reward.options import Seq2Seq
 
 NO_LIMIT = 10**9
 """Tokens: to ask how long a question is before it is cut."""
@@ -43,17 +45,12 @@ class Questions:
         return sum(pair.num_tokens for pair in self.pairs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seq2Seq:
-    """Cross-entropy of the better answer's letter over the whole vocabulary, every pair in both orders."""
+@dataclass(frozen=True, slots=True)
+class Seq2SeqObjective:
+    """Cross-entropy of the better answer's letter, every pair in both orders."""
 
-    kind: Literal["seq2seq"] = "seq2seq"
-    output: Output = "probability"
-    """What it scores an answer by once it is trained: P("A"), or its log-odds against "B"."""
-    against: Against = "nothing"
-    """What it scores an answer beside: the B ".", as the SHP authors do, or the row's column `references` (without it
-    the answers of one group among themselves), both orders averaged."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    options: Seq2Seq
+    trains: ClassVar = Seq2SeqRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that isn't an encoder-decoder."""
@@ -62,7 +59,7 @@ class Seq2Seq:
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
     ) -> Seq2SeqRewardModel:
-        return seq2seq.load(config, language, output=self.output, against=self.against, seed=seed)
+        return seq2seq.load(config, language, output=self.options.output, against=self.options.against, seed=seed)
 
     def examples(
         self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits
@@ -71,7 +68,7 @@ class Seq2Seq:
         seq2seq.letter_ids(language)
         return [_questions(rows, language, limits) for rows in sources]
 
-    def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], pace: Pace) -> dict[str, float]:
+    def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], budget: Budget) -> MinibatchLoss:
         """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
         pairs = [pair for example in examples for pair in example.pairs]
 
@@ -80,8 +77,8 @@ class Seq2Seq:
             margin = 0.5 * ((as_a[:, 0] - as_a[:, 1]) + (as_b[:, 1] - as_b[:, 0])).detach()
             return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
 
-        sums = accumulate(loss, pairs, len(pairs), pace)
-        return {"loss_over_rows": sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs))}
+        sums = accumulate(loss, pairs, len(pairs), budget)
+        return over_rows(sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs)))
 
 
 def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,33 +12,30 @@ from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import shared_trunk as models
 from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
-from plaudit.records.text import Kind, Ranking
+from plaudit.records.text import Ranking
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums
-from plaudit.training.reward.objective import Limits, Pace, accumulate
+from plaudit.training.reward.objective import Budget, Limits, accumulate
+from plaudit.training.reward.options import SharedTrunk
 from plaudit.training.reward.rankings import Ranked, margins_of, ranks_and_owners, without_margins
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedTrunk:
-    """The K-wise loss on a head beside the language model's own, plus `lm_coef` times the token-mean NLL of each
-    prompt's best answers, so that what comes out can still be the policy's start (N3.13)."""
+@dataclass(frozen=True, slots=True)
+class SharedTrunkObjective:
+    """The K-wise loss, plus the likelihood of the best answers."""
 
-    kind: Literal["shared_trunk"] = "shared_trunk"
-    lm_coef: float = 1.0
-    """Weight of the likelihood, per nat and token; 0 lets the language model go."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    options: SharedTrunk
+    trains: ClassVar = SharedTrunkRewardModel
 
-    def __post_init__(self) -> None:
-        if self.lm_coef < 0:
-            raise ValueError("objective.lm_coef must not be negative")
-
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int):
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
+    ) -> SharedTrunkRewardModel:
         return models.new(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
         return [without_margins(rows, language, limits) for rows in sources]
 
-    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], pace: Pace) -> dict[str, float]:
+    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Ranking loss per prompt and NLL per token of the best answers, nats; accuracy and margin over pairs."""
         prompts = max(sum(row.num_pairs > 0 for row in examples), 1)
         tokens = max(sum(_best_tokens(row) for row in examples), 1)
@@ -50,14 +47,15 @@ class SharedTrunk:
             best = (ranks == 1).unsqueeze(1).expand_as(logprobs)
             nll = -masked_sum(logprobs, best) / tokens
             sums = {"ranking": float(ranking.detach()), "nll": float(nll.detach())}
-            return ranking + self.lm_coef * nll, {**sums, **pair_sums(margins_of(scores, ranks, owner))}
+            return ranking + self.options.lm_coef * nll, {**sums, **pair_sums(margins_of(scores, ranks, owner))}
 
-        sums = accumulate(of_part, examples, 1, pace)
-        return {
+        sums = accumulate(of_part, examples, 1, budget)
+        metrics = {
             "loss_over_rows": sums["ranking"],
             "lm_loss_over_tokens": sums["nll"],
             **pair_metrics(sums, sum(row.num_pairs for row in examples)),
         }
+        return MinibatchLoss(value=sums["loss"], metrics=metrics)
 
 
 def _best_tokens(row: Ranked) -> int:

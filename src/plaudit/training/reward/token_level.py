@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,10 +13,12 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import token_level as models
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel
-from plaudit.records.text import Comparison, Kind
+from plaudit.records.text import Comparison
 from plaudit.tokens.encode import EncodedRow
+from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
-from plaudit.training.reward.objective import Limits, Pace, accumulate, encode_rows
+from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.options import TokenLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +33,16 @@ class Compared:
         return sum(len(ids) for ids in (*self.chosen, *self.rejected))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLevel:
-    """−log σ of the difference of values from the first differing token on, mean over tokens (N3.8)."""
+@dataclass(frozen=True, slots=True)
+class TokenLevelObjective:
+    """The preferred answer's values must be higher."""
 
-    kind: Literal["token_level"] = "token_level"
-    form: Literal["strict", "note"] = "strict"
-    """strict: to the shorter answer's last token; note: to the longer one's, the shorter one's last value held."""
-    learns_from: ClassVar[Kind] = Kind.COMPARISON
+    options: TokenLevel
+    trains: ClassVar = TokenLevelRewardModel
 
-    def model(self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int):
+    def model(
+        self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int
+    ) -> TokenLevelRewardModel:
         return models.load(config, language, seed=seed)
 
     def examples(
@@ -48,21 +50,21 @@ class TokenLevel:
     ) -> list[list[Compared]]:
         return [_compared(rows, language, limits) for rows in sources]
 
-    def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], pace: Pace) -> dict[str, float]:
+    def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the scores, which are the last tokens' values."""
 
         def of_part(part: Sequence[Compared]) -> tuple[Tensor, Mapping[str, float]]:
             values, batch = model(sharing([answer for row in part for answer in (row.chosen, row.rejected)]))
             values, ids, mask = values.float(), batch.response_ids, batch.response_mask
             loss, _ = token_pairwise(
-                values[0::2], values[1::2], ids[0::2], ids[1::2], mask[0::2], mask[1::2], form=self.form
+                values[0::2], values[1::2], ids[0::2], ids[1::2], mask[0::2], mask[1::2], form=self.options.form
             )
             scores = values.detach().gather(1, last_index(mask).clamp(min=0).unsqueeze(1)).squeeze(1)
             return loss, pair_sums(scores[0::2] - scores[1::2])
 
         n = len(examples)
-        sums = accumulate(of_part, examples, n, pace)
-        return {"loss_over_rows": sums["loss"] / n, **pair_metrics(sums, n)}
+        sums = accumulate(of_part, examples, n, budget)
+        return over_rows(sums["loss"] / n, **pair_metrics(sums, n))
 
 
 def _compared(rows: Sequence[Comparison], language: Language, limits: Limits) -> list[Compared]:

@@ -1,0 +1,263 @@
+"""The command line: parse, load the config, call the function of the same name, print what came of it."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit import __version__
+from plaudit.errors import FirstFailed, StopRequested, UserError
+from plaudit.stages import RUNS, Stage
+from plaudit.telemetry.console import discard_closed, muted, say, warn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Exit code 0, 2 for a user's mistake, 130/143 after SIGINT/SIGTERM."""
+    # Idle OpenMP threads sleep instead of spinning: anything else on the machine would slow training tenfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    parser = build_parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(known, "takes_options", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    known.options = rest
+    try:
+        return known.call(known) or 0
+    except UserError as error:
+        _say_error(error)
+        return 2
+    except StopRequested as stop:
+        if not muted():
+            print(f"stopped; go on with `plaudit resume {_run_folder(known)}`", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say_error(error: UserError) -> None:
+    """Of several ranks each says its own error, and none what the first said already."""
+    if not muted():
+        print(f"error: {error}", file=sys.stderr)
+    elif not isinstance(error, FirstFailed):
+        print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------------------ what there is
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands. The options of a stage are no part of it; its config class holds them."""
+    parser = argparse.ArgumentParser(
+        prog="plaudit",
+        description="RLHF from people's preferences to an aligned language model: SFT, reward models, PPO, evaluation.",
+        epilog="`plaudit COMMAND --help` shows a command's most used options, `--help-all` every one.",
+    )
+    parser.add_argument("--version", action="version", version=f"plaudit {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="the whole pipeline on the tiny world, in a few minutes, no download")
+    demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
+    demo.add_argument("--seed", type=int, help="of everything (default: 0)")
+    demo.set_defaults(call=_demo)
+
+    init = commands.add_parser("init", help="write a commented YAML file to start from")
+    init.add_argument("stage", choices=[stage.name for stage in RUNS.values() if stage.starter], metavar="STAGE")
+    init.add_argument("file", nargs="?", default="", help="default: the stage's name and .yaml")
+    init.set_defaults(call=_init)
+
+    groups: dict[str, Any] = {"": commands}
+    for stage in RUNS.values():
+        group, _, name = stage.command.rpartition(" ")
+        if group not in groups:
+            groups[group] = commands.add_parser(group, help="measure models").add_subparsers(
+                metavar="WHAT", required=True
+            )
+        if name:
+            _add_stage(groups[group], name, stage)
+    _add_resume(commands)
+
+    data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
+    check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
+    check.add_argument("files", nargs="+", help="data files")
+    check.add_argument("--json", action="store_true", help="for machines")
+    check.set_defaults(call=_data_check)
+
+    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
+    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
+    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
+    report.set_defaults(call=_report)
+    _add_inspect(commands)
+
+    completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
+    completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    completion.set_defaults(call=_completion)
+    return parser
+
+
+def _add_stage(commands: Any, name: str, stage: Stage) -> None:
+    command = commands.add_parser(name, help=stage.help, add_help=False, allow_abbrev=False)
+    command.add_argument("config", nargs="?", help="YAML file")
+    command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
+    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="the most used options")
+    command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
+    command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
+
+
+def _add_resume(commands: Any) -> None:
+    resume = commands.add_parser(
+        "resume", help="go on with an interrupted run, or extend a finished one", allow_abbrev=False
+    )
+    resume.add_argument("run", help="run folder")
+    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
+    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
+    resume.set_defaults(call=_resume, takes_options=True)
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser("inspect", help="a PPO run's rollouts token by token, coloured, with every number")
+    inspect.add_argument("run", help="run folder, or a pipeline's")
+    inspect.add_argument("--stage", default="", help="of a pipeline in which several stages kept rollouts")
+    inspect.add_argument("--iteration", type=_count, default=0, help="default: the last one kept")
+    pick = inspect.add_mutually_exclusive_group()
+    pick.add_argument("--row", type=_count, default=0, help="this line of the iteration's file")
+    for name, what in (("best", "the highest score"), ("worst", "the lowest score"), ("longest", "most tokens")):
+        pick.add_argument(
+            f"--{name}", dest="pick", action="store_const", const=name, default="", help=f"row with {what}"
+        )
+    inspect.add_argument("--search", default="", help="rows whose prompt or response has this text")
+    inspect.add_argument("--prompt-id", default="", help="rows of this prompt; the id's beginning will do")
+    column = "numbers that colour the response: advantage, reward, kl, value, logprob … (default: %(default)s)"
+    inspect.add_argument("--column", default="advantage", help=column)
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.add_argument("--no-color", action="store_true", help="no colours; so does NO_COLOR=1, and a pipe")
+    inspect.set_defaults(call=_inspect)
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+# ------------------------------------------------------------------------------------------------------- what is done
+
+
+def _stage(known: argparse.Namespace) -> int:
+    """`plaudit sft CONFIG --option value …` and its siblings."""
+    if known.wants_help or known.wants_all or known.config is None:
+        _help(known.parser, known.stage, every=known.wants_all)
+        return 0 if known.wants_help or known.wants_all else 2
+    from plaudit.config.load import load_config
+
+    if any(option.split("=")[0] == "--config" for option in known.options):
+        raise UserError(f"--config: the config file is named without an option: {known.parser.prog} FILE …")
+    if known.options and not Path(known.config).exists():
+        usage = f"{known.parser.prog} CONFIG …"
+        raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
+    config = load_config(known.stage.config_class, Path(known.config), known.options)
+    from plaudit.launch import start
+
+    start(known.stage, config, _run_folder(known), known.sink)
+    return _show(_run_folder(known))
+
+
+def _help(parser: argparse.ArgumentParser, stage: Stage, *, every: bool) -> None:
+    from plaudit.config.load import help_text
+
+    parser.print_usage()
+    print(f"\n{(stage.config_class.__doc__ or '').strip()}\n")
+    print(help_text(stage.config_class, stage.common, every=every or not stage.common), end="")
+
+
+def _run_folder(known: argparse.Namespace) -> Path:
+    """The folder that was named, or runs/ and the config file's name."""
+    named = getattr(known, "run", "") or known.out
+    return Path(named) if named else Path("runs") / Path(known.config).stem
+
+
+def _init(known: argparse.Namespace) -> int:
+    from plaudit.files import atomic_write
+    from plaudit.launch import starter_file
+
+    file = Path(known.file or f"{known.stage}.yaml")
+    if file.exists():
+        raise UserError(f"{file} exists; name another file: plaudit init {known.stage} FILE")
+    stage = RUNS[known.stage]
+    atomic_write(file, starter_file(stage))
+    print(f"{file}: put your own files in, then `plaudit {stage.command} {file}`")
+    return 0
+
+
+def _demo(known: argparse.Namespace) -> int:
+    from plaudit.launch import demo
+
+    demo(Path(known.out), known.seed)
+    return _show(Path(known.out))
+
+
+def _resume(known: argparse.Namespace) -> int:
+    from plaudit.launch import resume
+
+    resume(Path(known.run), known.options, change=known.change, fallback=known.fallback)
+    return _show(Path(known.run))
+
+
+def _data_check(known: argparse.Namespace) -> int:
+    from plaudit.data.check import check
+
+    checked = check(known.files)
+    print(checked.to_json() if known.json else checked.to_text(), end="")
+    return 0 if checked.ok else 2
+
+
+def _report(known: argparse.Namespace) -> int:
+    from plaudit.report.html import write
+
+    folders = [Path(run) for run in known.runs]
+    print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
+    return 0
+
+
+def _inspect(known: argparse.Namespace) -> int:
+    from plaudit.report.inspect import Wanted, find, to_json, to_text
+
+    names = ("iteration", "stage", "row", "pick", "search", "prompt_id", "column")
+    view = find(Path(known.run), Wanted(**{name: getattr(known, name) for name in names}))
+    for problem in view.problems:
+        warn(problem)
+    plain = known.no_color or bool(os.environ.get("NO_COLOR"))
+    text = to_json(view) if known.json else to_text(view, plain=plain)
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        discard_closed(sys.stdout)
+    return 0
+
+
+def _completion(known: argparse.Namespace) -> int:
+    from plaudit.cli.complete import SCRIPTS, candidates
+
+    typed = known.typed[1:] if known.typed[:1] == ["--"] else known.typed
+    print(SCRIPTS.get(known.shell) or "\n".join(candidates(build_parser(), typed)), end="\n" * (known.shell == "words"))
+    return 0
+
+
+def _show(folder: Path) -> int:
+    """The table of a finished run, and where its report is."""
+    if muted():
+        return 0
+    from plaudit.report.html import write
+    from plaudit.report.table import print_table
+
+    began = time.monotonic()
+    path = write([folder], folder / "report.html")
+    print_table(folder)
+    say(f"report written in {time.monotonic() - began:.1f} s")
+    print(f"report: {path}")
+    return 0

@@ -1,0 +1,1 @@
+"""How far judges agree with people's labels: rankings and comparisons (pairs), ratings, verdicts; beside floors."""

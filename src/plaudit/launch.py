@@ -1,0 +1,158 @@
+"""Start a run of any stage in a folder, or go on with one: what the command line and other callers share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plaudit.config.build import join
+from plaudit.config.explain import starter
+from plaudit.config.load import config_changes, load_config
+from plaudit.config.read import dump_entry
+from plaudit.errors import UserError
+from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
+from plaudit.runs.folder import CONFIG, Run
+from plaudit.stages import PIPELINE, RUNS, STAGES, Stage
+from plaudit.telemetry.console import mute, say
+
+if TYPE_CHECKING:
+    from plaudit.hardware.ranks import Ranks
+
+EXTENDING = {
+    "epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
+    "model.activation_checkpointing",
+}  # fmt: skip
+"""Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
+
+
+def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) -> None:
+    """A new run of a stage, to its end."""
+    if isinstance(config, PipelineConfig):
+        if sinks:
+            raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
+        plan(config, folder)
+    ranks = _ranks(stage)
+    with Run.create(folder, stage.name, config, ranks=ranks) as run:
+        run.attach(sinks)
+        stage.function(config, run)
+
+
+def demo(folder: Path, seed: int | None) -> None:
+    """The embedded pipeline on the tiny world, or on with it where it was interrupted."""
+    if not Run.exists(folder):
+        source = Path(str(files("plaudit").joinpath("demo.yaml")))
+        return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0)]), folder)
+    if seed is not None:
+        raise UserError(f"{folder} exists and keeps its seed; leave --seed out to go on with it, or change --out")
+    say(f"{folder} exists; going on with it")
+    return resume(folder)
+
+
+def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, fallback: bool = False) -> None:
+    """Go on where the last checkpoint is; options may extend the run, and with `change` alter it.
+
+    `fallback`: damaged checkpoints are set aside.
+    """
+    ranks = _ranks()
+    with Run.open(folder, change=change, ranks=ranks) as run:
+        if run.stage not in RUNS:
+            raise UserError(f"{folder}: provenance.json says that this is a run of {run.stage!r}, which is no command")
+        stage = RUNS[run.stage]
+        _check_ranks(stage, ranks)
+        if fallback:
+            ranks.first(lambda: _set_damaged_aside(run))
+        before = load_config(stage.config_class, folder / CONFIG)
+        config = load_config(stage.config_class, folder / CONFIG, options)
+        changes = config_changes(before, config)
+        check_changes(changes, change)
+        is_pipeline = isinstance(config, PipelineConfig)
+        if is_pipeline:
+            check_late_changes(before, config, folder)
+        if run.finished and not changes and not (is_pipeline and unfinished(config, folder)):
+            say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
+            return
+        if changes:
+            say("changed: " + "; ".join(changes))
+            run.replace_config(config)
+        stage.function(config, run)
+
+
+def starter_file(stage: Stage) -> str:
+    """A YAML file to begin from: what is asked for most with its defaults, all else as comments."""
+    head = f"# {stage.help[0].upper()}{stage.help[1:]}. Launch: plaudit {stage.command} FILE\n"
+    return head + "".join(f"{line}\n" for line in _starter_lines(stage))
+
+
+def _starter_lines(stage: Stage) -> Iterator[str]:
+    if stage.name != PIPELINE.name:
+        yield from _stage_lines(stage, stage.starter, every=True)
+        return
+    yield from (dump_entry(key, value).rstrip() for key, value in stage.starter.items() if key != "stages")
+    yield "stages:"
+    for name, chosen in stage.starter["stages"].items():
+        yield f"  {name}:"
+        yield f"    kind: {chosen['kind']}"
+        options = {key: value for key, value in chosen.items() if key != "kind"}
+        yield from (f"    {line}" for line in _stage_lines(STAGES[chosen["kind"]], options, every=False))
+
+
+def _stage_lines(stage: Stage, chosen: Mapping[str, Any], *, every: bool) -> list[str]:
+    shown = [name for names in stage.common.values() for name in names if name != "seed" or every]
+    return starter(load_config(stage.config_class, chosen), [*shown, *_leaves(chosen, "")], every=every)
+
+
+def _leaves(value: Any, path: str) -> list[str]:
+    """Dotted names of all values, `N` for an index."""
+    items = (
+        value.items()
+        if isinstance(value, Mapping)
+        else [("N", one) for one in value]
+        if isinstance(value, list)
+        else ()
+    )
+    return [name for key, one in items for name in _leaves(one, join(path, key))] or [path]
+
+
+def _ranks(stage: Stage | None = None) -> Ranks:
+    """The processes that torchrun started, of which only the first talks; or this one alone."""
+    from plaudit.hardware.ranks import start
+
+    ranks = start()
+    if not ranks.is_first:
+        mute()
+    if stage:
+        _check_ranks(stage, ranks)
+    return ranks
+
+
+def _check_ranks(stage: Stage, ranks: Ranks) -> None:
+    if not ranks.is_alone and not stage.parallel:
+        able = ", ".join(one.name for one in STAGES.values() if one.parallel)
+        raise UserError(f"{stage.name} is the work of one process; torchrun is for {able}")
+
+
+def _set_damaged_aside(run: Run) -> None:
+    """Of the run, or of a pipeline's stages: the newest whole checkpoint becomes the newest."""
+    if run.stage != PIPELINE.name:
+        run.latest(fallback=True)
+        return
+    for path in sorted(path for path in run.folder.iterdir() if Run.exists(path)):
+        with Run.open(path) as stage:
+            stage.latest(fallback=True)
+
+
+def check_changes(changes: Sequence[str], allowed: bool) -> None:
+    """UserError where a run that is gone on with would train something else than it began with, unless `allowed`."""
+
+    def option(line: str) -> str:
+        return re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0])
+
+    others = [line for line in changes if option(line) not in EXTENDING]
+    fixed = [line for line in others if option(line).startswith(("model.", "critic."))]
+    if fixed:
+        raise UserError(f"a resumed run keeps its model: {'; '.join(fixed)}. Start a new run instead.")
+    if others and not allowed:
+        raise UserError(f"this changes what is being trained: {'; '.join(others)}. Add --change if it is meant.")

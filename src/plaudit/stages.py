@@ -1,0 +1,233 @@
+"""What the stages are: their names, where their options and functions stand, what is special about each.
+
+Options and functions are named by `module:name` and imported when asked for, so that whoever lists the stages (help,
+completion, reports) loads neither torch nor the rooms that train.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One kind of run."""
+
+    name: str
+    """As in provenance.json and as a pipeline's `kind`."""
+    help: str
+    """One line for the list of commands."""
+    title: str
+    """Heading in reports."""
+    config: str
+    """The class of its options."""
+    run: str
+    """The function that does it: `run(config, run)`."""
+    command: str = ""
+    """What stands behind `plaudit`; empty where only pipelines have it."""
+    parallel: bool = False
+    """Whether several processes can share it (docs/parallel.md)."""
+    counts: Literal["step", "iteration"] = "step"
+    """What its metrics are counted in."""
+    keeps_rollouts: bool = False
+    """Whether it writes rollouts/."""
+    common: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Heading → the options that are asked for most, for `--help` and `plaudit init`."""
+    starter: Mapping[str, Any] = field(default_factory=dict)
+    """What must be chosen, with values that say what belongs there."""
+
+    @property
+    def config_class(self) -> type[Any]:
+        """The class of its options. Takes no torch."""
+        return _imported(self.config)
+
+    @property
+    def function(self) -> Callable[[Any, Any], None]:
+        """What does it; takes torch for most."""
+        return _imported(self.run)
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+_MODEL = ("model.path", "model.train.kind")
+_SAMPLING = ("sampling.max_new_tokens", "sampling.temperature")
+_MEMORY = ("microbatch_tokens", "device.device", "device.precision", "save_every", "seed")
+_JUDGE = {"kind": "model", "path": "runs/reward/model"}
+_POLICY = {"path": "runs/sft/model"}
+
+_ALL = (
+    Stage(
+        name="world",
+        help="write the tiny world's files",
+        title="The tiny world",
+        config="plaudit.data.stages:WorldConfig",
+        run="plaudit.data.stages:world",
+    ),
+    Stage(
+        name="openings",
+        help="make prompts out of plain texts",
+        title="Openings",
+        config="plaudit.data.stages:OpeningsConfig",
+        run="plaudit.data.stages:openings",
+        starter={"data": [{"path": "texts.jsonl"}]},
+    ),
+    Stage(
+        name="sft",
+        command="sft",
+        help="supervised fine-tuning: learn to write as the demonstrations do",
+        title="Supervised fine-tuning",
+        config="plaudit.training.options:SFTConfig",
+        run="plaudit.training.sft:sft",
+        parallel=True,
+        common={
+            "What it learns from": ("data", "data.N.path", "held_out_fraction"),
+            "The model": _MODEL,
+            "How it learns": ("epochs", "minibatch_size", "optim.learning_rate", "optim.schedule", "max_length"),
+            "The machine": _MEMORY,
+        },
+        starter={"data": [{"path": "demonstrations.jsonl"}], "model": {"path": "tiny"}},
+    ),
+    Stage(
+        name="collect",
+        command="collect",
+        help="let a model answer prompts, have a rule rank the answers",
+        title="Collecting preferences",
+        config="plaudit.training.options:CollectConfig",
+        run="plaudit.training.collect:collect",
+        common={
+            "Who answers what": ("prompts", "prompts.N.path", "model.path", "samples"),
+            "Who ranks": ("labeller", "labeller.N.kind", "labeller.N.function", "noise"),
+            "How it writes": _SAMPLING,
+            "The machine": ("device.device", "seed"),
+        },
+        starter={
+            "prompts": [{"path": "prompts.jsonl"}],
+            "model": _POLICY,
+            "labeller": [{"kind": "function", "function": "judge.py:score"}],
+        },
+    ),
+    Stage(
+        name="reward",
+        command="reward",
+        help="train a reward model on rankings, comparisons, ratings or verdicts",
+        title="Reward model",
+        config="plaudit.training.reward.options:RewardConfig",
+        run="plaudit.training.reward.loop:reward",
+        parallel=True,
+        common={
+            "What it learns from": ("data", "data.N.path", "held_out_fraction"),
+            "The model": ("objective.kind", *_MODEL),
+            "How it learns": ("epochs", "minibatch_size", "optim.learning_rate", "max_length"),
+            "The machine": _MEMORY,
+        },
+        starter={"data": [{"path": "rankings.jsonl"}], "model": _POLICY},
+    ),
+    Stage(
+        name="ppo",
+        command="ppo",
+        help="align a policy with reward models and functions",
+        title="PPO",
+        config="plaudit.training.policy.config:PPOConfig",
+        run="plaudit.training.policy.loop:ppo",
+        parallel=True,
+        counts="iteration",
+        keeps_rollouts=True,
+        common={
+            "What it is given": ("prompts", "prompts.N.path", "rewards", "rewards.N.kind", "rewards.N.path"),
+            "The models": (*_MODEL, "critic.kind"),
+            "How long": ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches"),
+            "How it learns": ("kl.kind", "kl.coef", "optim.learning_rate", "objective.kind", "objective.clip_range"),
+            "How it writes": _SAMPLING,
+            "The machine": _MEMORY,
+        },
+        starter={"prompts": [{"path": "prompts.jsonl"}], "rewards": [_JUDGE], "model": _POLICY},
+    ),
+    Stage(
+        name="compare",
+        command="eval policies",
+        help="compare policies on held-out prompts: win rates, KL, samples",
+        title="Comparison",
+        config="plaudit.evaluation.options:CompareConfig",
+        run="plaudit.evaluation.compare:compare",
+        common={
+            "Who is compared": ("prompts", "prompts.N.path", "policies", "baseline"),
+            "Who judges": ("judge", "judge.N.kind", "judge.N.path"),
+            "How they write": _SAMPLING,
+            "The machine": ("device.device", "seed"),
+        },
+        starter={
+            "prompts": [{"path": "held_out_prompts.jsonl"}],
+            "policies": {"sft": "runs/sft/model", "ppo": "runs/ppo/model"},
+            "baseline": "sft",
+            "judge": [_JUDGE],
+        },
+    ),
+    Stage(
+        name="frontier",
+        help="best of n by each judge, measured by another",
+        title="Best of n",
+        config="plaudit.evaluation.options:FrontierConfig",
+        run="plaudit.evaluation.frontier:frontier",
+        starter={
+            "prompts": [{"path": "held_out_prompts.jsonl"}],
+            "model": _POLICY,
+            "judges": {"reward model": [_JUDGE]},
+            "truth": [{"kind": "function", "function": "judge.py:score"}],
+        },
+    ),
+    Stage(
+        name="reward_eval",
+        command="eval reward",
+        help="measure reward models and functions on labelled answers: accuracy, calibration, bias",
+        title="Judges measured",
+        config="plaudit.evaluation.options:RewardEvalConfig",
+        run="plaudit.evaluation.reward_eval:reward_eval",
+        common={
+            "What is measured on what": ("data", "data.N.path", "models", "models.N.kind", "models.N.path"),
+            "How": ("subset_column", "check_order", "num_bins"),
+            "The machine": ("device.device", "seed"),
+        },
+        starter={"data": [{"path": "held_out_rankings.jsonl"}], "models": [_JUDGE]},
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
+"""What a pipeline is made of."""
+
+_FILLED = {"prompts": [{"path": "prompts.jsonl"}], "model": {"path": "${sft}/model"}}
+
+PIPELINE = Stage(
+    name="pipeline",
+    command="pipeline",
+    help="run several stages, one after the other",
+    title="Pipeline",
+    config="plaudit.pipeline:PipelineConfig",
+    run="plaudit.pipeline:pipeline",
+    starter={
+        "seed": 0,
+        "vars": {"base": "tiny"},
+        "stages": {
+            "sft": {"kind": "sft", "data": [{"path": "demonstrations.jsonl"}], "model": {"path": "${base}"}},
+            "answers": {"kind": "collect", **_FILLED, "labeller": [{"kind": "function", "function": "judge.py:score"}]},
+            "reward": {
+                "kind": "reward", "data": [{"path": "${answers}/rankings.jsonl"}], "model": {"path": "${sft}/model"}
+            },
+            "ppo": {"kind": "ppo", **_FILLED, "rewards": [{"kind": "model", "path": "${reward}/model"}]},
+            "compare": {
+                "kind": "compare",
+                "prompts": [{"path": "held_out_prompts.jsonl"}],
+                "policies": {"sft": "${sft}/model", "ppo": "${ppo}/model"},
+                "baseline": "sft",
+                "judge": [{"kind": "model", "path": "${reward}/model"}],
+            },
+        },
+    },
+)  # fmt: skip
+RUNS: dict[str, Stage] = {**STAGES, "pipeline": PIPELINE}
+"""What a run folder can hold."""

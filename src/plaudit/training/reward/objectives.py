@@ -1,0 +1,51 @@
+"""Which objective's options are learned by which family: the one list of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from plaudit.training.reward.aspects import AspectObjective, RidgeObjective
+from plaudit.training.reward.gate import GateObjective
+from plaudit.training.reward.labelled import RatingObjective, VerdictObjective
+from plaudit.training.reward.objective import ClosedFormObjective, GradientObjective
+from plaudit.training.reward.options import (
+    AnyObjective,
+    AspectRegression,
+    AspectRidge,
+    BestOfK,
+    GateTraining,
+    KWise,
+    Pair,
+    Pairwise,
+    PlackettLuce,
+    RatingRegression,
+    Seq2Seq,
+    SharedTrunk,
+    TokenLevel,
+    TwoClass,
+)
+from plaudit.training.reward.pair import PairObjective
+from plaudit.training.reward.rankings import RankingObjective
+from plaudit.training.reward.seq2seq import Seq2SeqObjective
+from plaudit.training.reward.shared_trunk import SharedTrunkObjective
+from plaudit.training.reward.token_level import TokenLevelObjective
+
+FAMILIES: dict[type[AnyObjective], Callable[[Any], GradientObjective | ClosedFormObjective]] = {
+    KWise: RankingObjective,
+    Pairwise: RankingObjective,
+    BestOfK: RankingObjective,
+    PlackettLuce: RankingObjective,
+    TwoClass: VerdictObjective,
+    RatingRegression: RatingObjective,
+    AspectRegression: AspectObjective,
+    AspectRidge: RidgeObjective,
+    GateTraining: GateObjective,
+    TokenLevel: TokenLevelObjective,
+    SharedTrunk: SharedTrunkObjective,
+    Pair: PairObjective,
+    Seq2Seq: Seq2SeqObjective,
+}
+
+
+def objective_of(options: AnyObjective) -> GradientObjective | ClosedFormObjective:
+    """The behaviour of a kind: its rows as ids, its model, its loss."""
+    return FAMILIES[type(options)](options)
