@@ -11,7 +11,7 @@ from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, to_state
 from plaudit.training.policy.estimation import agreement, estimate
-from plaudit.training.policy.metrics import describe, headline, mean_kl, rollout_rows, summarise
+from plaudit.training.policy.metrics import describe, headline, mean_kl, results, rollout_rows, summarise
 from plaudit.training.policy.participants import Participants, participants
 from plaudit.training.policy.scored import roll_out, score
 from plaudit.training.policy.shaping import shape
@@ -86,4 +86,4 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 save()
     with run.save_model() as folder:
         export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
-    run.finish(summary())
+    run.finish(summary(results(run.files.metrics, run.stage, config)))

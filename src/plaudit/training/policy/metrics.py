@@ -1,6 +1,6 @@
 """What an iteration says of itself. Sums over tokens and responses first, divisions last."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.mismatch import MismatchStats
 from plaudit.formulas.value_losses import explained_variance
 from plaudit.models.load import Language
+from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio
 from plaudit.records.tensors import Experience
 from plaudit.records.text import FinishReason
@@ -122,3 +123,30 @@ def rollout_rows(
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     """For the progress line."""
     return {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}
+
+
+def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) -> list[Result]:
+    """What training came to, by its own judge on its own prompts: the last iteration, its floor the first.
+
+    `logged`: lines of metrics.jsonl. The interval is that of the mean over the last iteration's responses.
+    """
+    if not logged:
+        return []
+    first, last = logged[0], logged[-1]
+    key = f"{stage}/score_over_responses"
+    if first[key] is None or last[key] is None:
+        return []
+    abstained = last[f"{stage}/abstained_over_responses"]
+    count = round(config.prompts_per_iteration * config.samples_per_prompt * (1.0 - abstained))
+    half = 1.96 * last[f"{stage}/score_std_over_responses"] / max(count, 1) ** 0.5
+    score = Result(
+        measure="score_over_responses",
+        subject="policy",
+        value=last[key],
+        low=last[key] - half,
+        high=last[key] + half,
+        floor=first[key],
+        count=count,
+    )
+    kl = Result(measure="kl_ref_over_responses", subject="policy", value=last[f"{stage}/kl_ref_over_responses"])
+    return [score, kl]
