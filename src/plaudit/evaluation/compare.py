@@ -278,6 +278,7 @@ def _objective_results(
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
+    lengths = {name: policy.rollout.response_mask.sum(1).tolist() for name, policy in policies.items()}
     samples = []
     for name, after in policies.items():
         if name == baseline:
@@ -290,6 +291,8 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> 
                 "after": after.rollout.responses[i],
                 "score_before": before.scores[i],
                 "score_after": after.scores[i],
+                "length_before": lengths[baseline][i],
+                "length_after": lengths[name][i],
                 "finish_before": before.rollout.finish_reasons[i].value,
                 "finish_after": after.rollout.finish_reasons[i].value,
                 "kl": after.kl[i],

@@ -14,7 +14,7 @@ from typing import Any
 
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
+from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
 from plaudit.telemetry.status import is_alive
@@ -303,6 +303,7 @@ def _side(row: Mapping[str, Any], side: str) -> Answer:
         text=words(row.get(side)),
         score=finite(row.get(f"score_{side}")),
         kl=finite(row.get("kl")) if side == "after" else None,
+        length=whole(row.get(f"length_{side}")),
         finish_reason=words(row.get(f"finish_{side}")),
     )
 
@@ -335,7 +336,7 @@ def _result(row: Any) -> Result | None:
     return Result.from_plain(
         {name: clean_text(row.get(name)) for name in ("measure", "subject", "against", "part", "stage")}
         | {name: finite(row.get(name)) for name in ("value", "low", "high", "floor", "ceiling")}
-        | {name: None if (x := finite(row.get(name))) is None else int(x) for name in ("count", "ties")}
+        | {name: whole(row.get(name)) for name in ("count", "ties")}
         | {"role": role if role in ("floor", "people") else ""}
         | {"facts": {name: x for name, value in facts.items() if (x := finite(value)) is not None}}
     )
