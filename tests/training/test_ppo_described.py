@@ -41,8 +41,8 @@ from tests.training.tiny import CPU, model_folder
 )
 @kills(
     "training/policy/metrics.py",
-    old="(kept - kl_coef * kl[valid]).sum() / n",
-    new="(kept - config.kl.coef * kl[valid]).sum() / n",
+    old="(valid_scores - kl_coef * kl[valid]).sum() / n",
+    new="(valid_scores - config.kl.coef * kl[valid]).sum() / n",
     why="the objective by a price that is no longer paid",
 )
 @kills(

@@ -18,7 +18,7 @@ from plaudit.report.reading import clean_text, finite, number, read_json_lines, 
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
 from plaudit.telemetry.status import is_alive
-from plaudit.telemetry.summary import FORMAT
+from plaudit.telemetry.summary import check_format
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
@@ -210,7 +210,7 @@ def _collect_run(folder: Path) -> RunData:
     config = read_mapping(folder / "config.yaml", problems)
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
-    _refuse_other_formats(folder, summary)
+    check_format(summary, folder / "summary.json")
     lines = read_json_lines(folder / "metrics.jsonl", problems)
     series = _series(lines)
     first, middle, last = first_middle_last(folder, problems)
@@ -306,15 +306,6 @@ def _side(row: Mapping[str, Any], side: str) -> Answer:
         length=whole(row.get(f"length_{side}")),
         finish_reason=words(row.get(f"finish_{side}")),
     )
-
-
-def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
-    written = summary.get("format", 1)
-    if summary and written != FORMAT:
-        raise UserError(
-            f"{folder / 'summary.json'} has format {clean_text(written)}, and this version of plaudit reads format "
-            f"{FORMAT}. Run it again, or report on it with the version that wrote it (provenance.json names it)."
-        )
 
 
 def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:

@@ -53,7 +53,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
 
                 # 3. shape: score and price of the KL become one number per token    rewards [B R]
                 kl_coef = cursor.coefficients.kl
-                rewards, seen = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
+                rewards, moments = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
 
                 # 4. estimate: how much better than expected was each token?         advantages, returns [B R]
                 agreed = agreement(scored, config)
@@ -63,7 +63,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
                 rows = rollout_rows(scored, experience, participants.language, config, kl_coef=kl_coef)
                 run.write_rollouts(cursor.iteration + 1, rows)
-                cursor = replace(cursor, scores_seen=seen)
+                cursor = replace(cursor, scores_seen=moments)
                 pending = Pending(experience=experience, metrics=before | part_metrics(participants.scorer))
 
             # 5. update: epochs of minibatches over the same experience
