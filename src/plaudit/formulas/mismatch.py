@@ -19,35 +19,18 @@ from plaudit.formulas.masks import masked_sum, select
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MismatchStats:
-    """Sums over kept tokens (N4.3), float64, without gradient. `a + b` merges parts or ranks."""
+    """Sums over kept tokens (N4.3), float64, without gradient."""
 
     num_tokens: Float64[Tensor, ""]
     """Kept tokens that were counted."""
     gap_sum: Float64[Tensor, ""]
     """Nats: Σ |log π_old − log π_sampler|."""
     gap_max: Float64[Tensor, ""]
-    """Nats: the largest of them; 0 where nothing was counted. Merges by max, not by sum."""
+    """Nats: the largest of them; 0 where nothing was counted."""
     kl_sampler_sum: Float64[Tensor, ""]
     """Nats: Σ of k3 for KL(π_sampler ‖ π_old) ≥ 0 (the tokens were sampled from π_sampler)."""
     corrected_tokens: Float64[Tensor, ""]
     """Tokens whose weight was truncated, or that were masked."""
-
-    @classmethod
-    def zero(cls, device: torch.device | str = "cpu") -> "MismatchStats":
-        """The neutral element of `+`."""
-        nothing = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(
-            num_tokens=nothing, gap_sum=nothing, gap_max=nothing, kl_sampler_sum=nothing, corrected_tokens=nothing
-        )
-
-    def __add__(self, other: "MismatchStats") -> "MismatchStats":
-        return MismatchStats(
-            num_tokens=self.num_tokens + other.num_tokens,
-            gap_sum=self.gap_sum + other.gap_sum,
-            gap_max=torch.maximum(self.gap_max, other.gap_max),
-            kl_sampler_sum=self.kl_sampler_sum + other.kl_sampler_sum,
-            corrected_tokens=self.corrected_tokens + other.corrected_tokens,
-        )
 
     @property
     def kl_sampler(self) -> float:

@@ -84,7 +84,7 @@ def agreement(scored: ScoredRollout, config: PPOConfig) -> Agreement:
             return Agreement(loss_mask=mask, importance=weights, stats=stats)
         case Exclude(by=by, low=low, high=high):
             trusted = trusted_tokens if by == "token" else trusted_responses
-            kept, stats = trusted(*compared, low=low, high=high)
-            return Agreement(loss_mask=kept, importance=mask.float(), stats=stats)
+            trusted_mask, stats = trusted(*compared, low=low, high=high)
+            return Agreement(loss_mask=trusted_mask, importance=mask.float(), stats=stats)
         case _ as never:
             assert_never(never)
