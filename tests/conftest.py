@@ -14,11 +14,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
+import jaxtyping
 import pytest
 
 # Deadlines measure the neighbours' load, not our code; the printed blob replays a failure anywhere.
 hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("plaudit")
+
+
+LONG = {"learning", "faults"}
+"""Folders whose tests make the same calls hundreds of times. Shapes are checked by the rooms' own tests; here these
+checks would be a third of the time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    jaxtyping.config.update("jaxtyping_disable", item.path.parent.name in LONG)
 
 
 class NetworkBlocked(RuntimeError):

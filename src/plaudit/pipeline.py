@@ -169,7 +169,7 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
         run.check_stop()
         say(f"── {stage.name} ──")
         left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
-        results += [replace(result, stage=stage.name) for result in read_results(left)]
+        results += [replace(result, stage=stage.name) for result in read_results(left, stage.folder / "summary.json")]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     run.finish(
         summary(

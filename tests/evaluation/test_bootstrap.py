@@ -35,8 +35,8 @@ def test_intervals_draw_whole_units_and_come_back_the_same():
 )
 @kills(
     "evaluation/intervals.py",
-    old=" for index in taken if y[index].min() < y[index].max()]",
-    new=" for index in taken]",
+    old=" for index in resampled if y[index].min() < y[index].max()]",
+    new=" for index in resampled]",
     why="draws of one label pull the interval towards chance",
 )
 def test_a_drawn_unit_brings_all_its_members_and_no_others():

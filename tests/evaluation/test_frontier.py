@@ -66,8 +66,8 @@ def test_what_cannot_be_chosen_from_is_refused(judged, true, n):
 
 @kills(
     "evaluation/frontier.py",
-    old="[best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)]",
-    new="[best_of_n_mean(its, its, n) for mine, its in zip(judged, true, strict=True)]",
+    old="[best_of_n_mean(pool, its, n) for pool, its in zip(scores, true, strict=True)]",
+    new="[best_of_n_mean(its, its, n) for pool, its in zip(scores, true, strict=True)]",
     why="the truth chooses its own best: nothing is ever over-optimised",
 )
 def test_a_curve_is_the_mean_over_prompts():

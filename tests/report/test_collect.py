@@ -148,13 +148,14 @@ def test_rows_of_a_cut_off_gzip_that_come_before_the_cut(tmp_path: Path) -> None
 def test_samples_have_two_sides(tmp_path: Path) -> None:
     rows = [
         {"prompt": "p", "before": "b", "after": "a", "score_before": 1, "score_after": 3.5, "kl": 4.0,
-         "finish_before": "eos", "finish_after": "length", "policy": "ppo"},
+         "finish_before": "eos", "finish_after": "length", "length_after": 16, "policy": "ppo"},
         {"prompt": [{"role": "user", "content": "hi"}], "before": None, "after": "a", "score_after": None},
     ]  # fmt: skip
     first, second = collect(write_run(tmp_path / "r", "compare", samples=rows)).samples
     assert (first.gain, first.policy) == (2.5, "ppo")
     assert (first.before.ended, first.after.ended) == ("eos", "cut by the limit")
     assert (first.before.kl, first.after.kl) == (None, 4.0)
+    assert (first.before.length, first.after.length) == (None, 16)
     assert (second.prompt, second.before.text, second.gain) == ("user: hi", "", None)
 
 

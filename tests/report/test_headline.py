@@ -35,6 +35,12 @@ DEMO = [
 ]  # fmt: skip
 
 
+@kills(
+    "report/headline.py",
+    old="return True if low > even else",
+    new="return True if high > even else",
+    why="a gain that chance explains is told as one",
+)
 def test_what_was_gained_at_which_price_and_that_the_control_gained_nothing() -> None:
     assert headline(DEMO, {"control"}) == (
         "ppo raised the mean score by the judge from 0.70 to 1.98, win rate 87 % against sft, for 0.65 nats; "
@@ -42,12 +48,6 @@ def test_what_was_gained_at_which_price_and_that_the_control_gained_nothing() ->
     )
 
 
-@kills(
-    "report/headline.py",
-    old="return True if low > even else",
-    new="return True if high > even else",
-    why="a gain that chance explains is told as one",
-)
 @pytest.mark.parametrize(
     ("value", "low", "high", "words"),
     [
@@ -75,7 +75,7 @@ def test_without_a_comparison_each_stage_says_what_it_reached() -> None:
         Result(stage="reward", measure="held_out_accuracy_over_pairs", subject="reward model", value=0.763, floor=0.5),
     ]
     assert headline(found) == (
-        "SFT: held-out negative log-likelihood per answer 7.37 nats (floor 29.10 nats, ceiling 6.92 nats).",
+        "SFT: held-out loss per answer 7.37 nats (floor 29.10 nats, ceiling 6.92 nats).",
         "reward model: held-out pair accuracy 76 % (floor 50 %).",
     )
     assert headline([]) == ()

@@ -26,7 +26,7 @@ def test_nothing_is_cut_at_any_usual_width(tmp_path: Path, capsys, monkeypatch, 
     told = summary([LONG.to_plain(), rated.to_plain()], seconds=61.4, peak_memory_bytes=2**29, seed=3)
     print_table(write_run(tmp_path / "r", "reward", summary=told))
     out = capsys.readouterr().out
-    assert {"probabilities", "(shuffled", "labels)", "51.3%", "50.0%", "→", "77.7%", "−1.91", "2.1"} <= set(out.split())
+    assert {"(shuffled", "labels)", "51.3%", "50.0%", "→", "77.7%", "−1.91", "2.1"} <= set(out.split())
     assert max(len(line) for line in out.splitlines()[1:]) <= int(columns or 100)
     assert out.endswith("1 min 01 s, 512 MiB at most, seed 3\n")
 

@@ -98,7 +98,7 @@ def test_results_stand_by_stage_with_the_sentence_above(tmp_path: Path) -> None:
     (sentence,) = page.heads[0].sentences
     assert sentence.startswith("ppo raised the mean score by the judge from 0.41 to 1.62")
     killed = views.page([collect(write_pipeline(tmp_path / "q", finished=False))])
-    assert killed.heads[0].sentences[0].startswith("SFT: held-out negative log-likelihood per answer 7.37 nats")
+    assert killed.heads[0].sentences[0].startswith("SFT: held-out loss per answer 7.37 nats")
 
 
 def test_what_is_not_asked_for_is_folded(tmp_path: Path) -> None:

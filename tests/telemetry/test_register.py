@@ -75,7 +75,11 @@ def _literals(path: Path) -> set[str]:
 
 
 def _rooms() -> dict[Path, set[str]]:
-    rooms = [path for path in SOURCE.rglob("*.py") if path.name not in REGISTER and "report" not in path.parts]
+    rooms = [
+        path
+        for path in SOURCE.rglob("*.py")
+        if path.name not in REGISTER and "report" not in path.relative_to(SOURCE).parts
+    ]
     return {path: _literals(path) for path in rooms}
 
 

@@ -161,7 +161,7 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, monkeypatch, options,
         train(tmp_path, config(tmp_path, **options))
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}])
+@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}, {"labeller": ()}])
 def test_impossible_options_are_refused(tmp_path, wrong):
-    with pytest.raises(ValueError, match="samples"):
+    with pytest.raises(ValueError, match=r"samples|labeller"):
         config(tmp_path, **wrong)

@@ -19,7 +19,7 @@ def parameter(*values: float, grad: tuple[float, ...]) -> nn.Parameter:
 
 
 def take(p: nn.Parameter, config: OptimConfig, step: int = 0, total: int = 10) -> optim.StepStats:
-    return optim.step(optim.adamw([p], config), config, step=step, total_steps=total)
+    return optim.step(optim.adamw([p], config), config, step=step, total_steps=total, loss=0.0)
 
 
 def test_epsilon_stands_beside_the_bias_corrected_moment():
@@ -33,7 +33,7 @@ def test_the_norm_is_told_before_clipping_and_the_gradient_is_scaled_to_the_limi
     p = parameter(0.0, 0.0, grad=(3.0, 4.0))
     config = OptimConfig(learning_rate=0.1, max_grad_norm=1.0)
     optimizer = optim.adamw([p], config)
-    stats = optim.step(optimizer, config, step=0, total_steps=10)
+    stats = optim.step(optimizer, config, step=0, total_steps=10, loss=0.0)
     assert stats.grad_norm == pytest.approx(5.0)
     assert optimizer.state[p]["exp_avg"].tolist() == pytest.approx([0.06, 0.08], rel=1e-5)  # (1 − β1) · g / 5
 
@@ -43,7 +43,7 @@ def test_a_gradient_below_the_limit_is_left_alone(limit):
     p = parameter(0.0, 0.0, grad=(3.0, 4.0))
     config = OptimConfig(max_grad_norm=limit)
     optimizer = optim.adamw([p], config)
-    optim.step(optimizer, config, step=0, total_steps=10)
+    optim.step(optimizer, config, step=0, total_steps=10, loss=0.0)
     assert optimizer.state[p]["exp_avg"].tolist() == pytest.approx([0.3, 0.4], rel=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_weight_decay_is_decoupled_and_spares_vectors():
     config = OptimConfig(learning_rate=0.1, schedule="constant", weight_decay=0.5)
     optimizer = optim.adamw([matrix, vector], config)
     matrix.grad, vector.grad = torch.zeros(1, 1), torch.zeros(1)
-    optim.step(optimizer, config, step=0, total_steps=1)
+    optim.step(optimizer, config, step=0, total_steps=1, loss=0.0)
     assert matrix.item() == pytest.approx(0.95)  # 1 − rate · decay
     assert vector.item() == 1.0
 
@@ -107,11 +107,11 @@ def test_a_gradient_that_is_no_number_changes_nothing(bad, limit):
     p, other = parameter(1.0, 2.0, grad=(0.5, 0.5)), parameter(3.0, grad=(1.0,))
     config = OptimConfig(learning_rate=0.1, max_grad_norm=limit)
     optimizer = optim.adamw([p, other], config)
-    optim.step(optimizer, config, step=0, total_steps=10)
+    optim.step(optimizer, config, step=0, total_steps=10, loss=0.0)
     weights = [p.detach().clone(), other.detach().clone()]
     moments = {key: value.clone() for key, value in optimizer.state[other].items()}
     p.grad, other.grad = torch.tensor([0.1, bad]), torch.ones(1)
-    stats = optim.step(optimizer, config, step=6, total_steps=10)
+    stats = optim.step(optimizer, config, step=6, total_steps=10, loss=0.0)
     assert not stats.taken and not math.isfinite(stats.grad_norm)
     assert p.grad is None and other.grad is None
     assert torch.equal(p, weights[0]) and torch.equal(other, weights[1])

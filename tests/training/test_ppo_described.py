@@ -15,7 +15,7 @@ from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training.policy.estimation import agreement, estimate
-from plaudit.training.policy.metrics import describe
+from plaudit.training.policy.metrics import describe, results
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedKL
 from plaudit.training.policy.scored import ask_models
@@ -41,8 +41,8 @@ from tests.training.tiny import CPU, model_folder
 )
 @kills(
     "training/policy/metrics.py",
-    old="(kept - kl_coef * kl[valid]).sum() / n",
-    new="(kept - config.kl.coef * kl[valid]).sum() / n",
+    old="(valid_scores - kl_coef * kl[valid]).sum() / n",
+    new="(valid_scores - config.kl.coef * kl[valid]).sum() / n",
     why="the objective by a price that is no longer paid",
 )
 @kills(
@@ -155,3 +155,18 @@ def test_a_token_says_of_the_kl_what_its_estimator_is(tmp_path, estimator, into,
         torch.testing.assert_close(said.ref_kl[i, :n], expected, atol=1e-5, rtol=1e-4)
         assert not said.ref_kl[i, n:].any()
     assert largest > 0.05
+
+
+def test_a_run_says_what_it_came_to_by_its_own_judge(tmp_path):
+    lines = [
+        {"ppo/score_over_responses": score, "ppo/score_std_over_responses": 2.0, "ppo/abstained_over_responses": 0.5,
+         "ppo/kl_ref_over_responses": kl}
+        for score, kl in ((0.25, 0.0), (9.0, 1.0), (1.5, 3.0))
+    ]  # fmt: skip
+    options = config(tmp_path, prompts_per_iteration=32)
+    score, kl = results(lines, "ppo", options)
+    assert (score.measure, score.value, score.floor, score.count) == ("score_over_responses", 1.5, 0.25, 16)
+    assert score.low == pytest.approx(1.5 - 1.96 * 2.0 / 4.0)
+    assert score.high == pytest.approx(1.5 + 1.96 * 2.0 / 4.0)
+    assert (kl.measure, kl.value) == ("kl_ref_over_responses", 3.0)
+    assert results([], "ppo", options) == []

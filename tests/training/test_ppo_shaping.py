@@ -112,8 +112,8 @@ def test_scores_are_shaped(tmp_path, shaping, expected):
 )
 @kills(
     "training/policy/shaping.py",
-    old="kept.mean()), float(kept.std())\n    if abs(mean)",
-    new="kept.mean()), float(kept.std())\n    if mean",
+    old="scores.mean()), float(scores.std())\n    if abs(mean)",
+    new="scores.mean()), float(scores.std())\n    if mean",
     why="scores far below 0 pass for centred",
 )
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ BY_TOKEN = {"token_scores": ((1.5, 0.5), (-0.5, -0.5, 0.0), (1.0, 2.0, 3.0, 0.0)
 )
 @kills(
     "training/policy/shaping.py",
-    old="tokens[row, kept] = torch.tensor(numbers)",
+    old="tokens[row, mask] = torch.tensor(numbers)",
     new="tokens[row, : len(numbers)] = torch.tensor(numbers).flip(0)",
     why="a token's score on another token",
 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ from plaudit.training.descent import MinibatchLoss
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Budget
-from plaudit.training.reward.objectives import objective_of
-from plaudit.training.reward.options import BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
+from plaudit.training.reward.objectives import FAMILIES, objective_of
+from plaudit.training.reward.options import AnyObjective, BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
 from plaudit.training.reward.rankings import Ranked
 from plaudit.training.reward.rows import shuffled
 from tests.kills import kills
@@ -163,6 +164,10 @@ def test_answers_share_a_prompt_only_where_it_is_the_same():
     apart = Ranked(answers=(([1, 2], [3]), ([2], [4, 5, 6])), ranks=(1, 2), margin=0.0)
     assert apart.groups == [([1, 2], [[3]]), ([2], [[4, 5, 6]])]
     assert apart.num_tokens == 7
+
+
+def test_every_objective_that_can_be_chosen_has_its_family():
+    assert set(FAMILIES) == set(get_args(AnyObjective))
 
 
 # --------------------------------------------------------------------------------------------------------- whole runs
@@ -364,8 +369,8 @@ def test_an_answer_that_is_too_long_is_named(tmp_path, no_model):
 
 @kills(
     "training/reward/rankings.py",
-    old="tuple(rank - above for _, rank in kept)",
-    new="tuple(rank for _, rank in kept)",
+    old="tuple(rank - above for _, rank in remaining)",
+    new="tuple(rank for _, rank in remaining)",
     why="where the best answer was too long nothing is the best, and the prompt still counts in the mean",
 )
 @pytest.mark.parametrize("objective", [BestOfK(), SharedTrunk()], ids=lambda o: o.kind)

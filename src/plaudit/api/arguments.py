@@ -70,8 +70,8 @@ def _resolve(tp: Any, name: str) -> tuple[list[str], Any]:
         if key == name:
             return [key], inner
     for key, inner in sorted(fields, key=lambda one: -len(one[0])):
-        if name.startswith(f"{key}_") and (found := _resolve(inner, name[len(key) + 1 :]))[0]:
-            return [key, *found[0]], found[1]
+        if name.startswith(f"{key}_") and (inside := _resolve(inner, name[len(key) + 1 :]))[0]:
+            return [key, *inside[0]], inside[1]
     return [], None
 
 

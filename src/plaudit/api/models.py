@@ -121,9 +121,9 @@ class Policy:
         here = machine(DeviceConfig(device=device))
         engine = build_engine(Trunk(self.hf).to(here.device), language)
         # The same text twice is answered twice: each time by other draws.
-        seen = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
+        repeats = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
         with here.autocast():
-            rollout = sample(engine, language, rows, options, sample_indices=seen, seed=seed, greedy=greedy)
+            rollout = sample(engine, language, rows, options, sample_indices=repeats, seed=seed, greedy=greedy)
         return list(rollout.responses)
 
     def save(self, folder: str | Path) -> Path:

@@ -13,6 +13,7 @@ from plaudit.records.results import Result
 from plaudit.runs.records import MemoryRecords, RunFiles
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import measure_of
+from plaudit.telemetry.summary import read_results
 
 
 class Results(tuple[Result, ...]):
@@ -75,7 +76,7 @@ class RunRecord:
     @property
     def results(self) -> Results:
         """What the stage found out, with intervals, floors and ceilings where there are some."""
-        return Results(map(Result.from_plain, self.summary.get("results", ())))
+        return Results(read_results(self.summary))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -169,8 +170,8 @@ class RunRecord:
 
         last = self.metrics[-1] if self.metrics else {}
         name = self.stage if self.folder is None else str(self.folder)
-        told = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
-        return run_html(name, self.results, **told)
+        facts = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
+        return run_html(name, self.results, **facts)
 
     def __repr__(self) -> str:
         steps = f", {self.metrics[-1]['step']} steps" if self.metrics else ""

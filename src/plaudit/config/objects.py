@@ -53,9 +53,9 @@ def put_back(config: Any, objects: Mapping[str, str]) -> Any:
 def lost(node: Node, path: str = "") -> list[str]:
     """What to tell about objects of another session that a file names, each with its place."""
     if isinstance(node.value, dict):
-        return [told for key, item in node.value.items() for told in lost(item, f"{path}.{key}" if path else key)]
+        return [message for key, item in node.value.items() for message in lost(item, f"{path}.{key}" if path else key)]
     if isinstance(node.value, list):
-        return [told for index, item in enumerate(node.value) for told in lost(item, f"{path}.{index}")]
+        return [message for index, item in enumerate(node.value) for message in lost(item, f"{path}.{index}")]
     if not str(node.value).startswith(_MARK):
         return []
     return [

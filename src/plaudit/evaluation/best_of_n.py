@@ -16,7 +16,7 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def best_of_n_mean(judged: Sequence[float], measured: Sequence[float], n: int) -> float:
+def best_of_n_mean(scores: Sequence[float], measured: Sequence[float], n: int) -> float:
     """What is measured on the best of n answers by the judge, in expectation over the n-subsets of a pool of N.
 
         Σ_i C(i − 1, n − 1) / C(N, n) · measured_(i)      answers sorted by the judge, i = 1 the worst
@@ -26,17 +26,18 @@ def best_of_n_mean(judged: Sequence[float], measured: Sequence[float], n: int) -
     scores alike share what was measured on them: among them the choice is by chance.
     ValueError for unequal lengths, a score that is no number, or n outside 1 … N.
     """
-    size = len(judged)
+    size = len(scores)
     if len(measured) != size or not 1 <= n <= size:
-        raise ValueError(f"best_of_n_mean: n = {n} of {size} judged and {len(measured)} measured answers")
-    if not all(map(math.isfinite, itertools.chain(judged, measured))):
+        raise ValueError(f"best_of_n_mean: n = {n} of {size} scored and {len(measured)} measured answers")
+    if not all(map(math.isfinite, itertools.chain(scores, measured))):
         raise ValueError("best_of_n_mean: scores must be finite")
-    order = sorted(range(size), key=lambda i: judged[i])
+    order = sorted(range(size), key=lambda i: scores[i])
     values: list[float] = []
-    for _, alike in itertools.groupby(order, key=lambda i: judged[i]):
+    for _, alike in itertools.groupby(order, key=lambda i: scores[i]):
         shared = [measured[i] for i in alike]
         values += [math.fsum(shared) / len(shared)] * len(shared)
-    weight, total = n / size, []
+    weight = n / size
+    total: list[float] = []
     for i in range(size, n - 1, -1):  # C(i − 1, n − 1) / C(N, n), from the best downwards
         total.append(weight * values[i - 1])
         weight *= (i - n) / (i - 1) if i > 1 else 0.0

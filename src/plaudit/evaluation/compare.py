@@ -60,7 +60,7 @@ def compare(config: CompareConfig, run: Run) -> None:
         run.check_stop()
         trunk = baseline if name == config.baseline else _load(config, name, languages, here)
         rollout = _answer(trunk, language, rows, config, run, here)
-        policies[name] = _judged(trunk, language, rollout, judge, baseline, config.sampling.temperature, here)
+        policies[name] = _compared(trunk, language, rollout, judge, baseline, config.sampling.temperature, here)
         say(_in_words(name, policies[name]))
     results = [result for name in policies for result in _results(name, policies, config.baseline)]
     if config.objective is not None:
@@ -108,7 +108,7 @@ def _answer(
         return sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
 
 
-def _judged(
+def _compared(
     trunk: Trunk,
     language: Language,
     rollout: Rollout,
@@ -146,10 +146,10 @@ def sequence_log_ratio(
 
 
 def _facts(policy: _Policy) -> dict[str, float]:
-    kept = policy.known_scores
+    scores = policy.known_scores
     lengths = policy.rollout.response_mask.sum(1).tolist()
     return {
-        "score": sum(kept) / len(kept),
+        "score": sum(scores) / len(scores),
         "kl": sum(policy.kl) / len(policy.kl),
         **text_statistics(policy.rollout.responses, finish_reasons=policy.rollout.finish_reasons, num_tokens=lengths),
     }
@@ -169,8 +169,8 @@ def _in_words(name: str, policy: _Policy) -> str:
 def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[Result]:
     """The policy's score, and what sets it apart from the baseline."""
     policy, base = policies[name], policies[baseline]
-    kept = policy.known_scores
-    score = Result(measure="judge_score_over_prompts", subject=name, count=len(kept), **asdict(mean_estimate(kept)))
+    scores = policy.known_scores
+    score = Result(measure="judge_score_over_prompts", subject=name, count=len(scores), **asdict(mean_estimate(scores)))
     if name == baseline:
         return [score]
     prompts = [row.prompt.id for row in policy.rollout.rows]
@@ -260,10 +260,17 @@ def _objective_results(
     )
     if best is None or gain <= 0:
         return [own]
-    way = {key: None if x is None else (x - reference) / gain for key, x in asdict(estimate).items()}
-    ends = {"J": estimate.value, "J_ref": reference, "J_star": best.lower_bound}
+    low, high = (None if end is None else (end - reference) / gain for end in (estimate.low, estimate.high))
     progress = Result(
-        measure="progress_over_prompts", subject=name, floor=0.0, ceiling=1.0, count=count, facts=ends, **way
+        measure="progress_over_prompts",
+        subject=name,
+        value=(estimate.value - reference) / gain,
+        low=low,
+        high=high,
+        floor=0.0,
+        ceiling=1.0,
+        count=count,
+        facts={"J": estimate.value, "J_ref": reference, "J_star": best.lower_bound},
     )
     return [own, progress]
 
@@ -271,6 +278,7 @@ def _objective_results(
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
+    lengths = {name: policy.rollout.response_mask.sum(1).tolist() for name, policy in policies.items()}
     samples = []
     for name, after in policies.items():
         if name == baseline:
@@ -283,6 +291,8 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> 
                 "after": after.rollout.responses[i],
                 "score_before": before.scores[i],
                 "score_after": after.scores[i],
+                "length_before": lengths[baseline][i],
+                "length_after": lengths[name][i],
                 "finish_before": before.rollout.finish_reasons[i].value,
                 "finish_after": after.rollout.finish_reasons[i].value,
                 "kl": after.kl[i],

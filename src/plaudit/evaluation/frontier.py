@@ -47,14 +47,15 @@ def frontier(config: FrontierConfig, run: Run) -> None:
     run.finish(summary(results, best_of_n=points))
 
 
-def curve(judged: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+def curve(scores: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
     """A point for n = 1, 2, 4, …, means over prompts: nats (an upper bound where answers tie), the judge's score and
     the true score of the answer that the judge likes best, the latter with its interval over prompts."""
-    size, n, points = len(judged[0]), 1, []
+    size, n = len(scores[0]), 1
+    points: list[dict[str, Any]] = []
     while n <= size:
-        score = [best_of_n_mean(mine, mine, n) for mine in judged]
-        truth = mean_estimate([best_of_n_mean(mine, its, n) for mine, its in zip(judged, true, strict=True)])
-        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(score) / len(score), "truth": truth.value}
+        own = [best_of_n_mean(pool, pool, n) for pool in scores]
+        truth = mean_estimate([best_of_n_mean(pool, its, n) for pool, its in zip(scores, true, strict=True)])
+        point = {"n": n, "kl": best_of_n_kl(n), "score": sum(own) / len(own), "truth": truth.value}
         points.append(point | {"truth_low": truth.low, "truth_high": truth.high})
         n *= 2
     return points

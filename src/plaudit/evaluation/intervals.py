@@ -86,8 +86,8 @@ def bootstrap(
     sizes = torch.tensor([len(indices) for indices in members.values()])
     together = torch.tensor([index for indices in members.values() for index in indices])
     draws = torch.randint(len(sizes), (RESAMPLES, len(sizes)), generator=generator(seed, "bootstrap"))
-    taken = [together[_positions(draw, sizes)] for draw in draws]
-    values = [measure(x[index], y[index]) for index in taken if y[index].min() < y[index].max()]
+    resampled = [together[_positions(draw, sizes)] for draw in draws]
+    values = [measure(x[index], y[index]) for index in resampled if y[index].min() < y[index].max()]
     if not values:
         return Estimate(value=value, low=None, high=None)
     quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)

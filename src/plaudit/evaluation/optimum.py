@@ -45,17 +45,18 @@ def listed_optimum(
     not counted, nor are answers of more than `max_new_tokens`, which a policy can't finish. That only lowers the bound.
     Raises: UserError where none of a prompt's listed answers is left, or the judge abstains.
     """
-    optima, bounds = [], []
+    optima: list[Optimum] = []
+    bounds: list[float] = []
     renderer = language.renderer
     for row in rows:
         prompt_ids = renderer.prompt_ids(row.prompt, where=row.where)
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
-        kept = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
-        if not kept:
+        finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
+        if not finishable:
             raise UserError(
                 f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             )
-        answers, responses = zip(*kept, strict=True)
+        answers, responses = zip(*finishable, strict=True)
         logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):
             batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(machine.device)

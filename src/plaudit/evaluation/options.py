@@ -131,4 +131,4 @@ class RewardEvalConfig:
 
 def name_of(judge: JudgeConfig) -> str:
     """As it stands in the table; a function without a name is called what it is called."""
-    return judge.name or function_name(judge.function)
+    return judge.name or function_name(judge.function if judge.kind == "function" else judge.path)

@@ -60,10 +60,9 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     check_rewards(config.models, rows.prompt_rows(), option="models", lone=lone)
     if not rows.ranked:
         without = "the data has no rankings or comparisons"
-        for option, given in (
-            ("truth", config.truth is not None), ("train", bool(config.train)), ("check_order", config.check_order)
-        ):  # fmt: skip
-            if given:
+        options = {"truth": config.truth is not None, "train": bool(config.train), "check_order": config.check_order}
+        for option, is_set in options.items():
+            if is_set:
                 raise UserError(f"{option}: {without}, so it has no effect")
     if config.truth is not None:
         truth = function_scorer(FunctionConfig(function=config.truth.function))

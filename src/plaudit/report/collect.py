@@ -14,11 +14,11 @@ from typing import Any
 
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text
+from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
 from plaudit.telemetry.status import is_alive
-from plaudit.telemetry.summary import FORMAT
+from plaudit.telemetry.summary import check_format
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
@@ -210,7 +210,7 @@ def _collect_run(folder: Path) -> RunData:
     config = read_mapping(folder / "config.yaml", problems)
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
-    _refuse_other_formats(folder, summary)
+    check_format(summary, folder / "summary.json")
     lines = read_json_lines(folder / "metrics.jsonl", problems)
     series = _series(lines)
     first, middle, last = first_middle_last(folder, problems)
@@ -303,17 +303,9 @@ def _side(row: Mapping[str, Any], side: str) -> Answer:
         text=words(row.get(side)),
         score=finite(row.get(f"score_{side}")),
         kl=finite(row.get("kl")) if side == "after" else None,
+        length=whole(row.get(f"length_{side}")),
         finish_reason=words(row.get(f"finish_{side}")),
     )
-
-
-def _refuse_other_formats(folder: Path, summary: Mapping[str, Any]) -> None:
-    written = summary.get("format", 1)
-    if summary and written != FORMAT:
-        raise UserError(
-            f"{folder / 'summary.json'} has format {clean_text(written)}, and this version of plaudit reads format "
-            f"{FORMAT}. Run it again, or report on it with the version that wrote it (provenance.json names it)."
-        )
 
 
 def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
@@ -335,7 +327,7 @@ def _result(row: Any) -> Result | None:
     return Result.from_plain(
         {name: clean_text(row.get(name)) for name in ("measure", "subject", "against", "part", "stage")}
         | {name: finite(row.get(name)) for name in ("value", "low", "high", "floor", "ceiling")}
-        | {name: None if (x := finite(row.get(name))) is None else int(x) for name in ("count", "ties")}
+        | {name: whole(row.get(name)) for name in ("count", "ties")}
         | {"role": role if role in ("floor", "people") else ""}
         | {"facts": {name: x for name, value in facts.items() if (x := finite(value)) is not None}}
     )

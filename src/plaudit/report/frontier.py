@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plaudit.report.collect import RunData
-from plaudit.report.figures import MAX_POINTS, REFERENCE, Figure, bare_layout, plain, rounded, whole_ticks
+from plaudit.report.figures import REFERENCE, Figure, bare_layout, plain, rounded, thin, whole_ticks
 
 SCORE, DISTANCE = "score_over_responses", "kl_ref_over_responses"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
@@ -51,15 +51,14 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
 
 def _trace(run: RunData, symbol: str) -> dict[str, Any] | None:
     scores, distances = run.series[SCORE], run.series[DISTANCE]
-    distance_at = dict(zip(distances.steps, distances.values, strict=True))
-    points = [
-        (step, math.sqrt(max(distance, 0.0)), score)
-        for step, score in zip(scores.steps, scores.values, strict=True)
-        if score is not None and (distance := distance_at.get(step)) is not None
-    ]
-    if not points:
+    known = zip(distances.steps, distances.values, strict=True)
+    root_at = {float(step): math.sqrt(max(x, 0.0)) for step, x in known if x is not None}
+    score_at = {float(step): y for step, y in zip(scores.steps, scores.values, strict=True) if y is not None}
+    both = [step for step in score_at if step in root_at]
+    if not both:
         return None
-    steps, roots, values = zip(*_every(points, MAX_POINTS), strict=True)
+    steps, values = thin(both, [score_at[step] for step in both])
+    roots = [root_at[step] for step in steps]
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(steps) <= 200 else "markers",
@@ -79,12 +78,3 @@ def _legend_entry(trace: dict[str, Any]) -> dict[str, Any]:
     """A trace without points: plotly gives a marker coloured by number no colour of its own in the legend."""
     marker = {"symbol": trace["marker"]["symbol"], "size": 8, "color": REFERENCE}
     return {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": trace["name"], "marker": marker}
-
-
-def _every(points: list[tuple[int, float, float]], limit: int) -> list[tuple[int, float, float]]:
-    """At most `limit` of the points: every n-th, and always the last, the lowest and the highest."""
-    if len(points) <= limit:
-        return points
-    stride = math.ceil(len(points) / (limit - 3))
-    extremes = [points[-1], min(points, key=lambda p: p[2]), max(points, key=lambda p: p[2])]
-    return sorted({*points[::stride], *extremes})

@@ -64,6 +64,12 @@ def finite(value: Any) -> float | None:
     return as_float if as_float is not None and math.isfinite(as_float) else None
 
 
+def whole(value: Any) -> int | None:
+    """A finite number as an integer, or None."""
+    known = finite(value)
+    return None if known is None else int(known)
+
+
 def read_text(path: Path, problems: list[str]) -> str:
     """The whole file as clean text; "" where there is none. Bytes that aren't UTF-8 become replacement marks."""
     try:

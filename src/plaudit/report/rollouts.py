@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plaudit.report.reading import clean_text, finite, read_json_lines
+from plaudit.report.reading import clean_text, finite, read_json_lines, whole
 
 TEXT, ID = "text", "id"
 """The columns of a token table that are not numbers."""
@@ -97,12 +97,11 @@ def _first_readable(numbers: Iterable[int], files: Mapping[int, Path], problems:
 
 def rollout_of(row: Mapping[str, Any]) -> KeptRollout:
     """A line of a rollout file as a record; what is missing or of another type is left out."""
-    length = finite(row.get("length"))
     answer = Answer(
         text=words(row.get("response")),
         score=finite(row.get("score")),
         kl=finite(row.get("kl")),
-        length=None if length is None else int(length),
+        length=whole(row.get("length")),
         finish_reason=words(row.get("finish_reason")),
     )
     parts = row.get("parts")

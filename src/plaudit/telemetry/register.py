@@ -38,7 +38,7 @@ PANELS: tuple[Panel, ...] = (
     Panel(title="Perplexity"),
     Panel(title="Loss of a whole answer"),
     Panel(title="Length", caption="A judge that likes length shows here first."),
-    Panel(title="How responses end"),
+    Panel(title="How responses end", caption="What did not end by itself was cut by the limit."),
     Panel(title="Parts of the score"),
     Panel(title="Parts without an opinion", folded=True),
     Panel(title="Entropy", caption="Near zero, the policy says one thing only."),

@@ -9,8 +9,8 @@ _P_BETTER = "p = σ(r(x, y_w) − r(x, y_l))"
 
 # fmt: off
 _JUDGES = (
-    Measure(key="expected_accuracy_over_pairs", title="held-out pair accuracy, expected under the known label "
-            "probabilities", unit="share of pairs", better="up", curve="held_out_accuracy_over_pairs",
+    Measure(key="expected_accuracy_over_pairs", title="expected held-out pair accuracy",
+            unit="share of pairs", better="up", curve="held_out_accuracy_over_pairs",
             meaning="How often the judge would agree with a labeller, computed from the known probability of each "
             "label instead of one drawn label. Floor: a coin. Ceiling: a judge who knows the true reward.",
             formula="mean over pairs of P(label agrees with the judge's order); equal scores count ½"),

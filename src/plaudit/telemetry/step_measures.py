@@ -19,7 +19,7 @@ _FINE_TUNING = (
     Measure(key="held_out_perplexity", title="held-out perplexity", unit="", better="down", panel="Perplexity",
             meaning="Between how many equally likely next tokens the model hesitates, on held-out answers.",
             formula="exp( held-out loss per token )"),
-    Measure(key="held_out_nll_over_answers", title="held-out negative log-likelihood per answer", unit="nats/answer",
+    Measure(key="held_out_nll_over_answers", title="held-out loss per answer", unit="nats/answer",
             better="down", panel="Loss of a whole answer", curve="held_out_nll_over_answers",
             meaning="−log p of a whole held-out answer under the model, given its prompt; mean over answers. No model "
             "can come below the entropy of the answers.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from plaudit.errors import UserError
@@ -21,16 +22,20 @@ def summary(results: Iterable[Result] = (), **more: Any) -> dict[str, Any]:
     return {"format": FORMAT, "results": plain, **more}
 
 
-def read_results(content: Mapping[str, Any]) -> list[Result]:
-    """The results of a summary.json; none where there is none yet.
+def read_results(content: Mapping[str, Any], path: Path | str = "summary.json") -> list[Result]:
+    """The results of a summary.json, which stands at `path`; none where there is none yet.
 
     Raises: UserError where another version of plaudit wrote it.
     """
-    if not content:
-        return []
-    if content.get("format") != FORMAT:
+    check_format(content, path)
+    return [Result.from_plain(plain) for plain in content.get("results", ())]
+
+
+def check_format(content: Mapping[str, Any], path: Path | str) -> None:
+    """UserError for a summary.json that another version of plaudit wrote; nothing where there is none yet."""
+    written = content.get("format", 1)
+    if content and written != FORMAT:
         raise UserError(
-            f"summary.json has format {content.get('format', 1)}, this version of plaudit reads {FORMAT}: "
-            "run that stage again, or read it with the version that its provenance.json names"
+            f"{path} has format {written!r}, and this version of plaudit reads format {FORMAT}. "
+            "Run it again, or read it with the version that wrote it (provenance.json names it)."
         )
-    return [Result.from_plain(plain) for plain in content["results"]]

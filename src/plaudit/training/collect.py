@@ -10,16 +10,15 @@ import torch
 from plaudit.data.formats import competition_ranks
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
-from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
-from plaudit.scoring.protocol import Scorer, check_columns
+from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
@@ -45,38 +44,23 @@ def collect(config: CollectConfig, run: Run) -> None:
     gather(participants(config, run), config, run)
 
 
-def participants(
-    config: CollectConfig,
-    run: Run,
-    *,
-    policy: Loaded | None = None,
-    prompts: Sequence[PromptRow] | None = None,
-    labeller: Scorer | None = None,
-) -> Participants:
-    """Read data, load models; what is handed in is used instead of what the config names, and checked as well.
+def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = None) -> Participants:
+    """Read data, then load models. `policy` answers instead of the model that `config.model.path` names.
 
     Raises: UserError.
     """
-    if (prompts is None and not config.prompts) or (labeller is None and not config.labeller):
-        raise UserError("prompts and labeller must each name at least one")
-    if prompts is None:
-        rows = tuple(row for part in state.load_data(run, config.prompts, Kind.PROMPT) for row in part)
-    else:
-        rows = state.handed_in(run, "prompts", prompts, Kind.PROMPT)
-    if labeller is None:
-        check_rewards(config.labeller, rows, option="labeller", lone=())
-    else:
-        check_columns(labeller, rows)
+    prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
+    check_rewards(config.labeller, prompts, option="labeller", lone=())
     language = policy.language if policy else load_language(config.model)
-    check_prompts(rows, language, config.sampling.max_new_tokens)
+    check_prompts(prompts, language, config.sampling.max_new_tokens)
     here = machine(config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)
     return Participants(
-        prompts=rows,
+        prompts=prompts,
         language=language,
         engine=build_engine(trunk, language, check_stop=run.check_stop),
-        labeller=labeller or build_scorer(config.labeller, here),
+        labeller=build_scorer(config.labeller, here),
         machine=here,
     )
 
@@ -105,13 +89,13 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
 def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:
     """K answers to each prompt by one call of the engine, judged by one call of the labeller."""
     k = config.samples
-    asked = [row for row in prompts for _ in range(k)]
+    rows = [row for row in prompts for _ in range(k)]
     indices = [index for _ in prompts for index in range(k)]
     with participants.machine.autocast():
         rollout = sample(
             participants.engine,
             participants.language,
-            asked,
+            rows,
             config.sampling,
             sample_indices=indices,
             seed=config.seed,

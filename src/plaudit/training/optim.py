@@ -66,7 +66,7 @@ def step(
     *,
     step: int,
     total_steps: int,
-    loss: float = 0.0,
+    loss: float,
     ranks: Ranks = ALONE,
 ) -> StepStats:
     """Add up the ranks' gradients, clip, step, forget them. The rate is a function of the step alone: a resume needs no

@@ -87,6 +87,8 @@ class SFTConfig:
     """Optimiser steps between checkpoints."""
 
     def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data must name at least one file")
         if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
 
@@ -115,3 +117,5 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.samples < 2 or self.noise < 0:
             raise ValueError("samples must be at least 2, noise must not be negative")
+        if not self.prompts or not self.labeller:
+            raise ValueError("prompts and labeller must each name at least one")

@@ -13,7 +13,7 @@ from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -45,44 +45,25 @@ def sft(config: SFTConfig, run: Run) -> None:
     optimise(participants(config, run), config, run)
 
 
-def participants(
-    config: SFTConfig,
-    run: Run,
-    *,
-    policy: Loaded | None = None,
-    rows: Sequence[Demonstration | Text] | None = None,
-    held_out: Sequence[Demonstration | Text] | None = None,
-) -> Participants:
-    """Read data, load the model; what is handed in is used instead of what the config names, and checked as well.
-
-    Every mistake in the data is found before a model loads.
+def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -> Participants:
+    """Read data, then load the model; every mistake in the data is found before.
 
     Args:
-        policy: a causal model, trained in place; `config.model.train` says which part of it.
-        rows: to learn from, instead of `config.data`.
-        held_out: to measure on; without it `held_out_fraction` of the prompts is set aside, as for files.
+        policy: a causal model to train in place, instead of the one that `config.model.path` names;
+            `config.model.train` says which part of it.
     Raises: UserError.
     """
     # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
-    split = state.load_split(
-        run,
-        config.data,
-        config.held_out,
-        config.held_out_fraction,
-        config.seed,
-        Kind.DEMONSTRATION,
-        Kind.TEXT,
-        rows=rows,
-        held_out_rows=held_out,
+    sources, held_out = state.load_split(
+        run, config.data, config.held_out, config.held_out_fraction, config.seed, Demonstration, Text
     )
-    texts = [text for source in split.sources for row in source for text in _texts(row)]
+    texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
-    encoded = [_encode(source, language, max_length, config.too_long) for source in split.sources]
+    encoded = [_encode(source, language, max_length, config.too_long) for source in sources]
     if not any(encoded):
-        where = ", ".join(source.path for source in config.data) or "the rows given"
-        raise UserError(f"data: no row is left to train on in {where}")
-    measured = _encode(split.held_out, language, max_length, config.too_long)
+        raise UserError(f"data: no row is left to train on in {', '.join(source.path for source in config.data)}")
+    measured = _encode(held_out, language, max_length, config.too_long)
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
     here = machine(config.device)
@@ -90,7 +71,7 @@ def participants(
         loaded=loaded,
         trunk=Trunk(loaded.hf).to(here.device),
         machine=here,
-        mixture=Mixture.of(encoded, split.weights),
+        mixture=Mixture.of(encoded, [source.weight for source in config.data]),
         held_out=tuple(measured),
         entropy=entropy,
     )
@@ -146,7 +127,7 @@ def _texts(row: Demonstration | Text) -> list[str]:
 def _encode(
     rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
 ) -> list[EncodedRow]:
-    encoded = encode_learned(rows, language.renderer, max_length=max_length, too_long=too_long)
+    encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
     return encoded.remaining

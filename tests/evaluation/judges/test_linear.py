@@ -40,8 +40,8 @@ def test_a_start_saves_steps_and_changes_nothing():
 
 @kills(
     "evaluation/judges/linear.py",
-    old="row=number[self.row[kept]]",
-    new="row=self.row[kept].clamp(max=int(chosen.sum()) - 1)",
+    old="row=number[self.row[entries]]",
+    new="row=self.row[entries].clamp(max=int(chosen.sum()) - 1)",
     why="some rows of a table keep their old numbers and meet other rows' labels",
 )
 def test_some_rows_of_a_table_are_those_rows():

@@ -42,8 +42,8 @@ def whole(scores, ranks, **options) -> Result:
 
 @kills(
     "evaluation/judges/pairs.py",
-    old="margin=better - worse,",
-    new="margin=worse - better,",
+    old="margin=order * (score - other),",
+    new="margin=score - other,",
     why="margins with the wrong sign",
 )
 def test_pairs_by_hand():

@@ -106,8 +106,8 @@ def test_several_labellers_count_as_their_mean():
 
 @kills(
     "evaluation/judges/ratings.py",
-    old="own_units = [unit for _, _, unit in kept]",
-    new="own_units = [unit for row in units for unit in row][: len(kept)]",
+    old="own_units = [unit for _, _, unit in answers]",
+    new="own_units = [unit for row in units for unit in row][: len(answers)]",
     why="unrated answers shift the prompts that intervals resample",
 )
 @pytest.mark.parametrize("silent", [0, 3])

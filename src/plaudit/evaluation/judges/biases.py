@@ -50,22 +50,22 @@ def calibration(judge: str, pairs: Sequence[JudgedPair], num_bins: int, *, has_s
     [½, 1].
     """
     margins, right = _columns(pairs)
-    found = reliability(margins.abs().sigmoid(), right, num_bins=2 * num_bins)
+    diagram = reliability(margins.abs().sigmoid(), right, num_bins=2 * num_bins)
     log_loss = pair_bce(margins.abs(), right)[0] / max(len(pairs), 1)
     brier = brier_score(margins.sigmoid(), torch.ones_like(margins))
     more = {"subject": judge, "ceiling": 0.0, "count": len(pairs), "facts": {"has_scale": float(has_scale)}}
     return [
         Result(measure="log_loss_over_pairs", value=log_loss.item(), floor=math.log(2.0), **more),
         Result(measure="brier_over_pairs", value=brier.item(), floor=0.25, **more),
-        Result(measure="calibration_error_over_pairs", value=found.expected_calibration_error, **more),
+        Result(measure="calibration_error_over_pairs", value=diagram.expected_calibration_error, **more),
     ]
 
 
 def reliability_bins(pairs: Sequence[JudgedPair], num_bins: int) -> list[dict[str, float]]:
     """The bins of the reliability diagram that hold a pair: a judge never says less than ½ of its favourite."""
     margins, right = _columns(pairs)
-    found = reliability(margins.abs().sigmoid(), right, num_bins=2 * num_bins)
-    columns = [x.tolist()[num_bins:] for x in (found.counts, found.mean_probability, found.mean_outcome)]
+    diagram = reliability(margins.abs().sigmoid(), right, num_bins=2 * num_bins)
+    columns = [x.tolist()[num_bins:] for x in (diagram.counts, diagram.mean_probability, diagram.mean_outcome)]
     return [
         {"pairs": int(count), "confidence": confidence, "accuracy": outcome}
         for count, confidence, outcome in zip(*columns, strict=True)
@@ -107,8 +107,8 @@ def length_bias(judge: str, pairs: Sequence[JudgedPair], scores: Answers, groups
 def _within_prompts(scores: Answers, groups: Sequence[Group]) -> float:
     values: list[float] = []
     lengths: list[float] = []
-    for said, group in zip(scores, groups, strict=True):
-        known = [(x, float(len(text))) for x, text in zip(said, group.responses, strict=True) if x is not None]
+    for row, group in zip(scores, groups, strict=True):
+        known = [(x, float(len(text))) for x, text in zip(row, group.responses, strict=True) if x is not None]
         for numbers, out in zip(zip(*known, strict=True), (values, lengths), strict=False):
             out += [number - math.fsum(numbers) / len(numbers) for number in numbers]
     return pearson(torch.tensor(values, dtype=torch.float64), torch.tensor(lengths, dtype=torch.float64))

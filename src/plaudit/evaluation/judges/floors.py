@@ -86,7 +86,7 @@ def floors(rows: LabelledRows, train: Sequence[LabelledRow]) -> list[Result]:
     """The floors' own results on these rows; a bag of words where the training rows have labels of the same sort."""
     results = [result for result in _measured(LongerWins(), rows) if measure_of(result.measure).key in ORDERS]
     alike = _of_kind(train[0], rows) if train else LabelledRows()
-    if alike.ranked or alike.rated or alike.judged:
+    if alike.ranked or alike.rated or alike.verdicts:
         results += _measured(bag_of_words(train), alike)
     return results
 
@@ -99,7 +99,7 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
         case Rating():
             return LabelledRows(rated=rows.rated)
         case Verdict():
-            return LabelledRows(judged=rows.judged)
+            return LabelledRows(verdicts=rows.verdicts)
 
 
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
@@ -194,11 +194,12 @@ def _fitted(
     ridge = max(ridges)
     # Without both labels log-odds have no optimum, and without rows on both sides a penalty has none.
     if aside.any() and not aside.all() and (OFFSET not in spread or len(targets[~aside].unique()) > 1):
-        seen, unseen = table.rows(~aside), table.rows(aside)
-        weights, errors = torch.zeros_like(penalised), {}
+        fitting, choosing = table.rows(~aside), table.rows(aside)
+        weights = torch.zeros_like(penalised)
+        errors: dict[float, float] = {}
         for choice in sorted(ridges, reverse=True):
-            weights = fit(seen, targets[~aside], choice * penalised, loss, start=weights)
-            errors[choice] = loss.value(unseen.times(weights), targets[aside])
+            weights = fit(fitting, targets[~aside], choice * penalised, loss, start=weights)
+            errors[choice] = loss.value(choosing.times(weights), targets[aside])
         ridge = min(errors, key=lambda choice: errors[choice])
     weights = fit(table, targets, ridge * penalised, loss).tolist()
     by_word = dict(zip(table.words, weights, strict=True))

@@ -44,12 +44,12 @@ class WordTable:
 
     def rows(self, chosen: Bool[Tensor, " N"]) -> "WordTable":
         """The table of some of its rows."""
-        kept, number = chosen[self.row], chosen.long().cumsum(0) - 1
+        entries, number = chosen[self.row], chosen.long().cumsum(0) - 1
         return WordTable(
             words=self.words,
-            row=number[self.row[kept]],
-            column=self.column[kept],
-            value=self.value[kept],
+            row=number[self.row[entries]],
+            column=self.column[entries],
+            value=self.value[entries],
             num_rows=int(chosen.sum()),
         )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 
@@ -67,37 +68,36 @@ def judged_pairs(
     """
     pairs: list[JudgedPair] = []
     label_ties = abstained = 0
-    for said, places, group, subset in zip(scores, ranks, groups, subsets, strict=True):
-        for one, other in combinations(zip(said, places, group.responses, strict=True), 2):
-            if one[1] == other[1]:
+    for row, row_ranks, group, subset in zip(scores, ranks, groups, subsets, strict=True):
+        answers = list(zip(row, row_ranks, group.responses, strict=True))
+        for (score, rank, text), (other, other_rank, other_text) in combinations(answers, 2):
+            if rank == other_rank:
                 label_ties += 1
-                continue
-            if one[0] is None or other[0] is None:
+            elif score is None or other is None:
                 abstained += 1
-                continue
-            if not (math.isfinite(one[0]) and math.isfinite(other[0])):
-                raise ValueError(f"scores must be finite numbers, not {one[0]} and {other[0]}; None abstains")
-            first = one[1] < other[1]
-            (better, _, text), (worse, _, other_text) = (one, other) if first else (other, one)
-            pairs.append(
-                JudgedPair(
-                    prompt=group.prompt.id,
-                    margin=better - worse,
-                    longer=len(text) - len(other_text),
-                    better_first=first,
-                    subset=subset,
+            else:
+                if not (math.isfinite(score) and math.isfinite(other)):
+                    raise ValueError(f"scores must be finite numbers, not {score} and {other}; None abstains")
+                order = 1 if rank < other_rank else -1
+                pairs.append(
+                    JudgedPair(
+                        prompt=group.prompt.id,
+                        margin=order * (score - other),
+                        longer=order * (len(text) - len(other_text)),
+                        better_first=rank < other_rank,
+                        subset=subset,
+                    )
                 )
-            )
     return JudgedPairs(pairs=tuple(pairs), label_ties=label_ties, abstained=abstained)
 
 
 def pairs_of(scored: ScoredRows) -> JudgedPairs:
     """The pairs of the ranked rows. UserError where there is none, although there are rankings."""
     rows = scored.rows.ranked
-    found = judged_pairs(scored.ranked, [r.ranks for r in rows], [r.group for r in rows], [r.subset for r in rows])
-    if rows and not found.pairs:
+    pairs = judged_pairs(scored.ranked, [r.ranks for r in rows], [r.group for r in rows], [r.subset for r in rows])
+    if rows and not pairs.pairs:
         raise UserError(f"no pair to judge in {len(rows)} rankings: each is tied, alone, or abstained on")
-    return found
+    return pairs
 
 
 def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None) -> list[Result]:
@@ -107,45 +107,45 @@ def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None) -> list[R
         return []
     others = [r.value for r in labellers_agreement(rows) if r.measure == "labeller_against_others_over_pairs"]
     ceiling = others[0] if others else None
-    found = accuracy("held_out_accuracy_over_pairs", scored.judge, pairs_of(scored), ceiling=ceiling)
+    results = accuracy("held_out_accuracy_over_pairs", scored.judge, pairs_of(scored), ceiling=ceiling)
     if truth is None:
-        return found
+        return results
     true = score_groups(function_scorer(FunctionConfig(function=truth.function)), [row.group for row in rows])
-    return [expected_accuracy(scored.judge, scored.ranked, true, noise=truth.noise), *found]
+    return [expected_accuracy(scored.judge, scored.ranked, true, noise=truth.noise), *results]
 
 
-def accuracy(measure: str, judge: str, judged: JudgedPairs, *, ceiling: float | None = None) -> list[Result]:
+def accuracy(measure: str, judge: str, pairs: JudgedPairs, *, ceiling: float | None = None) -> list[Result]:
     """Shares of the pairs in which the judge is right: of all, then of each subset where there are several.
 
     Every pair counts alike, so a long ranking weighs more than a short one; `accuracy_by_prompt` has every prompt
     count alike, as in the loss of N3.3. Nothing where there is no pair.
     """
-    if not judged.pairs:
+    if not pairs.pairs:
         return []
     by_prompt: dict[Hashable, list[float]] = {}
-    for pair in judged.pairs:
+    for pair in pairs.pairs:
         by_prompt.setdefault(pair.prompt, []).append(pair.right)
     facts = {
         "prompts": len(by_prompt),
         "accuracy_by_prompt": sum(sum(rights) / len(rights) for rights in by_prompt.values()) / len(by_prompt),
-        "label_ties": judged.label_ties,
-        "abstained": judged.abstained,
+        "label_ties": pairs.label_ties,
+        "abstained": pairs.abstained,
     }
-    results = [share(measure, judge, judged.pairs, floor=COIN, ceiling=ceiling, facts=facts)]
-    subsets = dict.fromkeys(pair.subset for pair in judged.pairs)
+    results = [share(measure, judge, pairs.pairs, floor=COIN, ceiling=ceiling, facts=facts)]
+    subsets = dict.fromkeys(pair.subset for pair in pairs.pairs)
     for subset in subsets if len(subsets) > 1 else ():
-        part = [pair for pair in judged.pairs if pair.subset == subset]
+        part = [pair for pair in pairs.pairs if pair.subset == subset]
         results.append(share(measure, judge, part, floor=COIN, part=subset or "no subset"))
     return results
 
 
-def share(measure: str, judge: str, pairs: Sequence[JudgedPair], **more) -> Result:
+def share(measure: str, judge: str, pairs: Sequence[JudgedPair], **more: Any) -> Result:
     """The share of these pairs in which the judge is right, pairs of one prompt as one cluster of the interval."""
     rights = [pair.right for pair in pairs]
     return share_of(measure, judge, rights, [pair.prompt for pair in pairs], ties=rights.count(0.5), **more)
 
 
-def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Sequence[Hashable], **more) -> Result:
+def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Sequence[Hashable], **more: Any) -> Result:
     """The mean of outcomes in [0, 1] with its 95 % interval; outcomes of one prompt are one cluster."""
     low, high = clustered_interval(outcomes, prompts)
     value = sum(outcomes) / max(len(outcomes), 1)
@@ -155,15 +155,15 @@ def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Seq
 def loss(scored: ScoredRows) -> list[Result]:
     """The K-wise loss per prompt, nats (N3.3), beside that of equal scores; answers without a score left out."""
     rows = scored.rows.ranked
-    kept = [
+    answers = [
         (score, rank, i)
-        for i, (said, row) in enumerate(zip(scored.ranked, rows, strict=True))
-        for score, rank in zip(said, row.ranks, strict=True)
+        for i, (scores, row) in enumerate(zip(scored.ranked, rows, strict=True))
+        for score, rank in zip(scores, row.ranks, strict=True)
         if score is not None
     ]
-    if not kept:
+    if not answers:
         return []
-    total, count = kwise(*(torch.tensor(list(column)) for column in zip(*kept, strict=True)))
+    total, count = kwise(*(torch.tensor(list(column)) for column in zip(*answers, strict=True)))
     value = float(total / count.clamp(min=1))
     measure = "held_out_loss_over_prompts"
     return [Result(measure=measure, subject=scored.judge, value=value, floor=math.log(2.0), count=int(count))]
@@ -182,8 +182,8 @@ def expected_accuracy(judge: str, scores: Answers, true_rewards: Answers, *, noi
         raise ValueError(f"noise must be positive, not {noise}")
     agree: list[float] = []
     best: list[float] = []
-    for said, true in zip(scores, true_rewards, strict=True):
-        for (score_a, true_a), (score_b, true_b) in combinations(zip(said, true, strict=True), 2):
+    for row, true in zip(scores, true_rewards, strict=True):
+        for (score_a, true_a), (score_b, true_b) in combinations(zip(row, true, strict=True), 2):
             if score_a is None or score_b is None or true_a is None or true_b is None:
                 continue
             p = _sigmoid((true_a - true_b) / noise)
@@ -215,11 +215,11 @@ def labellers_agreement(rows: Sequence[RankedRow]) -> list[Result]:
             alike += [(float(a == b), row.group.prompt.id) for a, b in combinations(signs, 2) if a and b]
             majorities = [(own, sign(sum(signs) - own)) for own in signs]
             single += [(float(own == most) if own else 0.5, row.group.prompt.id) for own, most in majorities if most]
-    found = {"two_labellers_over_pairs": alike, "labeller_against_others_over_pairs": single}
+    outcomes = {"two_labellers_over_pairs": alike, "labeller_against_others_over_pairs": single}
     return [
-        share_of(measure, "labellers", *zip(*outcomes, strict=True), role="people")
-        for measure, outcomes in found.items()
-        if outcomes
+        share_of(measure, "labellers", *zip(*trials, strict=True), role="people")
+        for measure, trials in outcomes.items()
+        if trials
     ]
 
 

@@ -19,6 +19,7 @@ from plaudit.evaluation.judges.pairs import accuracy, judged_pairs
 from plaudit.evaluation.judges.rows import Answers, ScoredRows, interval_units
 from plaudit.formulas.correlation import pearson, spearman
 from plaudit.records.results import Result
+from plaudit.records.text import Group
 
 DEFAULT = "score"
 """The aspect of ratings that name none; nothing is said of it in the results."""
@@ -31,23 +32,23 @@ def agreement(scored: ScoredRows, seed: int) -> list[Result]:
 
 
 def _of_aspect(aspect: str, scored: ScoredRows, seed: int) -> list[Result]:
-    rows, said = scored.rows.rated, scored.aspects.get(aspect, scored.rated)
+    rows, aspect_scores = scored.rows.rated, scored.aspects.get(aspect, scored.rated)
     means = [[_mean(ratings.get(aspect, ())) for ratings in row.ratings] for row in rows]
     units = interval_units([row.group for row in rows])
-    kept = [
+    answers = [
         (score, rating, unit)
-        for columns in zip(said, means, units, strict=True)
+        for columns in zip(aspect_scores, means, units, strict=True)
         for score, rating, unit in zip(*columns, strict=True)
         if score is not None and rating is not None
     ]
-    if not kept:
+    if not answers:
         raise UserError(f"{scored.judge}: abstained on every answer rated for {aspect!r}")
-    scores, ratings = (torch.tensor([one[i] for one in kept], dtype=torch.float64) for i in (0, 1))
-    own_units = [unit for _, _, unit in kept]
+    scores, ratings = (torch.tensor([one[i] for one in answers], dtype=torch.float64) for i in (0, 1))
+    own_units = [unit for _, _, unit in answers]
     linear = bootstrap(pearson, scores, ratings, own_units, seed)
     deviation = ratings.std(correction=0).item()
     people = labellers_correlation([r[aspect] for row in rows for r in row.ratings if aspect in r])
-    about = {"subject": scored.judge, "part": "" if aspect == DEFAULT else aspect, "count": len(kept)}
+    about = {"subject": scored.judge, "part": "" if aspect == DEFAULT else aspect, "count": len(answers)}
     return [
         Result(
             measure=f"aspect/{aspect}_spearman_over_labels",
@@ -65,22 +66,24 @@ def _of_aspect(aspect: str, scored: ScoredRows, seed: int) -> list[Result]:
             facts={"rmse_of_best_line": deviation * math.sqrt(max(0.0, 1.0 - linear.value**2))},
             **about,
         ),
-        *_pair_accuracy(aspect, scored, said, means),
+        *_pair_accuracy(aspect, scored, aspect_scores, means),
     ]
 
 
 def _pair_accuracy(
-    aspect: str, scored: ScoredRows, said: Answers, means: Sequence[Sequence[float | None]]
+    aspect: str, scored: ScoredRows, answers: Answers, means: Sequence[Sequence[float | None]]
 ) -> list[Result]:
     """The judge's order of a prompt's answers against their ratings'; nothing where no prompt has two to compare."""
-    scores, ranks, groups = [], [], []
-    for answers, ratings, row in zip(said, means, scored.rows.rated, strict=True):
-        rated = [k for k, mean in enumerate(ratings) if mean is not None]
-        scores.append(tuple(answers[k] for k in rated))
-        ranks.append(competition_ranks([-ratings[k] for k in rated]))
-        groups.append(replace(row.group, responses=tuple(row.group.responses[k] for k in rated)))
-    judged = judged_pairs(tuple(scores), ranks, groups, [row.subset for row in scored.rows.rated])
-    return accuracy(f"aspect/{aspect}_accuracy_over_pairs", scored.judge, judged)
+    scores: list[tuple[float | None, ...]] = []
+    ranks: list[tuple[int, ...]] = []
+    groups: list[Group] = []
+    for row_scores, ratings, row in zip(answers, means, scored.rows.rated, strict=True):
+        rated = [(k, mean) for k, mean in enumerate(ratings) if mean is not None]
+        scores.append(tuple(row_scores[k] for k, _ in rated))
+        ranks.append(competition_ranks([-mean for _, mean in rated]))
+        groups.append(replace(row.group, responses=tuple(row.group.responses[k] for k, _ in rated)))
+    pairs = judged_pairs(tuple(scores), ranks, groups, [row.subset for row in scored.rows.rated])
+    return accuracy(f"aspect/{aspect}_accuracy_over_pairs", scored.judge, pairs)
 
 
 def _mean(ratings: Sequence[float]) -> float | None:

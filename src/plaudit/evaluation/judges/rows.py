@@ -51,7 +51,7 @@ class RankedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRow:
+class VerdictRow:
     """One answer, accepted or not."""
 
     group: Group
@@ -66,7 +66,7 @@ class LabelledRows:
 
     ranked: tuple[RankedRow, ...] = ()
     rated: tuple[RatedRow, ...] = ()
-    judged: tuple[JudgedRow, ...] = ()
+    verdicts: tuple[VerdictRow, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """File → sha256."""
 
@@ -81,12 +81,12 @@ class LabelledRows:
                 for row, group in zip(rankings, groups, strict=True)
             ),
             rated=tuple(_rated([row for row in rows if isinstance(row, Rating)], {}, {})),
-            judged=tuple(_judged(row, {}, "") for row in rows if isinstance(row, Verdict)),
+            verdicts=tuple(_verdict(row, {}, "") for row in rows if isinstance(row, Verdict)),
         )
 
     def prompt_rows(self) -> list[PromptRow]:
         """For checking that a reward function has its columns."""
-        rows = (*self.ranked, *self.rated, *self.judged)
+        rows = (*self.ranked, *self.rated, *self.verdicts)
         return [PromptRow(prompt=r.group.prompt, columns=r.group.columns, where=r.where) for r in rows]
 
 
@@ -97,7 +97,7 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
     """
     ranked: list[RankedRow] = []
     rated: list[RatedRow] = []
-    judged: list[JudgedRow] = []
+    verdicts: list[VerdictRow] = []
     fingerprints: dict[str, str] = {}
     named = False
     for source in sources:
@@ -110,11 +110,11 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
         rows = [row for row in loaded.rows if isinstance(row, Ranking)]
         ranked += [_ranked(row, columns[row.where], subsets[row.where]) for row in rows]
         rated += _rated([row for row in loaded.rows if isinstance(row, Rating)], columns, subsets)
-        verdicts = [row for row in loaded.rows if isinstance(row, Verdict)]
-        judged += [_judged(row, columns[row.where], subsets[row.where]) for row in verdicts]
+        accepted = [row for row in loaded.rows if isinstance(row, Verdict)]
+        verdicts += [_verdict(row, columns[row.where], subsets[row.where]) for row in accepted]
     if subset_column and not named:
         raise UserError(f"subset_column: no row of the data has the column {subset_column!r}")
-    return LabelledRows(ranked=tuple(ranked), rated=tuple(rated), judged=tuple(judged), fingerprints=fingerprints)
+    return LabelledRows(ranked=tuple(ranked), rated=tuple(rated), verdicts=tuple(verdicts), fingerprints=fingerprints)
 
 
 def as_ranking(row: Ranking | Comparison) -> Ranking:
@@ -185,9 +185,9 @@ def _rated(
     ]
 
 
-def _judged(row: Verdict, columns: Mapping[str, Any], subset: str) -> JudgedRow:
+def _verdict(row: Verdict, columns: Mapping[str, Any], subset: str) -> VerdictRow:
     group = Group(prompt=row.prompt, responses=(row.response,), columns=columns)
-    return JudgedRow(group=group, accepted=row.label, subset=subset, where=row.where)
+    return VerdictRow(group=group, accepted=row.label, subset=subset, where=row.where)
 
 
 def reversed_group(group: Group) -> Group:
@@ -208,7 +208,7 @@ class ScoredRows:
     rows: LabelledRows
     ranked: Answers
     rated: Answers
-    judged: Answers
+    verdicts: Answers
     aspects: Mapping[str, Answers]
     """Its own parts `aspect/NAME` of the rated answers, by the aspect."""
 
@@ -221,7 +221,7 @@ def score_rows(judge: str, scorer: Scorer, rows: LabelledRows) -> ScoredRows:
         rows=rows,
         ranked=score_groups(scorer, [row.group for row in rows.ranked]),
         rated=rated,
-        judged=score_groups(scorer, [row.group for row in rows.judged]),
+        verdicts=score_groups(scorer, [row.group for row in rows.verdicts]),
         aspects={name.rpartition("aspect/")[2]: own for name, own in parts.items() if "aspect/" in name},
     )
 

@@ -21,22 +21,23 @@ def agreement(scored: ScoredRows, seed: int) -> list[Result]:
 
     Raises: UserError where there are verdicts and the judge abstains on all of them.
     """
-    rows = scored.rows.judged
+    rows = scored.rows.verdicts
     if not rows:
         return []
     units = interval_units([row.group for row in rows])
-    kept = [
+    answers = [
         (score, row.accepted, unit)
-        for (score,), row, (unit,) in zip(scored.judged, rows, units, strict=True)
+        for (score,), row, (unit,) in zip(scored.verdicts, rows, units, strict=True)
         if score is not None
     ]
-    if not kept:
+    if not answers:
         raise UserError(f"{scored.judge}: abstained on every verdict")
-    values, labels, own_units = ([one[i] for one in kept] for i in range(3))
-    scores, accepted = (torch.tensor(column, dtype=torch.float64) for column in (values, labels))
-    right = [0.5 if not score else float((score > 0) == label) for score, label, _ in kept]
+    scores = torch.tensor([score for score, _, _ in answers], dtype=torch.float64)
+    accepted = torch.tensor([label for _, label, _ in answers], dtype=torch.float64)
+    own_units = [unit for _, _, unit in answers]
+    right = [0.5 if not score else float((score > 0) == label) for score, label, _ in answers]
     frequency = accepted.mean().item()
-    about = {"subject": scored.judge, "count": len(kept)}
+    about = {"subject": scored.judge, "count": len(answers)}
     results = [
         share_of(
             "held_out_accuracy_over_rows",
@@ -46,10 +47,10 @@ def agreement(scored: ScoredRows, seed: int) -> list[Result]:
             floor=max(frequency, 1.0 - frequency),
             ceiling=1.0,
             ties=right.count(0.5),
-            facts={"accepted": frequency, "abstained": len(rows) - len(kept)},
+            facts={"accepted": frequency, "abstained": len(rows) - len(answers)},
         )
     ]
-    if 0 < sum(labels) < len(labels):
+    if 0.0 < frequency < 1.0:
         area = bootstrap(auc, scores, accepted, own_units, seed)
         results.append(Result(measure="held_out_auc", floor=0.5, ceiling=1.0, **about, **asdict(area)))
     brier, constant = brier_score(scores.sigmoid(), accepted).item(), frequency * (1.0 - frequency)

@@ -105,7 +105,7 @@
     }
     const own = target.querySelector(":scope > details.part");
     if (own) { own.open = true; }
-    requestAnimationFrame(() => target.scrollIntoView());
+    target.scrollIntoView();
   }
   window.addEventListener("hashchange", land);
   for (const link of document.querySelectorAll('a[href^="#"]')) {

@@ -11,7 +11,7 @@ from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, to_state
 from plaudit.training.policy.estimation import agreement, estimate
-from plaudit.training.policy.metrics import describe, headline, mean_kl, rollout_rows, summarise
+from plaudit.training.policy.metrics import describe, headline, mean_kl, results, rollout_rows, summarise
 from plaudit.training.policy.participants import Participants, participants
 from plaudit.training.policy.scored import roll_out, score
 from plaudit.training.policy.shaping import shape
@@ -53,7 +53,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
 
                 # 3. shape: score and price of the KL become one number per token    rewards [B R]
                 kl_coef = cursor.coefficients.kl
-                rewards, seen = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
+                rewards, moments = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
 
                 # 4. estimate: how much better than expected was each token?         advantages, returns [B R]
                 agreed = agreement(scored, config)
@@ -63,7 +63,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
                 rows = rollout_rows(scored, experience, participants.language, config, kl_coef=kl_coef)
                 run.write_rollouts(cursor.iteration + 1, rows)
-                cursor = replace(cursor, scores_seen=seen)
+                cursor = replace(cursor, scores_seen=moments)
                 pending = Pending(experience=experience, metrics=before | part_metrics(participants.scorer))
 
             # 5. update: epochs of minibatches over the same experience
@@ -86,4 +86,4 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 save()
     with run.save_model() as folder:
         export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
-    run.finish(summary())
+    run.finish(summary(results(run.files.metrics, run.stage, config)))

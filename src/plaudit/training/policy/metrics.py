@@ -1,6 +1,6 @@
 """What an iteration says of itself. Sums over tokens and responses first, divisions last."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.value_losses import explained_variance
 from plaudit.models.load import Language
+from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio
 from plaudit.records.tensors import Experience
 from plaudit.records.text import FinishReason
@@ -45,12 +46,12 @@ def describe(
     valid = scores.valid
     n = max(int(valid.sum()), 1)
     kl = kl_by_response(experience)
-    kept = scores.scores[valid]
+    valid_scores = scores.scores[valid]
     gap = torch.where(rollout.response_mask, experience.old_logprobs - rollout.sampler_logprobs, 0.0).abs()
     return {
-        "score_over_responses": float(kept.sum() / n),
-        "score_std_over_responses": float(kept.std(correction=0)) if len(kept) else 0.0,
-        "objective_over_responses": float((kept - kl_coef * kl[valid]).sum() / n),
+        "score_over_responses": float(valid_scores.sum() / n),
+        "score_std_over_responses": float(valid_scores.std(correction=0)) if len(valid_scores) else 0.0,
+        "objective_over_responses": float((valid_scores - kl_coef * kl[valid]).sum() / n),
         "kl_ref_over_responses": float(kl[valid].sum() / n),
         "reward_over_responses": float(experience.rewards.sum() / n),
         "length_over_responses": float(rollout.response_mask.sum() / len(valid)),
@@ -81,10 +82,10 @@ def _of_the_critic(experience: Experience) -> dict[str, float]:
 
 def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
     """Metrics of the updates, over all tokens that they saw; a minibatch that was left out was seen too."""
-    seen = pending.statistics
+    statistics = pending.statistics
 
     def over_tokens(name: str) -> float:
-        return ratio(seen, name, "tokens")
+        return ratio(statistics, name, "tokens")
 
     of_the_critic = {
         "value_loss_over_tokens": over_tokens("value_loss"),
@@ -96,11 +97,15 @@ def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
         "approx_kl_old_over_tokens": over_tokens("approx_kl_old"),
         **(of_the_critic if config.critic else {}),
         **({"kl_loss_over_tokens": over_tokens("kl_loss")} if config.kl.into == "loss" else {}),
-        "ratio_max": number(seen, "ratio_max"),
-        "grad_norm": ratio(seen, "grad_norm", "updates"),
+        "ratio_max": number(statistics, "ratio_max"),
+        "grad_norm": ratio(statistics, "grad_norm", "updates"),
         "learning_rate": pending.learning_rate,
-        "minibatches": int(number(seen, "updates")),
-        **({"ptx_loss_over_tokens": ratio(seen, "ptx_loss", "ptx_tokens")} if number(seen, "ptx_tokens") else {}),
+        "minibatches": int(number(statistics, "updates")),
+        **(
+            {"ptx_loss_over_tokens": ratio(statistics, "ptx_loss", "ptx_tokens")}
+            if number(statistics, "ptx_tokens")
+            else {}
+        ),
     }
 
 
@@ -112,7 +117,7 @@ def rollout_rows(
         scored.rollout,
         experience,
         scored.scores,
-        language.renderer,
+        language.decoder_renderer,
         count=config.keep_rollouts,
         kl_coef=kl_coef if config.kl.into == "reward" else 0.0,
         more={"entropy": scored.outputs.entropy},
@@ -122,3 +127,30 @@ def rollout_rows(
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     """For the progress line."""
     return {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}
+
+
+def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) -> list[Result]:
+    """What training came to, by its own judge on its own prompts: the last iteration, its floor the first.
+
+    `logged`: lines of metrics.jsonl. The interval is that of the mean over the last iteration's responses.
+    """
+    if not logged:
+        return []
+    first, last = logged[0], logged[-1]
+    key = f"{stage}/score_over_responses"
+    if first[key] is None or last[key] is None:
+        return []
+    abstained = last[f"{stage}/abstained_over_responses"]
+    count = round(config.prompts_per_iteration * config.samples_per_prompt * (1.0 - abstained))
+    half = 1.96 * last[f"{stage}/score_std_over_responses"] / max(count, 1) ** 0.5
+    score = Result(
+        measure="score_over_responses",
+        subject="policy",
+        value=last[key],
+        low=last[key] - half,
+        high=last[key] + half,
+        floor=first[key],
+        count=count,
+    )
+    kl = Result(measure="kl_ref_over_responses", subject="policy", value=last[f"{stage}/kl_ref_over_responses"])
+    return [score, kl]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,7 +33,6 @@ class GateObjective:
     """A gate over a model of aspects, by the K-wise loss of the mixed scores; the aspects stay as they are."""
 
     options: GateTraining
-    trains: ClassVar = GatedRewardModel
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> GatedRewardModel:
         return gated.new(config, language, self.options.shape, seed=seed)
@@ -70,11 +68,11 @@ def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: fl
     """For each aspect the smallest λ with Spearman(z_a − λ z_v, z_v) ≤ `max_correlation`; 1 for verbosity itself, of
     which then nothing is left. The largest on offer where none will do."""
     long = ratings[:, verbosity]
-    found = []
+    chosen = []
     for aspect in range(ratings.shape[1]):
         small_enough = (p for p in PENALTIES if spearman(ratings[:, aspect] - p * long, long) <= max_correlation)
-        found.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
-    return torch.tensor(found)
+        chosen.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
+    return torch.tensor(chosen)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,7 +52,6 @@ class VerdictObjective:
     """Cross-entropy of accept and reject (N3.5)."""
 
     options: TwoClass
-    trains: ClassVar = TwoClassRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Verdict], *, seed: int
@@ -86,7 +84,6 @@ class RatingObjective:
     """Squared error to standardised ratings (N3.6)."""
 
     options: RatingRegression
-    trains: ClassVar = ScalarRewardModel
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Rating], *, seed: int) -> ScalarRewardModel:
         model = scalar.load(config, language, seed=seed)

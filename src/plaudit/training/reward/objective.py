@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -46,9 +46,6 @@ class Budget:
 
 class Objective(Protocol):
     """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
-
-    trains: ClassVar[type]
-    """The class of its model."""
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +49,6 @@ class PairObjective:
     """Binary cross-entropy of every pair, in both orders."""
 
     options: Pair
-    trains: ClassVar = PairRewardModel
 
     def check(self, config: ModelConfig) -> None:
         """UserError for a backbone that reads no pairs."""
@@ -84,7 +82,7 @@ class PairObjective:
 
 def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
     room = limits.max_length - pair.overhead(language)
-    found: list[Contests] = []
+    examples: list[Contests] = []
     long: list[str] = []
     refuse_margins(rows)
     for row in rows:
@@ -104,8 +102,8 @@ def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> li
                 continue
             pairs = [Contest(joint=pair.fit(c.joint, room), outcome=c.outcome) for c in pairs]
         if pairs:
-            found.append(Contests(pairs=tuple(pairs)))
+            examples.append(Contests(pairs=tuple(pairs)))
     settle_long(long, "a prompt and two answers", limits)
-    if len(found) + len(long) < len(rows):
+    if len(examples) + len(long) < len(rows):
         say("prompts without two different answers are left out")
-    return found
+    return examples

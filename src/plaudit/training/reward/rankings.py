@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, assert_never
+from typing import assert_never
 
 import torch
 from jaxtyping import Float, Int
@@ -57,7 +57,6 @@ class RankingObjective:
     """A scalar model learned from rankings, by one of four losses."""
 
     options: KWise | Pairwise | BestOfK | PlackettLuce
-    trains: ClassVar = ScalarRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
@@ -106,10 +105,10 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
     return rows
 
 
-Numbers, Places = Float[Tensor, " N"], Int[Tensor, " N"]
-PromptLoss = Callable[[Numbers, Places, Places], tuple[Float[Tensor, ""], Tensor]]
+Numbers, Indices = Float[Tensor, " N"], Int[Tensor, " N"]
+PromptLoss = Callable[[Numbers, Indices, Indices], tuple[Float[Tensor, ""], Tensor]]
 """A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
-RankLoss = Callable[[Numbers, Places, Places, Sequence[Ranked]], Float[Tensor, ""]]
+RankLoss = Callable[[Numbers, Indices, Indices, Sequence[Ranked]], Float[Tensor, ""]]
 """The sum alone, in whatever unit counts; it sees the prompts too."""
 
 
@@ -148,14 +147,14 @@ def learn_ranks(
     return over_rows(sums["loss"] / max(count, 1), **pair_metrics(sums, sum(row.num_pairs for row in examples)))
 
 
-def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:
+def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Indices, Indices]:
     """Of all answers of some prompts, in order: their ranks, and which of the prompts each belongs to."""
     ranks = torch.tensor([rank for row in part for rank in row.ranks], device=device)
     owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=device)
     return ranks, owner
 
 
-def margins_of(scores: Numbers, ranks: Places, owner: Places) -> Float[Tensor, " P"]:
+def margins_of(scores: Numbers, ranks: Indices, owner: Indices) -> Float[Tensor, " P"]:
     """r_w − r_l of every pair, without gradient."""
     better, worse = ranked_pairs(ranks, owner)
     return (scores[better] - scores[worse]).detach()
@@ -169,11 +168,11 @@ def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits)
     )
     ranked = []
     for row in rows:
-        kept = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
+        remaining = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
         margin = float(row.columns.get("margin", 0.0) or 0.0)
-        above = min((rank for _, rank in kept), default=1) - 1
-        ranks = tuple(rank - above for _, rank in kept)
-        ranked.append(Ranked(answers=tuple(p for p, _ in kept), ranks=ranks, margin=margin))
+        above = min((rank for _, rank in remaining), default=1) - 1
+        ranks = tuple(rank - above for _, rank in remaining)
+        ranked.append(Ranked(answers=tuple(p for p, _ in remaining), ranks=ranks, margin=margin))
     useful = [row for row in ranked if row.num_pairs]
     if len(useful) < len(ranked):
         say(f"{len(ranked) - len(useful)} prompts without two ranks left out")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -25,7 +24,6 @@ class SharedTrunkObjective:
     """The K-wise loss, plus the likelihood of the best answers."""
 
     options: SharedTrunk
-    trains: ClassVar = SharedTrunkRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,7 +37,6 @@ class TokenLevelObjective:
     """The preferred answer's values must be higher."""
 
     options: TokenLevel
-    trains: ClassVar = TokenLevelRewardModel
 
     def model(
         self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int
