@@ -28,6 +28,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
@@ -111,6 +112,8 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
 
     Raises: UserError naming the folder or option.
     """
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand.language
     if config.path == "tiny":
         tokenizer = train_tokenizer(texts, config.tiny.vocabulary)
         generation, context = None, config.tiny.context
@@ -197,6 +200,8 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
 
     Raises: UserError where the folder holds something else, or not all of its weights.
     """
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand
     _check_decoder(config)
     if config.path == "tiny":
         hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)
@@ -257,7 +262,7 @@ def _check_decoder(config: ModelConfig) -> None:
 
 def check_model_path(path: str, option: str = "model.path") -> None:
     """Say early, before anything is loaded, that a local folder is missing or holds no model."""
-    if path == "tiny" or not looks_local(path):
+    if path == "tiny" or behind(path) is not None or not looks_local(path):
         return
     folder = Path(path)
     if not folder.is_dir():

@@ -84,6 +84,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
             if cursor.is_save_due(config):
                 save()
-    with run.save_model() as folder:
-        export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
+    if run.saves:
+        with run.save_model() as folder:
+            export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
     run.finish(summary(results(run.files.metrics, run.stage, config)))
