@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from plaudit.config.build import build, join
+from plaudit.config.build import build
 from plaudit.config.load import config_changes, refuse
-from plaudit.config.read import Node, to_value
-from plaudit.config.types import ByKind, kind_of
+from plaudit.config.read import Node
+from plaudit.config.types import ByKind, join, kind_of, to_plain
 from plaudit.errors import UserError
 from plaudit.files import safe_name
 from plaudit.records.results import Result
@@ -50,7 +50,7 @@ class PipelineConfig:
         """What is wrong in the stages, before they have folders."""
         parts = {name: node.value for name, node in tree.value.items()}
         stages, words = (parts.get(name) for name in ("stages", "vars"))
-        known = {name: str(to_value(node)) for name, node in words.items()} if isinstance(words, dict) else {}
+        known = {name: str(to_plain(node)) for name, node in words.items()} if isinstance(words, dict) else {}
         if isinstance(stages, dict):
             _planned(stages, known, 0, Path(), problems)
 
