@@ -33,7 +33,8 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
         if sinks:
             raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
         plan(config, folder)
-    ranks = _ranks(stage)
+    ranks = _ranks()
+    _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
         run.attach(sinks)
         stage.function(config, run)
@@ -103,15 +104,13 @@ def _stage_lines(stage: Stage, chosen: Mapping[str, Any], *, every: bool) -> lis
     return starter(load_config(stage.config_class, chosen), chosen, common, every=every)
 
 
-def _ranks(stage: Stage | None = None) -> Ranks:
+def _ranks() -> Ranks:
     """The processes that torchrun started, of which only the first talks; or this one alone."""
     from plaudit.hardware.ranks import start
 
     ranks = start()
     if not ranks.is_first:
         mute()
-    if stage:
-        _check_ranks(stage, ranks)
     return ranks
 
 
@@ -126,7 +125,7 @@ def _set_damaged_aside(run: Run) -> None:
     if run.stage != PIPELINE.name:
         run.latest(fallback=True)
         return
-    for path in sorted(path for path in run.folder.iterdir() if Run.exists(path)):
+    for path in sorted(filter(Run.exists, run.folder.iterdir())):
         with Run.open(path) as stage:
             stage.latest(fallback=True)
 

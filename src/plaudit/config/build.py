@@ -3,17 +3,27 @@ written."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import SchemaValidator, ValidationError, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 
 from plaudit.config.read import Node, from_plain
 from plaudit.config.types import (
-    MISSING, arm_of_kind, child_type, choices, default_of, field_types, join, kind_of, kinds, only_text_field, phrase,
-    shape, to_plain,
+    MISSING,
+    arm_of_kind,
+    child_type,
+    choices,
+    default_of,
+    field_types,
+    join,
+    kind_of,
+    kinds,
+    only_text_field,
+    phrase,
+    shape,
+    to_plain,
 )  # fmt: skip
 from plaudit.errors import UserError
 
@@ -111,10 +121,11 @@ def _value(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
 
 def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
     """A dataclass; where the field's default is an instance of it, what the node leaves open is that instance's."""
-    before, values, kind = len(problems), {}, node.value.get("kind")
-    cls = _choose(tp, node, default)
-    if cls is None:
-        known = [word for arm in shape(tp).arms for word in kinds(arm)]
+    before, arms, kind = len(problems), shape(tp).arms, node.value.get("kind")
+    values: dict[str, Any] = {}
+    cls = arms[0] if len(arms) == 1 else arm_of_kind(tp, kind_of(node)) if kind else type(default)
+    if cls not in arms:
+        known = [word for arm in arms for word in kinds(arm)]
         what = _not_among(kind_of(node), known) if kind else f"missing; choose from: {', '.join(known)}"
         return _tell(problems, kind or node, join(path, "kind"), what)
     for key, one in node.value.items():
@@ -134,32 +145,24 @@ def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
         return _tell(problems, node, path, str(error))
 
 
-def _choose(tp: Any, node: Node, default: Any) -> type | None:
-    """The alternative that the node's kind names, else the default's, else the only one."""
-    arms = shape(tp).arms
-    if len(arms) == 1:
-        return arms[0]
-    if "kind" in node.value:
-        return arm_of_kind(tp, kind_of(node))
-    return type(default) if type(default) in arms else None
-
-
-_CHECKS = {
-    int: SchemaValidator(core_schema.int_schema()),
-    float: SchemaValidator(core_schema.float_schema()),
-    bool: SchemaValidator(core_schema.bool_schema()),
-    str: SchemaValidator(core_schema.str_schema()),
-    Any: SchemaValidator(core_schema.any_schema()),
+_TYPES: dict[Any, CoreSchema] = {
+    int: {"type": "int"},
+    float: {"type": "float"},
+    bool: {"type": "bool"},
+    str: {"type": "str"},
+    Any: {"type": "any"},
 }
+_CHECKS = {tp: SchemaValidator(schema) for tp, schema in _TYPES.items()}
 
 
-_CHECKS = {
-    int: SchemaValidator(core_schema.int_schema()),
-    float: SchemaValidator(core_schema.float_schema()),
-    bool: SchemaValidator(core_schema.bool_schema()),
-    str: SchemaValidator(core_schema.str_schema()),
-    Any: SchemaValidator(core_schema.any_schema()),
+_TYPES: dict[Any, CoreSchema] = {
+    int: {"type": "int"},
+    float: {"type": "float"},
+    bool: {"type": "bool"},
+    str: {"type": "str"},
+    Any: {"type": "any"},
 }
+_CHECKS = {tp: SchemaValidator(schema) for tp, schema in _TYPES.items()}
 
 
 def _scalar(tp: Any, node: Node, path: str, problems: list[str]) -> Any:

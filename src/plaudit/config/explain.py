@@ -47,11 +47,12 @@ def field_docs(cls: type) -> Mapping[str, str]:
 def _docs_of_file(file: str | None) -> dict[str, dict[str, str]]:
     """Class -> field -> doc, for all classes of a source file: reading it once is faster than asking for each class."""
     docs: dict[str, dict[str, str]] = {}
-    for node in ast.walk(ast.parse(Path(file).read_bytes())) if file else ():
-        for field, below in itertools.pairwise(node.body if isinstance(node, ast.ClassDef) else ()):
-            match field, below:
+    nodes = ast.walk(ast.parse(Path(file).read_bytes())) if file else ()
+    for one in (node for node in nodes if isinstance(node, ast.ClassDef)):
+        for pair in itertools.pairwise(one.body):
+            match pair:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    docs.setdefault(node.name, {})[name] = " ".join(text.split())
+                    docs.setdefault(one.name, {})[name] = " ".join(text.split())
     return docs
 
 
