@@ -13,6 +13,7 @@ from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
 from plaudit.scoring.functions import HOPELESS, FunctionScorer, check_columns, function_scorer
 from plaudit.scoring.isolate import CallFailed
 from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.rows import FailureKind
 from tests.kills import kills
 
 
@@ -506,7 +507,7 @@ def test_a_judge_on_which_the_first_rows_all_hang_is_given_up(hanging, calls, ju
     def judge(completions):
         asked.append(completions)
         if any(int(text) in hanging for text in completions):
-            raise CallFailed("timed_out", "gave no answer")
+            raise CallFailed(FailureKind.TIMED_OUT, "gave no answer")
         return [[2.0] if by_token else 2.0 for _ in completions]
 
     scorer = scorer_of(judge, on_error="value", error_value=-1.0, by_token=by_token)

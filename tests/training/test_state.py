@@ -6,7 +6,7 @@ from torch import nn
 
 from plaudit.data.options import DataConfig
 from plaudit.errors import StopRequested, UserError
-from plaudit.records.text import Kind
+from plaudit.records.text import PromptRow
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from plaudit.training import optim, state
@@ -95,7 +95,7 @@ def source(tmp_path):
 
 def trained_run(tmp_path, source) -> None:
     with Run.create(tmp_path / "run", "ppo", {}) as run:
-        (rows,) = state.load_data(run, [source], Kind.PROMPT)
+        (rows,) = state.load_data(run, [source], PromptRow)
         assert [row.prompt.text for row in rows] == ["one", "two"]
         with run.checkpoint(1) as folder:
             (folder / "x").write_text("x", encoding="utf-8")
@@ -105,33 +105,33 @@ def test_the_same_data_are_read_again(tmp_path, source):
     trained_run(tmp_path, source)
     with Run.open(tmp_path / "run") as run:
         assert len(run.provenance["data"][source.path]) == 64
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
 
 
 def test_changed_data_stop_a_resumed_run_unless_they_are_meant(tmp_path, source):
     trained_run(tmp_path, source)
     jsonl(tmp_path / "prompts.jsonl", [{"prompt": "one"}, {"prompt": "three"}])
     with Run.open(tmp_path / "run") as run, pytest.raises(UserError, match=r"prompts\.jsonl: changed since.*--change"):
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
     with Run.open(tmp_path / "run", change=True) as run:
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
     with Run.open(tmp_path / "run") as run:  # now these are the run's data
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
 
 
 def test_before_the_first_checkpoint_nothing_was_learned_from_the_old_data(tmp_path, source):
     with Run.create(tmp_path / "run", "ppo", {}) as run:
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
         jsonl(tmp_path / "prompts.jsonl", [{"prompt": "three"}])
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
         with run.checkpoint(1) as folder:
             (folder / "x").write_text("x", encoding="utf-8")
-        state.load_data(run, [source], Kind.PROMPT)
+        state.load_data(run, [source], PromptRow)
 
 
 def test_a_file_that_is_new_to_the_run_is_added(tmp_path, source):
     trained_run(tmp_path, source)
     other = DataConfig(path=jsonl(tmp_path / "other.jsonl", [{"prompt": "x"}]))
     with Run.open(tmp_path / "run") as run:
-        state.load_data(run, [source, other], Kind.PROMPT)
+        state.load_data(run, [source, other], PromptRow)
         assert run.provenance["data"].keys() == {source.path, other.path}

@@ -70,8 +70,8 @@ def _resolve(tp: Any, name: str) -> tuple[list[str], Any]:
         if key == name:
             return [key], inner
     for key, inner in sorted(fields, key=lambda one: -len(one[0])):
-        if name.startswith(f"{key}_") and (found := _resolve(inner, name[len(key) + 1 :]))[0]:
-            return [key, *found[0]], found[1]
+        if name.startswith(f"{key}_") and (inside := _resolve(inner, name[len(key) + 1 :]))[0]:
+            return [key, *inside[0]], inside[1]
     return [], None
 
 
@@ -133,10 +133,12 @@ class _Binder:
         return stand_in
 
     def _model(self, model: Policy | RewardModel, where: str) -> str:
-        """Its folder, a temporary one for a model that has none; a judge stands behind it, so that it isn't read."""
-        path = on_disk(model, self.folders)
+        """Its folder, with what is in hand behind it; a temporary one where whoever takes it must read a folder."""
+        is_read = isinstance(model, Policy) and not where.startswith("policies.")
         text = model.path or str(PythonObject(f"{where} {type(model).__name__}", None))
-        self.objects[text] = PythonObject("", model.model, text=path) if isinstance(model, RewardModel) else path
+        path = on_disk(model, self.folders) if is_read or isinstance(model, RewardModel) else text
+        value = model.model if isinstance(model, RewardModel) else None if is_read else model.loaded
+        self.objects[text] = PythonObject("", value, text=path)
         return text
 
     # ---- data

@@ -20,8 +20,7 @@ from plaudit.models import adapters
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Loaded, language_of, load_causal, load_language
 from plaudit.models.options import ModelConfig, ReadAs
-from plaudit.models.reward import loading
-from plaudit.models.reward.protocol import RewardModel as Judging
+from plaudit.models.reward import loading, protocol
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
@@ -121,9 +120,9 @@ class Policy:
         here = machine(DeviceConfig(device=device))
         engine = build_engine(Trunk(self.hf).to(here.device), language)
         # The same text twice is answered twice: each time by other draws.
-        seen = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
+        repeats = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
         with here.autocast():
-            rollout = sample(engine, language, rows, options, sample_indices=seen, seed=seed, greedy=greedy)
+            rollout = sample(engine, language, rows, options, sample_indices=repeats, seed=seed, greedy=greedy)
         return list(rollout.responses)
 
     def save(self, folder: str | Path) -> Path:
@@ -146,7 +145,7 @@ class RewardModel:
     judge.score(["The cat"], [" sat on the mat."])
     """
 
-    def __init__(self, model: Judging) -> None:
+    def __init__(self, model: protocol.RewardModel) -> None:
         self.model = model
         """One of plaudit.models.reward."""
         self.path: str | None = None

@@ -170,8 +170,8 @@ class RunRecord:
 
         last = self.metrics[-1] if self.metrics else {}
         name = self.stage if self.folder is None else str(self.folder)
-        told = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
-        return run_html(name, self.results, **told)
+        facts = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
+        return run_html(name, self.results, **facts)
 
     def __repr__(self) -> str:
         steps = f", {self.metrics[-1]['step']} steps" if self.metrics else ""

@@ -166,7 +166,7 @@ def collect(
     def work(config: Any, run: Run, record: RunRecord) -> None:
         from plaudit.training.collect import gather, participants
 
-        gather(participants(config, run, policy=_given(policy)), config, run)
+        gather(participants(config, run, policy=_handed_in(policy)), config, run)
 
     arguments = {"prompts": prompts, "labeller": labeller, "model": _model(policy, options), **options}
     return _launch("collect", arguments, work, out=out, change=change)
@@ -221,13 +221,13 @@ def _by_config(stage: str) -> Work:
 
 def _model(policy: Policy | str | Path, options: dict[str, Any], *, on_disk: bool = False) -> dict[str, Any]:
     """The option `model`, of which `path` is the policy's; a `Policy` that is handed in itself leaves its name only."""
-    given = options.pop("model", {})
+    own = options.pop("model", {})
     if isinstance(policy, Policy) and not on_disk:
-        return {**given, "path": policy.path or str(PythonObject("policy", policy))}
-    return {**given, "path": policy}
+        return {**own, "path": policy.path or str(PythonObject("policy", policy))}
+    return {**own, "path": policy}
 
 
-def _given(policy: Policy | str | Path) -> Loaded | None:
+def _handed_in(policy: Policy | str | Path) -> Loaded | None:
     return policy.loaded if isinstance(policy, Policy) else None
 
 

@@ -18,7 +18,7 @@ class Reference:
     """π_ref: the policy as it was when training began, without gradient (N1.3).
 
     With LoRA it is the policy's own base, the adapter switched off: no second copy in memory. `own`: another model that
-    is the reference instead, frozen in place.
+    is the reference instead, frozen and moved to the policy's device in place.
     """
 
     def __init__(self, policy: Trunk, own: HFModel | None = None):
@@ -26,7 +26,7 @@ class Reference:
         if self.shares_base:
             self.trunk = policy
         else:
-            self.trunk = Trunk(copy.deepcopy(policy.hf) if own is None else own)
+            self.trunk = Trunk(copy.deepcopy(policy.hf) if own is None else own).to(policy.device)
             self.trunk.requires_grad_(False)
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:

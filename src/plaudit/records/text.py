@@ -145,6 +145,15 @@ class PromptRow:
 
 
 Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow
+KIND_OF: Mapping[type[Row], Kind] = {
+    Demonstration: Kind.DEMONSTRATION,
+    Text: Kind.TEXT,
+    Comparison: Kind.COMPARISON,
+    Ranking: Kind.RANKING,
+    Rating: Kind.RATING,
+    Verdict: Kind.VERDICT,
+    PromptRow: Kind.PROMPT,
+}
 Labelled = Ranking | Rating | Verdict
 """What a judge of single answers can be measured by."""
 

@@ -8,7 +8,7 @@ import torch
 
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
-from plaudit.records.text import Group, PromptRow
+from plaudit.records.text import Group, PromptRow, Ranking, Row
 
 MISSING = object()
 
@@ -60,13 +60,14 @@ def required_columns(scorer: Scorer) -> tuple[str, ...]:
     return tuple(getattr(scorer, "required_columns", ()))
 
 
-def check_columns(scorer: Scorer, rows: Iterable[PromptRow]) -> None:
+def check_columns(scorer: Scorer, rows: Iterable[Row]) -> None:
     """Before any model loads: UserError naming the first row that lacks a column that `scorer` needs."""
     needed = required_columns(scorer)
     empty_refused = frozenset(getattr(scorer, "filled_columns", ()))
     for index, row in enumerate(rows):
+        columns = row.columns if isinstance(row, PromptRow | Ranking) else {}
         for column in needed:
-            value = row.columns.get(column, MISSING)
+            value = columns.get(column, MISSING)
             problem = column_problem(value, refuse_empty=column in empty_refused)
             if problem:
                 where = row.where or f"row {index}"

@@ -14,7 +14,7 @@ from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups_of, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
@@ -49,7 +49,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
 
     Raises: UserError.
     """
-    prompts = tuple(row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows)
+    prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
     check_rewards(config.labeller, prompts, option="labeller", lone=())
     language = policy.language if policy else load_language(config.model)
     check_prompts(prompts, language, config.sampling.max_new_tokens)
@@ -89,13 +89,13 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
 def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[PromptRow]) -> list[dict[str, Any]]:
     """K answers to each prompt by one call of the engine, judged by one call of the labeller."""
     k = config.samples
-    asked = [row for row in prompts for _ in range(k)]
+    rows = [row for row in prompts for _ in range(k)]
     indices = [index for _ in prompts for index in range(k)]
     with participants.machine.autocast():
         rollout = sample(
             participants.engine,
             participants.language,
-            asked,
+            rows,
             config.sampling,
             sample_indices=indices,
             seed=config.seed,

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import nn
 
 from plaudit.hardware.machine import Machine
+from plaudit.models.checkpoint import HasParameters
 from plaudit.runs.folder import Run
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
@@ -75,7 +75,7 @@ class MinibatchLoss:
 class Descent(Generic[Example]):
     """A model, what it learns, and what differs between stages."""
 
-    model: nn.Module
+    model: HasParameters
     mixture: Mixture[Example]
     machine: Machine
     backward: Callable[[Sequence[Example]], MinibatchLoss]
@@ -106,8 +106,11 @@ class _Cursor:
     best: float | None = None
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "_Cursor":
-        return cls(**{**state, "skipped": optim.Skipped(**state["skipped"])}) if state else cls()
+    def of(cls, state: dict[str, Any]) -> "_Cursor":
+        if not state:
+            return cls()
+        skipped = optim.Skipped(**state["skipped"])
+        return cls(step=state["step"], skipped=skipped, first=state["first"], best=state["best"])
 
 
 def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapping[str, float] | None:

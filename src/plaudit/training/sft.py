@@ -13,7 +13,7 @@ from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import Demonstration, Kind, Text
+from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -54,9 +54,8 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     Raises: UserError.
     """
     # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
-    kinds = (Kind.DEMONSTRATION, Kind.TEXT)
     sources, held_out = state.load_split(
-        run, config.data, config.held_out, config.held_out_fraction, config.seed, *kinds
+        run, config.data, config.held_out, config.held_out_fraction, config.seed, Demonstration, Text
     )
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
@@ -128,7 +127,7 @@ def _texts(row: Demonstration | Text) -> list[str]:
 def _encode(
     rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
 ) -> list[EncodedRow]:
-    encoded = encode_learned(rows, language.renderer, max_length=max_length, too_long=too_long)
+    encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
     return encoded.remaining

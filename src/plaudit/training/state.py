@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.data.clean import overlap
 from plaudit.data.options import DataConfig
@@ -16,35 +16,22 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import load_training_state, save_training_state
-from plaudit.records.text import Demonstration, Kind, PromptRow, Text
+from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state, training_bytes
+from plaudit.records.text import KIND_OF, Row
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
 
+R = TypeVar("R", bound=Row)
 STATE_JSON = "state.json"
 
 
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.PROMPT], /
-) -> list[tuple[PromptRow, ...]]: ...
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], kind: Literal[Kind.DEMONSTRATION], /
-) -> list[tuple[Demonstration, ...]]: ...
-@overload
-def load_data(
-    run: Run, sources: Sequence[DataConfig], one: Literal[Kind.DEMONSTRATION], two: Literal[Kind.TEXT], /
-) -> list[tuple[Demonstration | Text, ...]]: ...
-@overload
-def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]: ...
-def load_data(run: Run, sources: Sequence[DataConfig], *kinds: Kind) -> list[tuple[Any, ...]]:
+def load_data(run: Run, sources: Sequence[DataConfig], *records: type[R]) -> list[tuple[R, ...]]:
     """The rows of each file. A resumed run refuses files that are not what they were."""
-    loaded = [load(source, *kinds) for source in sources]
+    loaded = [load(source, *(KIND_OF[record] for record in records)) for source in sources]
     for source, one in zip(sources, loaded, strict=True):
         say(f"{source.path}: {one}")
     run.check_data({source.path: one.fingerprint for source, one in zip(sources, loaded, strict=True)})
-    return [one.rows for one in loaded]
+    return [cast(tuple[R, ...], one.rows) for one in loaded]
 
 
 def load_split(
@@ -53,16 +40,16 @@ def load_split(
     held_out: Sequence[DataConfig],
     fraction: float,
     seed: int,
-    *kinds: Kind,
-    measured: Sequence[Kind] = (),
-) -> tuple[list[tuple[Any, ...]], list[Any]]:
+    *learned: type[R],
+    measured: Sequence[type[R]] = (),
+) -> tuple[list[tuple[R, ...]], list[R]]:
     """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt.
 
-    `kinds` are those that are trained on; held-out files may be of the `measured` kinds instead (one for all files).
+    `learned` are the records that are trained on; held-out files may hold `measured` ones instead (one for all files).
     """
-    rows = load_data(run, sources, *kinds)
+    rows = load_data(run, sources, *learned)
     if held_out:
-        aside = [row for source in load_data(run, held_out, *(measured or kinds)) for row in source]
+        aside = [row for source in load_data(run, held_out, *(measured or learned)) for row in source]
         if len({type(row) for row in aside}) > 1:
             raise UserError("held_out: the files hold labels of different kinds; measure them one after the other")
         shared = overlap([row for source in rows for row in source], aside)
@@ -72,13 +59,13 @@ def load_split(
     if not fraction:
         return rows, []
     parts = [split(source, fraction, seed) for source in rows]
-    return [learned for learned, _ in parts], [row for _, aside in parts for row in aside]
+    return [trained for trained, _ in parts], [row for _, aside in parts for row in aside]
 
 
 def save(
     run: Run,
     step: int,
-    module: nn.Module,
+    module: HasParameters,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
@@ -101,11 +88,15 @@ def save(
         (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def restore(
+    run: Run, module: HasParameters, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
 
-    Raises: UserError where the checkpoint is damaged, or holds another model's parameters.
+    Raises: UserError where the checkpoint is damaged, or holds another model's parameters, and where the disk has no
+        room for another one.
     """
+    run.check_space(training_bytes(module))
     folder = run.latest()
     if folder is None:
         run.truncate_metrics(0)
@@ -131,7 +122,7 @@ def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mappin
 
 
 @contextlib.contextmanager
-def saved_on_stop(save_now: Callable[[], None]) -> Iterator[None]:
+def saved_on_stop(save_now: Callable[[], None]) -> Generator[None]:
     """SIGINT and SIGTERM end the block at a safe point (`run.check_stop`); what was done is saved first."""
     try:
         yield

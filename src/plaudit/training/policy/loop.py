@@ -53,17 +53,17 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
 
                 # 3. shape: score and price of the KL become one number per token    rewards [B R]
                 kl_coef = cursor.coefficients.kl
-                rewards, seen = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
+                rewards, moments = shape(scored, config, kl_coef=kl_coef, scores_seen=cursor.scores_seen)
 
                 # 4. estimate: how much better than expected was each token?         advantages, returns [B R]
                 agreed = agreement(scored, config)
                 experience = estimate(scored, rewards, agreed, config)
 
-                before = describe(scored, experience, agreed.stats, config, cursor.coefficients)
+                before = describe(scored, experience, agreed, config, cursor.coefficients)
                 before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
                 rows = rollout_rows(scored, experience, participants.language, config, kl_coef=kl_coef)
                 run.write_rollouts(cursor.iteration + 1, rows)
-                cursor = replace(cursor, scores_seen=seen)
+                cursor = replace(cursor, scores_seen=moments)
                 pending = Pending(experience=experience, metrics=before | part_metrics(participants.scorer))
 
             # 5. update: epochs of minibatches over the same experience
@@ -84,6 +84,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
             if cursor.is_save_due(config):
                 save()
-    with run.save_model() as folder:
-        export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
+    if run.saves:
+        with run.save_model() as folder:
+            export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
     run.finish(summary(results(run.files.metrics, run.stage, config)))

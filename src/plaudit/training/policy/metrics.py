@@ -9,7 +9,6 @@ from torch import Tensor
 
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
-from plaudit.formulas.mismatch import MismatchStats
 from plaudit.formulas.value_losses import explained_variance
 from plaudit.models.load import Language
 from plaudit.records.results import Result
@@ -19,6 +18,7 @@ from plaudit.records.text import FinishReason
 from plaudit.training import rollout_records
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending
+from plaudit.training.policy.estimation import Agreement
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.scored import ScoredRollout
 
@@ -37,7 +37,7 @@ def kl_by_response(experience: Experience) -> Float[Tensor, " B"]:
 def describe(
     scored: ScoredRollout,
     experience: Experience,
-    mismatch: MismatchStats,
+    agreed: Agreement,
     config: PPOConfig,
     coefficients: Coefficients,
 ) -> dict[str, float]:
@@ -46,12 +46,12 @@ def describe(
     valid = scores.valid
     n = max(int(valid.sum()), 1)
     kl = kl_by_response(experience)
-    kept = scores.scores[valid]
+    valid_scores = scores.scores[valid]
     gap = torch.where(rollout.response_mask, experience.old_logprobs - rollout.sampler_logprobs, 0.0).abs()
     return {
-        "score_over_responses": float(kept.sum() / n),
-        "score_std_over_responses": float(kept.std(correction=0)) if len(kept) else 0.0,
-        "objective_over_responses": float((kept - kl_coef * kl[valid]).sum() / n),
+        "score_over_responses": float(valid_scores.sum() / n),
+        "score_std_over_responses": float(valid_scores.std(correction=0)) if len(valid_scores) else 0.0,
+        "objective_over_responses": float((valid_scores - kl_coef * kl[valid]).sum() / n),
         "kl_ref_over_responses": float(kl[valid].sum() / n),
         "reward_over_responses": float(experience.rewards.sum() / n),
         "length_over_responses": float(rollout.response_mask.sum() / len(valid)),
@@ -62,8 +62,8 @@ def describe(
         "kl_coef": kl_coef,
         **({"trust_kl_coef": coefficients.trust} if config.trust else {}),
         "sampler_logprob_gap_max": float(gap.max()),
-        "kl_sampler_over_tokens": mismatch.kl_sampler,
-        **({"sampler_corrected_over_tokens": mismatch.corrected_fraction} if config.sampler_mismatch else {}),
+        "kl_sampler_over_tokens": agreed.kl_sampler,
+        **({"sampler_corrected_over_tokens": agreed.corrected} if config.sampler_mismatch else {}),
         **{f"part/{name}_over_responses": float(torch.nanmean(part)) for name, part in scores.parts.items()},
     }
 
@@ -82,10 +82,10 @@ def _of_the_critic(experience: Experience) -> dict[str, float]:
 
 def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
     """Metrics of the updates, over all tokens that they saw; a minibatch that was left out was seen too."""
-    seen = pending.statistics
+    statistics = pending.statistics
 
     def over_tokens(name: str) -> float:
-        return ratio(seen, name, "tokens")
+        return ratio(statistics, name, "tokens")
 
     of_the_critic = {
         "value_loss_over_tokens": over_tokens("value_loss"),
@@ -97,11 +97,15 @@ def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
         "approx_kl_old_over_tokens": over_tokens("approx_kl_old"),
         **(of_the_critic if config.critic else {}),
         **({"kl_loss_over_tokens": over_tokens("kl_loss")} if config.kl.into == "loss" else {}),
-        "ratio_max": number(seen, "ratio_max"),
-        "grad_norm": ratio(seen, "grad_norm", "updates"),
+        "ratio_max": number(statistics, "ratio_max"),
+        "grad_norm": ratio(statistics, "grad_norm", "updates"),
         "learning_rate": pending.learning_rate,
-        "minibatches": int(number(seen, "updates")),
-        **({"ptx_loss_over_tokens": ratio(seen, "ptx_loss", "ptx_tokens")} if number(seen, "ptx_tokens") else {}),
+        "minibatches": int(number(statistics, "updates")),
+        **(
+            {"ptx_loss_over_tokens": ratio(statistics, "ptx_loss", "ptx_tokens")}
+            if number(statistics, "ptx_tokens")
+            else {}
+        ),
     }
 
 
@@ -113,7 +117,7 @@ def rollout_rows(
         scored.rollout,
         experience,
         scored.scores,
-        language.renderer,
+        language.decoder_renderer,
         count=config.keep_rollouts,
         kl_coef=kl_coef if config.kl.into == "reward" else 0.0,
         more={"entropy": scored.outputs.entropy},

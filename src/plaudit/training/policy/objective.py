@@ -105,10 +105,10 @@ def loss_of(
     if config.entropy_coef:
         loss = loss + config.entropy_coef * weighted_sum(entropy_losses(out["entropy"], mask), weights, mask)
     if batch.old_values is not None and batch.returns is not None:
-        seen = (out["values"], batch.old_values, batch.returns, mask)
-        errors = value_losses(*seen, value_clip_range=config.value_clip_range)
+        tensors = (out["values"], batch.old_values, batch.returns, mask)
+        errors = value_losses(*tensors, value_clip_range=config.value_clip_range)
         loss = loss + config.value_coef * weighted_sum(errors, weights, mask)
-        held = errors > value_losses(*seen, value_clip_range=0.0)
+        held = errors > value_losses(*tensors, value_clip_range=0.0)
         statistics |= {"value_loss": _sum(errors, mask), "value_clipped_tokens": Sum(float(held.sum()))}
     return loss, statistics | {"loss": Sum(float(loss.detach()))}
 
@@ -122,8 +122,8 @@ def _policy_losses(logprobs: Float[Tensor, "b R"], batch: Experience, objective:
         case Clip(clip_range=low):
             high = objective.clip_range_high or low
             dual = {"dual_clip": objective.dual_clip} if objective.dual_clip else {}
-            seen = (logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
-            return clipped_surrogate(*seen, clip_low=low, clip_high=high, **dual)
+            tensors = (logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
+            return clipped_surrogate(*tensors, clip_low=low, clip_high=high, **dual)
         case _ as never:
             assert_never(never)
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -13,10 +14,11 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
+from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
@@ -97,7 +99,7 @@ def participants(
     here = machine(config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
-    frozen = Reference(actor.policy, reference.hf.to(here.device) if reference else None)
+    frozen = Reference(actor.policy, reference.hf if reference else None)
     if config.trunk_reward:
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
     say(f"ppo: {len(rows)} prompts, {config.iterations} iterations on {here}, {actor.policy.layout} rows")
@@ -117,12 +119,12 @@ def participants(
     )
 
 
-def _prompts(config: PPOConfig, run: Run, given: Sequence[PromptRow] | None) -> list[PromptRow]:
+def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -> list[PromptRow]:
     """Each prompt once. A resumed run refuses other ones than it began with."""
-    if given is None:
-        every = [row for rows in state.load_data(run, config.prompts, Kind.PROMPT) for row in rows]
+    if prompts is None:
+        every = [row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows]
     else:
-        every = list(given)
+        every = list(prompts)
         digest = hashlib.sha256("\n".join(f"{row.prompt.id} {sorted(row.columns.items())}" for row in every).encode())
         run.check_data({"prompts": digest.hexdigest()})
     if not every:
@@ -146,7 +148,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
     blocks = None
     if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
-        blocks = finish(copy.deepcopy(policy.hf.base_model), language, config.model, second)
+        blocks = finish(cast(HFModel, copy.deepcopy(policy.hf.base_model)), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
 

@@ -9,7 +9,7 @@ from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import Statistics, Sum
-from plaudit.records.text import Kind
+from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.tokens.encode import EncodedRow, encode_learned
 from plaudit.training import order, state
@@ -39,9 +39,10 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     limit = language.limit(config.max_length, "ptx.max_length")
     if limit < 2:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
-    sources = state.load_data(run, config.data, Kind.DEMONSTRATION, Kind.TEXT)
+    sources = state.load_data(run, config.data, Demonstration, Text)
     encoded = [
-        encode_learned(rows, language.renderer, max_length=limit, too_long="truncate").remaining for rows in sources
+        encode_learned(rows, language.decoder_renderer, max_length=limit, too_long="truncate").remaining
+        for rows in sources
     ]
     weights = [source.weight for source in config.data]
     mixed = order.weighted([len(rows) for rows in encoded], weights, seed, 0)

@@ -67,8 +67,8 @@ def roll_out(participants: Participants, config: PPOConfig, iteration: int) -> R
 def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> ScoredRollout:
     """The judges' scores, and what policy, critic and reference say (N4.1)."""
     by_token = config.shaping.credit == "token"
-    asked = groups_with_ends(rollout, participants.language) if by_token else groups(rollout)
-    scores = participants.scorer.score(asked)
+    judge_groups = groups_with_ends(rollout, participants.language) if by_token else groups(rollout)
+    scores = participants.scorer.score(judge_groups)
     outputs = ask_models(participants, rollout, config)
     if config.trunk_reward and outputs.trunk_scores is not None:
         scores = with_trunk(scores, outputs.trunk_scores, config.trunk_reward, config.model)

@@ -40,8 +40,8 @@ def shape(
     valid, options, mask, ref_kl = scored.scores.valid, config.shaping, scored.mask, scored.outputs.ref_kl
     raw = torch.where(valid, scored.scores.scores, 0.0)
     _warn_if_nothing_is_taught(raw[valid])
-    seen = _seen(raw, valid, config, scores_seen)
-    scores = _shaped_scores(raw, scored, config, seen)
+    score_moments = _moments_with(raw, valid, config, scores_seen)
+    scores = _shaped_scores(raw, scored, config, score_moments)
     _warn_if_position_is_taught(scores[valid], scored, config)
     kl_coef = kl_coef if config.kl.into == "reward" else 0.0
     if options.credit == "token":
@@ -51,10 +51,10 @@ def shape(
         rewards = token_rewards(scores, ref_kl, mask, kl_coef=kl_coef)
     if options.whiten:
         rewards = scale(rewards, mask, moments(rewards, mask), std_floor=options.whiten.std_floor)
-    return rewards, seen
+    return rewards, score_moments
 
 
-def _seen(
+def _moments_with(
     raw: Float[Tensor, " B"], valid: Bool[Tensor, " B"], config: PPOConfig, before: RunningMoments
 ) -> RunningMoments:
     """Moments of the scores that normalising goes by. The first iteration's answers are the reference's own."""
@@ -65,11 +65,11 @@ def _seen(
 
 
 def _shaped_scores(
-    raw: Float[Tensor, " B"], scored: ScoredRollout, config: PPOConfig, seen: RunningMoments
+    raw: Float[Tensor, " B"], scored: ScoredRollout, config: PPOConfig, moments: RunningMoments
 ) -> Float[Tensor, " B"]:
     options, scores = config.shaping, raw
     if rule := options.normalise:
-        scores = normalised_scores(scores, mean=seen.mean, std=seen.std, std_floor=rule.std_floor)
+        scores = normalised_scores(scores, mean=moments.mean, std=moments.std, std_floor=rule.std_floor)
     if options.score_limit:
         scores = clipped_scores(scores, score_limit=options.score_limit)
     ended = torch.tensor([reason is not FinishReason.LENGTH for reason in scored.rollout.finish_reasons])
@@ -100,28 +100,30 @@ def _token_scores(scored: ScoredRollout) -> Float[Tensor, "B R"]:
     if not scored.scores.token_scores:
         raise UserError("shaping.credit: token needs a judge that scores tokens; this one scores whole responses")
     tokens = torch.zeros(scored.mask.shape)
-    for row, (numbers, kept) in enumerate(zip(scored.scores.token_scores, scored.rollout.response_mask, strict=True)):
+    for row, (numbers, mask) in enumerate(zip(scored.scores.token_scores, scored.rollout.response_mask, strict=True)):
         if bool(scored.scores.valid[row]):
-            tokens[row, kept] = torch.tensor(numbers)
+            tokens[row, mask] = torch.tensor(numbers)
     return tokens
 
 
-def _warn_if_nothing_is_taught(kept: Float[Tensor, " n"]) -> None:
-    if not len(kept):
+def _warn_if_nothing_is_taught(scores: Float[Tensor, " n"]) -> None:
+    if not len(scores):
         warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
-    if len(kept) > 1 and bool((kept == kept[0]).all()):
-        warn(f"ppo: all {len(kept)} scores are {float(kept[0]):g}: this iteration teaches nothing but the KL's price")
+    if len(scores) > 1 and bool((scores == scores[0]).all()):
+        warn(
+            f"ppo: all {len(scores)} scores are {float(scores[0]):g}: this iteration teaches nothing but the KL's price"
+        )
 
 
-def _warn_if_position_is_taught(kept: Float[Tensor, " n"], scored: ScoredRollout, config: PPOConfig) -> None:
+def _warn_if_position_is_taught(scores: Float[Tensor, " n"], scored: ScoredRollout, config: PPOConfig) -> None:
     """While V ≡ 0, Â_t = (γλ)^(T−t) r: scores far from 0 make a token's position worth something."""
     values, advantage = scored.outputs.old_values, config.advantage
     if values is None or advantage.kind != "gae" or bool(values[scored.rollout.response_mask].any()):
         return
     is_flat = advantage.gamma * advantage.gae_lambda == 1.0 or config.shaping.credit == "token"
-    if is_flat or config.critic_warmup or not config.value_coef or len(kept) < 2:
+    if is_flat or config.critic_warmup or not config.value_coef or len(scores) < 2:
         return
-    mean, std = float(kept.mean()), float(kept.std())
+    mean, std = float(scores.mean()), float(scores.std())
     if abs(mean) > FAR_FROM_ZERO * std > 0:
         warn(
             f"ppo: the scores are {mean:.3g} ± {std:.2g}, and a new critic expects 0: until it has learned, "

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.formulas.pointwise_losses import aspect_errors, rating_scales
@@ -16,7 +17,7 @@ from plaudit.models.load import Language, architecture
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
-from plaudit.models.reward.reader import SharedRows, sharing
+from plaudit.models.reward.reader import PackedReader, SharedRows, sharing
 from plaudit.records.text import Rating
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import EncodedRow
@@ -87,18 +88,21 @@ class RidgeObjective(_Ratings):
 
     def solve(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> dict[str, float]:
         """Set the head's rows and offsets; the mean squared error on the validation rows, in standardised units."""
-        features = hidden_states(model, examples, budget)
+        reader = cast(PackedReader, model.reader)  # `check` refuses whatever isn't a decoder
+        head = cast(nn.Linear, reader.trunk.score_head)
+        features = hidden_states(reader, examples, budget)
         labels = torch.tensor([row.labels for row in examples], dtype=torch.float64)
         order = permutation(len(examples), 0, "ridge")
         cut = min(max(1, round(self.options.validation_fraction * len(examples))), len(examples) - 1)
         held_out, fitted_on = torch.tensor(order[:cut]), torch.tensor(order[cut:])
-        fitted, errors, counts = [], 0.0, 0
+        fitted: list[Aspect] = []
+        errors, counts = 0.0, 0
         for i, aspect in enumerate(model.aspects):
             present = ~labels[:, i].isnan()
             alpha, error, count = self._choose(features, labels[:, i], present, fitted_on, held_out)
             weights, offset = ridge(features, labels[:, i], present, alpha=alpha)
             with torch.no_grad():
-                model.reader.trunk.score_head.weight[i] = weights.float()
+                head.weight[i] = weights.float()
             fitted.append(replace(aspect, offset=float(offset)))
             errors, counts = errors + error, counts + count
         model.aspects = tuple(fitted)
@@ -119,13 +123,13 @@ class RidgeObjective(_Ratings):
 
 
 @torch.no_grad()
-def hidden_states(model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> Float[Tensor, "N H"]:
+def hidden_states(reader: PackedReader, examples: Sequence[Rated], budget: Budget) -> Float[Tensor, "N H"]:
     """The last hidden state of every answer's last token, on the CPU."""
     parts = []
     for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
         groups: list[SharedRows] = sharing([examples[i].answer for i in cut])
         with budget.machine.autocast():
-            parts.append(model.reader.with_hidden(groups)[1].float().cpu())
+            parts.append(reader.with_hidden(groups)[1].float().cpu())
     return torch.cat(parts)
 
 

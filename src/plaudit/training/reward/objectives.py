@@ -29,7 +29,7 @@ from plaudit.training.reward.seq2seq import Seq2SeqObjective
 from plaudit.training.reward.shared_trunk import SharedTrunkObjective
 from plaudit.training.reward.token_level import TokenLevelObjective
 
-FAMILIES: dict[type[AnyObjective], Callable[[Any], GradientObjective | ClosedFormObjective]] = {
+FAMILIES: dict[type[AnyObjective], Callable[[Any], Any]] = {
     KWise: RankingObjective,
     Pairwise: RankingObjective,
     BestOfK: RankingObjective,

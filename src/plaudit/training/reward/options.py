@@ -7,16 +7,19 @@ from plaudit.data.options import DataConfig
 from plaudit.evaluation.options import TruthConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Against, Aggregate, GateShape, ModelConfig, Output
-from plaudit.records.text import Kind
+from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.tokens.options import TooLong
 from plaudit.training.options import OptimConfig
 
+LabelledRow = Ranking | Comparison | Rating | Verdict
+"""What people said of answers."""
 
-class Objective:
+
+class ObjectiveOptions:
     """What the options of every kind of reward model say of it."""
 
     __slots__ = ()
-    learns_from: ClassVar[Kind]
+    learns_from: ClassVar[type[LabelledRow]]
     """The rows of its training data."""
 
     @property
@@ -26,47 +29,47 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KWise(Objective):
+class KWise(ObjectiveOptions):
     """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
 
     kind: Literal["kwise"] = "kwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairwise(Objective):
+class Pairwise(ObjectiveOptions):
     """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
 
     kind: Literal["pairwise"] = "pairwise"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfK(Objective):
+class BestOfK(ObjectiveOptions):
     """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
 
     kind: Literal["best_of_k"] = "best_of_k"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlackettLuce(Objective):
+class PlackettLuce(ObjectiveOptions):
     """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
 
     kind: Literal["plackett_luce"] = "plackett_luce"
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwoClass(Objective):
+class TwoClass(ObjectiveOptions):
     """Accept or reject, by cross-entropy; the score is the log-odds of accept (N3.5)."""
 
     kind: Literal["two_class"] = "two_class"
-    learns_from: ClassVar[Kind] = Kind.VERDICT
+    learns_from: ClassVar[type[LabelledRow]] = Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatingRegression(Objective):
+class RatingRegression(ObjectiveOptions):
     """A scalar that predicts the rating of an answer (N3.6). Labels are standardised while it learns; its scores are
     in the labels' own unit again, or in deviations where each labeller has a scale of their own."""
 
@@ -77,21 +80,21 @@ class RatingRegression(Objective):
     """Which of a row's ratings."""
     per_labeller: bool = False
     """Standardise each labeller's ratings by their own mean and deviation: scales differ between people (N2.3)."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRegression(Objective):
+class AspectRegression(ObjectiveOptions):
     """Squared error on every aspect that was rated, all parameters trained (N3.7)."""
 
     kind: Literal["aspects"] = "aspects"
     weights: dict[str, float] = field(default_factory=dict)
     """What each aspect counts in the score, per standard deviation; empty: all alike, 1 ÷ their number."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AspectRidge(Objective):
+class AspectRidge(ObjectiveOptions):
     """The first half of ArmoRM: a frozen backbone, ridge regression for each aspect on the answer's last hidden state,
     its penalty chosen on a fifth of the rows. No optimiser steps (N3.7)."""
 
@@ -102,7 +105,7 @@ class AspectRidge(Objective):
     """Penalties to choose from."""
     validation_fraction: float = 0.2
     """Share of the rows that chooses the penalty; the fit that is kept has all rows."""
-    learns_from: ClassVar[Kind] = Kind.RATING
+    learns_from: ClassVar[type[LabelledRow]] = Rating
 
     def __post_init__(self) -> None:
         if not self.alphas or min(self.alphas) <= 0 or not 0 < self.validation_fraction < 1:
@@ -110,7 +113,7 @@ class AspectRidge(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateTraining(Objective):
+class GateTraining(ObjectiveOptions):
     """A gate over a model of aspects (`model.path`: what `objective: aspects_ridge` or `aspects` left), trained on
     rankings; the aspects stay as they are."""
 
@@ -122,28 +125,28 @@ class GateTraining(Objective):
     max_correlation: float = 0.03
     """Of each corrected aspect with verbosity (Spearman, over the training answers): the smallest penalty that gets
     there is taken."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLevel(Objective):
+class TokenLevel(ObjectiveOptions):
     """−log σ of the difference of values from the first differing token on, mean over tokens (N3.8)."""
 
     kind: Literal["token_level"] = "token_level"
     form: Literal["strict", "note"] = "strict"
     """strict: to the shorter answer's last token; note: to the longer one's, the shorter one's last value held."""
-    learns_from: ClassVar[Kind] = Kind.COMPARISON
+    learns_from: ClassVar[type[LabelledRow]] = Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedTrunk(Objective):
+class SharedTrunk(ObjectiveOptions):
     """The K-wise loss on a head beside the language model's own, plus `lm_coef` times the token-mean NLL of each
     prompt's best answers, so that what comes out can still be the policy's start (N3.13)."""
 
     kind: Literal["shared_trunk"] = "shared_trunk"
     lm_coef: float = 1.0
     """Weight of the likelihood, per nat and token; 0 lets the language model go."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     def __post_init__(self) -> None:
         if self.lm_coef < 0:
@@ -151,13 +154,13 @@ class SharedTrunk(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair(Objective):
+class Pair(ObjectiveOptions):
     """Every pair in both orders, K(K − 1) passes a ranking; a tie is the label ½. All pairs weigh the same."""
 
     kind: Literal["pair"] = "pair"
     aggregate: Aggregate = "matrix"
     """How K answers are scored once it is trained: by all K(K − 1) comparisons, or by one pass of 2(K − 1)."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:
@@ -165,7 +168,7 @@ class Pair(Objective):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seq2Seq(Objective):
+class Seq2Seq(ObjectiveOptions):
     """Cross-entropy of the better answer's letter over the whole vocabulary, every pair in both orders."""
 
     kind: Literal["seq2seq"] = "seq2seq"
@@ -174,7 +177,7 @@ class Seq2Seq(Objective):
     against: Against = "nothing"
     """What it scores an answer beside: the B ".", as the SHP authors do, or the row's column `references` (without it
     the answers of one group among themselves), both orders averaged."""
-    learns_from: ClassVar[Kind] = Kind.RANKING
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:

@@ -7,7 +7,7 @@ from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.load import load_language
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Demonstration, Kind
+from plaudit.records.text import Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import check_columns, function_scorer
 from plaudit.scoring.options import FunctionConfig
@@ -25,7 +25,7 @@ from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import RewardConfig
 from plaudit.training.reward.rows import LabelledRow, say_truncated, shuffled, texts
 
-MEASURED = (Kind.RANKING, Kind.RATING, Kind.VERDICT)
+MEASURED = (Ranking, Rating, Verdict)
 """Held-out rows may be labelled otherwise than the training data: ratings can teach what rankings measure."""
 
 
@@ -63,7 +63,7 @@ def participants(config: RewardConfig, run: Run) -> Participants:
         check_columns(function_scorer(FunctionConfig(function=config.truth.function)), held_out)
     if config.shuffle_labels:
         sources = [shuffled(rows, config.seed) for rows in sources]
-    reference = [row for rows in state.load_data(run, config.reference, Kind.DEMONSTRATION) for row in rows]
+    reference = [row for rows in state.load_data(run, config.reference, Demonstration) for row in rows]
     learned = tuple(row for rows in sources for row in rows)
     language = load_language(config.model, [text for row in learned for text in texts(row)])
     limits = Limits(max_length=language.limit(config.max_length), too_long=config.too_long)

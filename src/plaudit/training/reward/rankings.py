@@ -105,10 +105,10 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
     return rows
 
 
-Numbers, Places = Float[Tensor, " N"], Int[Tensor, " N"]
-PromptLoss = Callable[[Numbers, Places, Places], tuple[Float[Tensor, ""], Tensor]]
+Numbers, Indices = Float[Tensor, " N"], Int[Tensor, " N"]
+PromptLoss = Callable[[Numbers, Indices, Indices], tuple[Float[Tensor, ""], Tensor]]
 """A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
-RankLoss = Callable[[Numbers, Places, Places, Sequence[Ranked]], Float[Tensor, ""]]
+RankLoss = Callable[[Numbers, Indices, Indices, Sequence[Ranked]], Float[Tensor, ""]]
 """The sum alone, in whatever unit counts; it sees the prompts too."""
 
 
@@ -147,14 +147,14 @@ def learn_ranks(
     return over_rows(sums["loss"] / max(count, 1), **pair_metrics(sums, sum(row.num_pairs for row in examples)))
 
 
-def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Places, Places]:
+def ranks_and_owners(part: Sequence[Ranked], device: torch.device) -> tuple[Indices, Indices]:
     """Of all answers of some prompts, in order: their ranks, and which of the prompts each belongs to."""
     ranks = torch.tensor([rank for row in part for rank in row.ranks], device=device)
     owner = torch.tensor([i for i, row in enumerate(part) for _ in row.ranks], device=device)
     return ranks, owner
 
 
-def margins_of(scores: Numbers, ranks: Places, owner: Places) -> Float[Tensor, " P"]:
+def margins_of(scores: Numbers, ranks: Indices, owner: Indices) -> Float[Tensor, " P"]:
     """r_w − r_l of every pair, without gradient."""
     better, worse = ranked_pairs(ranks, owner)
     return (scores[better] - scores[worse]).detach()

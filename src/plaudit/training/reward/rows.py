@@ -8,8 +8,7 @@ from plaudit.models.load import Language
 from plaudit.records.text import Comparison, Ranking, Rating, Verdict
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import AnsweredPrompt, encode_answers
-
-LabelledRow = Ranking | Comparison | Rating | Verdict
+from plaudit.training.reward.options import LabelledRow
 
 
 def responses(row: LabelledRow) -> tuple[str, ...]:
@@ -30,8 +29,8 @@ def texts(row: LabelledRow) -> list[str]:
 
 def shuffled(rows: Sequence[LabelledRow], seed: int) -> list[LabelledRow]:
     """The control: labels permuted, inside the prompt where rows compare answers, else between the rows."""
-    if rows and isinstance(rows[0], Ranking | Comparison):
-        return [_other_order(row, seed) for row in rows]
+    if comparing := [row for row in rows if isinstance(row, Ranking | Comparison)]:
+        return [_other_order(row, seed) for row in comparing]
     order = permutation(len(rows), seed, "shuffle_labels")
     return [_with_label_of(row, rows[other]) for row, other in zip(rows, order, strict=True)]
 

@@ -20,7 +20,7 @@ NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class TwoQuestions:
     """One pair of a ranking, asked in both orders; the better answer is A in the first question, B in the second."""
 
     as_a: tuple[int, ...]
@@ -36,7 +36,7 @@ class Asked:
 class Questions:
     """A prompt's pairs of different rank."""
 
-    pairs: tuple[Asked, ...]
+    pairs: tuple[TwoQuestions, ...]
 
     @property
     def num_tokens(self) -> int:
@@ -70,7 +70,7 @@ class Seq2SeqObjective:
         """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
         pairs = [pair for example in examples for pair in example.pairs]
 
-        def loss(part: Sequence[Asked]) -> tuple[Tensor, Mapping[str, float]]:
+        def loss(part: Sequence[TwoQuestions]) -> tuple[Tensor, Mapping[str, float]]:
             as_a, as_b = model([*(pair.as_a for pair in part), *(pair.as_b for pair in part)]).split(len(part))
             margin = 0.5 * ((as_a[:, 0] - as_a[:, 1]) + (as_b[:, 1] - as_b[:, 0])).detach()
             return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
@@ -86,20 +86,20 @@ def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> l
     for row in rows:
         ranked = list(zip(row.responses, row.ranks, strict=True))
         texts = [(a, b) for a, of_a in ranked for b, of_b in ranked if of_a < of_b and a != b]
-        pairs = [_asked(language, row.prompt, a, b, NO_LIMIT) for a, b in texts]
+        pairs = [_two_questions(language, row.prompt, a, b, NO_LIMIT) for a, b in texts]
         if any(max(len(pair.as_a), len(pair.as_b)) > limits.max_length for pair in pairs):
             long.append(row.where)
             if limits.too_long != "truncate":
                 continue
-            pairs = [_asked(language, row.prompt, a, b, limits.max_length) for a, b in texts]
+            pairs = [_two_questions(language, row.prompt, a, b, limits.max_length) for a, b in texts]
         if pairs:
             examples.append(Questions(pairs=tuple(pairs)))
     settle_long(long, "questions", limits)
     return examples
 
 
-def _asked(language: Language, prompt: Prompt, better: str, worse: str, max_length: int) -> Asked:
-    return Asked(
+def _two_questions(language: Language, prompt: Prompt, better: str, worse: str, max_length: int) -> TwoQuestions:
+    return TwoQuestions(
         as_a=tuple(question_ids(language, prompt, better, worse, max_length)),
         as_b=tuple(question_ids(language, prompt, worse, better, max_length)),
     )
