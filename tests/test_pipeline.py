@@ -296,8 +296,8 @@ def test_options_of_finished_stages_are_refused(monkeypatch, capsys):
     assert "stage 'sft' is finished and keeps its options (epochs: 1 -> 3)" in capsys.readouterr().err
     assert main(["resume", "runs/all", "--seed", "8", "--change"]) == 2
     assert "stage 'sft' is finished and keeps its options (seed: 7 -> 8)" in capsys.readouterr().err
-    assert main(["resume", "runs/all", "--stages.ppo.gamma", "0.9"]) == 2
-    assert "this changes what is being trained: stages.ppo.gamma" in capsys.readouterr().err
+    assert main(["resume", "runs/all", "--stages.ppo.advantage.gamma", "0.9"]) == 2
+    assert "this changes what is being trained: stages.ppo.advantage.gamma" in capsys.readouterr().err
 
 
 def test_changed_data_are_refused_in_a_stage_too(capsys):
