@@ -6,9 +6,9 @@ completion, reports) loads neither torch nor the rooms that train.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 
@@ -42,17 +42,12 @@ class Stage:
     @property
     def config_class(self) -> type[Any]:
         """The class of its options. Takes no torch."""
-        return _imported(self.config)
+        return resolve_name(self.config)
 
     @property
     def function(self) -> Callable[[Any, Any], None]:
         """What does it; takes torch for most."""
-        return _imported(self.run)
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+        return resolve_name(self.run)
 
 
 _MODEL = ("model.path", "model.train.kind")
