@@ -54,7 +54,9 @@ _MODEL = ("model.path", "model.train.kind")
 _SAMPLING = ("sampling.max_new_tokens", "sampling.temperature")
 _MEMORY = ("microbatch_tokens", "device.device", "device.precision", "save_every", "seed")
 _JUDGE = {"kind": "model", "path": "runs/reward/model"}
+_RULE = {"kind": "function", "function": "judge.py:score"}
 _POLICY = {"path": "runs/sft/model"}
+_PROMPTS, _HELD_OUT = [{"path": "prompts.jsonl"}], [{"path": "held_out_prompts.jsonl"}]
 
 _ALL = (
     Stage(
@@ -101,11 +103,7 @@ _ALL = (
             "How it writes": _SAMPLING,
             "The machine": ("device.device", "seed"),
         },
-        starter={
-            "prompts": [{"path": "prompts.jsonl"}],
-            "model": _POLICY,
-            "labeller": [{"kind": "function", "function": "judge.py:score"}],
-        },
+        starter={"prompts": _PROMPTS, "model": _POLICY, "labeller": [_RULE]},
     ),
     Stage(
         name="reward",
@@ -141,7 +139,7 @@ _ALL = (
             "How it writes": _SAMPLING,
             "The machine": _MEMORY,
         },
-        starter={"prompts": [{"path": "prompts.jsonl"}], "rewards": [_JUDGE], "model": _POLICY},
+        starter={"prompts": _PROMPTS, "rewards": [_JUDGE], "model": _POLICY},
     ),
     Stage(
         name="compare",
@@ -157,7 +155,7 @@ _ALL = (
             "The machine": ("device.device", "seed"),
         },
         starter={
-            "prompts": [{"path": "held_out_prompts.jsonl"}],
+            "prompts": _HELD_OUT,
             "policies": {"sft": "runs/sft/model", "ppo": "runs/ppo/model"},
             "baseline": "sft",
             "judge": [_JUDGE],
@@ -169,12 +167,7 @@ _ALL = (
         title="Best of n",
         config="plaudit.evaluation.options:FrontierConfig",
         run="plaudit.evaluation.frontier:frontier",
-        starter={
-            "prompts": [{"path": "held_out_prompts.jsonl"}],
-            "model": _POLICY,
-            "judges": {"reward model": [_JUDGE]},
-            "truth": [{"kind": "function", "function": "judge.py:score"}],
-        },
+        starter={"prompts": _HELD_OUT, "model": _POLICY, "judges": {"reward model": [_JUDGE]}, "truth": [_RULE]},
     ),
     Stage(
         name="reward_eval",
@@ -195,7 +188,7 @@ _ALL = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
 """What a pipeline is made of."""
 
-_FILLED = {"prompts": [{"path": "prompts.jsonl"}], "model": {"path": "${sft}/model"}}
+_FILLED = {"prompts": _PROMPTS, "model": {"path": "${sft}/model"}}
 
 PIPELINE = Stage(
     name="pipeline",
@@ -209,14 +202,14 @@ PIPELINE = Stage(
         "vars": {"base": "tiny"},
         "stages": {
             "sft": {"kind": "sft", "data": [{"path": "demonstrations.jsonl"}], "model": {"path": "${base}"}},
-            "answers": {"kind": "collect", **_FILLED, "labeller": [{"kind": "function", "function": "judge.py:score"}]},
+            "answers": {"kind": "collect", **_FILLED, "labeller": [_RULE]},
             "reward": {
                 "kind": "reward", "data": [{"path": "${answers}/rankings.jsonl"}], "model": {"path": "${sft}/model"}
             },
             "ppo": {"kind": "ppo", **_FILLED, "rewards": [{"kind": "model", "path": "${reward}/model"}]},
             "compare": {
                 "kind": "compare",
-                "prompts": [{"path": "held_out_prompts.jsonl"}],
+                "prompts": _HELD_OUT,
                 "policies": {"sft": "${sft}/model", "ppo": "${ppo}/model"},
                 "baseline": "sft",
                 "judge": [{"kind": "model", "path": "${reward}/model"}],
