@@ -34,6 +34,11 @@ def behind(path: str) -> Any:
     return path.value if isinstance(path, PythonObject) else None
 
 
+def is_stand_in(path: str) -> bool:
+    """Whether the text stands for an object, which may be behind it or in another session."""
+    return path.startswith(_MARK)
+
+
 def put_back(config: Any, objects: Mapping[str, str]) -> Any:
     """The same config where each text that is a key of `objects` is what stands there: checking makes plain texts."""
     if isinstance(config, str):
@@ -56,7 +61,7 @@ def lost(node: Node, path: str = "") -> list[str]:
         return [message for key, item in node.value.items() for message in lost(item, f"{path}.{key}" if path else key)]
     if isinstance(node.value, list):
         return [message for index, item in enumerate(node.value) for message in lost(item, f"{path}.{index}")]
-    if not str(node.value).startswith(_MARK):
+    if not is_stand_in(str(node.value)):
         return []
     return [
         f"{node.where}: {path}: {node.value} lived in the Python session that began this run; "
