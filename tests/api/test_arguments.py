@@ -39,7 +39,7 @@ def test_names_lead_as_deep_as_they_must() -> None:
     assert (config.iterations, config.sampling.max_new_tokens, config.model.train.rank) == (3, 7, 2)  # type: ignore[union-attr]
     assert isinstance(config.kl, AdaptiveKL) and config.kl.target == 4.0
     assert config.model.path == "runs/sft/model"
-    assert ppo(whitening=None).whitening is None
+    assert ppo(advantage_whitening=None).advantage.whitening is None  # type: ignore[union-attr]
 
 
 def test_what_is_not_given_is_the_commands_default() -> None:

@@ -126,6 +126,7 @@ def test_answers_are_collected_ranked_learned_from_and_the_judge_judged(policy: 
     compared = pl.compare({"before": policy, "after": run.policy}, PROMPTS, trained.model, sampling_max_new_tokens=8)
     assert {sample["policy"] for sample in compared.samples} == {"after"}
     assert {result.subject for result in compared.results} == {"before", "after"}
+    assert compared.config["policies"]["after"] == "<python object policies.after Policy>"
 
 
 def test_a_run_in_memory_can_be_reported_and_saved(policy: pl.Policy, tmp_path: Path) -> None:

@@ -50,10 +50,10 @@ def test_variety_over_the_set_sees_what_no_single_response_shows():
     assert varied["distinct_2"] == 1.0
 
 
-def test_units_and_length_of_the_ngrams():
-    statistics = text_statistics(["aaaa", "你好你好"], unit="characters", repetition_n=1)
-    assert statistics["distinct_1"] == pytest.approx(3 / 8)
-    assert statistics["repetition"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+def test_chinese_characters_are_words():
+    statistics = text_statistics(["aaaa", "你好你好"])
+    assert statistics["distinct_1"] == pytest.approx(3 / 5)
+    assert statistics["repetition"] == pytest.approx((0 + 1 / 3) / 2)
     assert statistics["mean_words"] == 2.5
 
 

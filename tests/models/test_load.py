@@ -19,10 +19,10 @@ from plaudit.models.load import (
     load_causal,
     load_classifier,
     load_language,
-    seeded,
 )
 from plaudit.models.options import LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.reward.loading import check_reward_model
+from plaudit.models.weights import seeded
 from plaudit.records.text import Form, Message, Prompt
 from tests.kills import kills
 from tests.models.tiny import CONFIGS, causal, packed
@@ -127,7 +127,7 @@ def test_a_tokenizer_larger_than_the_embeddings(folder):
 
 
 @kills(
-    "models/load.py",
+    "models/weights.py",
     old="if tensor.data_ptr() % 64:",
     new="if False:",
     why="what a model says depends on where its file put its weights",

@@ -354,8 +354,7 @@ def test_explained_variance_of_a_scripted_rollout(tmp_path):
     base = made(rollout, scores, config(tmp_path), values=values)
     experience = replace(base, returns=torch.tensor([[1.0, 3.0, 5.0, 7.0]] * 3))
     scored, chosen = scored_of(rollout, scores, values=values), config(tmp_path)
-    mismatch = agreement(scored, chosen).stats
-    told = describe(scored, experience, mismatch, chosen, Coefficients.start(chosen))
+    told = describe(scored, experience, agreement(scored, chosen), chosen, Coefficients.start(chosen))
     assert told["explained_variance"] == pytest.approx(0.75)
 
 

@@ -65,7 +65,7 @@ def test_an_iterations_metrics_by_hand(tmp_path):
     shaped, _ = shape(scored, chosen, kl_coef=0.5, scores_seen=RunningMoments())
     agreed = agreement(scored, chosen)
     experience = estimate(scored, shaped, agreed, chosen)
-    told = describe(scored, experience, agreed.stats, chosen, Coefficients(kl=0.5, trust=0.25))
+    told = describe(scored, experience, agreed, chosen, Coefficients(kl=0.5, trust=0.25))
     explained = told.pop("explained_variance")
     assert explained == pytest.approx(1 - (3.218750 / 6) / (39.802083 / 6), rel=1e-5)
     assert told == {

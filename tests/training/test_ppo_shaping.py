@@ -380,9 +380,12 @@ def test_sampler_mismatch_weighs_or_leaves_out(tmp_path):
     # Geometric means: √4 = 2 of the first row, 4^(−1/3) ≈ 0.63 of the second.
     by_response = estimated(tmp_path, made, sampler_mismatch=Exclude(by="response", low=0.5, high=1.9))
     assert by_response.loss_mask.any(dim=1).tolist() == [False, True, True]
-    stats = agreement(made, config(tmp_path)).stats
-    assert stats.gap_max.item() == pytest.approx(math.log(4), rel=1e-5)
-    assert stats.kl_sampler > 0.05
+    # ρ − 1 − log ρ of 4 and ¼, over nine tokens; two of them are cut, or lie outside the band.
+    plain, cut, outside = (
+        agreement(made, config(tmp_path, sampler_mismatch=rule)) for rule in (None, Truncate(cap=2.0), Exclude())
+    )
+    assert plain.kl_sampler == cut.kl_sampler == pytest.approx((4 - 1 + 0.25 - 1) / 9, rel=1e-5)
+    assert (plain.corrected, cut.corrected, outside.corrected) == (0.0, pytest.approx(1 / 9), pytest.approx(2 / 9))
 
 
 @pytest.mark.parametrize(

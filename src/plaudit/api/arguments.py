@@ -133,10 +133,12 @@ class _Binder:
         return stand_in
 
     def _model(self, model: Policy | RewardModel, where: str) -> str:
-        """Its folder, a temporary one for a model that has none; a judge stands behind it, so that it isn't read."""
-        path = on_disk(model, self.folders)
+        """Its folder, with what is in hand behind it; a temporary one where whoever takes it must read a folder."""
+        is_read = isinstance(model, Policy) and not where.startswith("policies.")
         text = model.path or str(PythonObject(f"{where} {type(model).__name__}", None))
-        self.objects[text] = PythonObject("", model.model, text=path) if isinstance(model, RewardModel) else path
+        path = on_disk(model, self.folders) if is_read or isinstance(model, RewardModel) else text
+        value = model.model if isinstance(model, RewardModel) else None if is_read else model.loaded
+        self.objects[text] = PythonObject("", value, text=path)
         return text
 
     # ---- data

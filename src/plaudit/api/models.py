@@ -20,8 +20,7 @@ from plaudit.models import adapters
 from plaudit.models.checkpoint import export
 from plaudit.models.load import Loaded, language_of, load_causal, load_language
 from plaudit.models.options import ModelConfig, ReadAs
-from plaudit.models.reward import loading
-from plaudit.models.reward.protocol import RewardModel as Judging
+from plaudit.models.reward import loading, protocol
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
@@ -146,7 +145,7 @@ class RewardModel:
     judge.score(["The cat"], [" sat on the mat."])
     """
 
-    def __init__(self, model: Judging) -> None:
+    def __init__(self, model: protocol.RewardModel) -> None:
         self.model = model
         """One of plaudit.models.reward."""
         self.path: str | None = None

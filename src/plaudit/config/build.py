@@ -188,7 +188,7 @@ def _schema(tp: Any) -> CoreSchema:
     if this.items:
         items = [_schema(item) for item in this.items]
         parts.append(core_schema.tuple_schema(items, variadic_item_index=None if this.fixed else 0))
-    schema = parts[0] if len(parts) == 1 else core_schema.union_schema(parts)  # type: ignore[arg-type]
+    schema = parts[0] if len(parts) == 1 else core_schema.union_schema(list(parts))
     return core_schema.nullable_schema(schema) if this.optional else schema
 
 

@@ -38,7 +38,7 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
     from plaudit.config.override import parse_overrides
 
     is_file = isinstance(source, str | Path)
-    tree = read_yaml(Path(source)) if is_file else from_plain(source or {})  # type: ignore[arg-type]
+    tree = read_yaml(Path(source)) if isinstance(source, str | Path) else from_plain(source or {})
     problems: list[str] = lost(tree) if is_file else []
     tree = merge(cls, tree, parse_overrides(cls, overrides, tree, problems), "", problems)
     config = build(cls, tree, problems)

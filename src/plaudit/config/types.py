@@ -163,7 +163,7 @@ def phrase(tp: Any) -> str:
         parts.append(f"list of {phrase(this.items[0])}")
     if this.values is not None:
         parts.append(f"mapping to {phrase(this.values)}")
-    return " | ".join([*parts, *(["null"] if this.optional and not takes(tp, Any) else [])])  # type: ignore[arg-type]
+    return " | ".join([*parts, *(["null"] if this.optional and not takes(tp, Any) else [])])
 
 
 def to_plain(config: Any) -> Any:

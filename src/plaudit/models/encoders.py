@@ -23,8 +23,9 @@ from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.beside import file_beside
 from plaudit.models.hf import HFModel
-from plaudit.models.load import Language, Loaded, check_width, finish, is_classifier, pretrained, read_config
+from plaudit.models.load import Language, Loaded, check_width, finish, is_classifier, read_config
 from plaudit.models.options import ModelConfig
+from plaudit.models.weights import pretrained
 
 HEAD = "head.safetensors"
 NEW = ("pooler.", "classifier.", "classification_head.", "pre_classifier.", "head.")

@@ -1,11 +1,10 @@
 """Models from a folder, a hub name, or `tiny` (trained from scratch, with its tokenizer)."""
 
 import contextlib
-import itertools
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,7 +14,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     GenerationConfig,
-    LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedConfig,
@@ -28,11 +26,13 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
+from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
 from plaudit.models.hf import HFModel
-from plaudit.models.options import ModelConfig, TinyShape
+from plaudit.models.options import ModelConfig
+from plaudit.models.weights import from_scratch, pretrained
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, token_id, train_tokenizer
@@ -82,7 +82,6 @@ class Loaded:
     language: Language
 
 
-M = TypeVar("M", bound=HFModel)
 Architecture = Literal["decoder", "encoder", "encoder_decoder"]
 OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"}
@@ -111,6 +110,8 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
 
     Raises: UserError naming the folder or option.
     """
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand.language
     if config.path == "tiny":
         tokenizer = train_tokenizer(texts, config.tiny.vocabulary)
         generation, context = None, config.tiny.context
@@ -197,9 +198,11 @@ def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded
 
     Raises: UserError where the folder holds something else, or not all of its weights.
     """
+    if isinstance(in_hand := behind(config.path), Loaded):
+        return in_hand
     _check_decoder(config)
     if config.path == "tiny":
-        hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed)
+        hf = from_scratch(LlamaForCausalLM, config.tiny, language.tokenizer, seed)
     elif is_classifier(config):
         raise UserError(
             f"model.path: {config.path!r} holds a reward model (a classifier), but a language model is needed"
@@ -213,7 +216,7 @@ def load_backbone(config: ModelConfig, language: Language, *, seed: int) -> Load
     """The blocks alone, without output matrix or score: of a language model's folder or a reward model's."""
     _check_decoder(config)
     if config.path == "tiny":
-        hf = _from_scratch(LlamaForCausalLM, config.tiny, language, seed).model
+        hf = from_scratch(LlamaForCausalLM, config.tiny, language.tokenizer, seed).model
     else:
         hf = pretrained(AutoModel, config, seed)
     return finish(hf, language, config, seed)
@@ -226,7 +229,7 @@ def load_classifier(
     alone; the new head is drawn from N(0, 1/(d+1)) (Stiennon et al. 2020). Encoders: `models/encoders.py`."""
     _check_decoder(config)
     if config.path == "tiny":
-        hf = _from_scratch(LlamaForSequenceClassification, config.tiny, language, seed, num_labels=num_labels)
+        hf = from_scratch(LlamaForSequenceClassification, config.tiny, language.tokenizer, seed, num_labels=num_labels)
         fresh = True
     else:
         fresh = fresh or not is_classifier(config)
@@ -257,7 +260,7 @@ def _check_decoder(config: ModelConfig) -> None:
 
 def check_model_path(path: str, option: str = "model.path") -> None:
     """Say early, before anything is loaded, that a local folder is missing or holds no model."""
-    if path == "tiny" or not looks_local(path):
+    if path == "tiny" or behind(path) is not None or not looks_local(path):
         return
     folder = Path(path)
     if not folder.is_dir():
@@ -312,73 +315,6 @@ def label_names(config: ModelConfig) -> tuple[str, ...]:
     """What they are called, `LABEL_0` and so on where nobody said."""
     names = read_config(config).id2label
     return tuple(str(names[i]) for i in sorted(names))
-
-
-def _from_scratch(cls: type[M], shape: TinyShape, language: Language, seed: int, **more: Any) -> M:
-    tokenizer = language.tokenizer
-    options: dict[str, Any] = {"attn_implementation": "sdpa", **more}  # PreTrainedConfig's own, which it does not list
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.hidden_size * 3,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **options,
-    )
-    with seeded(seed):
-        return cls(config)
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Generator[None]:
-    """Libraries that draw initial weights from the global (CPU) generator do so from this seed, and leave no trace."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more: Any) -> HFModel:
-    """All weights from the files, but those of modules whose name begins by one of `new`: transformers would draw
-    others at random and say so in a log that nobody reads."""
-    try:
-        with seeded(seed):
-            hf, report = auto.from_pretrained(
-                config.path,
-                dtype=torch.float32,
-                trust_remote_code=config.trust_remote_code,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **more,
-            )
-    except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
-        raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
-
-    def old(name: str) -> bool:
-        return not any(f".{part}" in f".{name}" for part in new)
-
-    mismatched = sorted(report["mismatched_keys"])
-    faults = [f"{name} is missing" for name in sorted(report["missing_keys"]) if old(name)]
-    faults += [f"{name} is {list(is_)}, not {list(wanted)}" for name, is_, wanted in mismatched if old(name)]
-    if faults:
-        raise UserError(
-            f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "
-            f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}"
-        )
-    aligned(hf)
-    return hf
-
-
-def aligned(hf: HFModel) -> None:
-    """Move weights that begin inside a cache line of 64 bytes, as in a mapped file, to where torch itself would have
-    put them: kernels round by the place, and a model that was saved and loaded should say what it said."""
-    for tensor in itertools.chain(hf.parameters(), hf.buffers()):
-        if tensor.data_ptr() % 64:
-            tensor.data = tensor.data.clone()
 
 
 def finish(hf: HFModel, language: Language, config: ModelConfig, seed: int) -> Loaded:

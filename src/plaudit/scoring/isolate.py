@@ -13,6 +13,7 @@ share a worker. It is no sandbox: the function still has the user's rights, netw
 import contextlib
 import functools
 import inspect
+import io
 import json
 import os
 import queue
@@ -25,7 +26,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from plaudit.errors import UserError
 from plaudit.scoring.calls import OURS
@@ -171,6 +172,8 @@ class _Process:
             cwd=folder,
             start_new_session=True,  # Ctrl-C is for the parent, and killing the group takes the function's own children
         )
+        self._stdin, self._stdout = cast(IO[bytes], self.popen.stdin), cast(IO[bytes], self.popen.stdout)
+        self._stderr = cast(io.BufferedReader, self.popen.stderr)  # all three are pipes
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._tail = b""
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_prints)]
@@ -203,18 +206,18 @@ class _Process:
 
     def _send(self, line: str) -> None:
         with contextlib.suppress(OSError):  # it is dead: the reader sees that too
-            self.popen.stdin.write(line.encode("ascii") + b"\n")  # type: ignore[union-attr]
-            self.popen.stdin.flush()  # type: ignore[union-attr]
+            self._stdin.write(line.encode("ascii") + b"\n")
+            self._stdin.flush()
 
     def _read_answers(self) -> None:
-        with self.popen.stdout as stream:  # type: ignore[union-attr]
+        with self._stdout as stream:
             for line in stream:
                 self._lines.put(line)
         self._lines.put(None)
 
     def _read_prints(self) -> None:
-        with self.popen.stderr as stream:  # type: ignore[union-attr]
-            while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+        with self._stderr as stream:
+            while chunk := stream.read1(65536):
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
 
     def output(self) -> str:
@@ -238,7 +241,7 @@ class _Process:
         """Close the pipe, wait `patience` seconds for an orderly end, kill what is left, read what it said."""
         self.ended = True
         with contextlib.suppress(OSError):
-            self.popen.stdin.close()  # type: ignore[union-attr]
+            self._stdin.close()
         if patience:
             self._wait_unreaped(patience)
         self.kill()

@@ -9,6 +9,7 @@ import ctypes
 import faulthandler
 import functools
 import inspect
+import io
 import json
 import os
 import signal
@@ -51,7 +52,8 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(null)
     os.dup2(2, 1)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     return requests, replies
 
 

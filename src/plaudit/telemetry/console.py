@@ -85,9 +85,9 @@ def _shell() -> Any:
     return None if module is None else module.get_ipython()
 
 
-def discard_closed(stream: object) -> None:
+def discard_closed(stream: Any) -> None:
     """Point a broken stream at the null device, so that later writes and the flush at exit stay silent."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())  # type: ignore[attr-defined]
+        os.dup2(null, stream.fileno())
         os.close(null)

@@ -73,7 +73,7 @@ _POLICIES = (
     Measure(key="win_rate_over_prompts", title="win rate", unit="share of prompts", better="up",
             meaning="Share of the prompts on which the judge scores this policy's answer above the baseline's; ties "
             "count half (N5.1). 0.5: no difference.", formula="(wins + ½ ties) / prompts"),
-    Measure(key="kl_baseline_over_prompts", title="KL to the baseline", unit="nats/response",
+    Measure(key="kl_baseline_over_prompts", title="KL", unit="nats/response",
             meaning="How far the policy's answers to held-out prompts lie from what the baseline would write: the "
             "price of its score.", formula="(1/B) Σ_b Σ_t [log π(y_t | x, y_<t) − log π_baseline(y_t | x, y_<t)]"),
     Measure(key="objective_over_prompts", title="objective", unit="score", better="up",

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, seeded
+from plaudit.models.load import Language
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
+from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 

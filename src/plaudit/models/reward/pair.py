@@ -33,7 +33,7 @@ from plaudit.models.beside import file_beside
 from plaudit.models.checkpoint import export, read_facts
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.hf import HFModel
-from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language, seeded
+from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language
 from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
 from plaudit.models.reward.normalisation import Normalisation
@@ -41,6 +41,7 @@ from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
+from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.tokens.batches import by_token_budget, pad_right

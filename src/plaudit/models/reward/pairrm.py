@@ -10,8 +10,9 @@ from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedMod
 
 from plaudit.errors import UserError
 from plaudit.models.hf import HFModel
-from plaudit.models.load import Language, pretrained, read_config
+from plaudit.models.load import Language, read_config
 from plaudit.models.options import ModelConfig
+from plaudit.models.weights import pretrained
 
 ARCHITECTURE = "DebertaV2PairRM"
 

@@ -22,13 +22,14 @@ from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.checkpoint import export, read_facts
-from plaudit.models.load import Language, Loaded, architecture, finish, load_language, pretrained
+from plaudit.models.load import Language, Loaded, architecture, finish, load_language
 from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.protocol import SavedKind
 from plaudit.models.reward.reader_padded import in_buckets, padding_id
 from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
+from plaudit.models.weights import pretrained
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, Prompt
 from plaudit.tokens.batches import Ids, by_token_budget, pad_right

@@ -16,7 +16,7 @@ def uses(*columns: str) -> Callable[[RewardFunction], RewardFunction]:
     """Say which data columns a function reads. It is then given these only, and every row must fill them."""
 
     def mark(function: RewardFunction) -> RewardFunction:
-        function.data_columns = columns  # type: ignore[attr-defined]
+        vars(function)["data_columns"] = columns
         return function
 
     return mark
@@ -24,7 +24,7 @@ def uses(*columns: str) -> Callable[[RewardFunction], RewardFunction]:
 
 def may_hang(function: RewardFunction) -> RewardFunction:
     """Say that some texts may keep a function for ever: it gets a process of its own, which has a time limit."""
-    function.may_hang = True  # type: ignore[attr-defined]
+    vars(function)["may_hang"] = True
     return function
 
 

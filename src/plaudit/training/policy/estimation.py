@@ -1,6 +1,5 @@
 """Paragraph 4: from rewards to what the policy is updated on (N4.3, N4.7)."""
 
-import math
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -9,7 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plaudit.formulas.advantages import decoupled_gae, moments, reward_to_go, whiten
-from plaudit.formulas.mismatch import MismatchStats, truncated_weights, trusted_responses, trusted_tokens
+from plaudit.formulas.masks import masked_sum
+from plaudit.formulas.mismatch import truncated_weights, trusted_responses, trusted_tokens
+from plaudit.formulas.policy_losses import importance_ratio, trust_region_losses
 from plaudit.records.tensors import Experience
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import GAE, Exclude, Returns, Truncate
@@ -68,23 +69,33 @@ class Agreement:
 
     loss_mask: Bool[Tensor, "B R"]
     importance: Float[Tensor, "B R"]
-    stats: MismatchStats
+    kl_sampler: float
+    """KL(π_sampler ‖ π_old) in nats per token, by k3."""
+    corrected: float
+    """Share of the tokens that are truncated or left out."""
 
 
 def agreement(scored: ScoredRollout, config: PPOConfig) -> Agreement:
     """Measured always, corrected as the options say; rewards and advantages are made of all kept tokens (N4.3)."""
     mask = scored.mask
     compared = (scored.outputs.old_logprobs, scored.rollout.sampler_logprobs, mask)
+    loss_mask, importance = mask, mask.float()
     match config.sampler_mismatch:
         case None:
-            _, stats = truncated_weights(*compared, cap=math.inf)
-            return Agreement(loss_mask=mask, importance=mask.float(), stats=stats)
+            pass
         case Truncate(cap=cap):
-            weights, stats = truncated_weights(*compared, cap=cap)
-            return Agreement(loss_mask=mask, importance=weights, stats=stats)
+            importance = truncated_weights(*compared, cap=cap)
         case Exclude(by=by, low=low, high=high):
             trusted = trusted_tokens if by == "token" else trusted_responses
-            trusted_mask, stats = trusted(*compared, low=low, high=high)
-            return Agreement(loss_mask=trusted_mask, importance=mask.float(), stats=stats)
+            loss_mask = trusted(*compared, low=low, high=high)
         case _ as never:
             assert_never(never)
+    num_tokens = max(int(mask.sum()), 1)
+    is_cut = isinstance(config.sampler_mismatch, Truncate)
+    corrected = importance < importance_ratio(*compared) if is_cut else mask & ~loss_mask
+    return Agreement(
+        loss_mask=loss_mask,
+        importance=importance,
+        kl_sampler=float(masked_sum(trust_region_losses(*compared), mask)) / num_tokens,
+        corrected=float(corrected.sum()) / num_tokens,
+    )

@@ -59,7 +59,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 agreed = agreement(scored, config)
                 experience = estimate(scored, rewards, agreed, config)
 
-                before = describe(scored, experience, agreed.stats, config, cursor.coefficients)
+                before = describe(scored, experience, agreed, config, cursor.coefficients)
                 before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
                 rows = rollout_rows(scored, experience, participants.language, config, kl_coef=kl_coef)
                 run.write_rollouts(cursor.iteration + 1, rows)
@@ -84,6 +84,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
             if cursor.is_save_due(config):
                 save()
-    with run.save_model() as folder:
-        export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
+    if run.saves:
+        with run.save_model() as folder:
+            export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
     run.finish(summary(results(run.files.metrics, run.stage, config)))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
-from plaudit.formulas.mismatch import MismatchStats
 from plaudit.formulas.value_losses import explained_variance
 from plaudit.models.load import Language
 from plaudit.records.results import Result
@@ -19,6 +18,7 @@ from plaudit.records.text import FinishReason
 from plaudit.training import rollout_records
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending
+from plaudit.training.policy.estimation import Agreement
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.scored import ScoredRollout
 
@@ -37,7 +37,7 @@ def kl_by_response(experience: Experience) -> Float[Tensor, " B"]:
 def describe(
     scored: ScoredRollout,
     experience: Experience,
-    mismatch: MismatchStats,
+    agreed: Agreement,
     config: PPOConfig,
     coefficients: Coefficients,
 ) -> dict[str, float]:
@@ -62,8 +62,8 @@ def describe(
         "kl_coef": kl_coef,
         **({"trust_kl_coef": coefficients.trust} if config.trust else {}),
         "sampler_logprob_gap_max": float(gap.max()),
-        "kl_sampler_over_tokens": mismatch.kl_sampler,
-        **({"sampler_corrected_over_tokens": mismatch.corrected_fraction} if config.sampler_mismatch else {}),
+        "kl_sampler_over_tokens": agreed.kl_sampler,
+        **({"sampler_corrected_over_tokens": agreed.corrected} if config.sampler_mismatch else {}),
         **{f"part/{name}_over_responses": float(torch.nanmean(part)) for name, part in scores.parts.items()},
     }
 

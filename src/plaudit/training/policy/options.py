@@ -293,8 +293,7 @@ class GAE:
     """Null leaves the advantages as they are."""
 
     def __post_init__(self) -> None:
-        lambdas = (self.gae_lambda, self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda)
-        if not all(0 <= x <= 1 for x in (self.gamma, *lambdas)):
+        if not all(0 <= x <= 1 for x in (self.gamma, self.gae_lambda, self.critic_gae_lambda or 0.0)):
             raise ValueError("advantage: gamma and gae_lambda, critic_gae_lambda must lie in [0, 1]")
 
 
