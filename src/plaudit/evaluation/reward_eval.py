@@ -4,8 +4,6 @@ Everything that a judge can be measured by without training anything: accuracy w
 margins, length and position bias, beside floors that know no language and the labellers' own agreement.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

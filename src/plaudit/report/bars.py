@@ -1,7 +1,5 @@
 """Results as rows and as drawings: a value on the scale of its unit, what it is to be read against as marks beside."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What else a step may be counted by: how much time and how many sampled tokens had gone by when it ended."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 

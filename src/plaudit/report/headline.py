@@ -1,7 +1,5 @@
 """What the results come to, in plain sentences made of the records alone."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from plaudit.records.results import Result
@@ -26,12 +24,11 @@ def headline(results: Sequence[Result], controls: Collection[str] = ()) -> tuple
 def so_far(run: RunData) -> tuple[str, ...]:
     """Of a run without results: how the first curve that has a better end went. Empty where none has two points."""
     for _, keys in arrange(run.series):
-        about, series = measure(keys[0]), run.series[keys[0]]
-        known = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if value is not None]
+        about, known = measure(keys[0]), run.series[keys[0]].known
         if about.better and len(known) > 1:
             (first, before), (last, after) = known[0], known[-1]
             steps = f"step {first} to step {last}"
-            return (_sentence(f"{about.title}: {_from_to(before, after, about.unit)}, {steps}"),)
+            return (f"{about.title}: {_from_to(before, after, about.unit)}, {steps}.",)
     return ()
 
 
@@ -47,7 +44,7 @@ def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
         own = {r.measure: r for r in results if r.subject == subject and not r.part}
         base = {r.measure: r for r in results if r.subject == contest.against and not r.part}
         clauses.append(_control(subject, contest) if subject in controls else _subject(contest, own, base))
-    return _sentence("; ".join(clauses))
+    return "; ".join(clauses) + "."
 
 
 def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -> str:
@@ -91,13 +88,8 @@ def _alone(results: Sequence[Result]) -> str:
     sides = (("floor", first.floor), ("ceiling", first.ceiling))
     known = ", ".join(f"{name} {spoken(value, about.unit)}" for name, value in sides if value is not None)
     bounds = f" ({known})" if known else ""
-    return _sentence(f"{first.subject}: {about.title} {spoken(first.value, about.unit)}{bounds}")
+    return f"{first.subject}: {about.title} {spoken(first.value, about.unit)}{bounds}."
 
 
 def _from_to(before: float, after: float, unit: str) -> str:
     return f"from {spoken(before, unit)} to {spoken(after, unit)}"
-
-
-def _sentence(text: str) -> str:
-    """As it is, names included: `ppo` is no word to be given a capital."""
-    return f"{text}."

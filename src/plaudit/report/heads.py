@@ -1,8 +1,5 @@
 """What was run and what came of it: the top of the page, for each run or pipeline."""
 
-from __future__ import annotations
-
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +41,6 @@ def head(item: RunData | PipelineData) -> Head:
     known = [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
     known += [f"Python {provenance['python']}"] if provenance.get("python") else []
     cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
-    command = provenance.get("command")
     started = str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC")
     facts = (
         Fact(name="Started", value=started),
@@ -54,7 +50,7 @@ def head(item: RunData | PipelineData) -> Head:
         Fact(name="Versions", value=", ".join(known), folded=True),
         Fact(name="Machine", value=f"{provenance.get('platform', '')}{cpus}", folded=True),
         Fact(name="Commit", value=str(provenance.get("commit", "")), folded=True),
-        Fact(name="Command", value=_command(command), wide=True, folded=True),
+        Fact(name="Command", value=own.command, wide=True, folded=True),
     )
     return Head(
         name=item.name,
@@ -77,7 +73,3 @@ def _controls(stages: Sequence[RunData]) -> set[str]:
     compared = [stage.config.get("policies") for stage in stages]
     named = {name: str(path) for policies in compared if isinstance(policies, dict) for name, path in policies.items()}
     return {name for name, path in named.items() if trained & set(path.split("/"))}
-
-
-def _command(command: object) -> str:
-    return shlex.join(map(str, command)) if isinstance(command, list) else ""

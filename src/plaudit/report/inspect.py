@@ -4,8 +4,6 @@ What models wrote is shown and never obeyed: control characters, escape sequence
 writing appear as their codes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -318,7 +316,7 @@ def _legend(column: str, end: float, *, coloured: bool) -> Text:
         text.append(" and beyond\n")
     elif end <= 0:
         text.append(f"{column} is 0 everywhere in this iteration\n")
-    meaning = shades.meaning(column)
+    meaning = shades.words(column)[1]
     text.append(f"{column}: {meaning}" if meaning else column, style="dim")
     return text
 
@@ -356,7 +354,7 @@ def _table(rollout: KeptRollout, column: str, end: float, *, wide: bool) -> Tabl
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=16)
     ids = bool(wide and tokens.ids)
-    for name in (*(["id"] if ids else []), *map(shades.heading, names)):
+    for name in (*(["id"] if ids else []), *(shades.words(name)[0] for name in names)):
         table.add_column(name, justify="right", no_wrap=True)
     for index, piece in enumerate(tokens.texts):
         cells = [Text(str(index + 1)), Text(spelled(piece))]

@@ -1,7 +1,5 @@
 """Reading the files of a run that may have been killed at any moment: nothing raises, what can't be read is told."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import math

@@ -1,11 +1,8 @@
 """Several runs as one table: what differs between their configurations, and what came of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from plaudit.records.results import Result
 from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten
 from plaudit.report.measures import arrange, measure, shown
 
@@ -88,12 +85,8 @@ def _numbers(item: RunData | PipelineData) -> dict[tuple[str, str], str]:
     mains = [result for result in item.results if not result.role and not result.part]
     compared = {result.subject for result in mains if result.against}
     ordered = sorted(mains, key=lambda result: result.subject not in compared)
-    numbers = {(result.measure, result.subject): _value(result) for result in ordered}
+    numbers = {(r.measure, r.subject): shown(r.value, measure(r.measure).unit) for r in ordered}
     if isinstance(item, RunData):
         ends = {key: item.series[key].last for panel, keys in arrange(item.series) if not panel.folded for key in keys}
         numbers |= {(key, ""): shown(value, measure(key).unit) for key, value in ends.items() if value is not None}
     return numbers
-
-
-def _value(result: Result) -> str:
-    return shown(result.value, measure(result.measure).unit)

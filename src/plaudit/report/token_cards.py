@@ -1,8 +1,6 @@
 """The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration, and
 those that stand among the samples."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -51,7 +49,6 @@ class TokenCard:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legend:
     column: str
-    heading: str
     meaning: str
     steps: tuple[tuple[str, float], ...]
     """(mark, value) from left to right."""
@@ -115,12 +112,8 @@ def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, K
 def _legend(column: str, end: float) -> Legend:
     steps = shades.legend(column, end) if end > 0 else []
     marks = SIZE_MARKS if column in shades.ONE_SIDED else MARKS
-    return Legend(
-        column=column,
-        heading=shades.heading(column),
-        meaning=shades.meaning(column),
-        steps=tuple((marks[step], value) for step, value in steps),
-    )
+    named = tuple((marks[step], value) for step, value in steps)
+    return Legend(column=column, meaning=shades.words(column)[1], steps=named)
 
 
 def _card(
@@ -155,5 +148,5 @@ def _numbers(tokens: Tokens, index: int) -> str:
     spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
     lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
     names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]
-    lines += [f"{shades.heading(name)}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
+    lines += [f"{shades.words(name)[0]}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
     return "\n".join(lines)
