@@ -109,7 +109,6 @@ def _answer(
     samples: int = 1,
     seed: int,
 ) -> Rollout:
-    """`samples` answers to each prompt, prompt by prompt."""
     engine = build_engine(trunk, language, check_stop=run.check_stop)
     repeated, indices = [row for row in rows for _ in range(samples)], list(range(samples)) * len(rows)
     with here.autocast():
@@ -222,7 +221,6 @@ def _objectives(
 
 
 def _less_the_kl(rollout: Rollout, kl: Sequence[float], scorer: Scorer, kl_coef: float) -> list[float]:
-    """score − β·log π/π_ref of each sample."""
     scores = scorer.score(groups(rollout))
     if not bool(scores.valid.all()):
         raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")

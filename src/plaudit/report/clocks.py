@@ -15,7 +15,6 @@ Clock = dict[str, Points]
 
 
 def clocks(runs: Sequence[RunData]) -> list[Clock]:
-    """One for each run, in their order."""
     return [{name: clock for name, of in _CLOCKS.items() if (clock := of(run))} for run in runs]
 
 

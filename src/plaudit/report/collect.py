@@ -42,7 +42,6 @@ class Series:
     steps: tuple[int, ...]
     values: tuple[float | None, ...]
     seconds: tuple[float | None, ...]
-    """Seconds since the run's start."""
     not_finite: tuple[int, ...] = ()
     """The steps at which NaN or an infinity was logged (as null, named under `non_finite`)."""
 
@@ -76,8 +75,6 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
-    """All that the report shows of one run folder."""
-
     name: str
     folder: Path
     stage: str
@@ -94,15 +91,12 @@ class RunData:
     first: Iteration | None
     """The oldest kept rollouts that can be read."""
     middle: Iteration | None
-    """Those half-way between the other two."""
     last: Iteration | None
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
     results: tuple[Result, ...]
     problems: tuple[str, ...]
-    """What couldn't be read, in sentences."""
     warnings: tuple[str, ...] = ()
-    """What it warned of while it ran."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 

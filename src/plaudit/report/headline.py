@@ -38,17 +38,15 @@ def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
     contests = [result for result in results if result.against and measure(result.measure).better and not result.role]
     if not contests:
         return ""
-    clauses = []
-    for contest in sorted(contests, key=lambda result: result.subject in controls):
-        subject = contest.subject
-        own = {r.measure: r for r in results if r.subject == subject and not r.part}
-        base = {r.measure: r for r in results if r.subject == contest.against and not r.part}
-        clauses.append(_control(subject, contest) if subject in controls else _subject(contest, own, base))
+    contests.sort(key=lambda result: result.subject in controls)
+    clauses = (_control(contest) if contest.subject in controls else _subject(contest, results) for contest in contests)
     return "; ".join(clauses) + "."
 
 
-def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -> str:
+def _subject(contest: Result, results: Sequence[Result]) -> str:
     """One subject against the baseline, on the first measure that both have and that has a better end."""
+    sides = (contest.subject, contest.against)
+    own, base = ({r.measure: r for r in results if r.subject == side and not r.part} for side in sides)
     lead = next((key for key in own if key in base and measure(key).better and key != contest.measure), "")
     about = measure(contest.measure)
     won = f"{about.title} {spoken(contest.value, about.unit)} against {contest.against}"
@@ -61,7 +59,8 @@ def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -
     return f"{contest.subject} {verb} the {measure(lead).title} {way}, {won}{price}"
 
 
-def _control(subject: str, contest: Result) -> str:
+def _control(contest: Result) -> str:
+    subject = contest.subject
     name = subject if "control" in subject else f"{subject}, a control,"
     share = spoken(contest.value, measure(contest.measure).unit)
     match _gained(contest):

@@ -103,6 +103,8 @@ def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("plaudit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update({"number": number, "shown": shown, "signed": signed})
-    environment.globals.update({"text_limit": TEXT_LIMIT, "measure": measure})
+    filters: dict[str, Any] = {"number": number, "shown": shown, "signed": signed}
+    names: dict[str, Any] = {"text_limit": TEXT_LIMIT, "measure": measure}
+    environment.filters.update(filters)
+    environment.globals.update(names)
     return environment

@@ -17,8 +17,6 @@ SEARCHED, SEARCHED_TEXT = 1000, 1500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One prompt with its answers, each under a label."""
-
     prompt: str
     sides: tuple[tuple[str, Answer], ...]
     gain: float | None = None

@@ -41,7 +41,6 @@ class TokenCard:
     rollout: KeptRollout
     spans: tuple[TokenSpan, ...]
     more: int
-    """Tokens that are left out at the end."""
     levels: str
     """JSON: column -> a mark for each span."""
 
@@ -56,8 +55,6 @@ class Legend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRun:
-    """One run's cards, on one colour scale."""
-
     title: str
     first_column: str
     legends: tuple[Legend, ...]

@@ -38,7 +38,6 @@ class Block:
     lines: tuple[Any, ...] = ()
     folded: tuple[Any, ...] = ()
     closed: bool = False
-    """Shown on demand only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +56,7 @@ class Page:
     samples: tuple[Block, ...]
     """Lines and folded: Cards, a block for each run."""
     search: tuple[samples.Entry, ...]
-    """Every answer that can be searched for."""
     anchors: Mapping[Side, str]
-    """A sample's side -> id of its card in `tokens`."""
     clocks: tuple[Clock, ...]
     """What else the figures' steps can be counted by, a clock for each `meta` of a trace."""
     tokens: tuple[TokenRun, ...]
@@ -70,7 +67,6 @@ class Page:
     differences: tuple[Block, ...]
     """Lines: Difference."""
     configs: tuple[Block, ...]
-    """Text: config.yaml."""
     provenances: tuple[Block, ...]
     """Lines: (key, value)."""
     terms: Mapping[str, Measure]

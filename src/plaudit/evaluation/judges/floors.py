@@ -46,8 +46,6 @@ ORDERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongerWins:
-    """Score = length in code points."""
-
     name: str = "longer wins"
 
     def score(self, groups: Sequence[Group]) -> Scores:
@@ -92,7 +90,6 @@ def floors(rows: LabelledRows, train: Sequence[LabelledRow]) -> list[Result]:
 
 
 def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
-    """The rows whose labels are of the example's sort."""
     match example:
         case Ranking() | Comparison():
             return LabelledRows(ranked=rows.ranked)
@@ -103,7 +100,6 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
 
 
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
-    """Over all rows, not by subset."""
     whole = replace(
         rows,
         ranked=tuple(replace(row, subset="", votes=()) for row in rows.ranked),

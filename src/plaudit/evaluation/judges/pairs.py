@@ -37,7 +37,6 @@ class JudgedPair:
     longer: int
     """Code points that the better one has more than the other."""
     better_first: bool
-    """The better one is listed first."""
     subset: str = ""
 
     @property
@@ -48,8 +47,6 @@ class JudgedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedPairs:
-    """All pairs of some rankings that count, and how many don't."""
-
     pairs: tuple[JudgedPair, ...]
     label_ties: int
     """Left out: the labels put both answers on one rank."""

@@ -49,8 +49,6 @@ class RankedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
-    """One answer, accepted or not."""
-
     group: Group
     accepted: bool
     subset: str
@@ -59,24 +57,16 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRows:
-    """Everything that the judges are measured on."""
-
     ranked: tuple[RankedRow, ...] = ()
     rated: tuple[RatedRow, ...] = ()
     verdicts: tuple[VerdictRow, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """File → sha256."""
 
     @classmethod
     def of(cls, rows: Sequence[LabelledRow]) -> Self:
         """Rows in memory, without subsets and labellers' votes."""
-        rankings = [as_ranking(row) for row in rows if isinstance(row, Ranking | Comparison)]
-        groups = [Group(prompt=row.prompt, responses=row.responses, columns=row.columns) for row in rankings]
         return cls(
-            ranked=tuple(
-                RankedRow(group=group, ranks=row.ranks, votes=(), subset="", where=row.where)
-                for row, group in zip(rankings, groups, strict=True)
-            ),
+            ranked=tuple(_ranked(as_ranking(row), {}, "") for row in rows if isinstance(row, Ranking | Comparison)),
             rated=tuple(_rated([row for row in rows if isinstance(row, Rating)], {}, {})),
             verdicts=tuple(_verdict(row, {}, "") for row in rows if isinstance(row, Verdict)),
         )
@@ -115,7 +105,6 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
 
 
 def as_ranking(row: Ranking | Comparison) -> Ranking:
-    """A comparison is a ranking of two."""
     if isinstance(row, Ranking):
         return row
     return Ranking(prompt=row.prompt, responses=(row.chosen, row.rejected), ranks=(1, 2), where=row.where)
@@ -192,8 +181,6 @@ def reversed_group(group: Group) -> Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRows:
-    """What one judge says of all labelled answers."""
-
     judge: str
     """Its name in the results."""
     rows: LabelledRows
