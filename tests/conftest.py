@@ -22,14 +22,28 @@ hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("plaudit")
 
 
-LONG = {"learning", "faults"}
-"""Folders whose tests make the same calls hundreds of times. Shapes are checked by the rooms' own tests; here these
-checks would be a third of the time."""
+CHECKED_CALLS = 10_000
+"""Of one test, have their shapes checked by jaxtyping: all calls of all tests but those that run a loop for long (PPO
+makes a thousand an iteration), where checking the same calls over and over would be a third of the time."""
+
+
+class SparingConfig(type(jaxtyping.config)):
+    """jaxtyping asks its configuration before each check."""
+
+    calls = 0
+
+    @property
+    def jaxtyping_disable(self) -> bool:
+        SparingConfig.calls += 1
+        return SparingConfig.calls > CHECKED_CALLS
+
+
+jaxtyping.config.__class__ = SparingConfig
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    jaxtyping.config.update("jaxtyping_disable", item.path.parent.name in LONG)
+def pytest_runtest_setup() -> None:
+    SparingConfig.calls = 0
 
 
 class NetworkBlocked(RuntimeError):

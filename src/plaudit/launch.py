@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plaudit.config.build import join
 from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
 from plaudit.config.read import dump_entry
@@ -34,7 +33,8 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
         if sinks:
             raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
         plan(config, folder)
-    ranks = _ranks(stage)
+    ranks = _ranks()
+    _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
         run.attach(sinks)
         stage.function(config, run)
@@ -87,44 +87,30 @@ def starter_file(stage: Stage) -> str:
 
 
 def _starter_lines(stage: Stage) -> Iterator[str]:
-    if stage.name != PIPELINE.name:
+    if stage is not PIPELINE:
         yield from _stage_lines(stage, stage.starter, every=True)
         return
     yield from (dump_entry(key, value).rstrip() for key, value in stage.starter.items() if key != "stages")
     yield "stages:"
     for name, chosen in stage.starter["stages"].items():
-        yield f"  {name}:"
-        yield f"    kind: {chosen['kind']}"
-        options = {key: value for key, value in chosen.items() if key != "kind"}
-        yield from (f"    {line}" for line in _stage_lines(STAGES[chosen["kind"]], options, every=False))
+        options = dict(chosen)
+        kind = options.pop("kind")
+        yield from (f"  {name}:", f"    kind: {kind}")
+        yield from (f"    {line}" for line in _stage_lines(STAGES[kind], options, every=False))
 
 
 def _stage_lines(stage: Stage, chosen: Mapping[str, Any], *, every: bool) -> list[str]:
-    shown = [name for names in stage.common.values() for name in names if name != "seed" or every]
-    return starter(load_config(stage.config_class, chosen), [*shown, *_leaves(chosen, "")], every=every)
+    common = [name for names in stage.common.values() for name in names if name != "seed" or every]
+    return starter(load_config(stage.config_class, chosen), chosen, common, every=every)
 
 
-def _leaves(value: Any, path: str) -> list[str]:
-    """Dotted names of all values, `N` for an index."""
-    items = (
-        value.items()
-        if isinstance(value, Mapping)
-        else [("N", one) for one in value]
-        if isinstance(value, list)
-        else ()
-    )
-    return [name for key, one in items for name in _leaves(one, join(path, key))] or [path]
-
-
-def _ranks(stage: Stage | None = None) -> Ranks:
+def _ranks() -> Ranks:
     """The processes that torchrun started, of which only the first talks; or this one alone."""
     from plaudit.hardware.ranks import start
 
     ranks = start()
     if not ranks.is_first:
         mute()
-    if stage:
-        _check_ranks(stage, ranks)
     return ranks
 
 
@@ -139,7 +125,7 @@ def _set_damaged_aside(run: Run) -> None:
     if run.stage != PIPELINE.name:
         run.latest(fallback=True)
         return
-    for path in sorted(path for path in run.folder.iterdir() if Run.exists(path)):
+    for path in sorted(filter(Run.exists, run.folder.iterdir())):
         with Run.open(path) as stage:
             stage.latest(fallback=True)
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from plaudit.config.build import build, join
+from plaudit.config.build import build
 from plaudit.config.load import config_changes, refuse
-from plaudit.config.read import Node, to_value
-from plaudit.config.types import ByKind, kind_of
+from plaudit.config.read import Node
+from plaudit.config.types import ByKind, join, kind_of, to_plain
 from plaudit.errors import UserError
 from plaudit.files import safe_name
 from plaudit.records.results import Result
@@ -48,14 +48,13 @@ class PipelineConfig:
     @staticmethod
     def check_parts(tree: Node, problems: list[str]) -> None:
         """What is wrong in the stages, before they have folders."""
-        parts = {name: node.value for name, node in tree.value.items()}
-        stages, words = (parts.get(name) for name in ("stages", "vars"))
-        known = {name: str(to_value(node)) for name, node in words.items()} if isinstance(words, dict) else {}
+        stages, words = (getattr(tree.value.get(name), "value", None) for name in ("stages", "vars"))
+        known = {name: str(to_plain(node)) for name, node in words.items()} if isinstance(words, dict) else {}
         if isinstance(stages, dict):
             _planned(stages, known, 0, Path(), problems)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Planned:
     name: str
     kind: str
@@ -93,18 +92,20 @@ def _planned(
             before = {key: folder for key, folder in folders.items() if key != name}
             filled = _filled(Node(options, node.where), before, {*words, *stages}, path, problems)
             config = build(STAGES[kind].config_class, filled, problems, path)
-            planned.append(_Planned(name=name, kind=kind, folder=Path(folders.get(name, name)), config=config))
+            planned.append(_Planned(name, kind, Path(folders.get(name, name)), config))
     return planned
 
 
 def _filled(node: Node, known: Mapping[str, str], names: set[str], path: str, problems: list[str]) -> Node:
     """The tree with each `${name}` replaced by that stage's folder or that word of `vars`."""
+
+    def below(one: Node, key: object) -> Node:
+        return _filled(one, known, names, join(path, str(key)), problems)
+
     if isinstance(node.value, dict):
-        items = node.value.items()
-        return Node({key: _filled(one, known, names, join(path, key), problems) for key, one in items}, node.where)
+        return Node({key: below(one, key) for key, one in node.value.items()}, node.where)
     if isinstance(node.value, list):
-        items = enumerate(node.value)
-        return Node([_filled(one, known, names, join(path, str(i)), problems) for i, one in items], node.where)
+        return Node([below(one, i) for i, one in enumerate(node.value)], node.where)
     if not isinstance(node.value, str):
         return node
 
@@ -117,9 +118,6 @@ def _filled(node: Node, known: Mapping[str, str], names: set[str], path: str, pr
             problems.append(f"{node.where}: {path}: {match[0]} {what}; known: {there}")
         return known.get(match[2], match[0])
 
-    for old in re.findall(r"(?<![${])\{([\w-]+)\}(?!\})", node.value):
-        if old in names:
-            problems.append(f"{node.where}: {path}: for the folder of {old!r} write ${{{old}}} instead of {{{old}}}")
     value = re.sub(r"\$(\$?)\{([\w-]+)\}", text, node.value)
     return Node(value, node.where, value)
 
@@ -133,13 +131,12 @@ def check_late_changes(before: PipelineConfig, after: PipelineConfig, folder: Pa
     """UserError where `after` would change a stage that is finished: it would not be run again."""
     old = {stage.name: stage for stage in plan(before, folder)}
     for stage in plan(after, folder):
-        if stage.name in old and _finished(stage.folder):
-            changes = config_changes(old[stage.name].config, stage.config)
-            if changes:
-                raise UserError(
-                    f"stage {stage.name!r} is finished and keeps its options ({'; '.join(changes)}). Resume "
-                    f"{stage.folder} by itself, or delete it and the stages after it to run them again."
-                )
+        is_kept = stage.name in old and _finished(stage.folder)
+        if is_kept and (changes := config_changes(old[stage.name].config, stage.config)):
+            raise UserError(
+                f"stage {stage.name!r} is finished and keeps its options ({'; '.join(changes)}). Resume "
+                f"{stage.folder} by itself, or delete it and the stages after it to run them again."
+            )
 
 
 def _finished(folder: Path) -> bool:
@@ -171,12 +168,5 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
         left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
         results += [replace(result, stage=stage.name) for result in read_results(left, stage.folder / "summary.json")]
         run.add_provenance({"seconds": before + time.monotonic() - began})
-    run.finish(
-        summary(
-            results,
-            seconds=before + time.monotonic() - began,
-            peak_memory_bytes=peak_memory_bytes(),
-            seed=config.seed,
-            versions=versions(),
-        )
-    )
+    facts = {"peak_memory_bytes": peak_memory_bytes(), "seed": config.seed, "versions": versions()}
+    run.finish(summary(results, seconds=before + time.monotonic() - began, **facts))

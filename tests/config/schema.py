@@ -1,16 +1,7 @@
 """A config of every shape that plaudit's configs have; the tests of the config read and write it."""
 
 from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Literal
-
-from annotated_types import Gt
-
-
-class Device(Enum):
-    AUTO = "auto"
-    CPU = "cpu"
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +58,7 @@ class Config:
     """Who predicts the values."""
     stop: tuple[str, ...] = ()
     """Strings that end a response."""
-    steps: Annotated[int, Gt(0)] = 10
+    steps: int = 10
     """Optimiser steps."""
     max_len: int | None = None
     """Longest row [tokens]."""
@@ -75,10 +66,8 @@ class Config:
     """Say more."""
     name: str = "run"
     """Its name."""
-    device: Device = Device.AUTO
+    device: Literal["auto", "cpu"] = "auto"
     """Where it runs."""
-    out: Path = Path("runs")
-    """Where it goes."""
     mix: dict[str, float] = field(default_factory=dict)
     """Weights by name."""
     eval_on: Data | None = None

@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return known.call(known) or 0
     except UserError as error:
-        _say_error(error)
+        if not muted():
+            print(f"error: {error}", file=sys.stderr)
+        elif not isinstance(error, FirstFailed):  # of several ranks none says what the first said already
+            print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
         return 2
     except StopRequested as stop:
         if not muted():
@@ -34,14 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
-
-
-def _say_error(error: UserError) -> None:
-    """Of several ranks each says its own error, and none what the first said already."""
-    if not muted():
-        print(f"error: {error}", file=sys.stderr)
-    elif not isinstance(error, FirstFailed):
-        print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------------ what there is
@@ -67,16 +62,20 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("file", nargs="?", default="", help="default: the stage's name and .yaml")
     init.set_defaults(call=_init)
 
-    groups: dict[str, Any] = {"": commands}
     for stage in RUNS.values():
-        group, _, name = stage.command.rpartition(" ")
-        if group not in groups:
-            groups[group] = commands.add_parser(group, help="measure models").add_subparsers(
-                metavar="WHAT", required=True
-            )
-        if name:
-            _add_stage(groups[group], name, stage)
-    _add_resume(commands)
+        if stage.command and " " not in stage.command:
+            _add_stage(commands, stage.command, stage)
+    measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
+    for stage in RUNS.values():
+        if stage.command.startswith("eval "):
+            _add_stage(measure, stage.command.removeprefix("eval "), stage)
+
+    resume = commands.add_parser("resume", help="go on with an interrupted run, or extend a finished one")
+    resume.allow_abbrev = False
+    resume.add_argument("run", help="run folder")
+    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
+    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
+    resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
     check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
@@ -105,16 +104,6 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="the most used options")
     command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
     command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
-
-
-def _add_resume(commands: Any) -> None:
-    resume = commands.add_parser(
-        "resume", help="go on with an interrupted run, or extend a finished one", allow_abbrev=False
-    )
-    resume.add_argument("run", help="run folder")
-    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
-    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
-    resume.set_defaults(call=_resume, takes_options=True)
 
 
 def _add_inspect(commands: Any) -> None:

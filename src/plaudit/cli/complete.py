@@ -1,7 +1,7 @@
 """Shell completion: the scripts ask `plaudit completion words` what may come next; where it has no answer, files do."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 SCRIPTS = {
     "bash": r"""_plaudit() {
@@ -34,12 +34,13 @@ def candidates(parser: argparse.ArgumentParser, typed: Sequence[str]) -> list[st
     depth = 0
     while (children := _children(parser)) and depth < len(before) and before[depth] in children:
         parser, depth = children[before[depth]], depth + 1
+    known: Iterable[str]
     if children:
-        known: Iterator[str] = iter(children)
+        known = children
     elif word.startswith("-"):
         known = _options(parser)
     elif before[depth:] and before[-1].startswith("-"):
-        known = _values(parser, before[-1])
+        known = _options(parser).get(before[-1], ())
     else:
         known = (choice for action in parser._actions if not action.option_strings for choice in action.choices or ())
     return sorted({one for one in known if one.startswith(word)})
@@ -50,19 +51,13 @@ def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return dict(groups[0]) if groups else {}
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield from (name for action in parser._actions for name in action.option_strings)
+def _options(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
+    """Each option with the words that it has a choice of."""
+    known: dict[str, list[str]] = {name: [] for action in parser._actions for name in action.option_strings}
     if stage := parser.get_default("stage"):
-        from plaudit.config.load import describe
-
-        yield from (f"--{option.name.replace('.N', '.0')}" for option in describe(stage.config_class))
-
-
-def _values(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
-    """The words of an option that has a choice of them."""
-    if stage := parser.get_default("stage"):
-        from plaudit.config.load import describe
+        from plaudit.config.explain import describe
 
         for option in describe(stage.config_class):
-            if f"--{option.name.replace('.N', '.0')}" == name and " | " in option.type:
-                yield from option.type.split(" | ")
+            words = option.type.split(" | ")
+            known.setdefault(f"--{option.name.replace('.N', '.0')}", []).extend(words if len(words) > 1 else [])
+    return known

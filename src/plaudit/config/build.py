@@ -1,33 +1,30 @@
-"""From a tree of values to a config: layers are merged by type, pydantic checks the whole, each mistake is told where
-it was written."""
+"""From a tree of values to a config: layers are merged by type, the whole is checked, each mistake is told where it was
+written."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import functools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any
 
-from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 
-from plaudit.config.read import Node, from_plain, to_value
+from plaudit.config.read import Node, from_plain
 from plaudit.config.types import (
     MISSING,
     arm_of_kind,
-    bare,
     child_type,
     choices,
     default_of,
     field_types,
+    join,
     kind_of,
     kinds,
     only_text_field,
     phrase,
     shape,
     to_plain,
-)
+)  # fmt: skip
 from plaudit.errors import UserError
 
 
@@ -36,13 +33,8 @@ def build(cls: type, tree: Node, problems: list[str], path: str = "") -> Any:
 
     `path`: where the tree stands in a larger one.
     """
-    before, config = len(problems), None
-    plain = _as_input(cls, tree, MISSING, path, problems)
-    try:
-        config = _validator(cls).validate_python(plain)
-    except ValidationError as error:
-        sentences = [_sentence(cls, tree, path, one) for one in error.errors(include_url=False, include_input=False)]
-        problems += dict.fromkeys(sentences)  # a value that fits no member of a union is told once
+    before = len(problems)
+    config = _value(cls, tree, MISSING, path, problems)
     return config if len(problems) == before else None
 
 
@@ -82,7 +74,7 @@ def _edited(tp: Any, base: Node, over: Node, path: str, problems: list[str]) -> 
 
 def _expand(tp: Any, node: Node) -> Node:
     """Bare values in their full form: a kind's name, a dataclass's only required text, a list's only element."""
-    if node.value is None or tp is None or (this := shape(tp)).is_leaf:
+    if node.value is None or tp is None or (this := shape(tp)).leaf:
         return node
     if this.items:
         return node if isinstance(node.value, list) or _by_index(node) else Node([node], node.where)
@@ -102,190 +94,108 @@ def _switches_kind(tp: Any, base: Node, over: Node) -> bool:
     return arm_of_kind(tp, kind_of(base)) is not arm_of_kind(tp, kind_of(over))
 
 
-def join(path: str, key: str) -> str:
-    """A dotted name."""
-    return f"{path}.{key}" if path else key
-
-
 # --------------------------------------------------------------------------------------------------------- checking
 
 
-def _as_input(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
-    """What pydantic is given for a node: shorthand in full, the default beneath it, each scalar as its type wants it.
-
-    Where a field's default is an instance, what the node leaves open is that instance's, not the class's.
-    """
+def _value(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
+    """What a node means where `tp` is wanted. `default`: the field's; it fills what the node leaves open."""
     node, this = _expand(tp, node), shape(tp)
     if this.items and _by_index(node):
         node = _edited(tp, from_plain(() if default in (MISSING, None) else to_plain(default)), node, path, problems)
+    if this.leaf is Node or (node.value is None and this.optional):
+        return node if this.leaf is Node else None
     if this.items and isinstance(node.value, list):
+        if this.fixed not in (0, len(node.value)):
+            return _tell(problems, node, path, f"needs {this.fixed} values, got {len(node.value)}")
         items = enumerate(node.value)
-        return [_as_input(this.item(i), one, MISSING, join(path, str(i)), problems) for i, one in items]
-    if node.value is None or this.is_leaf:
-        return _scalar(tp, node)
+        return tuple(_value(this.item(i), one, MISSING, join(path, str(i)), problems) for i, one in items)
+    if this.leaf is not None:
+        return _scalar(tp, node, path, problems)
     if not isinstance(node.value, dict):
-        return to_value(node)
+        return _tell(problems, node, path, _unfit(tp, node))
     if this.values is not None:
         keys = node.value.items()
-        return {key: _as_input(this.values, one, MISSING, join(path, key), problems) for key, one in keys}
-    cls = _choose(tp, node, default)
-    plain = to_plain(default) if type(default) is cls else {}
-    for field in dataclasses.fields(cls) if cls else ():
-        old = getattr(default, field.name) if type(default) is cls else default_of(field)
-        if field.init and field.name in node.value:
-            one = node.value[field.name]
-            plain[field.name] = _as_input(field_types(cls)[field.name], one, old, join(path, field.name), problems)
-    unknown = {key: to_value(one) if key == "kind" else None for key, one in node.value.items()}
-    return {**unknown, **plain}
+        return {key: _value(this.values, one, MISSING, join(path, key), problems) for key, one in keys}
+    return _group(tp, node, default, path, problems)
 
 
-def _choose(tp: Any, node: Node, default: Any) -> type | None:
-    """The alternative that the node's kind names, else the default's, else the only one."""
-    arms = shape(tp).arms
-    if len(arms) == 1:
-        return arms[0]
-    if "kind" in node.value:
-        return arm_of_kind(tp, kind_of(node))
-    return type(default) if type(default) in arms else None
-
-
-def _scalar(tp: Any, node: Node) -> Any:
-    """Text fields get what was written; true is no 1, and what is not a number is no number."""
-    wanted = [bare(scalar) for scalar in shape(tp).scalars]
-    if Node in wanted or (node.value is None and shape(tp).optional):
-        return node if Node in wanted else None
-    if wanted and all(_is_text(scalar) for scalar in wanted):
-        text = to_value(node) if node.text is None else node.text
-        is_element = shape(tp).items and text is not None and not any(text in choices(one) for one in wanted)
-        return [text] if is_element else text
-    unfit = isinstance(node.value, bool) and not {bool, Any} & set(wanted)
-    return str(node.value) if unfit else "not a number" if node.value != node.value else to_value(node)
-
-
-def _is_text(tp: Any) -> bool:
-    options = choices(tp)
-    return all(isinstance(option, str) for option in options) if options else tp in (str, Path)
-
-
-@functools.cache
-def _validator(cls: type) -> SchemaValidator:
-    return SchemaValidator(_schema(cls))
-
-
-@functools.cache
-def _schema(tp: Any) -> CoreSchema:
-    """pydantic's schema: unions of dataclasses are discriminated by `kind`, unknown keys forbidden."""
-    this = shape(tp)
-    parts = [_scalar_schema(scalar) for scalar in this.scalars]
-    if len(this.arms) > 1:
-        parts.append(
-            core_schema.tagged_union_schema({k: _of_class(arm) for arm in this.arms for k in kinds(arm)}, "kind")
-        )
-    elif this.arms:
-        parts.append(_of_class(this.arms[0]))
-    if this.values is not None:
-        parts.append(core_schema.dict_schema(core_schema.str_schema(), _schema(this.values)))
-    if this.items:
-        items = [_schema(item) for item in this.items]
-        parts.append(core_schema.tuple_schema(items, variadic_item_index=None if this.fixed else 0))
-    schema = parts[0] if len(parts) == 1 else core_schema.union_schema(list(parts))
-    return core_schema.nullable_schema(schema) if this.optional else schema
-
-
-_PLAIN = {
-    int: core_schema.int_schema(), float: core_schema.float_schema(), bool: core_schema.bool_schema(),
-    str: core_schema.str_schema(), Any: core_schema.any_schema(), Node: core_schema.any_schema(),
-}  # fmt: skip
-
-
-def _scalar_schema(tp: Any) -> CoreSchema:
-    if get_origin(tp) is Literal:
-        return core_schema.literal_schema(choices(tp))
-    if tp in _PLAIN or bare(tp) is Node:
-        return _PLAIN[bare(tp)]
-    from pydantic import TypeAdapter  # the rest of pydantic takes longer to load than all options together
-
-    return TypeAdapter(tp).core_schema
-
-
-@functools.cache
-def _of_class(cls: type) -> CoreSchema:
-    fields = {
-        field.name: core_schema.typed_dict_field(
-            _schema(field_types(cls)[field.name]), required=default_of(field) is MISSING
-        )
-        for field in dataclasses.fields(cls)
-        if field.init
-    }
-    keys = core_schema.typed_dict_schema(fields, extra_behavior="forbid")
-    return core_schema.no_info_after_validator_function(functools.partial(_make, cls), keys)
-
-
-def _make(cls: type, values: dict[str, Any]) -> Any:
+def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
+    """A dataclass; where the field's default is an instance of it, what the node leaves open is that instance's."""
+    before, arms, kind = len(problems), shape(tp).arms, node.value.get("kind")
+    values: dict[str, Any] = {}
+    cls = arms[0] if len(arms) == 1 else arm_of_kind(tp, kind_of(node)) if kind else type(default)
+    if cls not in arms:
+        known = [word for arm in arms for word in kinds(arm)]
+        what = _not_among(kind_of(node), known) if kind else f"missing; choose from: {', '.join(known)}"
+        return _tell(problems, kind or node, join(path, "kind"), what)
+    for key, one in node.value.items():
+        if key not in field_types(cls):
+            _tell(problems, one, join(path, key), _unknown(key, cls, tp))
+    for name, wanted in field_types(cls).items():
+        old = getattr(default, name) if type(default) is cls else default_of(cls, name)
+        if name in node.value:
+            values[name] = _value(wanted, node.value[name], old, join(path, name), problems)
+        elif old is MISSING:
+            _tell(problems, node, join(path, name), f"missing; it has no default ({phrase(wanted)})")
+        else:
+            values[name] = old
     try:
-        return cls(**values)
-    except (UserError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        return cls(**values) if len(problems) == before else None
+    except (UserError, ValueError, TypeError) as error:
+        return _tell(problems, node, path, str(error))
+
+
+_TYPES: dict[Any, CoreSchema] = {
+    int: {"type": "int"},
+    float: {"type": "float"},
+    bool: {"type": "bool"},
+    str: {"type": "str"},
+    Any: {"type": "any"},
+}
+_CHECKS = {tp: SchemaValidator(schema) for tp, schema in _TYPES.items()}
+
+
+_TYPES: dict[Any, CoreSchema] = {
+    int: {"type": "int"},
+    float: {"type": "float"},
+    bool: {"type": "bool"},
+    str: {"type": "str"},
+    Any: {"type": "any"},
+}
+_CHECKS = {tp: SchemaValidator(schema) for tp, schema in _TYPES.items()}
+
+
+def _scalar(tp: Any, node: Node, path: str, problems: list[str]) -> Any:
+    """Text fields get what was written; true is no 1, and what is not a number is no number."""
+    this, known, value = shape(tp), choices(tp), to_plain(node)
+    if known or this.leaf is str:
+        value = value if node.text is None else node.text
+    elif (isinstance(value, bool) and this.leaf not in (bool, Any)) or value != value:
+        value = "not a number"
+    if value in known:
+        return value
+    if known and this.items and isinstance(value, str):
+        return (value,)
+    if known and not this.items:
+        return _tell(problems, node, path, _not_among(value, known))
+    try:
+        return _CHECKS[str if known else this.leaf].validate_python(value)
+    except ValidationError:
+        return _tell(problems, node, path, _unfit(tp, node))
 
 
 # ---------------------------------------------------------------------------------------------------------- telling
 
 
-def _sentence(cls: type, node: Node, path: str, error: Any) -> str:
-    """One of pydantic's errors in the user's words, behind the place where the value, or what lacks it, was written."""
-    tp: Any = cls
-    owner: tuple[Any, Any] = (cls, cls)  # whose key the value is: a class, and the union that it is chosen from
-    union: Any = cls
-    for part in error["loc"]:
-        if len(shape(tp).arms) > 1:
-            union, tp = tp, arm_of_kind(tp, str(part))
-            continue
-        if shape(tp).is_leaf:
-            break
-        owner, node = (tp, union), _expand(tp, node)
-        tp = union = child_type(tp, str(part), ())
-        if shape(owner[0]).fixed and error["type"] == "missing":
-            tp = owner[0]
-            break
-        path = join(path, str(part))
-        node = _below(node, part)
-    if error["type"].startswith("union_tag"):
-        path, node = join(path, "kind"), _below(node, "kind")
+def _tell(problems: list[str], node: Node, path: str, what: str) -> None:
+    """One more problem, behind the place where the value, or what lacks it, was written."""
     is_named = not path or node.where.replace("-", "_") == f"__{path.replace('-', '_')}"
-    return f"{node.where}: {'' if is_named else f'{path}: '}{_what(error, tp, node, owner)}"
+    problems.append(f"{node.where}: {'' if is_named else f'{path}: '}{what}")
 
 
-def _below(node: Node, part: str | int) -> Node:
-    """What stands under a key or index; the node itself where nothing does."""
-    if isinstance(node.value, list):
-        return node.value[int(part)]
-    return node.value.get(str(part), node) if isinstance(node.value, dict) else node
-
-
-def _what(error: Any, tp: Any, node: Node, owner: tuple[Any, Any]) -> str:
-    value, kind = to_value(node), error["type"]
-    shown = "nothing" if value is None else repr(value if node.text is None else node.text)
-    if kind == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), *owner)
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    if kind == "union_tag_not_found":
-        return f"missing; choose from: {', '.join(_kinds(tp))}"
-    if kind == "union_tag_invalid":
-        return _not_among(value if node.text is None else node.text, _kinds(tp))
-    if kind in ("missing", "too_long") and shape(tp).fixed:
-        return f"needs {shape(tp).fixed} values, got {len(value)}"
-    if kind == "missing":
-        return f"missing; it has no default ({phrase(tp)})"
-    if kind in ("literal_error", "enum") and not shape(tp).items and len(shape(tp).scalars) == 1:
-        return _not_among(value if node.text is None else node.text, choices(shape(tp).scalars[0]))
-    if kind.startswith(("greater", "less", "multiple", "string_too", "string_pattern")):
-        return f"{shown}: {error['msg'].removeprefix('Input ')}"
-    return f"expected {phrase(tp)}, got {shown}"
-
-
-def _kinds(tp: Any) -> list[str]:
-    return [kind for arm in shape(tp).arms for kind in kinds(arm)]
+def _unfit(tp: Any, node: Node) -> str:
+    shown = to_plain(node) if node.text is None else node.text
+    return f"expected {phrase(tp)}, got {'nothing' if node.value is None else repr(shown)}"
 
 
 def _unknown(key: str, cls: type, union: Any) -> str:
@@ -297,6 +207,5 @@ def _unknown(key: str, cls: type, union: Any) -> str:
 
 
 def _not_among(word: Any, known: Sequence[Any]) -> str:
-    names = [str(choice) for choice in known]
-    near = difflib.get_close_matches(str(word), names, n=1)
-    return f"{word!r} is none of: {', '.join(names)}" + (f"; did you mean {near[0]!r}?" if near else "")
+    near = difflib.get_close_matches(str(word), known, n=1)
+    return f"{word!r} is none of: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -4,27 +4,19 @@ from."""
 from __future__ import annotations
 
 import ast
-import dataclasses
 import functools
 import itertools
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from plaudit.config.read import Node, dump_entry
-from plaudit.config.types import (
-    MISSING,
-    default_of,
-    field_types,
-    kinds,
-    phrase,
-    shape,
-    to_plain,
-)
+from plaudit.config.types import MISSING, default_of, field_types, kinds, leaves, phrase, shape, to_plain
 
 REQUIRED = "required"
 
@@ -54,20 +46,14 @@ def field_docs(cls: type) -> Mapping[str, str]:
 @functools.cache
 def _docs_of_file(file: str | None) -> dict[str, dict[str, str]]:
     """Class -> field -> doc, for all classes of a source file: reading it once is faster than asking for each class."""
-    try:
-        classes = [
-            node for node in ast.walk(ast.parse(Path(file or "").read_bytes())) if isinstance(node, ast.ClassDef)
-        ]
-    except (OSError, SyntaxError):
-        return {}
-    return {node.name: dict(_docs_of_class(node)) for node in classes}
-
-
-def _docs_of_class(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for field, below in itertools.pairwise(node.body):
-        text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
-            yield field.target.id, " ".join(text.split())
+    docs: dict[str, dict[str, str]] = {}
+    nodes = ast.walk(ast.parse(Path(file).read_bytes())) if file else ()
+    for one in (node for node in nodes if isinstance(node, ast.ClassDef)):
+        for pair in itertools.pairwise(one.body):
+            match pair:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs.setdefault(one.name, {})[name] = " ".join(text.split())
+    return docs
 
 
 # -------------------------------------------------------------------------------------------------------------- help
@@ -80,13 +66,10 @@ def describe(cls: type) -> list[Option]:
 
 def _options(cls: type, prefix: str, default: Any, note: str) -> Iterator[Option]:
     docs = field_docs(cls)
-    for field in dataclasses.fields(cls):
-        if not field.init or (note and field.name == "kind"):
-            continue
-        value = getattr(default, field.name) if type(default) is cls else default_of(field)
-        yield from _field_options(
-            field_types(cls)[field.name], prefix + field.name, value, note + docs.get(field.name, ""), note
-        )
+    for name, tp in field_types(cls).items():
+        if not (note and name == "kind"):
+            value = getattr(default, name) if type(default) is cls else default_of(cls, name)
+            yield from _field_options(tp, prefix + name, value, note + docs.get(name, ""), note)
 
 
 def _field_options(tp: Any, name: str, value: Any, doc: str, note: str) -> Iterator[Option]:
@@ -156,15 +139,17 @@ def dump_yaml(config: Any) -> str:
     return "".join(f"{line}  # {doc}\n" if doc else f"{line}\n" for _, line, doc in _lines(config))
 
 
-def starter(config: Any, shown: Collection[str], *, every: bool = True) -> list[str]:
-    """The lines of a config to begin from: the `shown` options (dotted, `N` for an index) as they are, all others, if
-    `every`, as comments with their meaning and choices."""
+def starter(config: Any, chosen: Mapping[str, Any], common: Collection[str], *, every: bool = True) -> list[str]:
+    """The lines of a config to begin from: the `chosen` values and the `common` options (dotted, `N` for an index) as
+    they are, all others, if `every`, as comments with their meaning and choices."""
+    shown = [*common, *(re.sub(r"\.\d+(?=\.|$)", ".N", name) for name, _ in leaves(chosen))]
     types = {option.name.removesuffix(".kind"): option.type for option in describe(type(config))}
     lines = []
     for name, line, doc in _lines(config):
-        choice = types.get(name.removesuffix(".kind"), "") if " | " in types.get(name.removesuffix(".kind"), "") else ""
-        about = [doc, f"[{choice}]" if choice not in ("", "true | false") and not line.endswith(":") else ""]
-        note = "  # ".join(filter(None, [line, " ".join(filter(None, about))]))
+        choice = types.get(name.removesuffix(".kind"), "")
+        has_choice = " | " in choice and choice != "true | false" and not line.endswith(":")
+        about = " ".join(filter(None, [doc, f"[{choice}]" if has_choice else ""]))
+        note = "  # ".join(filter(None, [line, about]))
         if any(f"{one}.".startswith(f"{name}.") for one in shown):
             lines.append(note)
         elif every:
@@ -178,15 +163,14 @@ def _lines(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for field in field_types(type(config)):
         value, name = getattr(config, field), f"{prefix}{field}"
         doc = docs.get(field, "") if docs.get(field, "").isprintable() else ""
-        if dataclasses.is_dataclass(value):
-            inner = list(_lines(value, f"{name}."))
-            yield name, f"{field}:{'' if inner else ' {}'}", doc
-            yield from ((below, f"  {line}", doc) for below, line, doc in inner)
-        elif isinstance(value, (list, tuple)) and any(dataclasses.is_dataclass(item) for item in value):
+        if is_dataclass(value):
+            yield name, f"{field}:", doc
+            yield from ((below, f"  {line}", doc) for below, line, doc in _lines(value, f"{name}."))
+        elif isinstance(value, tuple) and any(map(is_dataclass, value)):
             yield name, f"{field}:", doc
             for item in value:
-                inner = list(_lines(item, f"{name}.N.")) or [(name, "{}", "")]
-                yield from ((at, f"{'  ' if i else '- '}{line}", doc) for i, (at, line, doc) in enumerate(inner))
+                for i, (below, line, doc) in enumerate(_lines(item, f"{name}.N.")):
+                    yield below, f"{'  ' if i else '- '}{line}", doc
         else:
             is_tree = isinstance(value, dict) and any(isinstance(item, Node) for item in value.values())
             written = dump_entry(field, value if is_tree else to_plain(value)).rstrip("\n").split("\n")

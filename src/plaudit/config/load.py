@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from plaudit.config.explain import describe, dump_yaml, help_text
 from plaudit.config.objects import lost
-from plaudit.config.read import from_plain, read_yaml, to_value
-from plaudit.config.types import to_plain
+from plaudit.config.read import from_plain, read_yaml
+from plaudit.config.types import leaves, to_plain
 from plaudit.errors import UserError
 
 __all__ = ["config_changes", "describe", "dump_yaml", "help_text", "load_config", "read_plain", "to_plain"]
@@ -62,20 +62,11 @@ def _line(problem: str) -> int:
 
 def read_plain(path: Path) -> dict[str, Any]:
     """A config file as plain values, unchecked: for readers of finished runs."""
-    return to_value(read_yaml(Path(path)))
+    return to_plain(read_yaml(path))
 
 
 def config_changes(old: Any, new: Any) -> list[str]:
     """What differs between two configs or plain dicts, one line each: `critic.head: 'linear' -> 'mlp'`."""
-    before, after = _flatten(to_plain(old), ""), _flatten(to_plain(new), "")
-    pairs = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in {**before, **after}}
+    before, after = ({key: repr(value) for key, value in leaves(to_plain(config)) if key} for config in (old, new))
+    pairs = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in before | after}
     return [f"{key}: {one} -> {two}" for key, (one, two) in pairs.items() if one != two]
-
-
-def _flatten(value: Any, path: str) -> dict[str, str]:
-    """Dotted key -> the scalar as Python writes it; empty containers stay as they are, so that they are seen too."""
-    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
-    if not items:
-        return {path: repr(value)} if path else {}
-    inner = (_flatten(item, f"{path}.{key}" if path else str(key)) for key, item in items)
-    return {key: shown for part in inner for key, shown in part.items()}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plaudit.config.read import Node
+from plaudit.config.types import field_types, leaves
 
 _MARK = "<python object "
 
@@ -38,27 +39,21 @@ def put_back(config: Any, objects: Mapping[str, str]) -> Any:
     """The same config where each text that is a key of `objects` is what stands there: checking makes plain texts."""
     if isinstance(config, str):
         return objects.get(config, config)
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        old = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.init}
-        new = {name: put_back(value, objects) for name, value in old.items()}
-        return dataclasses.replace(config, **new) if any(new[name] is not old[name] for name in old) else config
     if isinstance(config, tuple):
-        new_items = tuple(put_back(item, objects) for item in config)
-        return new_items if any(a is not b for a, b in zip(new_items, config, strict=True)) else config
+        return tuple(put_back(item, objects) for item in config)
     if isinstance(config, dict):
         return {key: put_back(value, objects) for key, value in config.items()}
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        names = field_types(type(config))
+        return dataclasses.replace(config, **{name: put_back(getattr(config, name), objects) for name in names})
     return config
 
 
-def lost(node: Node, path: str = "") -> list[str]:
+def lost(tree: Node) -> list[str]:
     """What to tell about objects of another session that a file names, each with its place."""
-    if isinstance(node.value, dict):
-        return [message for key, item in node.value.items() for message in lost(item, f"{path}.{key}" if path else key)]
-    if isinstance(node.value, list):
-        return [message for index, item in enumerate(node.value) for message in lost(item, f"{path}.{index}")]
-    if not str(node.value).startswith(_MARK):
-        return []
     return [
         f"{node.where}: {path}: {node.value} lived in the Python session that began this run; "
         "go on with it there (docs/python.md), or name a file"
+        for path, node in leaves(tree)
+        if str(node.value).startswith(_MARK)
     ]

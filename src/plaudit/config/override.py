@@ -7,7 +7,7 @@ from typing import Any
 
 from plaudit.config.build import merge
 from plaudit.config.read import Node, parse_option
-from plaudit.config.types import child_type, shape, takes
+from plaudit.config.types import child_type, shape
 
 
 def parse_overrides(cls: type, options: Sequence[str], file: Node, problems: list[str]) -> Node:
@@ -24,7 +24,7 @@ def parse_overrides(cls: type, options: Sequence[str], file: Node, problems: lis
         name, equals, value = word[2:].partition("=")
         path, tp, negated = _resolve(cls, name, (tree, file))
         node = None
-        if tp is None or takes(tp, bool):  # an unknown option is left for the check to name
+        if tp is None or shape(tp).leaf is bool:  # an unknown option is left for the check to name
             node = Node(None if tp is None else not negated, f"--{name}")
         if negated and equals:
             problems.append(f"--{name}: takes no value; write --{'.'.join(path)}={value}")
@@ -32,8 +32,10 @@ def parse_overrides(cls: type, options: Sequence[str], file: Node, problems: lis
             node = parse_option(value, f"--{name}")
         elif not negated and words and not _is_option(words[0]):
             node = parse_option(words.pop(0), f"--{name}")
-        if problem := _without_index(cls, path, (tree, file)):
-            problems.append(f"--{name}: {problem}")
+        lists = [depth for depth in range(1, len(path)) if _is_list(cls, path[:depth], (tree, file))]
+        unindexed = next((".".join(path[:depth]) for depth in lists if not path[depth].isdecimal()), "")
+        if unindexed:
+            problems.append(f"--{name}: {unindexed} is a list; say which item, as in --{unindexed}.0.{path[-1]}")
         elif node is None:
             problems.append(f"--{name}: needs a value; write --{name}=VALUE")
         else:
@@ -47,12 +49,17 @@ def _is_option(word: str) -> bool:
     return word.startswith("--") and len(word) > 2
 
 
+def _is_list(cls: type, path: Sequence[str], trees: Sequence[Node]) -> bool:
+    tp = _walk(cls, path, trees)[1]
+    return tp is not None and bool(shape(tp).items)
+
+
 def _resolve(cls: type, name: str, trees: Sequence[Node]) -> tuple[list[str], Any, bool]:
     """(path, its type or None if there is no such field, whether it is `--no-...` of a bool)."""
     path, tp = _walk(cls, name.split("."), trees)
     if tp is None and name.startswith("no-"):
         positive, positive_tp = _walk(cls, name[3:].split("."), trees)
-        if positive_tp is not None and takes(positive_tp, bool):
+        if positive_tp is not None and shape(positive_tp).leaf is bool:
             return positive, positive_tp, True
     return path, tp, False
 
@@ -67,13 +74,3 @@ def _walk(cls: type, parts: Sequence[str], trees: Sequence[Node]) -> tuple[list[
         path.append(part)
         trees = [tree.value[part] for tree in trees if isinstance(tree.value, dict) and part in tree.value]
     return path, tp
-
-
-def _without_index(cls: type, path: Sequence[str], trees: Sequence[Node]) -> str:
-    """What is wrong where a list's field is named without the item's index; else ''."""
-    for depth, part in enumerate(path[1:], start=1):
-        tp = _walk(cls, path[:depth], trees)[1]
-        if tp is not None and shape(tp).items and not part.isdecimal():
-            before = ".".join(path[:depth])
-            return f"{before} is a list; say which item, as in --{before}.0.{path[-1]}"
-    return ""

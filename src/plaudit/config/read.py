@@ -83,13 +83,6 @@ def from_plain(value: Any, where: str = "config") -> Node:
     return Node([from_plain(item, where) for item in value] if isinstance(value, (list, tuple)) else value, where)
 
 
-def to_value(node: Node) -> Any:
-    """Back to plain Python values."""
-    if isinstance(node.value, dict):
-        return {key: to_value(item) for key, item in node.value.items()}
-    return [to_value(item) for item in node.value] if isinstance(node.value, list) else node.value
-
-
 def _parse(text: str, where: str, *, lines: bool) -> Node:
     """One YAML document. With `lines`, each node's `where` is `where:line`; without, `where` as it is."""
     try:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from plaudit.config.read import Node, to_value
+from plaudit.config.read import Node
 
 MISSING = dataclasses.MISSING
 
@@ -33,15 +31,10 @@ class Shape:
     fixed: int
     values: Any
     """The type of a mapping's values, or None."""
-    scalars: tuple[Any, ...]
-    """Everything else, `Annotated` and all."""
+    leaf: Any
+    """What stands here without keys or indices: int, float, bool, str, Any, a Literal or Node; or None."""
     optional: bool
     """Whether `null` is a value."""
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether no keys or indices lead further down."""
-        return bool(self.scalars) or not (self.arms or self.items or self.values)
 
     def item(self, index: int) -> Any:
         """The type of a list's element."""
@@ -51,37 +44,23 @@ class Shape:
 @functools.cache
 def shape(tp: Any) -> Shape:
     """A type, taken apart."""
-    members = get_args(bare(tp)) if get_origin(bare(tp)) in (Union, types.UnionType) else (tp,)
+    plain = get_args(tp)[0] if get_origin(tp) is Annotated else tp
+    members = get_args(plain) if get_origin(plain) in (Union, types.UnionType) else (plain,)
     arms: list[type] = []
-    scalars: list[Any] = []
     items: tuple[Any, ...] = ()
-    fixed, values = 0, None
+    fixed, values, leaf = 0, None, None
     for member in members:
-        plain, arguments = bare(member), get_args(bare(member))
-        origin = get_origin(plain) or plain
+        origin, arguments = get_origin(member) or member, get_args(member)
         if origin in (list, tuple):
             fixed = len(arguments) if origin is tuple and arguments[-1:] != (Ellipsis,) else 0
             items = arguments if fixed else (*arguments, Any)[:1]
         elif isinstance(origin, type) and issubclass(origin, Mapping):
             values = (*arguments, Any, Any)[1]
-        elif dataclasses.is_dataclass(plain) and plain is not Node:
-            arms.append(plain)
-        elif plain is not types.NoneType:
-            scalars.append(member)
-    if arms and (scalars or items or values):
-        raise TypeError(f"{tp}: keys and other values cannot stand at one place")
-    optional = types.NoneType in members or Any in members
-    return Shape(tuple(arms), items, fixed, values, tuple(scalars), optional)
-
-
-def bare(tp: Any) -> Any:
-    """The type without its Annotated wrapper."""
-    return get_args(tp)[0] if get_origin(tp) is Annotated else tp
-
-
-def takes(tp: Any, plain: type) -> bool:
-    """Whether a plain type such as bool is among the members."""
-    return plain in map(bare, shape(tp).scalars)
+        elif dataclasses.is_dataclass(member) and member is not Node:
+            arms.append(member)
+        elif member is not types.NoneType:
+            leaf = member
+    return Shape(tuple(arms), items, fixed, values, leaf, types.NoneType in members or Any in members)
 
 
 @functools.cache
@@ -116,10 +95,7 @@ def kind_of(node: Node) -> str | None:
 
 def kinds(cls: type) -> tuple[str, ...]:
     """The words that choose this alternative of a tagged union."""
-    kind = bare(field_types(cls).get("kind"))
-    if get_origin(kind) is not Literal:
-        raise TypeError(f"{cls.__name__} is one of several alternatives and needs a field `kind: Literal[...]`")
-    return get_args(kind)
+    return choices(field_types(cls)["kind"])
 
 
 def arm_of_kind(tp: Any, kind: str | None) -> type | None:
@@ -127,55 +103,60 @@ def arm_of_kind(tp: Any, kind: str | None) -> type | None:
     return next((arm for arm in shape(tp).arms if kind in kinds(arm)), None)
 
 
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The field's default, or MISSING."""
+def default_of(cls: type, name: str) -> Any:
+    """A field's default, or MISSING."""
+    field = cls.__dataclass_fields__[name]
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def only_text_field(cls: type) -> str:
     """The one required field, if there is exactly one and it is text: a bare value then stands for it; else ''."""
-    required = [field.name for field in dataclasses.fields(cls) if field.init and default_of(field) is MISSING]
-    return required[0] if len(required) == 1 and takes(field_types(cls)[required[0]], str) else ""
+    required = [(name, tp) for name, tp in field_types(cls).items() if default_of(cls, name) is MISSING]
+    return required[0][0] if len(required) == 1 and shape(required[0][1]).leaf is str else ""
 
 
-def choices(tp: Any) -> list[Any]:
-    """The values of a Literal or an Enum; empty for other types."""
-    plain = bare(tp)
-    if isinstance(plain, type) and issubclass(plain, Enum):
-        return [member.value for member in plain]
-    return list(get_args(plain)) if get_origin(plain) is Literal else []
-
-
-_WORDS = {bool: "true | false", int: "whole number", float: "number", str: "text", Path: "path", Any: "anything"}
+def choices(tp: Any) -> tuple[str, ...]:
+    """The words of a Literal; empty for other types."""
+    return get_args(shape(tp).leaf)
 
 
 def phrase(tp: Any) -> str:
     """The type in a user's words: `whole number | null`, `k1 | k2`, `list of text`."""
     this = shape(tp)
-    parts: list[str] = []
-    for scalar in this.scalars:
-        plain = bare(scalar)
-        parts += [str(choice) for choice in choices(scalar)] or [_WORDS.get(plain) or plain.__name__]
+    words = {None: (), bool: ("true", "false"), int: ("whole number",), float: ("number",), str: ("text",)}
+    parts = [*(choices(tp) or words.get(this.leaf, ("anything",)))]
     if this.arms:
-        words = kinds if len(this.arms) > 1 else field_types
-        parts.append(f"keys ({', '.join(word for arm in this.arms for word in words(arm))})")
+        below = kinds if len(this.arms) > 1 else field_types
+        parts.append(f"keys ({', '.join(word for arm in this.arms for word in below(arm))})")
     if this.items:
         parts.append(f"list of {phrase(this.items[0])}")
     if this.values is not None:
         parts.append(f"mapping to {phrase(this.values)}")
-    return " | ".join([*parts, *(["null"] if this.optional and not takes(tp, Any) else [])])
+    return " | ".join([*parts, *(["null"] if this.optional and this.leaf is not Any else [])])
 
 
 def to_plain(config: Any) -> Any:
-    """A config as dicts, lists and scalars, every field spelled out."""
+    """A config, or a tree of nodes, as dicts, lists and scalars, every field spelled out."""
     if isinstance(config, Node):
-        return to_value(config)
+        return to_plain(config.value)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {field.name: to_plain(getattr(config, field.name)) for field in dataclasses.fields(config) if field.init}
+        return {name: to_plain(getattr(config, name)) for name in field_types(type(config))}
     if isinstance(config, Mapping):
         return {str(key): to_plain(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [to_plain(value) for value in config]
-    if isinstance(config, Enum):
-        return to_plain(config.value)
-    return str(config) if isinstance(config, Path) else config
+    return [to_plain(value) for value in config] if isinstance(config, (list, tuple)) else config
+
+
+def join(path: str, key: str) -> str:
+    """A dotted name."""
+    return f"{path}.{key}" if path else key
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of each scalar and each empty container in plain values or in a tree of nodes."""
+    plain = value.value if isinstance(value, Node) else value
+    items = plain.items() if isinstance(plain, Mapping) else enumerate(plain) if isinstance(plain, list) else ()
+    if not plain or not items:
+        yield path, value
+        return
+    for key, item in items:
+        yield from leaves(item, join(path, str(key)))

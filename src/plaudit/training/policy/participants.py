@@ -72,16 +72,7 @@ def participants(
     Raises: UserError.
     """
     rows = _prompts(config, run, prompts)
-    if scorer is None:
-        check_rewards(config.judges, rows)
-    else:
-        check_columns(scorer, rows)
-    if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
-        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
-    if scorer is None and not config.rewards:
-        raise UserError("rewards: name at least one")
-    if config.trunk_reward:
-        check_trunk(config.trunk_reward, config.model)
+    _check_judges(config, rows, scorer)
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
@@ -117,6 +108,20 @@ def participants(
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
     )
+
+
+def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
+    """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
+    if scorer is None:
+        check_rewards(config.judges, rows)
+    else:
+        check_columns(scorer, rows)
+    if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
+        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
+    if scorer is None and not config.rewards:
+        raise UserError("rewards: name at least one")
+    if config.trunk_reward:
+        check_trunk(config.trunk_reward, config.model)
 
 
 def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -> list[PromptRow]:
