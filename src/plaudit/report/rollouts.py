@@ -39,9 +39,6 @@ class Tokens:
     ids: tuple[int, ...]
     columns: Mapping[str, tuple[float | None, ...]]
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRollout:

@@ -118,7 +118,7 @@ def _card(
 ) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
-    count = min(len(tokens), SHOWN_TOKENS)
+    count = min(len(tokens.texts), SHOWN_TOKENS)
     levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
     spans = tuple(
         TokenSpan(text=visible(tokens.texts[t]), numbers=_numbers(tokens, t), mark=levels[first][t])
@@ -130,7 +130,7 @@ def _card(
         title=f"Iteration {iteration}, {label}",
         rollout=rollout,
         spans=spans,
-        more=len(tokens) - count,
+        more=len(tokens.texts) - count,
         levels=json.dumps(levels),
     )
 
