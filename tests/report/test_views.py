@@ -27,7 +27,7 @@ def test_only_options_that_differ_are_listed(tmp_path: Path) -> None:
     b = collect(write_run(tmp_path / "b", "ppo", config={"seed": 1, "kl": {"coef": 0.2}, "extra": "x"}))
     (block,) = views.page([a, b]).differences
     assert block.names == ("a", "b")
-    assert {line.key: line.values for line in block.lines} == {
+    assert dict(block.lines) == {
         "kl.coef": ("0.1", "0.2"), "lr": ("1e-05", None), "extra": (None, "x"),
     }  # fmt: skip
     assert views.page([a]).differences == ()

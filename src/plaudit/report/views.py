@@ -65,7 +65,7 @@ class Page:
     summaries: tuple[Block, ...]
     """Lines: (key, value), as summary.json has them."""
     differences: tuple[Block, ...]
-    """Lines: Difference."""
+    """Lines: runs_table.Difference."""
     configs: tuple[Block, ...]
     provenances: tuple[Block, ...]
     """Lines: (key, value)."""
