@@ -15,7 +15,7 @@ from plaudit.records.text import Demonstration, Prompt, Rating
 from plaudit.training.reward import aspects
 from plaudit.training.reward.aspects import Rated
 from plaudit.training.reward.labelled import Labelled
-from plaudit.training.reward.normalise import normalisation
+from plaudit.training.reward.loop import normalisation
 from plaudit.training.reward.objective import Budget, Limits
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import (
@@ -170,7 +170,7 @@ def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypa
     monkeypatch.setattr(aspects, "hidden_states", lambda *_: torch.eye(10))
     head = nn.Linear(10, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
-    rows = [Rated(answer=([1], [2]), labels=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
+    rows = [Rated(answer=([1], [2]), label=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
     told = objective_of(AspectRidge(alphas=(1e9,), validation_fraction=0.3)).solve(model, rows, WHOLE)
     assert told == {"loss_over_rows": pytest.approx((1 + 4) / 2)}
 
@@ -198,13 +198,13 @@ class Remembering:
 
 
 @kills(
-    "training/reward/normalise.py",
+    "training/reward/loop.py",
     old="    model.normalisation = Normalisation()\n",
     new="",
     why="the new zero point on top of the old one",
 )
 @kills(
-    "training/reward/normalise.py",
+    "training/reward/loop.py",
     old="return centring(raw, clip=how.clip)",
     new="return centring(raw)",
     why="a limit that is read and not kept",

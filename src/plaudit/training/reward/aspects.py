@@ -20,25 +20,13 @@ from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.reader import PackedReader, SharedRows, sharing
 from plaudit.records.text import Rating
 from plaudit.tokens.batches import by_token_budget
-from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.labelled import STD_FLOOR, Labelled, labelled
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
 from plaudit.training.reward.options import AspectRegression, AspectRidge
 
-STD_FLOOR = 1e-6
-"""Label units; an aspect whose ratings vary less has no scale."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rated:
-    """An encoded answer and its standardised ratings, NaN where an aspect was not rated."""
-
-    answer: EncodedRow
-    labels: tuple[float, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.answer[0]) + len(self.answer[1])
+Rated = Labelled[tuple[float, ...]]
+"""An answer's standardised ratings by aspect, NaN where an aspect was not rated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +52,11 @@ class AspectObjective(_Ratings):
 
     def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> MinibatchLoss:
         """Squared error per rating, in standardised units, over all aspects alike."""
-        ratings = sum(not math.isnan(label) for row in examples for label in row.labels)
+        ratings = sum(not math.isnan(label) for row in examples for label in row.label)
 
         def of_part(part: Sequence[Rated]) -> tuple[Tensor, Mapping[str, float]]:
             predicted = model(sharing([row.answer for row in part])).float()
-            labels = predicted.new_tensor([row.labels for row in part])
+            labels = predicted.new_tensor([row.label for row in part])
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
         sums = accumulate(of_part, examples, ratings, budget)
@@ -91,7 +79,7 @@ class RidgeObjective(_Ratings):
         reader = cast(PackedReader, model.reader)  # `check` refuses whatever isn't a decoder
         head = cast(nn.Linear, reader.trunk.score_head)
         features = hidden_states(reader, examples, budget)
-        labels = torch.tensor([row.labels for row in examples], dtype=torch.float64)
+        labels = torch.tensor([row.label for row in examples], dtype=torch.float64)
         order = permutation(len(examples), 0, "ridge")
         cut = min(max(1, round(self.options.validation_fraction * len(examples))), len(examples) - 1)
         held_out, fitted_on = torch.tensor(order[:cut]), torch.tensor(order[cut:])
@@ -165,10 +153,4 @@ def rated_examples(
     def labels(row: Rating) -> tuple[float, ...]:
         return tuple((row.scores[a.name] - a.mean) / a.std if a.name in row.scores else float("nan") for a in aspects)
 
-    examples = []
-    for rows in sources:
-        encoded = encode_rows([(row.prompt, row.response, row.where) for row in rows], language, limits)
-        examples.append(
-            [Rated(answer=p, labels=labels(r)) for p, r in zip(encoded, rows, strict=True) if p is not None]
-        )
-    return examples
+    return [labelled(rows, [labels(row) for row in rows], language, limits) for rows in sources]
