@@ -413,7 +413,7 @@ def test_the_ridges_penalty_is_chosen_on_rows_that_it_was_not_fitted_to(monkeypa
     kept has all rows."""
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(20, 40, generator=generator), torch.randn(20, generator=generator)
-    monkeypatch.setattr(aspects, "hidden_states", lambda *_: features)
+    monkeypatch.setattr(aspects, "read_all", lambda *_: features)
     head = torch.nn.Linear(40, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), label=(float(label),)) for label in labels]

@@ -124,8 +124,8 @@ def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
 
 @kills(
     "training/reward/gate.py",
-    old="for group in examples[i].groups])[0]",
-    new="for group in examples[i].groups])[1]",
+    old="for row in part for group in row.groups])[0]",
+    new="for row in part for group in row.groups])[1]",
     why="penalties by the gate's weights instead of the ratings",
 )
 @kills(
@@ -167,7 +167,7 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
 def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
     """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
     monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
-    monkeypatch.setattr(aspects, "hidden_states", lambda *_: torch.eye(10))
+    monkeypatch.setattr(aspects, "read_all", lambda *_: torch.eye(10))
     head = nn.Linear(10, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), label=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]

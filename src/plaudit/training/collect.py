@@ -34,7 +34,6 @@ class Participants:
     prompts: tuple[PromptRow, ...]
     language: Language
     engine: Engine
-    """What the answers are written with."""
     labeller: Scorer
     machine: Machine
 

@@ -27,7 +27,6 @@ class Mixture(Generic[Example]):
 
     examples: tuple[Example, ...]
     sizes: tuple[int, ...]
-    """Examples of each source."""
     weights: tuple[float, ...]
 
     @classmethod

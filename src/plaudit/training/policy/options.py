@@ -20,7 +20,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.clip_range < 0 or self.clip_range_high < 0 or (self.dual_clip and self.dual_clip <= 1):
-            raise ValueError("objective: clip ranges must not be negative, dual_clip (0: off) must exceed 1")
+            raise ValueError(
+                "objective.clip_range and clip_range_high must not be negative, dual_clip (0: off) must exceed 1"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

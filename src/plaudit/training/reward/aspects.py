@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from plaudit.errors import UserError
@@ -17,12 +17,11 @@ from plaudit.models.load import Language, architecture
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
-from plaudit.models.reward.reader import PackedReader, SharedRows, sharing
+from plaudit.models.reward.reader import PackedReader, sharing
 from plaudit.records.text import Rating
-from plaudit.tokens.batches import by_token_budget
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.labelled import STD_FLOOR, Labelled, labelled
-from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows, read_all
 from plaudit.training.reward.options import AspectRegression, AspectRidge
 
 Rated = Labelled[tuple[float, ...]]
@@ -78,7 +77,7 @@ class RidgeObjective(_Ratings):
         """Set the head's rows and offsets; the mean squared error on the validation rows, in standardised units."""
         reader = cast(PackedReader, model.reader)  # `check` refuses whatever isn't a decoder
         head = cast(nn.Linear, reader.trunk.score_head)
-        features = hidden_states(reader, examples, budget)
+        features = read_all(lambda part: reader.with_hidden(sharing([row.answer for row in part]))[1], examples, budget)
         labels = torch.tensor([row.label for row in examples], dtype=torch.float64)
         order = permutation(len(examples), 0, "ridge")
         cut = min(max(1, round(self.options.validation_fraction * len(examples))), len(examples) - 1)
@@ -110,25 +109,9 @@ class RidgeObjective(_Ratings):
         return alpha, error, len(rated)
 
 
-@torch.no_grad()
-def hidden_states(reader: PackedReader, examples: Sequence[Rated], budget: Budget) -> Float[Tensor, "N H"]:
-    """The last hidden state of every answer's last token, on the CPU."""
-    parts = []
-    for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
-        groups: list[SharedRows] = sharing([examples[i].answer for i in cut])
-        with budget.machine.autocast():
-            parts.append(reader.with_hidden(groups)[1].float().cpu())
-    return torch.cat(parts)
-
-
-def names_of(rows: Sequence[Rating]) -> list[str]:
-    """The aspects that any row rates, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.scores))
-
-
 def aspects_of(rows: Sequence[Rating], weights: Mapping[str, float]) -> tuple[Aspect, ...]:
     """Each aspect with its ratings' mean and deviation, and its weight. UserError for a weight without an aspect."""
-    names = names_of(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
     if unknown := sorted(set(weights) - set(names)):
         raise UserError(f"objective.weights: no row rates {unknown[0]!r}; rated are {', '.join(names)}")
     if weights and not any(weights.values()):
