@@ -133,12 +133,9 @@ def _set_damaged_aside(run: Run) -> None:
 def check_changes(changes: Sequence[str], allowed: bool) -> None:
     """UserError where a run that is gone on with would train something else than it began with, unless `allowed`."""
 
-    def option(line: str) -> str:
-        return re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0])
-
-    others = [line for line in changes if option(line) not in EXTENDING]
-    fixed = [line for line in others if option(line).startswith(("model.", "critic."))]
-    if fixed:
+    options = {line: re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0]) for line in changes}
+    others = [line for line, option in options.items() if option not in EXTENDING]
+    if fixed := [line for line in others if options[line].startswith(("model.", "critic."))]:
         raise UserError(f"a resumed run keeps its model: {'; '.join(fixed)}. Start a new run instead.")
     if others and not allowed:
         raise UserError(f"this changes what is being trained: {'; '.join(others)}. Add --change if it is meant.")

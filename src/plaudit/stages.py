@@ -6,9 +6,9 @@ completion, reports) loads neither torch nor the rooms that train.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 
@@ -42,24 +42,21 @@ class Stage:
     @property
     def config_class(self) -> type[Any]:
         """The class of its options. Takes no torch."""
-        return _imported(self.config)
+        return resolve_name(self.config)
 
     @property
     def function(self) -> Callable[[Any, Any], None]:
         """What does it; takes torch for most."""
-        return _imported(self.run)
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+        return resolve_name(self.run)
 
 
 _MODEL = ("model.path", "model.train.kind")
 _SAMPLING = ("sampling.max_new_tokens", "sampling.temperature")
 _MEMORY = ("microbatch_tokens", "device.device", "device.precision", "save_every", "seed")
 _JUDGE = {"kind": "model", "path": "runs/reward/model"}
+_RULE = {"kind": "function", "function": "judge.py:score"}
 _POLICY = {"path": "runs/sft/model"}
+_PROMPTS, _HELD_OUT = [{"path": "prompts.jsonl"}], [{"path": "held_out_prompts.jsonl"}]
 
 _ALL = (
     Stage(
@@ -106,11 +103,7 @@ _ALL = (
             "How it writes": _SAMPLING,
             "The machine": ("device.device", "seed"),
         },
-        starter={
-            "prompts": [{"path": "prompts.jsonl"}],
-            "model": _POLICY,
-            "labeller": [{"kind": "function", "function": "judge.py:score"}],
-        },
+        starter={"prompts": _PROMPTS, "model": _POLICY, "labeller": [_RULE]},
     ),
     Stage(
         name="reward",
@@ -146,7 +139,7 @@ _ALL = (
             "How it writes": _SAMPLING,
             "The machine": _MEMORY,
         },
-        starter={"prompts": [{"path": "prompts.jsonl"}], "rewards": [_JUDGE], "model": _POLICY},
+        starter={"prompts": _PROMPTS, "rewards": [_JUDGE], "model": _POLICY},
     ),
     Stage(
         name="compare",
@@ -162,7 +155,7 @@ _ALL = (
             "The machine": ("device.device", "seed"),
         },
         starter={
-            "prompts": [{"path": "held_out_prompts.jsonl"}],
+            "prompts": _HELD_OUT,
             "policies": {"sft": "runs/sft/model", "ppo": "runs/ppo/model"},
             "baseline": "sft",
             "judge": [_JUDGE],
@@ -174,12 +167,7 @@ _ALL = (
         title="Best of n",
         config="plaudit.evaluation.options:FrontierConfig",
         run="plaudit.evaluation.frontier:frontier",
-        starter={
-            "prompts": [{"path": "held_out_prompts.jsonl"}],
-            "model": _POLICY,
-            "judges": {"reward model": [_JUDGE]},
-            "truth": [{"kind": "function", "function": "judge.py:score"}],
-        },
+        starter={"prompts": _HELD_OUT, "model": _POLICY, "judges": {"reward model": [_JUDGE]}, "truth": [_RULE]},
     ),
     Stage(
         name="reward_eval",
@@ -200,7 +188,7 @@ _ALL = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
 """What a pipeline is made of."""
 
-_FILLED = {"prompts": [{"path": "prompts.jsonl"}], "model": {"path": "${sft}/model"}}
+_FILLED = {"prompts": _PROMPTS, "model": {"path": "${sft}/model"}}
 
 PIPELINE = Stage(
     name="pipeline",
@@ -214,14 +202,14 @@ PIPELINE = Stage(
         "vars": {"base": "tiny"},
         "stages": {
             "sft": {"kind": "sft", "data": [{"path": "demonstrations.jsonl"}], "model": {"path": "${base}"}},
-            "answers": {"kind": "collect", **_FILLED, "labeller": [{"kind": "function", "function": "judge.py:score"}]},
+            "answers": {"kind": "collect", **_FILLED, "labeller": [_RULE]},
             "reward": {
                 "kind": "reward", "data": [{"path": "${answers}/rankings.jsonl"}], "model": {"path": "${sft}/model"}
             },
             "ppo": {"kind": "ppo", **_FILLED, "rewards": [{"kind": "model", "path": "${reward}/model"}]},
             "compare": {
                 "kind": "compare",
-                "prompts": [{"path": "held_out_prompts.jsonl"}],
+                "prompts": _HELD_OUT,
                 "policies": {"sft": "${sft}/model", "ppo": "${ppo}/model"},
                 "baseline": "sft",
                 "judge": [{"kind": "model", "path": "${reward}/model"}],

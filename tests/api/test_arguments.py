@@ -138,3 +138,8 @@ def test_a_recorded_config_can_be_read_but_not_replayed(tmp_path: Path) -> None:
     first, second = [line for line in str(told.value).splitlines() if "python object" in line]
     assert "prompts.0.path: <python object prompts> lived in the Python session" in first
     assert f"{file}:" in second and "rewards.0.function" in second
+
+
+def test_a_function_may_judge_by_token() -> None:
+    (judge,) = ppo(rewards=[{"function": good, "by_token": True}]).rewards
+    assert judge.by_token and behind(judge.function) is good  # type: ignore[union-attr]

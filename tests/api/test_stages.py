@@ -73,6 +73,13 @@ def test_the_policy_that_is_handed_in_stays_as_it_is(policy: pl.Policy) -> None:
     assert again.policy.hf is mine.hf and same(weights(mine), weights(run.policy))
 
 
+def test_adapters_stay_with_the_policy_that_is_trained_in_place(policy: pl.Policy, tmp_path: Path) -> None:
+    mine = policy.copy()
+    run = pl.ppo(mine, PROMPTS, brief, inplace=True, model_train="lora", optim_learning_rate=1e-2, **SHORT)
+    saved = pl.Policy.load(mine.save(tmp_path / "mine"))
+    assert same(weights(saved), weights(run.policy.copy())) and not same(weights(saved), weights(policy))
+
+
 def test_a_folder_is_the_commands_and_the_same_call_goes_on(policy: pl.Policy, tmp_path: Path) -> None:
     out = tmp_path / "run"
     memory = pl.ppo(policy, PROMPTS, brief, **SHORT)

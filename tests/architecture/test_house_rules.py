@@ -8,10 +8,13 @@ import pytest
 
 from tests.architecture.repo import ROOT, at, calls, files, none_of, package_files, tree
 
-MAX_FUNCTION_LINES = 70
-MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 400
 MAX_TEST_FILE_LINES = 600
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "src/plaudit/training/policy/loop.py:optimise": "the algorithm, to be read from top to bottom",
+    "tests/models/zoo.py:language_model": "a table: each family with its small config",
+}
 """`path:function` -> why it must be long. Empty is best."""
 
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

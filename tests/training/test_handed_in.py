@@ -35,6 +35,17 @@ def test_fine_tuning(tmp_path, rule):
     assert same_weights(tmp_path / "given" / "model", tmp_path / "named" / "model")
 
 
+def test_a_resumed_run_refuses_another_frozen_part(tmp_path):
+    config = stages.sft(tmp_path)
+    config = replace(config, model=replace(config.model, train=LoRA(rank=2)))
+    with Run.create(tmp_path / "run", "sft", config) as run:
+        sft.optimise(sft.participants(config, run, policy=loaded(config.model.path)), config, run)
+    other = loaded(config.model.path)
+    other.hf.get_input_embeddings().weight.data.mul_(2.0)
+    with Run.open(tmp_path / "run") as run, pytest.raises(UserError, match="policy: changed since"):
+        sft.participants(config, run, policy=other)
+
+
 def test_a_policy_that_has_adapters_is_refused(tmp_path):
     config = stages.sft(tmp_path)
     adapted = replace(config.model, train=LoRA(rank=2))

@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.models.load import load_causal, load_language
 from plaudit.models.options import LoRA, ModelConfig, SeparateCritic
+from plaudit.records.tensors import Scores
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer
 from plaudit.scoring.protocol import scores_of
 from plaudit.training.policy.loop import optimise
 from plaudit.training.policy.participants import participants
+from tests.kills import kills
 from tests.training.scripted import config, run
 from tests.training.tiny import CPU, metrics, model_folder, same_weights
 
@@ -72,6 +75,13 @@ class Picky:
         return scores_of("picky", [0.0 for group in groups for _ in group.responses])
 
 
+class Broken:
+    name = "broken"
+
+    def score(self, groups):
+        return Scores.of_all(torch.full((sum(len(group.responses) for group in groups),), torch.nan))
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
@@ -81,6 +91,8 @@ class Picky:
         ({"reference": "letters"}, {}, "reference: has another tokenizer"),
         ({"policy": "lora"}, {}, "holds adapters already"),
         ({}, {"max_new_tokens": 30}, "leave no room"),
+        ({"reference": "policy"}, {}, "reference: is the policy itself"),
+        ({"scorer": Broken()}, {}, "scorer 'broken': row 0 scores nan"),
     ],
 )
 def test_what_is_handed_in_is_checked(tmp_path, chosen, given, options, message):
@@ -91,8 +103,11 @@ def test_what_is_handed_in_is_checked(tmp_path, chosen, given, options, message)
         wrapped = replace(chosen.model, train=LoRA(rank=2))
         given = {"policy": load_causal(wrapped, load_language(wrapped), seed=0)}
     chosen = replace(chosen, sampling=replace(chosen.sampling, **options))
+    given = {**objects(chosen), **given}
+    if given.get("reference") == "policy":
+        given["reference"] = given["policy"]
     with pytest.raises(UserError, match=message):
-        handed_in(tmp_path, chosen, **{**objects(chosen), **given})
+        handed_in(tmp_path, chosen, **given)
 
 
 def test_a_resumed_run_refuses_other_prompts(tmp_path, chosen):
@@ -101,3 +116,19 @@ def test_a_resumed_run_refuses_other_prompts(tmp_path, chosen):
     bare = replace(chosen, prompts=(), rewards=(), iterations=3)
     with Run.open(folder) as opened, pytest.raises(UserError, match="prompts: changed since"):
         participants(bare, opened, **{**given, "prompts": given["prompts"][:2]})
+
+
+@kills(
+    "training/policy/participants.py",
+    old="            state.check_weights(run, name, model.hf.parameters())\n",
+    new="            pass\n",
+    why="a resumed run is held to the policy as training left it, not to the one that it began with",
+)
+def test_a_resumed_run_refuses_another_policy_whose_copy_would_be_its_reference(tmp_path, chosen):
+    given = objects(chosen)
+    folder = handed_in(tmp_path, replace(chosen, save_every=1), **given)
+    bare = replace(chosen, prompts=(), rewards=(), iterations=3)
+    with Run.open(folder) as opened, pytest.raises(UserError, match="policy: changed since"):
+        participants(bare, opened, **given)  # trained in place by now
+    with Run.open(folder) as opened:
+        participants(bare, opened, **objects(chosen))

@@ -170,3 +170,6 @@ def test_a_run_says_what_it_came_to_by_its_own_judge(tmp_path):
     assert score.high == pytest.approx(1.5 + 1.96 * 2.0 / 4.0)
     assert (kl.measure, kl.value) == ("kl_ref_over_responses", 3.0)
     assert results([], "ppo", options) == []
+    silent = {**lines[0], "ppo/score_over_responses": 0.0, "ppo/abstained_over_responses": 1.0}
+    assert results([*lines, silent], "ppo", options) == []
+    assert results([silent, *lines], "ppo", options)[0].floor is None

@@ -135,3 +135,11 @@ def test_a_file_that_is_new_to_the_run_is_added(tmp_path, source):
     with Run.open(tmp_path / "run") as run:
         state.load_data(run, [source, other], PromptRow)
         assert run.provenance["data"].keys() == {source.path, other.path}
+
+
+def test_a_step_that_is_not_taken_ends_no_run_in_memory():
+    run = Run.memory("sft", {})
+    with run:
+        state.keep_batch(run, 3, {"ids": torch.ones(2)}, {"loss": "nan"})
+    (event,) = run.files.events
+    assert event["message"] == "optimiser step 4 was not taken: NaN or infinity."

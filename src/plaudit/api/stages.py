@@ -59,8 +59,9 @@ def sft(
     def work(config: Any, run: Run, record: RunRecord) -> None:
         from plaudit.training.sft import optimise, participants
 
-        who = participants(config, run, policy=_to_train(policy, inplace=inplace))
-        record._policy = Policy.of(who.loaded)
+        trained = _to_train(policy, inplace=inplace)
+        who = participants(config, run, policy=trained.loaded if trained else None)
+        record._policy = _holding(trained, who.loaded)
         optimise(who, config, run)
 
     arguments = {"data": data, "model": _model(policy, options), **options}
@@ -135,8 +136,9 @@ def ppo(
         from plaudit.training.policy.loop import optimise
         from plaudit.training.policy.participants import participants
 
-        who = participants(config, run, policy=_to_train(policy, inplace=inplace))
-        record._policy = Policy.of(who.loaded)
+        trained = _to_train(policy, inplace=inplace)
+        who = participants(config, run, policy=trained.loaded if trained else None)
+        record._policy = _holding(trained, who.loaded)
         optimise(who, config, run)
 
     arguments = {"prompts": prompts, "rewards": rewards, "model": _model(policy, options), **options}
@@ -231,12 +233,20 @@ def _handed_in(policy: Policy | str | Path) -> Loaded | None:
     return policy.loaded if isinstance(policy, Policy) else None
 
 
-def _to_train(policy: Policy | str | Path, *, inplace: bool) -> Loaded | None:
+def _to_train(policy: Policy | str | Path, *, inplace: bool) -> Policy | None:
     if not isinstance(policy, Policy):
         return None
     trained = policy if inplace else policy.copy()
     trained.path = None  # it is another model from now on
-    return trained.loaded
+    return trained
+
+
+def _holding(trained: Policy | None, loaded: Loaded) -> Policy:
+    """The handed-in policy around what is trained of it: adapters stand around the model that it held."""
+    if trained is None:
+        return Policy.of(loaded)
+    trained.loaded = loaded
+    return trained
 
 
 def _launch(

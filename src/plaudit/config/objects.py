@@ -35,6 +35,11 @@ def behind(path: str) -> Any:
     return path.value if isinstance(path, PythonObject) else None
 
 
+def is_stand_in(path: str) -> bool:
+    """Whether the text stands for an object, which may be behind it or in another session."""
+    return path.startswith(_MARK)
+
+
 def put_back(config: Any, objects: Mapping[str, str]) -> Any:
     """The same config where each text that is a key of `objects` is what stands there: checking makes plain texts."""
     if isinstance(config, str):
@@ -55,5 +60,5 @@ def lost(tree: Node) -> list[str]:
         f"{node.where}: {path}: {node.value} lived in the Python session that began this run; "
         "go on with it there (docs/python.md), or name a file"
         for path, node in leaves(tree)
-        if str(node.value).startswith(_MARK)
+        if is_stand_in(str(node.value))
     ]

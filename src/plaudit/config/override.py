@@ -22,7 +22,10 @@ def parse_overrides(cls: type, options: Sequence[str], file: Node, problems: lis
             problems.append(f"{word!r}: not an option; options look like --name value")
             continue
         name, equals, value = word[2:].partition("=")
-        path, tp, negated = _resolve(cls, name, (tree, file))
+        path, tp, unindexed = _walk(cls, name, (tree, file))
+        positive = _walk(cls, name[3:], (tree, file)) if tp is None and name.startswith("no-") else ([], None, "")
+        negated = positive[1] is not None and shape(positive[1]).leaf is bool
+        path, tp, unindexed = positive if negated else (path, tp, unindexed)
         node = None
         if tp is None or shape(tp).leaf is bool:  # an unknown option is left for the check to name
             node = Node(None if tp is None else not negated, f"--{name}")
@@ -32,8 +35,6 @@ def parse_overrides(cls: type, options: Sequence[str], file: Node, problems: lis
             node = parse_option(value, f"--{name}")
         elif not negated and words and not _is_option(words[0]):
             node = parse_option(words.pop(0), f"--{name}")
-        lists = [depth for depth in range(1, len(path)) if _is_list(cls, path[:depth], (tree, file))]
-        unindexed = next((".".join(path[:depth]) for depth in lists if not path[depth].isdecimal()), "")
         if unindexed:
             problems.append(f"--{name}: {unindexed} is a list; say which item, as in --{unindexed}.0.{path[-1]}")
         elif node is None:
@@ -49,28 +50,17 @@ def _is_option(word: str) -> bool:
     return word.startswith("--") and len(word) > 2
 
 
-def _is_list(cls: type, path: Sequence[str], trees: Sequence[Node]) -> bool:
-    tp = _walk(cls, path, trees)[1]
-    return tp is not None and bool(shape(tp).items)
-
-
-def _resolve(cls: type, name: str, trees: Sequence[Node]) -> tuple[list[str], Any, bool]:
-    """(path, its type or None if there is no such field, whether it is `--no-...` of a bool)."""
-    path, tp = _walk(cls, name.split("."), trees)
-    if tp is None and name.startswith("no-"):
-        positive, positive_tp = _walk(cls, name[3:].split("."), trees)
-        if positive_tp is not None and shape(positive_tp).leaf is bool:
-            return positive, positive_tp, True
-    return path, tp, False
-
-
-def _walk(cls: type, parts: Sequence[str], trees: Sequence[Node]) -> tuple[list[str], Any]:
-    """Follow a path through the types; dashes become underscores where only that names a field."""
+def _walk(cls: type, name: str, trees: Sequence[Node]) -> tuple[list[str], Any, str]:
+    """(the path that a dotted name means, its type or None if there is no such field, the first list of which no item
+    is named). Dashes become underscores where only that names a field."""
     path: list[str] = []
     tp: Any = cls
-    for part in parts:
+    unindexed = ""
+    for part in name.split("."):
+        if tp is not None and shape(tp).items and not part.isdecimal():
+            unindexed = unindexed or ".".join(path)
         names = (part, part.replace("-", "_"))
         part, tp = next(((name, below) for name in names if (below := child_type(tp, name, trees))), (part, None))
         path.append(part)
         trees = [tree.value[part] for tree in trees if isinstance(tree.value, dict) and part in tree.value]
-    return path, tp
+    return path, tp, unindexed

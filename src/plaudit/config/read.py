@@ -169,7 +169,5 @@ for _char, _resolvers in _Loader.yaml_implicit_resolvers.items():
 
 def dump_entry(key: str, value: Any) -> str:
     """`key: value` as YAML, plain values and nodes; a list or mapping of scalars stays on the line."""
-    flow = None if isinstance(value, (list, dict)) else False
-    return yaml.dump(
-        {key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=1 << 30
-    )
+    style = {"default_flow_style": None if isinstance(value, (list, dict)) else False, "width": 1 << 30}
+    return yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)

@@ -54,12 +54,9 @@ def openings(config: OpeningsConfig, run: Run) -> None:
     """Write texts.jsonl, prompts.jsonl, held_out_texts.jsonl and held_out_prompts.jsonl into the run folder."""
     files = {source.path: load(source, Kind.TEXT) for source in config.data}
     run.check_data({path: file.fingerprint for path, file in files.items()})
+    rows = [row for file in files.values() for row in file.rows if isinstance(row, Text)]
     counts = write_openings(
-        run.folder,
-        [row for file in files.values() for row in file.rows if isinstance(row, Text)],
-        words=config.words,
-        held_out_fraction=config.held_out_fraction,
-        seed=config.seed,
+        run.folder, rows, words=config.words, held_out_fraction=config.held_out_fraction, seed=config.seed
     )
     say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
     run.finish(summary(openings=counts))

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from plaudit.config.objects import is_stand_in
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig, ReadAs
 
@@ -56,7 +57,7 @@ class FunctionConfig:
 
     def __post_init__(self) -> None:
         _check_policy(self.name or self.function, self.on_error, self.error_value)
-        if self.by_token and ":" not in self.function:
+        if self.by_token and ":" not in self.function and not is_stand_in(self.function):
             raise UserError(f"reward function {self.function!r}: none of those built in judges by token (`by_token`)")
         for option, value in (("timeout", self.timeout), ("memory_gb", self.memory_gb)):
             if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):

@@ -65,6 +65,8 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     measured = _encode(held_out, language, max_length, config.too_long)
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
+    if policy:
+        state.check_weights(run, "policy", (p for p in loaded.hf.parameters() if not p.requires_grad))
     here = machine(config.device)
     return Participants(
         loaded=loaded,

@@ -1,8 +1,9 @@
 """What a run must remember to go on exactly: a checkpoint's payload, and the frame every trainer runs in."""
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -62,6 +63,11 @@ def load_split(
     return [trained for trained, _ in parts], [row for _, aside in parts for row in aside]
 
 
+def check_weights(run: Run, name: str, parameters: Iterable[Tensor]) -> None:
+    """A resumed run refuses a handed-in model whose `parameters`, which no checkpoint holds, are not what they were."""
+    run.check_data({name: hashlib.sha256(json.dumps(fingerprint(parameters)).encode()).hexdigest()})
+
+
 def save(
     run: Run,
     step: int,
@@ -118,7 +124,8 @@ def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mappin
         if tensors:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "batch.safetensors")
         (folder / "batch.json").write_text(json.dumps(dict(facts), ensure_ascii=False), encoding="utf-8")
-    warn(f"optimiser step {step + 1} was not taken: NaN or infinity. Its batch lies in {run.folder}/skipped/{step:06d}")
+    where = f" Its batch lies in {run.folder}/skipped/{step:06d}" if run.saves else ""
+    warn(f"optimiser step {step + 1} was not taken: NaN or infinity.{where}")
 
 
 @contextlib.contextmanager

@@ -136,16 +136,18 @@ def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) 
     key = f"{stage}/score_over_responses"
     if first[key] is None or last[key] is None:
         return []
-    abstained = last[f"{stage}/abstained_over_responses"]
-    count = round(config.prompts_per_iteration * config.samples_per_prompt * (1.0 - abstained))
-    half = 1.96 * last[f"{stage}/score_std_over_responses"] / max(count, 1) ** 0.5
+    answers = config.prompts_per_iteration * config.samples_per_prompt
+    judged_first, count = (round(answers * (1.0 - one[f"{stage}/abstained_over_responses"])) for one in (first, last))
+    if not count:
+        return []
+    half = 1.96 * last[f"{stage}/score_std_over_responses"] / count**0.5
     score = Result(
         measure="score_over_responses",
         subject="policy",
         value=last[key],
         low=last[key] - half,
         high=last[key] + half,
-        floor=first[key],
+        floor=first[key] if judged_first else None,
         count=count,
     )
     kl = Result(measure="kl_ref_over_responses", subject="policy", value=last[f"{stage}/kl_ref_over_responses"])

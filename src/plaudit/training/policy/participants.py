@@ -67,16 +67,7 @@ def participants(
     Raises: UserError.
     """
     rows = _prompts(config, run, prompts)
-    if scorer is None:
-        check_rewards(config.judges, rows)
-    else:
-        check_columns(scorer, rows)
-    if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
-        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
-    if scorer is None and not config.rewards:
-        raise UserError("rewards: name at least one")
-    if config.trunk_reward:
-        check_trunk(config.trunk_reward, config.model)
+    _check_judges(config, rows, scorer)
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
@@ -85,8 +76,7 @@ def participants(
             f"model.path: {config.model.path!r} has no token that ends an answer, so none would ever end; name one by "
             "model.end_tokens, or a text by sampling.stop"
         )
-    if reference and reference.language.tokenizer.get_vocab() != language.tokenizer.get_vocab():
-        raise UserError("reference: has another tokenizer than the policy, so their log-probs can't be compared")
+    _check_handed_in(run, language, policy, reference)
     check_prompts(rows, language, config.sampling.max_new_tokens)
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
@@ -114,6 +104,20 @@ def participants(
     )
 
 
+def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
+    """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
+    if scorer is None:
+        check_rewards(config.judges, rows)
+    else:
+        check_columns(scorer, rows)
+    if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):
+        raise UserError("shaping.credit: token needs a judge that scores tokens; these score whole responses")
+    if scorer is None and not config.rewards:
+        raise UserError("rewards: name at least one")
+    if config.trunk_reward:
+        check_trunk(config.trunk_reward, config.model)
+
+
 def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -> list[PromptRow]:
     """Each prompt once. A resumed run refuses other ones than it began with."""
     if prompts is None:
@@ -130,6 +134,18 @@ def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -
     if len(first) < len(every):
         say(f"{len(every) - len(first)} repeated prompts left out; the first of each stays")
     return list(first.values())
+
+
+def _check_handed_in(run: Run, language: Language, policy: Loaded | None, reference: Loaded | None) -> None:
+    """π_ref stands in no checkpoint, and without another one it is what the policy was at first: a resumed run refuses
+    models that are not what they were."""
+    if reference and reference.language.tokenizer.get_vocab() != language.tokenizer.get_vocab():
+        raise UserError("reference: has another tokenizer than the policy, so their log-probs can't be compared")
+    if reference and policy and reference.hf is policy.hf:
+        raise UserError("reference: is the policy itself, which is trained; hand in a copy, or leave it out")
+    for name, model in (("policy", policy), ("reference", reference)):
+        if model:
+            state.check_weights(run, name, model.hf.parameters())
 
 
 def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tuple[Loaded, ActorCritic]:

@@ -11,6 +11,7 @@ from plaudit.formulas.kl import kept_log_ratio
 from plaudit.hardware.machine import Machine
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.rollouts.sampler import groups, groups_with_ends, sample
+from plaudit.scoring.protocol import check_scores
 from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import order
 from plaudit.training.policy.config import PPOConfig
@@ -67,7 +68,8 @@ def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> Sc
     """The judges' scores, and what policy, critic and reference say (N4.1)."""
     by_token = config.shaping.credit == "token"
     judge_groups = groups_with_ends(rollout, participants.language) if by_token else groups(rollout)
-    scores = participants.scorer.score(judge_groups)
+    scorer = participants.scorer
+    scores = check_scores(scorer.name, scorer.score(judge_groups), len(rollout.rows))
     outputs = ask_models(participants, rollout, config)
     if config.trunk_reward and outputs.trunk_scores is not None:
         scores = with_trunk(scores, outputs.trunk_scores, config.trunk_reward, config.model)
