@@ -243,8 +243,8 @@ def test_two_classes_gradient(tmp_path, budget):
 
 @kills(
     "training/reward/labelled.py",
-    old="scale_gradients(model, float(rmse_weight(total, n)) * n)",
-    new="scale_gradients(model, float(rmse_weight(total, n)))",
+    old="scale_gradients(model, float(losses.rmse_weight(total, n)) * n)",
+    new="scale_gradients(model, float(losses.rmse_weight(total, n)))",
     why="the root's weight on a mean that was divided already",
 )
 @pytest.mark.parametrize("budget", CUTS)

@@ -47,8 +47,8 @@ class Table(nn.Module):
 
 @kills(
     "training/reward/labelled.py",
-    old="(log_odds(logits.detach()) > 0) == accepted",
-    new="(log_odds(logits.detach()) < 0) == accepted",
+    old="(losses.log_odds(logits.detach()) > 0) == accepted",
+    new="(losses.log_odds(logits.detach()) < 0) == accepted",
     why="accuracy of the opposite verdict",
 )
 def test_a_verdict_is_right_on_its_own_side_of_zero():

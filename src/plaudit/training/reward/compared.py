@@ -20,8 +20,8 @@ def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
             raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
 
 
-class Pair(Example, Protocol):
-    """Two encoded answers to a prompt, in both orders."""
+class BothOrders(Example, Protocol):
+    """Two encoded answers to a prompt, which are read in both orders."""
 
     @property
     def length(self) -> int:
@@ -29,7 +29,7 @@ class Pair(Example, Protocol):
         ...
 
 
-P = TypeVar("P", bound=Pair)
+P = TypeVar("P", bound=BothOrders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

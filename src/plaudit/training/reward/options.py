@@ -203,6 +203,7 @@ class RewardConfig(DescentConfig):
     """A reward model: what it learns from and by which loss is its `objective`."""
 
     held_out_fraction: float = 0.1
+    """Share of the prompts set aside by hash when no `held_out` files are given; 0 measures nothing."""
     reference: tuple[DataConfig, ...] = ()
     """Demonstrations whose scores set the zero point (N3.12), as `normalise` says; empty: the scores stay raw."""
     normalise: Centre | Standardise = field(default_factory=Centre)
@@ -212,6 +213,7 @@ class RewardConfig(DescentConfig):
     objective: AnyObjective = field(default_factory=KWise)
     """The kind of model, its data and its loss (docs/reward-models.md)."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-4))
+    """The optimiser."""
     truth: TruthConfig | None = None
     """Where the true utility is known (a made world): measure against the known label probabilities."""
     floors: bool = True
@@ -219,6 +221,7 @@ class RewardConfig(DescentConfig):
     shuffle_labels: bool = False
     """A control: permute the labels, so that there is nothing to learn."""
     save_every: int = 100
+    """Optimiser steps between checkpoints."""
 
     def __post_init__(self) -> None:
         DescentConfig.__post_init__(self)
