@@ -29,7 +29,7 @@ STD_FLOOR = 1e-6
 Label = TypeVar("Label")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Labelled(Generic[Label]):
     """An encoded answer and what was said of it: 1 or 0, a standardised rating, or one for each aspect."""
 
