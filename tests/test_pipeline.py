@@ -129,6 +129,10 @@ def test_options_reach_into_stages(options, stage, read, value):
             ["--stages.sft.model.path", "${ppo}/model"],
             r"--stages\.sft\.model\.path: .*\$\{ppo\} comes later; known: data,",
         ),
+        (
+            ["--stages.reward.model.path", "{sft}/model"],
+            r"stages\.reward\.model\.path: for the folder of 'sft' write \$\{sft\} instead of \{sft\}",
+        ),
         (["--stages.reward.kind", "rewad"], r"stages\.reward\.kind: 'rewad' is none of"),
         (["--stages.sft.epochs", "two"], r"--stages\.sft\.epochs: expected whole number, got 'two'"),
         (["--stages.ppo.rewards.5.weight", "2"], r"stages\.ppo\.rewards has 2 items"),
