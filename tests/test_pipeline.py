@@ -218,7 +218,7 @@ def test_a_whole_pipeline(capsys):
     out = capsys.readouterr()
     assert "runs/all/report.html" in out.out
     summary = json.loads(Path("runs/all/summary.json").read_text(encoding="utf-8"))
-    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "compare"]
+    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "ppo", "compare"]
     assert summary["seed"] == 7
     assert summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e6
     assert summary["versions"]["plaudit"]
