@@ -1,7 +1,8 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -237,8 +238,10 @@ def _objective_results(
     if ceiling is None or ceiling <= reference:
         return [own]
     facts = {"J": own.value, "J_ref": reference, "J_star": ceiling}
-    shares = [(value - reference) / (ceiling - reference) for value in values]
-    return [own, mean_of("progress_over_prompts", name, shares, floor=0.0, ceiling=1.0, facts=facts)]
+    ends = {"value": own.value, "low": own.low, "high": own.high}
+    way = ceiling - reference
+    shares: dict[str, Any] = {end: None if x is None else (x - reference) / way for end, x in ends.items()}
+    return [own, replace(own, measure="progress_over_prompts", floor=0.0, ceiling=1.0, facts=facts, **shares)]
 
 
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
