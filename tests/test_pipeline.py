@@ -129,6 +129,10 @@ def test_options_reach_into_stages(options, stage, read, value):
             ["--stages.sft.model.path", "${ppo}/model"],
             r"--stages\.sft\.model\.path: .*\$\{ppo\} comes later; known: data,",
         ),
+        (
+            ["--stages.reward.model.path", "{sft}/model"],
+            r"stages\.reward\.model\.path: for the folder of 'sft' write \$\{sft\} instead of \{sft\}",
+        ),
         (["--stages.reward.kind", "rewad"], r"stages\.reward\.kind: 'rewad' is none of"),
         (["--stages.sft.epochs", "two"], r"--stages\.sft\.epochs: expected whole number, got 'two'"),
         (["--stages.ppo.rewards.5.weight", "2"], r"stages\.ppo\.rewards has 2 items"),
@@ -214,7 +218,7 @@ def test_a_whole_pipeline(capsys):
     out = capsys.readouterr()
     assert "runs/all/report.html" in out.out
     summary = json.loads(Path("runs/all/summary.json").read_text(encoding="utf-8"))
-    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "compare"]
+    assert list(dict.fromkeys(result.stage for result in read_results(summary))) == ["reward", "ppo", "compare"]
     assert summary["seed"] == 7
     assert summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e6
     assert summary["versions"]["plaudit"]

@@ -118,6 +118,9 @@ def _filled(node: Node, known: Mapping[str, str], names: set[str], path: str, pr
             problems.append(f"{node.where}: {path}: {match[0]} {what}; known: {there}")
         return known.get(match[2], match[0])
 
+    for old in re.findall(r"(?<![${])\{([\w-]+)\}(?!\})", node.value):
+        if old in names:
+            problems.append(f"{node.where}: {path}: for the folder of {old!r} write ${{{old}}} instead of {{{old}}}")
     value = re.sub(r"\$(\$?)\{([\w-]+)\}", text, node.value)
     return Node(value, node.where, value)
 

@@ -119,7 +119,7 @@ def test_a_stop_in_mid_iteration_keeps_the_experience(whole, tmp_path):
     assert step_of(checkpoint) == 2
     assert (checkpoint / "extra.safetensors").is_file()
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    assert len(state["pending"]["updates"]) == 2
+    assert state["cursor"]["update"] == 2
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def in_reward(token_kl):
         logprobs = logprobs_of(theta)
         rewards = token_rewards(torch.zeros(len(TEXTS)).double(), token_kl(theta).detach(), MASK, kl_coef=1.0)
         advantages, _ = gae(rewards, torch.zeros_like(rewards), MASK, gamma=1.0, gae_lambda=1.0)
-        losses, _ = policy_gradient(logprobs, logprobs.detach(), advantages, MASK)
+        losses = policy_gradient(logprobs, advantages, MASK)
         return (chance_of(theta) * losses.sum(dim=1)).sum()
 
     return gradient(objective)

@@ -173,7 +173,7 @@ def test_a_large_tie_agrees_with_inclusion_and_exclusion():
 def test_more_than_the_limit_is_refused_unless_it_is_the_last_place():
     many = MAX_TIED + 1
     scores, groups = numbers(0, many + 1), torch.zeros(many + 1, dtype=torch.long)
-    with pytest.raises(ValueError, match=f"{many} answers share a place"):
+    with pytest.raises(ValueError, match=f"{many} answers share a rank"):
         plackett_luce(scores, ints(*[1] * many, 2), groups)
     loss, _ = plackett_luce(scores, ints(*[2] * many, 1), groups)
     assert loss.item() == pytest.approx(-scores.log_softmax(0)[-1].item())

@@ -11,7 +11,7 @@ from tests.report.folders import write_pipeline, write_run
 
 def test_only_options_that_differ_are_compared() -> None:
     configs = [{"seed": 1, "kl": {"coef": 0.1}, "lr": 1e-5}, {"seed": 1, "kl": {"coef": 0.2}, "extra": "x"}]
-    assert {line.key: line.values for line in differences(configs)} == {
+    assert dict(differences(configs)) == {
         "kl.coef": ("0.1", "0.2"), "lr": ("1e-05", None), "extra": (None, "x"),
     }  # fmt: skip
     assert differences(configs[:1] * 2) == ()

@@ -52,7 +52,7 @@ def test_the_legend_says_what_the_levels_say():
 
 def test_columns_come_in_the_tables_order():
     assert shades.columns_of([rollout(novelty=(1.0,), kl=(1.0,), logprob=(1.0,))]) == ["logprob", "kl", "novelty"]
-    assert (shades.heading("novelty"), shades.meaning("novelty")) == ("novelty", "")
+    assert shades.words("novelty") == ("novelty", "")
 
 
 def luminance(colour: str) -> float:

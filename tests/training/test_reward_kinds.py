@@ -243,8 +243,8 @@ def test_two_classes_gradient(tmp_path, budget):
 
 @kills(
     "training/reward/labelled.py",
-    old="scale_gradients(model, float(rmse_weight(total, n)) * n)",
-    new="scale_gradients(model, float(rmse_weight(total, n)))",
+    old="scale_gradients(model, float(losses.rmse_weight(total, n)) * n)",
+    new="scale_gradients(model, float(losses.rmse_weight(total, n)))",
     why="the root's weight on a mean that was divided already",
 )
 @pytest.mark.parametrize("budget", CUTS)
@@ -279,7 +279,7 @@ def test_aspects_gradient_skips_what_was_not_rated(tmp_path, budget):
     expected.backward()
     textbook = gradients(model)
     model.zero_grad()
-    rows = [Rated(answer=row, labels=label) for row, label in zip(ROWS, labels, strict=True)]
+    rows = [Rated(answer=row, label=label) for row, label in zip(ROWS, labels, strict=True)]
     told = objective_of(AspectRegression()).backward(model, rows, Budget(machine=CPU, tokens=budget)).metrics
     assert told["loss_over_rows"] == pytest.approx(expected.item(), rel=1e-5)
     assert relative_difference(gradients(model), textbook) < 1e-5
@@ -290,7 +290,7 @@ def test_without_any_rating_there_is_no_gradient(tmp_path):
     model = aspect_models.new(ModelConfig(path=folder), language(folder), (Aspect(name="kind"),), seed=1)
     told = (
         objective_of(AspectRegression())
-        .backward(model, [Rated(answer=ROWS[0], labels=(float("nan"),))], Budget(machine=CPU, tokens=9))
+        .backward(model, [Rated(answer=ROWS[0], label=(float("nan"),))], Budget(machine=CPU, tokens=9))
         .metrics
     )
     assert told == {"loss_over_rows": 0.0}
@@ -413,10 +413,10 @@ def test_the_ridges_penalty_is_chosen_on_rows_that_it_was_not_fitted_to(monkeypa
     kept has all rows."""
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(20, 40, generator=generator), torch.randn(20, generator=generator)
-    monkeypatch.setattr(aspects, "hidden_states", lambda *_: features)
+    monkeypatch.setattr(aspects, "read_all", lambda *_: features)
     head = torch.nn.Linear(40, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
-    rows = [Rated(answer=([1], [2]), labels=(float(label),)) for label in labels]
+    rows = [Rated(answer=([1], [2]), label=(float(label),)) for label in labels]
     objective_of(AspectRidge(alphas=(1e-3, 1e3))).solve(model, rows, None)
     centred = (features - features.mean(0)).double()
     normal = centred.T @ centred + 1e3 * torch.eye(40).double()

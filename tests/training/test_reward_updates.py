@@ -15,7 +15,7 @@ from plaudit.records.text import Demonstration, Prompt, Rating
 from plaudit.training.reward import aspects
 from plaudit.training.reward.aspects import Rated
 from plaudit.training.reward.labelled import Labelled
-from plaudit.training.reward.normalise import normalisation
+from plaudit.training.reward.loop import normalisation
 from plaudit.training.reward.objective import Budget, Limits
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import (
@@ -47,8 +47,8 @@ class Table(nn.Module):
 
 @kills(
     "training/reward/labelled.py",
-    old="(log_odds(logits.detach()) > 0) == accepted",
-    new="(log_odds(logits.detach()) < 0) == accepted",
+    old="(losses.log_odds(logits.detach()) > 0) == accepted",
+    new="(losses.log_odds(logits.detach()) < 0) == accepted",
     why="accuracy of the opposite verdict",
 )
 def test_a_verdict_is_right_on_its_own_side_of_zero():
@@ -124,8 +124,8 @@ def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
 
 @kills(
     "training/reward/gate.py",
-    old="for group in examples[i].groups])[0]",
-    new="for group in examples[i].groups])[1]",
+    old="for row in part for group in row.groups])[0]",
+    new="for row in part for group in row.groups])[1]",
     why="penalties by the gate's weights instead of the ratings",
 )
 @kills(
@@ -167,10 +167,10 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
 def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
     """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
     monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
-    monkeypatch.setattr(aspects, "hidden_states", lambda *_: torch.eye(10))
+    monkeypatch.setattr(aspects, "read_all", lambda *_: torch.eye(10))
     head = nn.Linear(10, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
-    rows = [Rated(answer=([1], [2]), labels=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
+    rows = [Rated(answer=([1], [2]), label=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
     told = objective_of(AspectRidge(alphas=(1e9,), validation_fraction=0.3)).solve(model, rows, WHOLE)
     assert told == {"loss_over_rows": pytest.approx((1 + 4) / 2)}
 
@@ -198,13 +198,13 @@ class Remembering:
 
 
 @kills(
-    "training/reward/normalise.py",
+    "training/reward/loop.py",
     old="    model.normalisation = Normalisation()\n",
     new="",
     why="the new zero point on top of the old one",
 )
 @kills(
-    "training/reward/normalise.py",
+    "training/reward/loop.py",
     old="return centring(raw, clip=how.clip)",
     new="return centring(raw)",
     why="a limit that is read and not kept",

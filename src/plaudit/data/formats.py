@@ -221,7 +221,7 @@ def _check_agreement(ranks: list[float], scores: list[float]) -> None:
 
 
 def competition_ranks(values: Sequence[float]) -> tuple[int, ...]:
-    """Lower is better -> places as in a race: 1 = best, ties share a place, the next place is skipped (1, 1, 3)."""
+    """Lower is better -> ranks as in a race: 1 = best, ties share a rank, the next rank is skipped (1, 1, 3)."""
     ordered = sorted(values)
     first: dict[float, int] = {}
     for rank, value in enumerate(ordered, 1):

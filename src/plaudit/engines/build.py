@@ -1,4 +1,4 @@
-"""One way to an engine, so that another one has a place to come in."""
+"""Which engine samples: every stage asks here, so that another kind is added in one file."""
 
 from collections.abc import Callable
 

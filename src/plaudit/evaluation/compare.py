@@ -1,16 +1,14 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
 from plaudit.data.sources import load
 from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
-from plaudit.evaluation.intervals import mean_estimate
+from plaudit.evaluation.intervals import mean_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.evaluation.text_statistics import text_statistics
@@ -59,7 +57,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     for name, language in languages.items():
         run.check_stop()
         trunk = baseline if name == config.baseline else _load(config, name, languages, here)
-        rollout = _answer(trunk, language, rows, config, run, here)
+        rollout = _answer(trunk, language, rows, config, run, here, seed=config.seed)
         policies[name] = _compared(trunk, language, rollout, judge, baseline, config.sampling.temperature, here)
         say(_in_words(name, policies[name]))
     results = [result for name in policies for result in _results(name, policies, config.baseline)]
@@ -101,11 +99,20 @@ def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], h
 
 
 def _answer(
-    trunk: Trunk, language: Language, rows: Sequence[PromptRow], config: CompareConfig, run: Run, here: Machine
+    trunk: Trunk,
+    language: Language,
+    rows: Sequence[PromptRow],
+    config: CompareConfig,
+    run: Run,
+    here: Machine,
+    *,
+    samples: int = 1,
+    seed: int,
 ) -> Rollout:
     engine = build_engine(trunk, language, check_stop=run.check_stop)
+    repeated, indices = [row for row in rows for _ in range(samples)], list(range(samples)) * len(rows)
     with here.autocast():
-        return sample(engine, language, rows, config.sampling, sample_indices=[0] * len(rows), seed=config.seed)
+        return sample(engine, language, repeated, config.sampling, sample_indices=indices, seed=seed)
 
 
 def _compared(
@@ -170,17 +177,11 @@ def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[
     """The policy's score, and what sets it apart from the baseline."""
     policy, base = policies[name], policies[baseline]
     scores = policy.known_scores
-    score = Result(measure="judge_score_over_prompts", subject=name, count=len(scores), **asdict(mean_estimate(scores)))
+    score = mean_of("judge_score_over_prompts", name, scores)
     if name == baseline:
         return [score]
     prompts = [row.prompt.id for row in policy.rollout.rows]
-    kl = Result(
-        measure="kl_baseline_over_prompts",
-        subject=name,
-        against=baseline,
-        count=len(policy.kl),
-        **asdict(mean_estimate(policy.kl)),
-    )
+    kl = mean_of("kl_baseline_over_prompts", name, policy.kl, against=baseline)
     return [score, win_rate(name, policy.scores, baseline, base.scores, prompts=prompts), kl]
 
 
@@ -197,7 +198,8 @@ def _objectives(
     chosen, base = rows[: objective.prompts], policies[config.baseline]
     values: dict[str, list[float]] = {}
     for name, policy in policies.items():
-        rollout = _fresh_samples(policy, chosen, objective.samples, config, run, here)
+        fresh = {"samples": objective.samples, "seed": config.seed + 1}  # other answers than those compared
+        rollout = _answer(policy.trunk, policy.language, chosen, config, run, here, **fresh)
         kl = sequence_log_ratio(policy.trunk, base.trunk, rollout, config.sampling.temperature, here)
         values[name] = _less_the_kl(rollout, kl, scorer, objective.kl_coef)
     best: ListedOptimum | None = None
@@ -218,24 +220,7 @@ def _objectives(
     return [r for name, own in values.items() for r in _objective_results(name, own, reference, objective, best)]
 
 
-def _fresh_samples(
-    policy: _Policy, rows: Sequence[PromptRow], samples: int, config: CompareConfig, run: Run, here: Machine
-) -> Rollout:
-    """`samples` answers to each prompt, prompt by prompt, other ones than those that were compared."""
-    engine = build_engine(policy.trunk, policy.language, check_stop=run.check_stop)
-    with here.autocast():
-        return sample(
-            engine,
-            policy.language,
-            [row for row in rows for _ in range(samples)],
-            config.sampling,
-            sample_indices=[i for _ in rows for i in range(samples)],
-            seed=config.seed + 1,
-        )
-
-
 def _less_the_kl(rollout: Rollout, kl: Sequence[float], scorer: Scorer, kl_coef: float) -> list[float]:
-    """score − β·log π/π_ref of each sample."""
     scores = scorer.score(groups(rollout))
     if not bool(scores.valid.all()):
         raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")
@@ -246,56 +231,36 @@ def _objective_results(
     name: str, values: Sequence[float], reference: float, objective: ObjectiveConfig, best: ListedOptimum | None
 ) -> list[Result]:
     """J, and where a J* above J_ref is known the share of the way from J_ref to J*."""
-    estimate, count = mean_estimate(values), len(values)
-    gain = best.lower_bound - reference if best is not None else 0.0
-    facts = {"kl_coef": objective.kl_coef}
-    own = Result(
-        measure="objective_over_prompts",
-        subject=name,
-        floor=reference,
-        ceiling=best.lower_bound if best is not None else None,
-        count=count,
-        facts=facts if best is None else facts | {"mass": best.optimum.mass},
-        **asdict(estimate),
-    )
-    if best is None or gain <= 0:
+    ceiling = best.lower_bound if best is not None else None
+    facts = {"kl_coef": objective.kl_coef} | ({} if best is None else {"mass": best.optimum.mass})
+    own = mean_of("objective_over_prompts", name, values, floor=reference, ceiling=ceiling, facts=facts)
+    if ceiling is None or ceiling <= reference:
         return [own]
-    low, high = (None if end is None else (end - reference) / gain for end in (estimate.low, estimate.high))
-    progress = Result(
-        measure="progress_over_prompts",
-        subject=name,
-        value=(estimate.value - reference) / gain,
-        low=low,
-        high=high,
-        floor=0.0,
-        ceiling=1.0,
-        count=count,
-        facts={"J": estimate.value, "J_ref": reference, "J_star": best.lower_bound},
-    )
-    return [own, progress]
+    facts = {"J": own.value, "J_ref": reference, "J_star": ceiling}
+    shares = [(value - reference) / (ceiling - reference) for value in values]
+    return [own, mean_of("progress_over_prompts", name, shares, floor=0.0, ceiling=1.0, facts=facts)]
 
 
 def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
     lengths = {name: policy.rollout.response_mask.sum(1).tolist() for name, policy in policies.items()}
-    samples = []
-    for name, after in policies.items():
-        if name == baseline:
-            continue
-        for i, row in enumerate(after.rollout.rows):
-            fact = {
-                "policy": name,
-                "prompt": row.prompt.text,
-                "before": before.rollout.responses[i],
-                "after": after.rollout.responses[i],
-                "score_before": before.scores[i],
-                "score_after": after.scores[i],
-                "length_before": lengths[baseline][i],
-                "length_after": lengths[name][i],
-                "finish_before": before.rollout.finish_reasons[i].value,
-                "finish_after": after.rollout.finish_reasons[i].value,
-                "kl": after.kl[i],
-            }
-            samples.append(fact)
+    samples = [
+        {
+            "policy": name,
+            "prompt": row.prompt.text,
+            "before": before.rollout.responses[i],
+            "after": after.rollout.responses[i],
+            "score_before": before.scores[i],
+            "score_after": after.scores[i],
+            "length_before": lengths[baseline][i],
+            "length_after": lengths[name][i],
+            "finish_before": before.rollout.finish_reasons[i].value,
+            "finish_after": after.rollout.finish_reasons[i].value,
+            "kl": after.kl[i],
+        }
+        for name, after in policies.items()
+        if name != baseline
+        for i, row in enumerate(after.rollout.rows)
+    ]
     run.write_rows(SAMPLES, samples)

@@ -3,7 +3,8 @@
 import math
 import statistics
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from plaudit.formulas.intervals import mean_interval, wilson_interval
 from plaudit.hardware.randomness import generator
+from plaudit.records.results import Result
 
 RESAMPLES = 200
 MIN_UNITS = 3
@@ -35,6 +37,18 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
         return Estimate(value=mean, low=None, high=None)
     low, high = mean_interval(mean, statistics.stdev(values, mean), len(values))
     return Estimate(value=mean, low=low, high=high)
+
+
+def mean_of(measure: str, subject: str, values: Sequence[float], **more: Any) -> Result:
+    """The mean of independent values with its interval, as a result; `more`: its other fields."""
+    return Result(measure=measure, subject=subject, count=len(values), **asdict(mean_estimate(values)), **more)
+
+
+def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Sequence[Hashable], **more: Any) -> Result:
+    """The mean of outcomes in [0, 1] with its 95 % interval; outcomes of one prompt are one cluster."""
+    low, high = clustered_interval(outcomes, prompts)
+    value = sum(outcomes) / max(len(outcomes), 1)
+    return Result(measure=measure, subject=subject, value=value, low=low, high=high, count=len(outcomes), **more)
 
 
 def clustered_interval(

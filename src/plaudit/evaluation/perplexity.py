@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
-from plaudit.evaluation.intervals import Estimate, mean_estimate
+from plaudit.evaluation.intervals import Estimate, mean_estimate, mean_of
 from plaudit.hardware.machine import Machine
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
@@ -38,14 +38,7 @@ class Perplexity:
 
     def result(self, subject: str, *, floor: float | None, ceiling: float | None) -> Result:
         """Loss of a whole answer, between an untrained model's and the entropy of the answers."""
-        return Result(
-            measure="held_out_nll_over_answers",
-            subject=subject,
-            floor=floor,
-            ceiling=ceiling,
-            count=len(self.nll),
-            **asdict(self.nll_over_answers),
-        )
+        return mean_of("held_out_nll_over_answers", subject, self.nll, floor=floor, ceiling=ceiling)
 
 
 @torch.no_grad()

@@ -4,8 +4,6 @@ Everything that a judge can be measured by without training anything: accuracy w
 margins, length and position bias, beside floors that know no language and the labellers' own agreement.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +15,6 @@ from plaudit.evaluation.judges.floors import floors
 from plaudit.evaluation.judges.pairs import labellers_agreement, pairs_of
 from plaudit.evaluation.judges.rows import (
     LabelledRows,
-    ScoredRows,
     read_labelled,
     reversed_group,
     score_groups,
@@ -81,9 +78,6 @@ def _measure(
         turned = score_groups(scorer, [reversed_group(row.group) for row in rows.ranked])
     results = agreement(scored, truth=config.truth, seed=config.seed)
     results += biases(scored, num_bins=config.num_bins, has_scale=has_scale(judge), turned=turned)
-    return results, _figures(scored, config.num_bins) if rows.ranked else {}
-
-
-def _figures(scored: ScoredRows, num_bins: int) -> dict[str, Any]:
     pairs = pairs_of(scored).pairs
-    return {"reliability": reliability_bins(pairs, num_bins), "margins": margins(pairs)}
+    figures = {"reliability": reliability_bins(pairs, config.num_bins), "margins": margins(pairs)} if pairs else {}
+    return results, figures

@@ -7,10 +7,7 @@ from plaudit.scoring.words import distinct_share, ngrams, units
 
 
 def text_statistics(
-    responses: Sequence[str],
-    *,
-    finish_reasons: Sequence[FinishReason] = (),
-    num_tokens: Sequence[int] = (),
+    responses: Sequence[str], *, finish_reasons: Sequence[FinishReason] = (), num_tokens: Sequence[int] = ()
 ) -> dict[str, float]:
     """Numbers of a set of responses; those whose input is not given are absent.
 

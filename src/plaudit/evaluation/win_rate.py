@@ -1,12 +1,11 @@
 """Which of two policies answers better, prompt by prompt (N5.1). A tie counts half; > 0.5 means the first is better."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from plaudit.errors import UserError
-from plaudit.evaluation.intervals import clustered_interval
+from plaudit.evaluation.intervals import share_of
 from plaudit.records.results import Result
 
 
@@ -35,21 +34,7 @@ def win_rate(
         compared.append(prompt)
     if not outcomes:
         raise UserError(f"{subject} against {against}: nothing to compare, the judge abstained on all {len(scores)}")
-    low, high = clustered_interval(outcomes, compared)
-    return Result(
-        measure="win_rate_over_prompts",
-        subject=subject,
-        against=against,
-        value=sum(outcomes) / len(outcomes),
-        low=low,
-        high=high,
-        floor=0.5,
-        ceiling=1.0,
-        count=len(outcomes),
-        ties=outcomes.count(0.5),
-        facts={
-            "wins": outcomes.count(1.0),
-            "losses": outcomes.count(0.0),
-            "abstained": len(scores) - len(outcomes),
-        },
-    )
+    wins, ties, losses = (outcomes.count(outcome) for outcome in (1.0, 0.5, 0.0))
+    facts = {"wins": wins, "losses": losses, "abstained": len(scores) - len(outcomes)}
+    about: dict[str, Any] = {"against": against, "floor": 0.5, "ceiling": 1.0, "ties": ties, "facts": facts}
+    return share_of("win_rate_over_prompts", subject, outcomes, compared, **about)

@@ -24,7 +24,7 @@ def spearman(predictions: Float[Tensor, " N"], labels: Float[Tensor, " N"]) -> f
 
 
 def mean_ranks(x: Float[Tensor, " N"]) -> Float64[Tensor, " N"]:
-    """The place of each value in ascending order, 1 … N; equal ones get the mean of their places   (N3.6)."""
+    """The rank of each value in ascending order, 1 … N; equal ones get the mean of their ranks   (N3.6)."""
     _, value, counts = torch.unique(x, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     return (last - 0.5 * (counts.double() - 1.0))[value]

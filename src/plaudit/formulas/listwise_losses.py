@@ -14,7 +14,7 @@ from torch import Tensor
 from plaudit.formulas.masks import at_least_float32
 
 MAX_TIED = 12
-"""Answers that may share a place above others: the exact probability of such a tie takes 2^tied terms."""
+"""Answers that may share a rank above others: the exact probability of such a tie takes 2^tied terms."""
 
 
 def best_of_k(
@@ -44,13 +44,13 @@ def plackett_luce(
 
     Answers that share a rank come before the rest *in whatever order*: the probability is summed over the orders within
     the tie, exactly. So ranks (1, 2, 2, 2) give `best_of_k` of one best, and two answers `pairwise_logistic`. The last
-    place may be shared by any number, any other by at most MAX_TIED: ValueError beyond. A prompt with one answer, or
+    rank may be shared by any number, any other by at most MAX_TIED: ValueError beyond. A prompt with one answer, or
     all tied, is not counted and its scores are not touched. Nothing counted: (0, 0).
     """
     same_prompt = groups.unsqueeze(1) == groups
     tied = same_prompt & (ranks.unsqueeze(1) == ranks)
     below = same_prompt & (ranks.unsqueeze(1) < ranks)
-    # The last place is certain once the others are taken, so it has no term.
+    # The last rank is certain once the others are taken, so it has no term.
     size = torch.where(below.any(dim=1), tied.sum(dim=1), 0)
     alone = torch.nonzero(size == 1, as_tuple=True)[0]
     total = _minus_log_first(scores, alone, (tied | below)[alone]).sum()
@@ -79,13 +79,13 @@ def _log_sum_exp(differences: Float[Tensor, "M N"], among: Bool[Tensor, "M N"]) 
 
 
 def _tied_places(tied: Bool[Tensor, "N N"], size: Int[Tensor, " N"]) -> Iterator[Int[Tensor, "M T"]]:
-    """Indices of the answers of every place that T > 1 share, all places of one T together."""
+    """Indices of the answers of every rank that T > 1 share, all ranks of one T together."""
     for shared in torch.unique(size[size > 1]).tolist():
         if shared > MAX_TIED:
-            raise ValueError(f"plackett_luce: {shared} answers share a place above others, at most {MAX_TIED} may")
+            raise ValueError(f"plackett_luce: {shared} answers share a rank above others, at most {MAX_TIED} may")
         rows = tied[size == shared]
         members = torch.nonzero(rows, as_tuple=True)[1].reshape(-1, shared)
-        yield torch.unique(members, dim=0)  # each place was found once a member
+        yield torch.unique(members, dim=0)  # each rank was found once per member
 
 
 def _minus_log_tied_first(

@@ -1,7 +1,7 @@
 """What a model that reads two answers at once says of them: its loss, and scores for K answers out of pairs (N3.10).
 
 A pair logit is the log-odds that the answer shown first is the better one. Models have a position bias: logits of the
-two orders are told apart everywhere, and averaged.
+two orders are kept apart everywhere, and averaged.
 """
 
 from collections.abc import Callable

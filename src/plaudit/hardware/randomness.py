@@ -28,7 +28,7 @@ def generator(seed: int, *names: object) -> torch.Generator:
 
 
 def permutation(n: int, seed: int, *names: object) -> list[int]:
-    """A shuffle of 0 … n−1 that one can recompute from its name: a stream's place is then a single number."""
+    """A shuffle of 0 … n−1 that one can recompute from its name: a stream's position is then a single number."""
     return torch.randperm(n, generator=generator(seed, *names)).tolist()
 
 

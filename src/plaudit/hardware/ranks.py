@@ -1,4 +1,4 @@
-"""Several processes, one computation (docs/parallel.md): the only place that knows ranks.
+"""Several processes, one computation (docs/parallel.md): the only module that knows ranks.
 
 Every rank holds the whole model, the same data and the same order. What takes time is divided by rows: each rank takes
 its share of a minibatch, of the prompts to answer, of the rows to score. What comes of it is added up or gathered, so

@@ -76,7 +76,7 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
 
 def aligned(hf: HFModel) -> None:
     """Move weights that begin inside a cache line of 64 bytes, as in a mapped file, to where torch itself would have
-    put them: kernels round by the place, and a model that was saved and loaded should say what it said."""
+    put them: kernels round by the address, and a model that was saved and loaded should say what it said."""
     for tensor in itertools.chain(hf.parameters(), hf.buffers()):
         if tensor.data_ptr() % 64:
             tensor.data = tensor.data.clone()

@@ -105,7 +105,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Kind.RANKING: K answers of one prompt; `ranks[k]` is answer k's place, 1 = best, ties share a place (N2.1)."""
+    """Kind.RANKING: K answers of one prompt and the rank of each: 1 = best, ties share a rank (N2.1)."""
 
     prompt: Prompt
     responses: tuple[str, ...]

@@ -1,10 +1,9 @@
 """Results as rows and as drawings: a value on the scale of its unit, what it is to be read against as marks beside."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from plaudit.records.results import Result
 from plaudit.report.measures import measure, shown
@@ -19,20 +18,8 @@ WIDE_RATIO = 100.0
 """A scale whose ends differ by this factor is logarithmic."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """The numbers of one unit on one track, whatever is drawn on it."""
-
-    low: float
-    high: float
-
-    def x_of(self, value: float, *, falling: bool) -> float:
-        """x of a value; better is right."""
-        low, high, at = self.low, self.high, value
-        if low > 0 and high / low >= WIDE_RATIO:
-            low, high, at = math.log(low), math.log(high), math.log(value)
-        share = (at - low) / (high - low)
-        return round(LEFT + (1 - share if falling else share) * (RIGHT - LEFT), 1)
+Scale = tuple[float, float]
+"""The lowest and the highest number of one unit: the ends of its track, whatever is drawn on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +30,6 @@ class Mark:
     label: str
     anchor: str
     y: float
-    """Of the label's line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +48,6 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultLine:
-    """A row of the table of results."""
-
     result: Result
     beside: tuple[tuple[str, float], ...]
     """(name, number) of what it is to be read against: floor and ceiling, then others on the same rows."""
@@ -111,25 +95,29 @@ def _about(result: Result) -> tuple[str, str, str]:
     return result.stage, result.measure, result.part
 
 
+def _x_of(value: float, scale: Scale, *, falling: bool) -> float:
+    """x on the track; better is right."""
+    low, high = scale
+    if low > 0 and high / low >= WIDE_RATIO:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    share = (value - low) / (high - low)
+    return round(LEFT + (1 - share if falling else share) * (RIGHT - LEFT), 1)
+
+
 def _scales(results: Iterable[Result]) -> Mapping[str, Scale]:
-    """unit -> the scale of all its numbers."""
     numbers: dict[str, list[float]] = {}
     for r in results:
         own = numbers.setdefault(measure(r.measure).unit, [])
         own += [x for x in (r.value, r.low, r.high, r.floor, r.ceiling) if x is not None]
-    return {unit: Scale(low=min(xs), high=max(xs)) for unit, xs in numbers.items() if min(xs) < max(xs)}
+    return {unit: (min(xs), max(xs)) for unit, xs in numbers.items() if min(xs) < max(xs)}
 
 
 def _bar(result: Result, beside: Sequence[tuple[str, float]], scales: Mapping[str, Scale]) -> Bar | None:
     """None where there is nothing to read the value against."""
     unit = measure(result.measure).unit
-    scale, down = scales.get(unit), falling(result)
-    if scale is None or not (beside or result.low is not None):
+    if unit not in scales or not (beside or result.low is not None):
         return None
-
-    def x_of(value: float) -> float:
-        return scale.x_of(value, falling=down)
-
+    x_of = partial(_x_of, scale=scales[unit], falling=falling(result))
     dot, share = x_of(result.value), share_reached(result)
     interval = None
     if result.low is not None and result.high is not None:

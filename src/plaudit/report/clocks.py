@@ -1,7 +1,5 @@
 """What else a step may be counted by: how much time and how many sampled tokens had gone by when it ended."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -17,7 +15,6 @@ Clock = dict[str, Points]
 
 
 def clocks(runs: Sequence[RunData]) -> list[Clock]:
-    """One for each run, in their order."""
     return [{name: clock for name, of in _CLOCKS.items() if (clock := of(run))} for run in runs]
 
 

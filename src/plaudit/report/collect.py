@@ -1,11 +1,10 @@
 """A run folder, or a pipeline's folder of run folders, as frozen records. Works on a run that was killed half-way."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,9 +42,13 @@ class Series:
     steps: tuple[int, ...]
     values: tuple[float | None, ...]
     seconds: tuple[float | None, ...]
-    """Seconds since the run's start."""
     not_finite: tuple[int, ...] = ()
     """The steps at which NaN or an infinity was logged (as null, named under `non_finite`)."""
+
+    @property
+    def known(self) -> list[tuple[int, float]]:
+        """(step, value) where the value is a number."""
+        return [(step, value) for step, value in zip(self.steps, self.values, strict=True) if value is not None]
 
     @property
     def last(self) -> float | None:
@@ -72,8 +75,6 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
-    """All that the report shows of one run folder."""
-
     name: str
     folder: Path
     stage: str
@@ -90,17 +91,20 @@ class RunData:
     first: Iteration | None
     """The oldest kept rollouts that can be read."""
     middle: Iteration | None
-    """Those half-way between the other two."""
     last: Iteration | None
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
     results: tuple[Result, ...]
     problems: tuple[str, ...]
-    """What couldn't be read, in sentences."""
     warnings: tuple[str, ...] = ()
-    """What it warned of while it ran."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
+
+    @property
+    def command(self) -> str:
+        """What it was started by, as a shell takes it."""
+        words = self.provenance.get("command")
+        return shlex.join(map(str, words)) if isinstance(words, list) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
 """The curves of a stage: one figure a panel of the register, several runs laid over each other."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -113,10 +111,9 @@ def _smoothing_width(points: int) -> int:
 def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> list[dict[str, Any]]:
     """The raw curve; where it is long, faint, with its moving mean over it."""
     xs, ys = thin(series.steps, series.values)
-    known = sum(y is not None for y in series.values)
     raw = {
         "type": "scatter",
-        "mode": "lines+markers" if known <= MARKERS_UP_TO else "lines",
+        "mode": "lines+markers" if len(series.known) <= MARKERS_UP_TO else "lines",
         "x": xs,
         "y": rounded(ys),
         "name": plain(label),
@@ -176,8 +173,7 @@ def _level_label(value: float, name: str, traces: Sequence[dict[str, Any]], loga
 
 
 def _in_words(run: RunData, key: str, several: bool) -> str:
-    series = run.series[key]
-    known = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if value is not None]
+    known = run.series[key].known
     if not known:
         return ""
     (first_step, first), (last_step, last) = known[0], known[-1]

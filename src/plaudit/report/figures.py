@@ -3,8 +3,6 @@
 The colours read on a light and on a dark page; what depends on the page's theme (ink, grid) is added by the page.
 """
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Sequence

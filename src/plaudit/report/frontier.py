@@ -1,7 +1,5 @@
 """Score against distance: what each unit of KL from the reference bought."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -50,10 +48,8 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
 
 
 def _trace(run: RunData, symbol: str) -> dict[str, Any] | None:
-    scores, distances = run.series[SCORE], run.series[DISTANCE]
-    known = zip(distances.steps, distances.values, strict=True)
-    root_at = {float(step): math.sqrt(max(x, 0.0)) for step, x in known if x is not None}
-    score_at = {float(step): y for step, y in zip(scores.steps, scores.values, strict=True) if y is not None}
+    root_at = {float(step): math.sqrt(max(x, 0.0)) for step, x in run.series[DISTANCE].known}
+    score_at = {float(step): y for step, y in run.series[SCORE].known}
     both = [step for step in score_at if step in root_at]
     if not both:
         return None

@@ -1,7 +1,5 @@
 """What the results come to, in plain sentences made of the records alone."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from plaudit.records.results import Result
@@ -26,12 +24,11 @@ def headline(results: Sequence[Result], controls: Collection[str] = ()) -> tuple
 def so_far(run: RunData) -> tuple[str, ...]:
     """Of a run without results: how the first curve that has a better end went. Empty where none has two points."""
     for _, keys in arrange(run.series):
-        about, series = measure(keys[0]), run.series[keys[0]]
-        known = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if value is not None]
+        about, known = measure(keys[0]), run.series[keys[0]].known
         if about.better and len(known) > 1:
             (first, before), (last, after) = known[0], known[-1]
             steps = f"step {first} to step {last}"
-            return (_sentence(f"{about.title}: {_from_to(before, after, about.unit)}, {steps}"),)
+            return (f"{about.title}: {_from_to(before, after, about.unit)}, {steps}.",)
     return ()
 
 
@@ -41,17 +38,15 @@ def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
     contests = [result for result in results if result.against and measure(result.measure).better and not result.role]
     if not contests:
         return ""
-    clauses = []
-    for contest in sorted(contests, key=lambda result: result.subject in controls):
-        subject = contest.subject
-        own = {r.measure: r for r in results if r.subject == subject and not r.part}
-        base = {r.measure: r for r in results if r.subject == contest.against and not r.part}
-        clauses.append(_control(subject, contest) if subject in controls else _subject(contest, own, base))
-    return _sentence("; ".join(clauses))
+    contests.sort(key=lambda result: result.subject in controls)
+    clauses = (_control(contest) if contest.subject in controls else _subject(contest, results) for contest in contests)
+    return "; ".join(clauses) + "."
 
 
-def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -> str:
+def _subject(contest: Result, results: Sequence[Result]) -> str:
     """One subject against the baseline, on the first measure that both have and that has a better end."""
+    sides = (contest.subject, contest.against)
+    own, base = ({r.measure: r for r in results if r.subject == side and not r.part} for side in sides)
     lead = next((key for key in own if key in base and measure(key).better and key != contest.measure), "")
     about = measure(contest.measure)
     won = f"{about.title} {spoken(contest.value, about.unit)} against {contest.against}"
@@ -64,7 +59,8 @@ def _subject(contest: Result, own: dict[str, Result], base: dict[str, Result]) -
     return f"{contest.subject} {verb} the {measure(lead).title} {way}, {won}{price}"
 
 
-def _control(subject: str, contest: Result) -> str:
+def _control(contest: Result) -> str:
+    subject = contest.subject
     name = subject if "control" in subject else f"{subject}, a control,"
     share = spoken(contest.value, measure(contest.measure).unit)
     match _gained(contest):
@@ -91,13 +87,8 @@ def _alone(results: Sequence[Result]) -> str:
     sides = (("floor", first.floor), ("ceiling", first.ceiling))
     known = ", ".join(f"{name} {spoken(value, about.unit)}" for name, value in sides if value is not None)
     bounds = f" ({known})" if known else ""
-    return _sentence(f"{first.subject}: {about.title} {spoken(first.value, about.unit)}{bounds}")
+    return f"{first.subject}: {about.title} {spoken(first.value, about.unit)}{bounds}."
 
 
 def _from_to(before: float, after: float, unit: str) -> str:
     return f"from {spoken(before, unit)} to {spoken(after, unit)}"
-
-
-def _sentence(text: str) -> str:
-    """As it is, names included: `ppo` is no word to be given a capital."""
-    return f"{text}."

@@ -1,9 +1,6 @@
 """What was run and what came of it: the top of the page, for each run or pipeline."""
 
-from __future__ import annotations
-
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plaudit.report.collect import PipelineData, RunData, RunStatus
@@ -15,22 +12,14 @@ VERSIONS = ("plaudit", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    name: str
-    value: str
-    wide: bool = False
-    folded: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What was run, when and with what, and what came of it in a sentence or two."""
-
     name: str
     status: RunStatus
     step: int | None
     sentences: tuple[str, ...]
-    facts: tuple[Fact, ...]
+    facts: Mapping[str, str]
+    more: Mapping[str, str]
+    """Shown on demand."""
 
 
 def head(item: RunData | PipelineData) -> Head:
@@ -44,24 +33,22 @@ def head(item: RunData | PipelineData) -> Head:
     known = [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
     known += [f"Python {provenance['python']}"] if provenance.get("python") else []
     cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
-    command = provenance.get("command")
     started = str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC")
-    facts = (
-        Fact(name="Started", value=started),
-        Fact(name="Took", value=duration(seconds)),
-        Fact(name="Seed", value=str(own.config.get("seed", summary.get("seed", "")))),
-        Fact(name="Peak memory", value=size(finite(summary.get("peak_memory_bytes")))),
-        Fact(name="Versions", value=", ".join(known), folded=True),
-        Fact(name="Machine", value=f"{provenance.get('platform', '')}{cpus}", folded=True),
-        Fact(name="Commit", value=str(provenance.get("commit", "")), folded=True),
-        Fact(name="Command", value=_command(command), wide=True, folded=True),
-    )
+    facts = {
+        "Started": started,
+        "Took": duration(seconds),
+        "Seed": str(own.config.get("seed", summary.get("seed", ""))),
+        "Peak memory": size(finite(summary.get("peak_memory_bytes"))),
+    }
+    machine, commit = f"{provenance.get('platform', '')}{cpus}", str(provenance.get("commit", ""))
+    more = {"Versions": ", ".join(known), "Machine": machine, "Commit": commit, "Command": own.command}
     return Head(
         name=item.name,
         status=item.status,
         step=None if isinstance(item, PipelineData) else item.last_step,
         sentences=_sentences(item),
-        facts=tuple(fact for fact in facts if fact.value),
+        facts={name: fact for name, fact in facts.items() if fact},
+        more={name: fact for name, fact in more.items() if fact},
     )
 
 
@@ -72,12 +59,7 @@ def _sentences(item: RunData | PipelineData) -> tuple[str, ...]:
 
 
 def _controls(stages: Sequence[RunData]) -> set[str]:
-    """The compared policies that a control stage trained."""
     trained = {stage.folder.name for stage in stages if stage.control}
     compared = [stage.config.get("policies") for stage in stages]
     named = {name: str(path) for policies in compared if isinstance(policies, dict) for name, path in policies.items()}
     return {name for name, path in named.items() if trained & set(path.split("/"))}
-
-
-def _command(command: object) -> str:
-    return shlex.join(map(str, command)) if isinstance(command, list) else ""

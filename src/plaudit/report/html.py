@@ -1,7 +1,5 @@
 """The report as one file: no request leaves it, whatever text the models wrote."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -58,7 +56,8 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
             scripts=[Markup(script) for script in scripts],
             figure_data=_json_for_html([figure.plot for figure in view.figures]),
             clock_data=_json_for_html(view.clocks),
-            search_data=_json_for_html([(entry.prompt, entry.sides) for entry in view.search]),
+            search_data=_json_for_html(view.search),
+            term_index={name: index for index, name in enumerate(view.terms)},
             figure_index={id(figure): index for index, figure in enumerate(view.figures)},
             id=id,
         )
@@ -70,15 +69,12 @@ def _policy(scripts: Sequence[str]) -> str:
 
     It is the second wall: were a text ever to get past the escaping, its script would still not run.
     """
-    hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
+    digests = (base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()) for script in scripts)
+    hashes = " ".join(f"'sha256-{digest.decode('ascii')}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
 def _json_for_html(value: Any) -> Markup:
@@ -112,6 +108,3 @@ def environment() -> Environment:
     environment.filters.update(filters)
     environment.globals.update(names)
     return environment
-
-
-__all__ = ["render", "write"]

@@ -4,11 +4,10 @@ What models wrote is shown and never obeyed: control characters, escape sequence
 writing appear as their codes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,10 @@ class Wanted:
     """What the user asked for. Empty text, and 0 where numbers count from 1, stand for no choice."""
 
     iteration: int = 0
-    """0: the last."""
     stage: str = ""
     """Of a pipeline: `policy` or `04-policy`."""
     row: int = 0
-    """The line of the file, from 1."""
     pick: str = ""
-    """best, worst or longest."""
     search: str = ""
     """Only rows whose prompt or response has this text, whatever the case."""
     prompt_id: str = ""
@@ -53,12 +49,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of a rollout file."""
-
     row: int
-    """From 1."""
     raw: Mapping[str, Any]
-    """As written."""
     rollout: KeptRollout
 
 
@@ -67,9 +59,7 @@ class Selection:
     run: RunData
     iteration: int
     iterations: tuple[int, ...]
-    """All that the run kept."""
     every: tuple[Line, ...]
-    """The whole iteration."""
     lines: tuple[Line, ...]
     """Those that were asked for; a single one is shown token by token."""
     column: str
@@ -118,12 +108,7 @@ def to_json(selection: Selection) -> str:
 def to_text(selection: Selection, *, plain: bool) -> str:
     """What is printed. Colours only where standard output is a terminal (or FORCE_COLOR says so) and not `plain`."""
     console = Console(
-        color_system=None if plain else "auto",
-        width=print_width(),
-        markup=False,
-        emoji=False,
-        highlight=False,
-        no_color=plain,
+        color_system=None if plain else "auto", width=print_width(), markup=False, emoji=False, highlight=False
     )
     with console.capture() as captured:
         show(selection, console)
@@ -131,7 +116,6 @@ def to_text(selection: Selection, *, plain: bool) -> str:
 
 
 def show(selection: Selection, console: Console) -> None:
-    """One row token by token, or the list."""
     console.print(_head(selection))
     if selection.one:
         _show_row(selection, selection.one, console)
@@ -187,24 +171,15 @@ def _counted(run: RunData, name: str) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """1–4, 7, 9–12."""
-    spans: list[list[int]] = []
-    for each in sorted(numbers):
-        if spans and each == spans[-1][1] + 1:
-            spans[-1][1] = each
-        else:
-            spans.append([each, each])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
+    spans = [[n for _, n in span] for _, span in groupby(enumerate(sorted(numbers)), lambda at: at[1] - at[0])]
+    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)
 
 
 def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ...]:
     lines = [line for line in every if _matches(line.rollout, wanted)]
     if not lines:
-        choice = " and ".join(
-            f"{name} {text!r}"
-            for name, text in (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
-            if text
-        )
+        options = (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
+        choice = " and ".join(f"{name} {text!r}" for name, text in options if text)
         raise UserError(f"{path}: none of its {len(every)} rows has {choice}")
     if wanted.row:
         chosen = [line for line in lines if line.row == wanted.row]
@@ -318,7 +293,7 @@ def _legend(column: str, end: float, *, coloured: bool) -> Text:
         text.append(" and beyond\n")
     elif end <= 0:
         text.append(f"{column} is 0 everywhere in this iteration\n")
-    meaning = shades.meaning(column)
+    meaning = shades.words(column)[1]
     text.append(f"{column}: {meaning}" if meaning else column, style="dim")
     return text
 
@@ -348,7 +323,6 @@ def _check(rollout: KeptRollout) -> str:
 
 
 def _table(rollout: KeptRollout, column: str, end: float, *, wide: bool) -> Table:
-    """`wide` adds the ids."""
     tokens = rollout.tokens
     assert tokens is not None
     names = shades.columns_of([rollout])
@@ -356,7 +330,7 @@ def _table(rollout: KeptRollout, column: str, end: float, *, wide: bool) -> Tabl
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=16)
     ids = bool(wide and tokens.ids)
-    for name in (*(["id"] if ids else []), *map(shades.heading, names)):
+    for name in (*(["id"] if ids else []), *(shades.words(name)[0] for name in names)):
         table.add_column(name, justify="right", no_wrap=True)
     for index, piece in enumerate(tokens.texts):
         cells = [Text(str(index + 1)), Text(spelled(piece))]

@@ -1,32 +1,13 @@
 """What every name in the report means: the register's measures, and the few words that the report itself brings."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from plaudit.records.results import Measure
 from plaudit.telemetry.numbers import fixed, number, percent
 from plaudit.telemetry.register import PANELS, Panel, measure_of
 
 UNKNOWN = "Written by the run under this name; this version of plaudit has no definition of it."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """One entry of the glossary."""
-
-    id: str
-    """The popover's id: letters and digits whatever the name holds."""
-    name: str
-    """As the page calls it."""
-    key: str = ""
-    """The measure's key in metrics.jsonl and summary.json; empty for the report's own words."""
-    unit: str
-    meaning: str
-    better: str = ""
-    formula: str = ""
 
 
 # word: (unit, meaning, formula)
@@ -91,7 +72,7 @@ def measure(key: str) -> Measure:
     try:
         declared = measure_of(key)
     except ValueError:
-        return Measure(key=key, title=_words(key), unit="", meaning=UNKNOWN)
+        return Measure(key=key, title=key.replace("_", " ").strip() or "(unnamed)", unit="", meaning=UNKNOWN)
     before, braces, after = declared.key.partition("{name}")
     if not braces:
         return declared
@@ -129,27 +110,11 @@ def spoken(value: float, unit: str) -> str:
     return text + (f" {unit.split('/')[0]}" if unit and unit != "score" else "")
 
 
-def glossary(keys: Iterable[str]) -> dict[str, Term]:
-    """The report's own words, then the measures by name."""
+def glossary(keys: Iterable[str]) -> dict[str, Measure]:
+    """The report's own words, which have no key, then the measures by title."""
     own = [
-        Term(id=f"word-{index}", name=name, unit=unit, meaning=meaning, formula=formula)
-        for index, (name, (unit, meaning, formula)) in enumerate(OWN_TERMS.items())
+        Measure(key="", title=name, unit=unit, meaning=meaning, formula=formula)
+        for name, (unit, meaning, formula) in OWN_TERMS.items()
     ]
     known = sorted((measure(key) for key in set(keys)), key=lambda each: (each.title, each.key))
-    terms = {term.name: term for term in own}
-    for index, each in enumerate(known):
-        terms[each.key] = Term(
-            id=f"measure-{index}",
-            name=each.title,
-            key=each.key,
-            unit=each.unit,
-            meaning=each.meaning,
-            better=each.better,
-            formula=each.formula,
-        )
-    return terms
-
-
-def _words(key: str) -> str:
-    """An undeclared key as a phrase: `brand_new_number` -> `brand new number`."""
-    return key.replace("_", " ").strip() or "(unnamed)"
+    return {each.key or each.title: each for each in (*own, *known)}

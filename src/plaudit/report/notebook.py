@@ -1,7 +1,5 @@
 """Results and runs as fragments of HTML, for notebooks: what `_repr_html_` returns. No script, all text escaped."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from plaudit.records.results import Result

@@ -1,7 +1,5 @@
 """Reading the files of a run that may have been killed at any moment: nothing raises, what can't be read is told."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import math
@@ -59,13 +57,11 @@ def number(value: Any) -> float | None:
 
 
 def finite(value: Any) -> float | None:
-    """A finite float or None."""
     as_float = number(value)
     return as_float if as_float is not None and math.isfinite(as_float) else None
 
 
 def whole(value: Any) -> int | None:
-    """A finite number as an integer, or None."""
     known = finite(value)
     return None if known is None else int(known)
 

@@ -1,7 +1,5 @@
 """Figures of measured judges that no single number tells: reliability and margins. From summary.json to plotly."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The rollout files of a run: what the policy wrote in an iteration, with numbers by token where the file has them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,9 +38,6 @@ class Tokens:
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     columns: Mapping[str, tuple[float | None, ...]]
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

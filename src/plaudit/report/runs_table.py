@@ -1,11 +1,8 @@
 """Several runs as one table: what differs between their configurations, and what came of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from plaudit.records.results import Result
 from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten
 from plaudit.report.measures import arrange, measure, shown
 
@@ -13,12 +10,8 @@ OPTIONS, NUMBERS = 6, 6
 """Columns at most; all options that differ are listed under Configuration."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """An option in which runs differ; a value is None where a run doesn't have the option."""
-
-    key: str
-    values: tuple[str | None, ...]
+Difference = tuple[str, tuple[str | None, ...]]
+"""An option in which runs differ, and its value in each of them; None where a run doesn't have the option."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +27,6 @@ class RunLine:
 class RunsTable:
     title: str
     options: tuple[str, ...]
-    """Column heads: options that differ."""
     numbers: tuple[tuple[str, str], ...]
     """Column heads: (measure's key, whose number it is; "" where that is said by the row)."""
     lines: tuple[RunLine, ...]
@@ -45,8 +37,8 @@ class RunsTable:
 def differences(configs: Sequence[Mapping[str, object]]) -> tuple[Difference, ...]:
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
-    options = (Difference(key=key, values=tuple(config.get(key) for config in flat)) for key in keys)
-    return tuple(difference for difference in options if len(set(difference.values)) > 1)
+    options = ((key, tuple(config.get(key) for config in flat)) for key in keys)
+    return tuple((key, values) for key, values in options if len(set(values)) > 1)
 
 
 def runs_tables(collected: Sequence[RunData | PipelineData]) -> tuple[RunsTable, ...]:
@@ -69,14 +61,14 @@ def _table(title: str, items: Sequence[RunData | PipelineData]) -> RunsTable:
             name=item.name,
             status=item.status,
             step=own.last_step,
-            options=tuple(option.values[index] or "–" for option in options),
+            options=tuple(values[index] or "–" for _, values in options),
             numbers=tuple(numbers[index].get(head, "–") for head in heads),
         )
         for index, (item, own) in enumerate(zip(items, owns, strict=True))
     ]
     return RunsTable(
         title=f"{len(items)} {title}",
-        options=tuple(option.key for option in options),
+        options=tuple(key for key, _ in options),
         numbers=tuple((key, subject if len(subjects) > 1 else "") for key, subject in heads),
         lines=tuple(lines),
         left_out=len(differing) - len(options),
@@ -88,12 +80,8 @@ def _numbers(item: RunData | PipelineData) -> dict[tuple[str, str], str]:
     mains = [result for result in item.results if not result.role and not result.part]
     compared = {result.subject for result in mains if result.against}
     ordered = sorted(mains, key=lambda result: result.subject not in compared)
-    numbers = {(result.measure, result.subject): _value(result) for result in ordered}
+    numbers = {(r.measure, r.subject): shown(r.value, measure(r.measure).unit) for r in ordered}
     if isinstance(item, RunData):
         ends = {key: item.series[key].last for panel, keys in arrange(item.series) if not panel.folded for key in keys}
         numbers |= {(key, ""): shown(value, measure(key).unit) for key, value in ends.items() if value is not None}
     return numbers
-
-
-def _value(result: Result) -> str:
-    return shown(result.value, measure(result.measure).unit)

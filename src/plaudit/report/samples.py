@@ -1,7 +1,5 @@
 """Which answers the report shows: largest gains, largest losses, some at random."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +17,6 @@ SEARCHED, SEARCHED_TEXT = 1000, 1500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One prompt with its answers, each under a label."""
-
     prompt: str
     sides: tuple[tuple[str, Answer], ...]
     gain: float | None = None
@@ -34,30 +30,25 @@ class Cards:
     cards: tuple[Card, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A prompt and its answers as the page's search holds them."""
-
-    prompt: str
-    sides: Sequence[tuple[str, str, float | None]]
-    """(label, text, score)"""
+Entry = tuple[str, list[tuple[str, str, float | None]]]
+"""A prompt and (label, text, score) of its answers, as the page's search holds them."""
 
 
 def entries(run: RunData, *, named: bool) -> list[Entry]:
     """All that can be searched: every sample, or else the newest kept iteration; `SEARCHED` at most."""
     whose = f"{run.name} · " if named else ""
     if run.samples:
-        searched = run.samples[:SEARCHED]
-        after = [_entry_side(whose + (sample.policy or "after"), sample.after) for sample in searched]
-        before = [_entry_side(f"{whose}before", sample.before) for sample in searched]
-        return [Entry(prompt=s.prompt, sides=sides) for s, *sides in zip(searched, before, after, strict=True)]
+        return [
+            (s.prompt, [_side(f"{whose}before", s.before), _side(whose + (s.policy or "after"), s.after)])
+            for s in run.samples[:SEARCHED]
+        ]
     newest = run.last or run.first
     label = f"{whose}iteration {newest.number}" if newest else ""
     rollouts = newest.rollouts[:SEARCHED] if newest else ()
-    return [Entry(prompt=rollout.prompt, sides=(_entry_side(label, rollout.answer),)) for rollout in rollouts]
+    return [(rollout.prompt, [_side(label, rollout.answer)]) for rollout in rollouts]
 
 
-def _entry_side(label: str, answer: Answer) -> tuple[str, str, float | None]:
+def _side(label: str, answer: Answer) -> tuple[str, str, float | None]:
     return label, answer.text[:SEARCHED_TEXT], answer.score
 
 
@@ -95,7 +86,9 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
             policy=policy,
             title=f"{policy}: {title[:1].lower()}{title[1:]}" if policy else title,
             note=note,
-            cards=tuple(_card(sample, labels) for sample in chosen),
+            cards=tuple(
+                Card(prompt=s.prompt, sides=((labels[0], s.before), (labels[1], s.after)), gain=s.gain) for s in chosen
+            ),
         )
         for title, note, chosen in groups
         if chosen or note == none_lost != ""
@@ -104,11 +97,6 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
 
 def _gain(sample: Sample) -> float:
     return sample.gain or 0.0
-
-
-def _card(sample: Sample, labels: tuple[str, str]) -> Card:
-    sides = tuple(zip(labels, (sample.before, sample.after), strict=True))
-    return Card(prompt=sample.prompt, sides=sides, gain=sample.gain)
 
 
 def _shared_prompts(first: Iteration, last: Iteration) -> list[Sample]:

@@ -1,7 +1,5 @@
 """Numbers by token as colours: which columns have two sides, how far the scale goes, and the colours themselves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 
@@ -44,13 +42,9 @@ def columns_of(rollouts: Iterable[KeptRollout]) -> list[str]:
     return [name for name in COLUMNS if name in names] + [name for name in names if name not in COLUMNS]
 
 
-def heading(column: str) -> str:
-    return COLUMNS[column][0] if column in COLUMNS else column
-
-
-def meaning(column: str) -> str:
-    """One line; "" for a column that this version doesn't know."""
-    return COLUMNS[column][1] if column in COLUMNS else ""
+def words(column: str) -> tuple[str, str]:
+    """(heading, meaning); the name and "" for a column that this version doesn't know."""
+    return COLUMNS.get(column, (column, ""))
 
 
 def scale_end(rollouts: Iterable[KeptRollout], column: str) -> float:

@@ -1,7 +1,5 @@
 """How scores and lengths were spread before and after."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A run's results as a table in the terminal, with the sentence that they come to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """The report's rollouts token by token: the best and the worst of the first, the middle and the last iteration, and
 those that stand among the samples."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -43,7 +41,6 @@ class TokenCard:
     rollout: KeptRollout
     spans: tuple[TokenSpan, ...]
     more: int
-    """Tokens that are left out at the end."""
     levels: str
     """JSON: column -> a mark for each span."""
 
@@ -51,7 +48,6 @@ class TokenCard:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legend:
     column: str
-    heading: str
     meaning: str
     steps: tuple[tuple[str, float], ...]
     """(mark, value) from left to right."""
@@ -59,8 +55,6 @@ class Legend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRun:
-    """One run's cards, on one colour scale."""
-
     title: str
     first_column: str
     legends: tuple[Legend, ...]
@@ -115,12 +109,8 @@ def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, K
 def _legend(column: str, end: float) -> Legend:
     steps = shades.legend(column, end) if end > 0 else []
     marks = SIZE_MARKS if column in shades.ONE_SIDED else MARKS
-    return Legend(
-        column=column,
-        heading=shades.heading(column),
-        meaning=shades.meaning(column),
-        steps=tuple((marks[step], value) for step, value in steps),
-    )
+    named = tuple((marks[step], value) for step, value in steps)
+    return Legend(column=column, meaning=shades.words(column)[1], steps=named)
 
 
 def _card(
@@ -128,7 +118,7 @@ def _card(
 ) -> TokenCard:
     tokens = rollout.tokens
     assert tokens is not None  # only such rollouts are picked
-    count = min(len(tokens), SHOWN_TOKENS)
+    count = min(len(tokens.texts), SHOWN_TOKENS)
     levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
     spans = tuple(
         TokenSpan(text=visible(tokens.texts[t]), numbers=_numbers(tokens, t), mark=levels[first][t])
@@ -140,7 +130,7 @@ def _card(
         title=f"Iteration {iteration}, {label}",
         rollout=rollout,
         spans=spans,
-        more=len(tokens) - count,
+        more=len(tokens.texts) - count,
         levels=json.dumps(levels),
     )
 
@@ -155,5 +145,5 @@ def _numbers(tokens: Tokens, index: int) -> str:
     spelled = f"{index + 1}: {shades.spelled(tokens.texts[index])}"
     lines = [spelled + (f"  (id {tokens.ids[index]})" if tokens.ids else "")]
     names = [name for name in (*shades.COLUMNS, *tokens.columns) if name in tokens.columns]
-    lines += [f"{shades.heading(name)}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
+    lines += [f"{shades.words(name)[0]}  {number(tokens.columns[name][index], 3)}" for name in dict.fromkeys(names)]
     return "\n".join(lines)

@@ -1,14 +1,12 @@
 """What stands on the page, in the order of the page: run records in, frozen records for the template out."""
 
-from __future__ import annotations
-
 import dataclasses
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plaudit.records.results import Measure
 from plaudit.report import measures, reward_figures, samples
 from plaudit.report.bars import ResultLine, lines
 from plaudit.report.clocks import Clock, clocks
@@ -17,7 +15,6 @@ from plaudit.report.curves import curves
 from plaudit.report.figures import Figure
 from plaudit.report.frontier import frontier
 from plaudit.report.heads import Head, head
-from plaudit.report.measures import Term
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
 from plaudit.report.spread import distributions
 from plaudit.report.token_cards import Side, TokenRun, token_runs
@@ -27,24 +24,6 @@ from plaudit.telemetry.numbers import duration
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
 OPEN_FIGURES = 6
 """Of a stage; the others are shown on demand."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageLine:
-    folder: str
-    status: RunStatus
-    step: int | None
-    took: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberLine:
-    key: str
-    first: float | None
-    last: float | None
-    low: float | None
-    high: float | None
-    points: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +38,6 @@ class Block:
     lines: tuple[Any, ...] = ()
     folded: tuple[Any, ...] = ()
     closed: bool = False
-    """Shown on demand only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,29 +50,26 @@ class Page:
     tables: tuple[Block, ...]
     """Lines: (stage, rows: bars.ResultLine)."""
     stage_lists: tuple[Block, ...]
-    """Lines: StageLine."""
+    """Lines: (folder, status, last step, how long it took)."""
     groups: tuple[Block, ...]
     """Lines and folded: Figure."""
     samples: tuple[Block, ...]
     """Lines and folded: Cards, a block for each run."""
     search: tuple[samples.Entry, ...]
-    """Every answer that can be searched for."""
     anchors: Mapping[Side, str]
-    """A sample's side -> id of its card in `tokens`."""
     clocks: tuple[Clock, ...]
     """What else the figures' steps can be counted by, a clock for each `meta` of a trace."""
     tokens: tuple[TokenRun, ...]
     numbers: tuple[Block, ...]
-    """Lines: NumberLine."""
+    """Lines: (key, first, last, lowest and highest number, how many numbers)."""
     summaries: tuple[Block, ...]
     """Lines: (key, value), as summary.json has them."""
     differences: tuple[Block, ...]
-    """Lines: Difference."""
+    """Lines: runs_table.Difference."""
     configs: tuple[Block, ...]
-    """Text: config.yaml."""
     provenances: tuple[Block, ...]
     """Lines: (key, value)."""
-    terms: Mapping[str, Term]
+    terms: Mapping[str, Measure]
 
     @property
     def contents(self) -> tuple[tuple[str, str], ...]:
@@ -129,14 +104,8 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     tables = _tables(collected)
     compared = _with_answers(collected, runs)
     shown = _samples(compared)
-    sides = {
-        side
-        for block in shown
-        for cards in (*block.lines, *block.folded)
-        for card in cards.cards
-        for side in card.sides
-    }
-    tokens = token_runs([run for run in runs if not run.control], sides)
+    cards = [card for block in shown for group in (*block.lines, *block.folded) for card in group.cards]
+    tokens = token_runs([run for run in runs if not run.control], {side for card in cards for side in card.sides})
     keys = {key for run in everything for key in run.series}
     keys |= {result.measure for item in collected for result in item.results}
     return Page(
@@ -234,25 +203,19 @@ def _stage_lists(pipelines: Sequence[PipelineData]) -> tuple[Block, ...]:
         Block(
             id=f"stages-{index}",
             title=f"Stages of {item.name}" if len(pipelines) > 1 else "Stages",
-            lines=(*map(_stage_line, item.stages), *_not_begun(item)),
+            lines=tuple(_stage_lines(item)),
         )
         for index, item in enumerate(pipelines)
     )
 
 
-def _not_begun(pipeline: PipelineData) -> list[StageLine]:
-    """The stages that the pipeline's config names and that have no folder yet."""
+def _stage_lines(pipeline: PipelineData) -> list[tuple[str, RunStatus, int | None, str]]:
+    """Last, those that the pipeline's config names and that have no folder yet."""
+    lines = [(run.name, run.status, run.last_step, duration(run.seconds)) for run in pipeline.stages]
     planned = pipeline.own.config.get("stages")
     begun = {stage_name(stage.name) for stage in pipeline.stages}
-    return [
-        StageLine(folder=name, status=RunStatus.NEVER_STARTED, step=None, took="")
-        for name in (planned if isinstance(planned, dict) else ())
-        if name not in begun
-    ]
-
-
-def _stage_line(run: RunData) -> StageLine:
-    return StageLine(folder=run.name, status=run.status, step=run.last_step, took=duration(run.seconds))
+    left = [name for name in (planned if isinstance(planned, dict) else ()) if name not in begun]
+    return [*lines, *((name, RunStatus.NEVER_STARTED, None, "") for name in left)]
 
 
 def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tuple[Block, ...]:
@@ -308,15 +271,9 @@ def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]
     return tuple(Block(title=name, lines=lines) for name, lines in named if lines)
 
 
-def _number_lines(run: RunData) -> list[NumberLine]:
-    lines = []
-    for _, keys in measures.arrange(run.series):
-        for key in keys:
-            known = [value for value in run.series[key].values if value is not None]
-            ends = (known[0], known[-1], min(known), max(known)) if known else (None,) * 4
-            first, last, low, high = ends
-            lines.append(NumberLine(key=key, first=first, last=last, low=low, high=high, points=len(known)))
-    return lines
+def _number_lines(run: RunData) -> list[tuple[str, tuple[float | None, ...], int]]:
+    known = {key: [x for _, x in run.series[key].known] for _, keys in measures.arrange(run.series) for key in keys}
+    return [(key, (xs[0], xs[-1], min(xs), max(xs)) if xs else (None,) * 4, len(xs)) for key, xs in known.items()]
 
 
 def _summary_lines(run: RunData) -> list[tuple[str, str]]:
@@ -325,8 +282,7 @@ def _summary_lines(run: RunData) -> list[tuple[str, str]]:
 
 
 def _provenance_lines(run: RunData) -> list[tuple[str, str]]:
-    command = run.provenance.get("command")
-    shown = {"command": shlex.join(map(str, command))} if isinstance(command, list) else {}
+    shown = {"command": run.command} if run.command else {}
     return list(flatten({**run.provenance, **shown}).items())
 
 

@@ -34,7 +34,6 @@ class Participants:
     prompts: tuple[PromptRow, ...]
     language: Language
     engine: Engine
-    """What the answers are written with."""
     labeller: Scorer
     machine: Machine
 
@@ -93,12 +92,7 @@ def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[P
     indices = [index for _ in prompts for index in range(k)]
     with participants.machine.autocast():
         rollout = sample(
-            participants.engine,
-            participants.language,
-            rows,
-            config.sampling,
-            sample_indices=indices,
-            seed=config.seed,
+            participants.engine, participants.language, rows, config.sampling, sample_indices=indices, seed=config.seed
         )
     scores = participants.labeller.score(groups_of(rollout, k)).optional_scores
     ranked = []
@@ -116,16 +110,11 @@ def _ranking(
     # A model may write anything, NUL too, which no data file may hold.
     responses = [text.replace("\0", "\ufffd") for text in responses]
     noise = gumbel(len(set(responses)), config.seed, row.prompt.id)
-    utilities = {
-        text: scores[responses.index(text)] + config.noise * n
-        for text, n in zip(sorted(set(responses)), noise, strict=True)
-    }
+    different = zip(sorted(set(responses)), noise, strict=True)
+    utilities = {text: scores[responses.index(text)] + config.noise * n for text, n in different}
     ranks = competition_ranks([-utilities[text] for text in responses])
-    prompt = (
-        [{"role": m.role, "content": m.content} for m in row.prompt.turns]
-        if row.prompt.form.value == "chat"
-        else row.prompt.text
-    )
+    chat = [{"role": m.role, "content": m.content} for m in row.prompt.turns]
+    prompt = chat if row.prompt.form.value == "chat" else row.prompt.text
     ranking: dict[str, Any] = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
         ranking["prompt_rendered"] = True

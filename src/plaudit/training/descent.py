@@ -7,7 +7,7 @@ a function of seed and step, all else that a step depends on stands in the check
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
@@ -16,26 +16,9 @@ from plaudit.models.checkpoint import HasParameters
 from plaudit.runs.folder import Run
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
-from plaudit.training.options import OptimConfig
+from plaudit.training.options import DescentConfig
 
 Example = TypeVar("Example")
-
-
-class DescentOptions(Protocol):
-    """The options that the frame reads, with one meaning in every stage."""
-
-    @property
-    def optim(self) -> OptimConfig: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def minibatch_size(self) -> int: ...
-    @property
-    def evaluate_every(self) -> int: ...
-    @property
-    def save_every(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +27,6 @@ class Mixture(Generic[Example]):
 
     examples: tuple[Example, ...]
     sizes: tuple[int, ...]
-    """Examples of each source."""
     weights: tuple[float, ...]
 
     @classmethod
@@ -56,7 +38,7 @@ class Mixture(Generic[Example]):
             weights=tuple(weights) or (1.0,) * len(sources),
         )
 
-    def steps(self, config: DescentOptions) -> int:
+    def steps(self, config: DescentConfig) -> int:
         """Optimiser steps of a whole run. UserError where the weights leave no row."""
         return config.epochs * order.steps_per_epoch(self.sizes, self.weights, config.minibatch_size)
 
@@ -105,20 +87,16 @@ class _Cursor:
     """Held-out metrics before the first step."""
     best: float | None = None
 
-    @classmethod
-    def of(cls, state: dict[str, Any]) -> "_Cursor":
-        if not state:
-            return cls()
-        skipped = optim.Skipped(**state["skipped"])
-        return cls(step=state["step"], skipped=skipped, first=state["first"], best=state["best"])
 
-
-def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapping[str, float] | None:
+def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mapping[str, float] | None:
     """Train `descent.model`, from the run's newest checkpoint on. Returns what `measure_first` measured."""
     mixture, measure = descent.mixture, descent.measure
     optimizer = optim.adamw(descent.model.parameters(), config.optim)
     total = mixture.steps(config)
-    cursor = _Cursor.of(state.restore(run, descent.model, optimizer)[0])
+    saved, _ = state.restore(run, descent.model, optimizer)
+    if saved:
+        saved["skipped"] = optim.Skipped(**saved["skipped"])
+    cursor = _Cursor(**saved)
     evaluate_every = config.evaluate_every or max(1, total // descent.measurements)
 
     def save() -> None:
@@ -152,7 +130,7 @@ def descend(descent: Descent[Example], config: DescentOptions, run: Run) -> Mapp
 
 def _step(
     descent: Descent[Example],
-    config: DescentOptions,
+    config: DescentConfig,
     run: Run,
     optimizer: torch.optim.Optimizer,
     chosen: Sequence[Example],

@@ -74,13 +74,8 @@ def step(
 
     Nothing is taken where `loss` or the gradient's norm is NaN or infinite.
     """
-    rate = learning_rate(
-        step,
-        total_steps,
-        peak=config.learning_rate,
-        warmup_steps=round(config.warmup_fraction * total_steps),
-        shape=config.schedule,
-    )
+    warmup = round(config.warmup_fraction * total_steps)
+    rate = learning_rate(step, total_steps, peak=config.learning_rate, warmup_steps=warmup, shape=config.schedule)
     for group in optimizer.param_groups:
         group["lr"] = rate
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

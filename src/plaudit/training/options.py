@@ -52,11 +52,11 @@ class KnownEntropy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SFTConfig:
-    """Supervised fine-tuning: demonstrations (loss on the answers only) or plain text (loss on every token)."""
+class DescentConfig:
+    """What fine-tuning and reward models have in common: rows, and gradient steps on minibatches of them."""
 
     data: tuple[DataConfig, ...]
-    """Files of demonstrations, or of plain text; several are mixed by their weights."""
+    """Files to learn from; several are mixed by their weights."""
     held_out: tuple[DataConfig, ...] = ()
     """Files to measure on; empty: `held_out_fraction` of the prompts is set aside."""
     held_out_fraction: float = 0.05
@@ -68,21 +68,19 @@ class SFTConfig:
     device: DeviceConfig = field(default_factory=DeviceConfig)
     """The machine."""
     seed: int = 0
-    """Of initial weights and the order of rows."""
+    """Of new weights and the order of rows."""
     epochs: int = 1
-    """Passes over the data."""
+    """Passes over the data; more than one overfits a reward model (InstructGPT C.2)."""
     minibatch_size: int = 32
-    """Rows in one optimiser step."""
+    """Rows in one optimiser step; a ranking is one row with all its answers."""
     microbatch_tokens: int = 16384
     """Tokens in one forward; memory depends on it, results do not."""
     max_length: int = 0
     """Tokens of prompt and answer; 0 is the model's context."""
     too_long: TooLong = "error"
     """What happens to longer rows."""
-    entropy: KnownEntropy | None = None
-    """For the report: the known bound of the held-out loss."""
     evaluate_every: int = 0
-    """Optimiser steps between measurements on held-out rows; 0: ten times in a run."""
+    """Optimiser steps between measurements on held-out rows; 0: ten times in a run, of a reward model five times."""
     save_every: int = 200
     """Optimiser steps between checkpoints."""
 
@@ -91,6 +89,16 @@ class SFTConfig:
             raise ValueError("data must name at least one file")
         if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTConfig(DescentConfig):
+    """Supervised fine-tuning: demonstrations (loss on the answers only) or plain text (loss on every token)."""
+
+    data: tuple[DataConfig, ...]
+    """Files of demonstrations, or of plain text; several are mixed by their weights."""
+    entropy: KnownEntropy | None = None
+    """For the report: the known bound of the held-out loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

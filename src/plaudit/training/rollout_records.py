@@ -49,13 +49,7 @@ LEFT_OUT_WITH_THE_ROW = ("reward", "advantage", "return")
 
 
 def _row(
-    rollout: Rollout,
-    scores: Scores,
-    columns: Mapping[str, Tensor],
-    renderer: Renderer,
-    *,
-    index: int,
-    kl_coef: float,
+    rollout: Rollout, scores: Scores, columns: Mapping[str, Tensor], renderer: Renderer, *, index: int, kl_coef: float
 ) -> dict[str, Any]:
     prompt, mask = rollout.rows[index].prompt, rollout.response_mask[index]
     valid = bool(scores.valid[index])

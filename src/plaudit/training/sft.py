@@ -30,7 +30,6 @@ class Participants:
     """What learns, from what, measured on what."""
 
     loaded: Loaded
-    """The model as it will be exported."""
     trunk: Trunk
     """The same model, as it is trained."""
     machine: Machine

@@ -223,8 +223,8 @@ def test_each_aspect_has_its_own_words_and_gaps_are_no_zeros():
 
 @kills(
     "evaluation/judges/floors.py",
-    old="[float(word != OFFSET) for word in table.words]",
-    new="[1.0 for word in table.words]",
+    old="[float(word != OFFSET) for word in words]",
+    new="[1.0 for word in words]",
     why="the mean of the ratings is shrunk to 0",
 )
 def test_a_constant_rating_is_met_by_the_offset_alone():

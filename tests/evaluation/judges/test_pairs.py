@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import UserError
+from plaudit.evaluation.intervals import share_of
 from plaudit.evaluation.judges.pairs import (
     JudgedPair,
     accuracy,
@@ -16,7 +17,6 @@ from plaudit.evaluation.judges.pairs import (
     labellers_agreement,
     loss,
     pairs_of,
-    share_of,
 )
 from plaudit.evaluation.judges.rows import LabelledRows, RankedRow, score_groups, score_rows
 from plaudit.evaluation.options import TruthConfig

@@ -1,7 +1,5 @@
 """How far a judge agrees with labels of every kind: what `eval reward` asks of any judge, and training of its model."""
 
-from __future__ import annotations
-
 from plaudit.evaluation.judges import pairs, ratings, verdicts
 from plaudit.evaluation.judges.rows import ScoredRows
 from plaudit.evaluation.options import TruthConfig
@@ -13,8 +11,4 @@ def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None, seed: int
 
     Raises: UserError where the judge abstains on all that could be measured.
     """
-    return [
-        *pairs.agreement(scored, truth=truth),
-        *ratings.agreement(scored, seed),
-        *verdicts.agreement(scored, seed),
-    ]
+    return [*pairs.agreement(scored, truth=truth), *ratings.agreement(scored, seed), *verdicts.agreement(scored, seed)]

@@ -3,8 +3,6 @@
 Pure: pairs and scores in, results and plain numbers for figures out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import combinations
@@ -12,7 +10,8 @@ from typing import Any
 
 import torch
 
-from plaudit.evaluation.judges.pairs import JudgedPair, pairs_of, share, share_of, sign
+from plaudit.evaluation.intervals import share_of
+from plaudit.evaluation.judges.pairs import JudgedPair, pairs_of, share, sign
 from plaudit.evaluation.judges.rows import Answers, ScoredRows
 from plaudit.formulas.calibration import brier_score, reliability
 from plaudit.formulas.correlation import pearson

@@ -17,7 +17,7 @@ from plaudit.data.clean import unit_keys
 from plaudit.data.splits import uniform
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.agreement import agreement
-from plaudit.evaluation.judges.linear import LogisticLoss, Loss, SquaredError, WordTable, fit
+from plaudit.evaluation.judges.linear import Loss, fit, logistic, squared_error, word_table
 from plaudit.evaluation.judges.rows import LabelledRow, LabelledRows, as_ranking, score_rows
 from plaudit.records.results import Result
 from plaudit.records.tensors import Scores
@@ -46,8 +46,6 @@ ORDERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongerWins:
-    """Score = length in code points."""
-
     name: str = "longer wins"
 
     def score(self, groups: Sequence[Group]) -> Scores:
@@ -92,7 +90,6 @@ def floors(rows: LabelledRows, train: Sequence[LabelledRow]) -> list[Result]:
 
 
 def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
-    """The rows whose labels are of the example's sort."""
     match example:
         case Ranking() | Comparison():
             return LabelledRows(ranked=rows.ranked)
@@ -103,7 +100,6 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
 
 
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
-    """Over all rows, not by subset."""
     whole = replace(
         rows,
         ranked=tuple(replace(row, subset="", votes=()) for row in rows.ranked),
@@ -133,7 +129,7 @@ def fit_pairs(train: Sequence[Ranking], *, ridges: Sequence[float] = RIDGES) -> 
         raise UserError("no pair to fit a bag of words to: every training ranking is tied or has one answer")
     rows = [_difference(features(better), features(worse)) for _, better, worse in pairs]
     aside = torch.tensor([int(prompt, 16) % 4 == 0 for prompt, _, _ in pairs])
-    return _fitted(rows, torch.ones(len(rows), dtype=torch.float64), aside, LogisticLoss(), ridges)
+    return _fitted(rows, torch.ones(len(rows), dtype=torch.float64), aside, logistic, ridges)
 
 
 def fit_labels(train: Sequence[Rating | Verdict], *, ridges: Sequence[float] = RIDGES) -> dict[str, WordWeights]:
@@ -150,7 +146,7 @@ def fit_labels(train: Sequence[Rating | Verdict], *, ridges: Sequence[float] = R
         own = {"accept": 1.0 if row.label else -1.0} if isinstance(row, Verdict) else row.scores
         for aspect, label in own.items():
             labels.setdefault(aspect, {})[index] = label
-    loss = LogisticLoss() if isinstance(rows[0], Verdict) else SquaredError()
+    loss = logistic if isinstance(rows[0], Verdict) else squared_error
     fitted = {}
     for aspect, by_row in labels.items():
         targets = torch.tensor(list(by_row.values()), dtype=torch.float64)
@@ -189,19 +185,20 @@ def _fitted(
     """By the penalty that does best on the rows that are `aside`: a floor that overfits would be too easy to beat."""
     spread = Counter(word for row in rows for word in row)
     frequent = sorted((w for w in spread if spread[w] >= MIN_ROWS or w == OFFSET), key=lambda w: (-spread[w], w))
-    table = WordTable.of(rows, frequent[:MAX_WORDS])
-    penalised = torch.tensor([float(word != OFFSET) for word in table.words], dtype=torch.float64)
+    words = frequent[:MAX_WORDS]
+    table = word_table(rows, words)
+    penalised = torch.tensor([float(word != OFFSET) for word in words], dtype=torch.float64)
     ridge = max(ridges)
     # Without both labels log-odds have no optimum, and without rows on both sides a penalty has none.
     if aside.any() and not aside.all() and (OFFSET not in spread or len(targets[~aside].unique()) > 1):
-        fitting, choosing = table.rows(~aside), table.rows(aside)
+        fitting, choosing = (table.index_select(0, part.nonzero().flatten()) for part in (~aside, aside))
         weights = torch.zeros_like(penalised)
         errors: dict[float, float] = {}
         for choice in sorted(ridges, reverse=True):
             weights = fit(fitting, targets[~aside], choice * penalised, loss, start=weights)
-            errors[choice] = loss.value(choosing.times(weights), targets[aside])
+            errors[choice] = loss(choosing @ weights, targets[aside]).item()
         ridge = min(errors, key=lambda choice: errors[choice])
     weights = fit(table, targets, ridge * penalised, loss).tolist()
-    by_word = dict(zip(table.words, weights, strict=True))
+    by_word = dict(zip(words, weights, strict=True))
     offset = by_word.pop(OFFSET, 0.0)
     return WordWeights(weights=by_word, offset=offset, ridge=ridge)

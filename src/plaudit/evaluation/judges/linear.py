@@ -1,11 +1,9 @@
 """Linear models of words, fitted without randomness by L-BFGS: what the bag-of-words floors are made of."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -13,89 +11,32 @@ MAX_STEPS = 1000
 TOLERANCE = 1e-7
 """The largest component of the gradient at the end, as a part of that at zero weights."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WordTable:
-    """A rows × words matrix X by its entries that are not 0; memory goes with their number."""
-
-    words: tuple[str, ...]
-    row: Tensor
-    column: Tensor
-    value: Float64[Tensor, " E"]
-    num_rows: int
-
-    @classmethod
-    def of(cls, rows: Sequence[Mapping[str, float]], words: Sequence[str]) -> "WordTable":
-        column_of = {word: column for column, word in enumerate(words)}
-        entries = [
-            (i, column_of[word], amount)
-            for i, row in enumerate(rows)
-            for word, amount in row.items()
-            if word in column_of
-        ]
-        row, column, value = zip(*entries, strict=True) if entries else ((), (), ())
-        return cls(
-            words=tuple(words),
-            row=torch.tensor(row, dtype=torch.long),
-            column=torch.tensor(column, dtype=torch.long),
-            value=torch.tensor(value, dtype=torch.float64),
-            num_rows=len(rows),
-        )
-
-    def rows(self, chosen: Bool[Tensor, " N"]) -> "WordTable":
-        """The table of some of its rows."""
-        entries, number = chosen[self.row], chosen.long().cumsum(0) - 1
-        return WordTable(
-            words=self.words,
-            row=number[self.row[entries]],
-            column=self.column[entries],
-            value=self.value[entries],
-            num_rows=int(chosen.sum()),
-        )
-
-    def times(self, weights: Float64[Tensor, " W"]) -> Float64[Tensor, " N"]:
-        """X w."""
-        zeros = torch.zeros(self.num_rows, dtype=torch.float64)
-        return zeros.index_add(0, self.row, self.value * weights[self.column])
-
-    def transposed_times(self, slopes: Float64[Tensor, " N"]) -> Float64[Tensor, " W"]:
-        """Xᵀ s."""
-        zeros = torch.zeros(len(self.words), dtype=torch.float64)
-        return zeros.index_add(0, self.column, self.value * slopes[self.row])
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(predictions, targets) -> what the predictions cost, summed over rows."""
 
 
-class Loss(Protocol):
-    """What a prediction costs, summed over rows."""
-
-    def value(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> float: ...
-
-    def slope(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, " N"]:
-        """Its derivative by the prediction, row by row."""
-        ...
+def logistic(predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, ""]:
+    """Σ log(1 + exp(−target · predicted)), targets 1 and −1, nats."""
+    return softplus(-target * predicted).sum()
 
 
-class LogisticLoss:
-    """log(1 + exp(−target · predicted)), targets 1 and −1, nats."""
-
-    def value(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> float:
-        return softplus(-target * predicted).sum().item()
-
-    def slope(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, " N"]:
-        return -target * (-target * predicted).sigmoid()
+def squared_error(predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, ""]:
+    """Σ ½ (predicted − target)²."""
+    return 0.5 * (predicted - target).square().sum()
 
 
-class SquaredError:
-    """½ (predicted − target)²."""
+def word_table(rows: Sequence[Mapping[str, float]], words: Sequence[str]) -> Float64[Tensor, "N W"]:
+    """A sparse matrix, rows × words: memory goes with the number of its entries that are not 0."""
+    column_of = {word: column for column, word in enumerate(words)}
+    known = [(i, column_of[word], x) for i, row in enumerate(rows) for word, x in row.items() if word in column_of]
+    row, column, value = zip(*known, strict=True) if known else ((), (), ())
+    positions, values = torch.tensor([row, column], dtype=torch.long), torch.tensor(value, dtype=torch.float64)
+    return torch.sparse_coo_tensor(positions, values, (len(rows), len(words)), check_invariants=True).coalesce()
 
-    def value(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> float:
-        return 0.5 * (predicted - target).square().sum().item()
 
-    def slope(self, predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, " N"]:
-        return predicted - target
-
-
+@torch.enable_grad()
 def fit(
-    table: WordTable,
+    table: Float64[Tensor, "N W"],
     targets: Float64[Tensor, " N"],
     ridge: Float64[Tensor, " W"],
     loss: Loss,
@@ -103,22 +44,21 @@ def fit(
     start: Float64[Tensor, " W"] | None = None,
 ) -> Float64[Tensor, " W"]:
     """The w that minimises Σ_rows loss(x·w, target) + ½ Σ_word ridge · w²; `start` only saves steps."""
-    weights = torch.zeros(len(table.words), dtype=torch.float64) if start is None else start.clone()
-    if not len(weights):
-        return weights
-    at_zero = table.transposed_times(loss.slope(torch.zeros_like(targets), targets)).abs().max().item()
+    zeros = torch.zeros_like(ridge, requires_grad=True)
+    if not len(zeros):
+        return zeros.detach()
+    (slope_at_zero,) = torch.autograd.grad(loss(table @ zeros, targets), zeros)
+    weights = (zeros if start is None else start).detach().clone().requires_grad_()
+    tolerance = TOLERANCE * max(1.0, slope_at_zero.abs().max().item())
     optimizer = torch.optim.LBFGS(
-        [weights],
-        max_iter=MAX_STEPS,
-        tolerance_grad=TOLERANCE * max(1.0, at_zero),
-        tolerance_change=1e-15,
-        line_search_fn="strong_wolfe",
+        [weights], max_iter=MAX_STEPS, tolerance_grad=tolerance, tolerance_change=1e-15, line_search_fn="strong_wolfe"
     )
 
-    def closure() -> float:
-        predicted = table.times(weights)
-        weights.grad = table.transposed_times(loss.slope(predicted, targets)) + ridge * weights
-        return loss.value(predicted, targets) + 0.5 * (ridge * weights * weights).sum().item()
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = loss(table @ weights, targets) + 0.5 * (ridge * weights.square()).sum()
+        total.backward()
+        return total
 
     optimizer.step(closure)
     return weights.detach()

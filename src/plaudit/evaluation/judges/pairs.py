@@ -5,8 +5,6 @@ one scores higher; equal scores count half. Pairs that the labels tie say nothin
 pairs with an answer on which the judge abstained.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 
 from plaudit.errors import UserError
-from plaudit.evaluation.intervals import clustered_interval
+from plaudit.evaluation.intervals import share_of
 from plaudit.evaluation.judges.rows import Answers, RankedRow, ScoredRows, score_groups
 from plaudit.evaluation.options import TruthConfig
 from plaudit.formulas.preference_losses import kwise
@@ -39,7 +37,6 @@ class JudgedPair:
     longer: int
     """Code points that the better one has more than the other."""
     better_first: bool
-    """The better one is listed first."""
     subset: str = ""
 
     @property
@@ -50,8 +47,6 @@ class JudgedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedPairs:
-    """All pairs of some rankings that count, and how many don't."""
-
     pairs: tuple[JudgedPair, ...]
     label_ties: int
     """Left out: the labels put both answers on one rank."""
@@ -145,13 +140,6 @@ def share(measure: str, judge: str, pairs: Sequence[JudgedPair], **more: Any) ->
     return share_of(measure, judge, rights, [pair.prompt for pair in pairs], ties=rights.count(0.5), **more)
 
 
-def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Sequence[Hashable], **more: Any) -> Result:
-    """The mean of outcomes in [0, 1] with its 95 % interval; outcomes of one prompt are one cluster."""
-    low, high = clustered_interval(outcomes, prompts)
-    value = sum(outcomes) / max(len(outcomes), 1)
-    return Result(measure=measure, subject=subject, value=value, low=low, high=high, count=len(outcomes), **more)
-
-
 def loss(scored: ScoredRows) -> list[Result]:
     """The K-wise loss per prompt, nats (N3.3), beside that of equal scores; answers without a score left out."""
     rows = scored.rows.ranked
@@ -186,7 +174,7 @@ def expected_accuracy(judge: str, scores: Answers, true_rewards: Answers, *, noi
         for (score_a, true_a), (score_b, true_b) in combinations(zip(row, true, strict=True), 2):
             if score_a is None or score_b is None or true_a is None or true_b is None:
                 continue
-            p = _sigmoid((true_a - true_b) / noise)
+            p = float(torch.tensor((true_a - true_b) / noise, dtype=torch.float64).sigmoid())
             agree.append(p if score_a > score_b else 1.0 - p if score_a < score_b else 0.5)
             best.append(max(p, 1.0 - p))
     if not agree:
@@ -225,7 +213,3 @@ def labellers_agreement(rows: Sequence[RankedRow]) -> list[Result]:
 
 def sign(x: float) -> int:
     return (x > 0) - (x < 0)
-
-
-def _sigmoid(x: float) -> float:
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

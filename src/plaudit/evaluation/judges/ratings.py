@@ -4,8 +4,6 @@ Several labellers' numbers of one answer count as their mean. An aspect is compa
 `aspect/NAME`, or with its score where it has no such part.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,14 +1,11 @@
 """Labelled answers as groups that any judge can score: out of files (`eval reward`) or rows in memory (training)."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from plaudit.data.formats import prompt_row
-from plaudit.data.kinds import Raw
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load, read_raw
 from plaudit.errors import UserError
@@ -52,8 +49,6 @@ class RankedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
-    """One answer, accepted or not."""
-
     group: Group
     accepted: bool
     subset: str
@@ -62,24 +57,16 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRows:
-    """Everything that the judges are measured on."""
-
     ranked: tuple[RankedRow, ...] = ()
     rated: tuple[RatedRow, ...] = ()
     verdicts: tuple[VerdictRow, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """File → sha256."""
 
     @classmethod
-    def of(cls, rows: Sequence[LabelledRow]) -> LabelledRows:
+    def of(cls, rows: Sequence[LabelledRow]) -> Self:
         """Rows in memory, without subsets and labellers' votes."""
-        rankings = [as_ranking(row) for row in rows if isinstance(row, Ranking | Comparison)]
-        groups = [Group(prompt=row.prompt, responses=row.responses, columns=row.columns) for row in rankings]
         return cls(
-            ranked=tuple(
-                RankedRow(group=group, ranks=row.ranks, votes=(), subset="", where=row.where)
-                for row, group in zip(rankings, groups, strict=True)
-            ),
+            ranked=tuple(_ranked(as_ranking(row), {}, "") for row in rows if isinstance(row, Ranking | Comparison)),
             rated=tuple(_rated([row for row in rows if isinstance(row, Rating)], {}, {})),
             verdicts=tuple(_verdict(row, {}, "") for row in rows if isinstance(row, Verdict)),
         )
@@ -118,7 +105,6 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
 
 
 def as_ranking(row: Ranking | Comparison) -> Ranking:
-    """A comparison is a ranking of two."""
     if isinstance(row, Ranking):
         return row
     return Ranking(prompt=row.prompt, responses=(row.chosen, row.rejected), ranks=(1, 2), where=row.where)
@@ -127,14 +113,8 @@ def as_ranking(row: Ranking | Comparison) -> Ranking:
 def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict[str, Any]]:
     """Each row's columns beside its prompt, by file and line: most records don't keep them."""
     wanted = {row.where for row in loaded.rows}
-    return {
-        where: _without_labels(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted
-    }
-
-
-def _without_labels(raw: Raw, kind: Kind, where: str) -> dict[str, Any]:
-    columns = prompt_row(raw, kind, where).columns
-    return {name: value for name, value in columns.items() if name not in _LABELS}
+    rows = [prompt_row(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted]
+    return {row.where: {name: x for name, x in row.columns.items() if name not in _LABELS} for row in rows}
 
 
 def _ranked(row: Ranking, columns: Mapping[str, Any], subset: str) -> RankedRow:
@@ -201,8 +181,6 @@ def reversed_group(group: Group) -> Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRows:
-    """What one judge says of all labelled answers."""
-
     judge: str
     """Its name in the results."""
     rows: LabelledRows

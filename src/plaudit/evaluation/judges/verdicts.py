@@ -1,15 +1,12 @@
 """How a judge's scores follow verdicts on single answers, accepted or not (N3.5)."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from plaudit.errors import UserError
-from plaudit.evaluation.intervals import bootstrap
-from plaudit.evaluation.judges.pairs import share_of
+from plaudit.evaluation.intervals import bootstrap, share_of
 from plaudit.evaluation.judges.rows import ScoredRows, interval_units
 from plaudit.formulas.calibration import brier_score
 from plaudit.formulas.correlation import mean_ranks

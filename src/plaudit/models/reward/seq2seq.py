@@ -5,7 +5,7 @@
 The answer is the decoder's first token. `against: nothing`: one answer alone stands as A beside the B ".", as the SHP
 authors score it. A probability saturates: among answers that all beat "." clearly, P("A") is near 1 for each, and their
 differences, which are all that PPO sees, are small. `output: log_odds` doesn't. `against: references`: it stands
-beside real answers, as in training, and in both orders, so that what a letter gains by its place cancels.
+beside real answers, as in training, and in both orders, so that what a letter gains by its position cancels.
 """
 
 from collections.abc import Mapping, Sequence

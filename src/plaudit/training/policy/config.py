@@ -8,25 +8,8 @@ from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Critic, ModelConfig, SharedCritic
 from plaudit.scoring.options import JudgeConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy.options import (
-    GAE,
-    AdaptiveKL,
-    AdaptiveTrust,
-    Advantage,
-    Aggregation,
-    Brakes,
-    Clip,
-    Exclude,
-    FixedKL,
-    FixedTrust,
-    Objective,
-    Overlong,
-    Ptx,
-    Shaping,
-    TokenMean,
-    Truncate,
-    TrunkReward,
-)
+from plaudit.training.policy import options as parts
+from plaudit.training.policy.options import AdaptiveKL, AdaptiveTrust, FixedKL, FixedTrust, Overlong, TrunkReward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,27 +25,27 @@ class PPOConfig:
     critic: Critic | None = field(default_factory=SharedCritic)
     """`shared`: a head on the policy's trunk; `separate`: a model of its own; `adapter`: its own adapter (LoRA); null:
     none, for an `advantage` that needs none."""
-    advantage: Advantage = field(default_factory=GAE)
+    advantage: parts.Advantage = field(default_factory=parts.GAE)
     """How much better than expected a token was: `gae`, or without a critic `returns`."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policy writes."""
-    objective: Objective = field(default_factory=Clip)
+    objective: parts.Objective = field(default_factory=parts.Clip)
     """What the policy maximises: `clip`, `surrogate` or `policy_gradient`."""
     trust: FixedTrust | AdaptiveTrust | None = None
     """A penalty on KL(π_old ‖ π_θ), with the clip or, beside `surrogate`, instead of it; null: none (N4.5)."""
-    aggregation: Aggregation = field(default_factory=TokenMean)
+    aggregation: parts.Aggregation = field(default_factory=parts.TokenMean)
     """How tokens weigh in the losses: `token_mean`, `sequence_mean` or `fixed_length`."""
     kl: FixedKL | AdaptiveKL = field(default_factory=FixedKL)
     """The price of leaving the reference: `fixed` or `adaptive`."""
     entropy_coef: float = 0.0
     """c2, weight of the entropy bonus, score units per nat (N4.9); the KL in the reward already holds such a bonus."""
-    shaping: Shaping = field(default_factory=Shaping)
+    shaping: parts.Shaping = field(default_factory=parts.Shaping)
     """From the judge's scores to rewards."""
-    sampler_mismatch: Truncate | Exclude | None = None
+    sampler_mismatch: parts.Truncate | parts.Exclude | None = None
     """What becomes of tokens to which sampler and trainer give different probabilities; null: they are only logged."""
-    ptx: Ptx | None = None
+    ptx: parts.Ptx | None = None
     """Pre-training text that is learned beside; none by default."""
-    brakes: Brakes = field(default_factory=Brakes)
+    brakes: parts.Brakes = field(default_factory=parts.Brakes)
     """What stops updates that went too far."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5, eps=1e-5))
     """The optimiser, one for policy and critic."""

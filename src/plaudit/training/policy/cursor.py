@@ -37,7 +37,6 @@ class Update:
     grad_norm: float = 0.0
     """Before clipping; 0 where no step was tried."""
     learning_rate: float = 0.0
-    """0 where none was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +47,6 @@ class Cursor:
     update: int = 0
     """Of the iteration, counted over its epochs."""
     coefficients: Coefficients
-    """As the controllers left them."""
     scores_seen: RunningMoments = field(default_factory=RunningMoments)
     """What normalising knows of the judge's scores."""
     skipped: Skipped = field(default_factory=Skipped)
@@ -95,13 +93,9 @@ class Pending:
 
     experience: Experience
     metrics: Mapping[str, float]
-    """What was measured before the first update."""
     statistics: Statistics = field(default_factory=dict)
-    """Of the updates so far."""
     outcome: Outcome = Outcome.TAKEN
-    """Of the last one."""
     learning_rate: float = 0.0
-    """Of the last one that was taken."""
 
     def after(self, update: Update) -> "Pending":
         return replace(

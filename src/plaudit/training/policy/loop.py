@@ -19,7 +19,7 @@ from plaudit.training.policy.update import drift, ppo_step
 
 
 def ppo(config: PPOConfig, run: Run) -> None:
-    """Train the policy that the config names, by the judges that it names."""
+    """Train what the config names; see `optimise`."""
     optimise(participants(config, run), config, run)
 
 

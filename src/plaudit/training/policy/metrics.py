@@ -35,11 +35,7 @@ def kl_by_response(experience: Experience) -> Float[Tensor, " B"]:
 
 
 def describe(
-    scored: ScoredRollout,
-    experience: Experience,
-    agreed: Agreement,
-    config: PPOConfig,
-    coefficients: Coefficients,
+    scored: ScoredRollout, experience: Experience, agreed: Agreement, config: PPOConfig, coefficients: Coefficients
 ) -> dict[str, float]:
     """Metrics of the rollouts, before any update."""
     rollout, scores, kl_coef = scored.rollout, scored.scores, coefficients.kl

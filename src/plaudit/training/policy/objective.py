@@ -8,31 +8,16 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from plaudit.formulas import kl
+from plaudit.formulas import kl, policy_losses
 from plaudit.formulas.aggregation import fixed_length_weights, sequence_mean_weights, token_mean_weights
 from plaudit.formulas.logprobs import entropy_losses
 from plaudit.formulas.masks import masked_sum, weighted_sum
-from plaudit.formulas.policy_losses import (
-    clipped_surrogate,
-    importance_ratio,
-    policy_gradient,
-    surrogate,
-    trust_region_losses,
-)
+from plaudit.formulas.policy_losses import importance_ratio, surrogate, trust_region_losses
 from plaudit.formulas.value_losses import value_losses
 from plaudit.records.statistics import Max, Statistic, Sum
 from plaudit.records.tensors import Experience
+from plaudit.training.policy import options as kinds
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.options import (
-    Clip,
-    Estimator,
-    FixedLength,
-    Objective,
-    PolicyGradient,
-    SequenceMean,
-    Surrogate,
-    TokenMean,
-)
 
 ESTIMATORS = {"k1": kl.k1, "abs": kl.abs_k1, "k2": kl.k2, "k3": kl.k3}
 """`options.Estimator` of the sampled token's log-ratio; all but `full`, which needs both models' distributions."""
@@ -68,11 +53,11 @@ def loss_weights(mask: Bool[Tensor, "b R"], config: PPOConfig) -> Float64[Tensor
     """How much each token of a *whole* minibatch counts in its loss, over micro-batches and ranks."""
     num_tokens, num_responses = int(mask.sum()), int(mask.any(1).sum())
     match config.aggregation:
-        case TokenMean():
+        case kinds.TokenMean():
             return token_mean_weights(mask, num_tokens=num_tokens)
-        case SequenceMean():
+        case kinds.SequenceMean():
             return sequence_mean_weights(mask, num_responses=num_responses)
-        case FixedLength(length=length):
+        case kinds.FixedLength(length=length):
             length = length or config.sampling.max_new_tokens
             return fixed_length_weights(mask, num_responses=num_responses, fixed_length=length)
         case _ as never:
@@ -113,22 +98,24 @@ def loss_of(
     return loss, statistics | {"loss": Sum(float(loss.detach()))}
 
 
-def _policy_losses(logprobs: Float[Tensor, "b R"], batch: Experience, objective: Objective) -> Float[Tensor, "b R"]:
+def _policy_losses(
+    logprobs: Float[Tensor, "b R"], batch: Experience, objective: kinds.Objective
+) -> Float[Tensor, "b R"]:
     match objective:
-        case PolicyGradient():
-            return policy_gradient(logprobs, batch.advantages, batch.loss_mask)
-        case Surrogate():
+        case kinds.PolicyGradient():
+            return policy_losses.policy_gradient(logprobs, batch.advantages, batch.loss_mask)
+        case kinds.Surrogate():
             return surrogate(logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
-        case Clip(clip_range=low):
+        case kinds.Clip(clip_range=low):
             high = objective.clip_range_high or low
             dual = {"dual_clip": objective.dual_clip} if objective.dual_clip else {}
             tensors = (logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
-            return clipped_surrogate(*tensors, clip_low=low, clip_high=high, **dual)
+            return policy_losses.clipped_surrogate(*tensors, clip_low=low, clip_high=high, **dual)
         case _ as never:
             assert_never(never)
 
 
-def _kl_losses(out: Mapping[str, Tensor], batch: Experience, estimator: Estimator) -> Float[Tensor, "b R"]:
+def _kl_losses(out: Mapping[str, Tensor], batch: Experience, estimator: kinds.Estimator) -> Float[Tensor, "b R"]:
     if estimator == "full":
         return out["kl_full"]
     return ESTIMATORS[estimator](kl.kept_log_ratio(out["logprobs"], batch.ref_logprobs, batch.loss_mask))
@@ -143,7 +130,7 @@ def _statistics(
     losses: Float[Tensor, "b R"],
     approx_kl_old: Float[Tensor, "b R"],
     batch: Experience,
-    objective: Objective,
+    objective: kinds.Objective,
 ) -> dict[str, Statistic]:
     """Of the policy: its loss, k3 of KL(π_old ‖ π_θ) in nats, ρ ≤ e^20, and how many tokens a clip holds, so that they
     give no gradient."""
@@ -156,7 +143,7 @@ def _statistics(
         "ratio": Sum(float(ratio.double().sum())),
         "ratio_max": Max(float(pad(ratio.flatten(), (0, 1)).amax())),  # 0 of none
     }
-    if isinstance(objective, Clip):
+    if isinstance(objective, kinds.Clip):
         held = mask & (losses != surrogate(logprobs, batch.old_logprobs, batch.advantages, mask))
         statistics["clipped_tokens"] = Sum(float(held.sum()))
     return statistics

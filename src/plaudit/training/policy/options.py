@@ -5,8 +5,6 @@ from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
 
-# ------------------------------------------------------------------------------------------------------- the objective
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
@@ -107,18 +105,10 @@ Aggregation = TokenMean | SequenceMean | FixedLength
 Estimator = Literal["k1", "abs", "k2", "k3", "full"]
 
 
-def _check_estimator(estimator: Estimator, into: str) -> None:
-    if estimator == "k1" and into == "loss":
-        raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or into: reward")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FixedKL:
-    """A constant β (N4.6)."""
-
-    kind: Literal["fixed"] = "fixed"
-    coef: float = 0.05
-    """β, score units per nat: what a nat of KL to the reference costs."""
+class _KL:
+    kind: str
+    coef: float
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
     into: Literal["reward", "loss"] = "reward"
@@ -126,13 +116,26 @@ class FixedKL:
     (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
-        if self.coef < 0:
-            raise ValueError("kl.coef must not be negative")
-        _check_estimator(self.estimator, self.into)
+        if self.estimator == "k1" and self.into == "loss":
+            raise ValueError("k1 as a loss has no gradient in expectation; use k2, k3 or full, or into: reward")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptiveKL:
+class FixedKL(_KL):
+    """A constant β (N4.6)."""
+
+    kind: Literal["fixed"] = "fixed"
+    coef: float = 0.05
+    """β, score units per nat: what a nat of KL to the reference costs."""
+
+    def __post_init__(self) -> None:
+        if self.coef < 0:
+            raise ValueError("kl.coef must not be negative")
+        _KL.__post_init__(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveKL(_KL):
     """β goes after a target: β ← β (1 + clip(KL/target − 1, ±0.2) · n/horizon) after every iteration of n responses
     (N4.6; Ziegler et al. 2019, §2.2)."""
 
@@ -143,19 +146,11 @@ class AdaptiveKL:
     """Nats of KL per response (lm-human-preferences: 6)."""
     horizon: int = 10000
     """Responses in which β can change by about a fifth (lm-human-preferences: 10000)."""
-    estimator: Estimator = "k1"
-    """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
-    into: Literal["reward", "loss"] = "reward"
-    """`reward`: spread over the tokens, the future's share included (Ziegler et al. 2019); `loss`: a term of its own
-    (GRPO), which sees each token's distribution only."""
 
     def __post_init__(self) -> None:
         if self.coef <= 0 or self.target <= 0 or self.horizon < 1:
             raise ValueError("kl.coef and kl.target must be positive and kl.horizon at least 1: from 0 no β can grow")
-        _check_estimator(self.estimator, self.into)
-
-
-# -------------------------------------------------------------------------------------------------- scores and rewards
+        _KL.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,9 +252,6 @@ class Shaping:
             raise ValueError("shaping.score_limit must not be negative")
         if not all(part.std_floor > 0 for part in (self.normalise, self.whiten) if part is not None):
             raise ValueError("shaping: std_floor must be positive")
-
-
-# ---------------------------------------------------------------------------------------------------- estimation, care
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,20 +35,15 @@ class Participants:
     """Who takes part, checked and on the machine that computes."""
 
     prompts: Sequence[PromptRow]
-    """What the policy answers, each prompt once."""
     language: Language
     machine: Machine
     loaded: Loaded
-    """The policy as it will be exported."""
     actor: ActorCritic
-    """Policy and critic, which are trained."""
     reference: Reference
     scorer: Scorer
     engine: Engine
-    """What the policy writes its answers with."""
     optimizer: torch.optim.Optimizer
     text: ptx.Texts
-    """Pre-training text; empty where none is learned."""
 
 
 def participants(

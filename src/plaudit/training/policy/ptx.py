@@ -50,10 +50,7 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
     if not mixed:
         raise UserError(f"ptx.data: no row to learn from in {', '.join(d.path for d in config.data)}")
     return Texts(
-        rows=tuple(end_to_end[i] for i in mixed),
-        coef=config.coef,
-        per_step=config.rows,
-        seed=derive_seed(seed, "ptx"),
+        rows=tuple(end_to_end[i] for i in mixed), coef=config.coef, per_step=config.rows, seed=derive_seed(seed, "ptx")
     )
 
 

@@ -30,7 +30,6 @@ class ModelOutputs:
     ref_kl: Float[Tensor, "B R"]
     """Each token's part of KL(π_old ‖ π_ref) by the estimator that the options name, nats."""
     old_values: Float[Tensor, "B R"] | None = None
-    """None without a critic."""
     trunk_scores: Float[Tensor, " B"] | None = None
     """Raw scores of a reward head on one of their trunks; None where there is none (N3.13)."""
 

@@ -7,17 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plaudit.errors import UserError
+from plaudit.formulas import rewards as formulas
 from plaudit.formulas.advantages import moments, scale
-from plaudit.formulas.rewards import (
-    clipped_scores,
-    dense_token_rewards,
-    length_penalty,
-    normalised_scores,
-    penalised_unfinished,
-    replaced_unfinished,
-    soft_overlong_penalty,
-    token_rewards,
-)
+from plaudit.formulas.rewards import dense_token_rewards, token_rewards
 from plaudit.formulas.statistics import RunningMoments, merge, running_moments
 from plaudit.records.text import FinishReason
 from plaudit.telemetry.console import warn
@@ -69,15 +61,15 @@ def _shaped_scores(
 ) -> Float[Tensor, " B"]:
     options, scores = config.shaping, raw
     if rule := options.normalise:
-        scores = normalised_scores(scores, mean=moments.mean, std=moments.std, std_floor=rule.std_floor)
+        scores = formulas.normalised_scores(scores, mean=moments.mean, std=moments.std, std_floor=rule.std_floor)
     if options.score_limit:
-        scores = clipped_scores(scores, score_limit=options.score_limit)
+        scores = formulas.clipped_scores(scores, score_limit=options.score_limit)
     ended = torch.tensor([reason is not FinishReason.LENGTH for reason in scored.rollout.finish_reasons])
     match options.unfinished:
         case PenalisedUnfinished(penalty=penalty):
-            scores = penalised_unfinished(scores, ended, penalty=penalty)
+            scores = formulas.penalised_unfinished(scores, ended, penalty=penalty)
         case ReplacedUnfinished(score=score):
-            scores = replaced_unfinished(scores, ended, unfinished_score=score)
+            scores = formulas.replaced_unfinished(scores, ended, unfinished_score=score)
         case None:
             pass
         case _ as never:
@@ -85,10 +77,10 @@ def _shaped_scores(
     lengths = scored.rollout.response_mask.sum(1)
     match options.length:
         case PerToken(price=price, free_tokens=free):
-            scores = scores + length_penalty(lengths, free_tokens=free, penalty_per_token=price)
+            scores = scores + formulas.length_penalty(lengths, free_tokens=free, penalty_per_token=price)
         case Overlong(buffer=buffer):
             limit = config.sampling.max_new_tokens
-            scores = scores + soft_overlong_penalty(lengths, max_length=limit, buffer=buffer)
+            scores = scores + formulas.soft_overlong_penalty(lengths, max_length=limit, buffer=buffer)
         case None:
             pass
         case _ as never:
@@ -109,10 +101,8 @@ def _token_scores(scored: ScoredRollout) -> Float[Tensor, "B R"]:
 def _warn_if_nothing_is_taught(scores: Float[Tensor, " n"]) -> None:
     if not len(scores):
         warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
-    if len(scores) > 1 and bool((scores == scores[0]).all()):
-        warn(
-            f"ppo: all {len(scores)} scores are {float(scores[0]):g}: this iteration teaches nothing but the KL's price"
-        )
+    if (n := len(scores)) > 1 and bool((scores == scores[0]).all()):
+        warn(f"ppo: all {n} scores are {float(scores[0]):g}: this iteration teaches nothing but the KL's price")
 
 
 def _warn_if_position_is_taught(scores: Float[Tensor, " n"], scored: ScoredRollout, config: PPOConfig) -> None:

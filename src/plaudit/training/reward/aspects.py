@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from plaudit.errors import UserError
@@ -17,28 +17,15 @@ from plaudit.models.load import Language, architecture
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects as models
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
-from plaudit.models.reward.reader import PackedReader, SharedRows, sharing
+from plaudit.models.reward.reader import PackedReader, sharing
 from plaudit.records.text import Rating
-from plaudit.tokens.batches import by_token_budget
-from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
+from plaudit.training.reward.labelled import STD_FLOOR, Labelled, labelled
+from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows, read_all
 from plaudit.training.reward.options import AspectRegression, AspectRidge
 
-STD_FLOOR = 1e-6
-"""Label units; an aspect whose ratings vary less has no scale."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rated:
-    """An encoded answer and its standardised ratings, NaN where an aspect was not rated."""
-
-    answer: EncodedRow
-    labels: tuple[float, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.answer[0]) + len(self.answer[1])
+Rated = Labelled[tuple[float, ...]]
+"""An answer's standardised ratings by aspect, NaN where an aspect was not rated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +51,11 @@ class AspectObjective(_Ratings):
 
     def backward(self, model: AspectsRewardModel, examples: Sequence[Rated], budget: Budget) -> MinibatchLoss:
         """Squared error per rating, in standardised units, over all aspects alike."""
-        ratings = sum(not math.isnan(label) for row in examples for label in row.labels)
+        ratings = sum(not math.isnan(label) for row in examples for label in row.label)
 
         def of_part(part: Sequence[Rated]) -> tuple[Tensor, Mapping[str, float]]:
             predicted = model(sharing([row.answer for row in part])).float()
-            labels = predicted.new_tensor([row.labels for row in part])
+            labels = predicted.new_tensor([row.label for row in part])
             return aspect_errors(predicted, labels, ~labels.isnan())[0], {}
 
         sums = accumulate(of_part, examples, ratings, budget)
@@ -90,8 +77,8 @@ class RidgeObjective(_Ratings):
         """Set the head's rows and offsets; the mean squared error on the validation rows, in standardised units."""
         reader = cast(PackedReader, model.reader)  # `check` refuses whatever isn't a decoder
         head = cast(nn.Linear, reader.trunk.score_head)
-        features = hidden_states(reader, examples, budget)
-        labels = torch.tensor([row.labels for row in examples], dtype=torch.float64)
+        features = read_all(lambda part: reader.with_hidden(sharing([row.answer for row in part]))[1], examples, budget)
+        labels = torch.tensor([row.label for row in examples], dtype=torch.float64)
         order = permutation(len(examples), 0, "ridge")
         cut = min(max(1, round(self.options.validation_fraction * len(examples))), len(examples) - 1)
         held_out, fitted_on = torch.tensor(order[:cut]), torch.tensor(order[cut:])
@@ -122,25 +109,9 @@ class RidgeObjective(_Ratings):
         return alpha, error, len(rated)
 
 
-@torch.no_grad()
-def hidden_states(reader: PackedReader, examples: Sequence[Rated], budget: Budget) -> Float[Tensor, "N H"]:
-    """The last hidden state of every answer's last token, on the CPU."""
-    parts = []
-    for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
-        groups: list[SharedRows] = sharing([examples[i].answer for i in cut])
-        with budget.machine.autocast():
-            parts.append(reader.with_hidden(groups)[1].float().cpu())
-    return torch.cat(parts)
-
-
-def names_of(rows: Sequence[Rating]) -> list[str]:
-    """The aspects that any row rates, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.scores))
-
-
 def aspects_of(rows: Sequence[Rating], weights: Mapping[str, float]) -> tuple[Aspect, ...]:
     """Each aspect with its ratings' mean and deviation, and its weight. UserError for a weight without an aspect."""
-    names = names_of(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
     if unknown := sorted(set(weights) - set(names)):
         raise UserError(f"objective.weights: no row rates {unknown[0]!r}; rated are {', '.join(names)}")
     if weights and not any(weights.values()):
@@ -165,10 +136,4 @@ def rated_examples(
     def labels(row: Rating) -> tuple[float, ...]:
         return tuple((row.scores[a.name] - a.mean) / a.std if a.name in row.scores else float("nan") for a in aspects)
 
-    examples = []
-    for rows in sources:
-        encoded = encode_rows([(row.prompt, row.response, row.where) for row in rows], language, limits)
-        examples.append(
-            [Rated(answer=p, labels=labels(r)) for p, r in zip(encoded, rows, strict=True) if p is not None]
-        )
-    return examples
+    return [labelled(rows, [labels(row) for row in rows], language, limits) for rows in sources]

@@ -1,6 +1,8 @@
 """What all objectives share that learn from compared answers: which rows won't do, and what pairs show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch import Tensor
 from plaudit.errors import UserError
 from plaudit.records.text import Comparison, Ranking
 from plaudit.telemetry.console import say
-from plaudit.training.reward.objective import Limits
+from plaudit.training.reward.objective import Example, Limits
 
 
 def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
@@ -18,8 +20,48 @@ def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
             raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
 
 
-def settle_long(long: Sequence[str], what: str, limits: Limits) -> None:
-    """Say what became of the rows (`long`: where they stand) that hold `what` longer than the limit, or refuse them."""
+class BothOrders(Example, Protocol):
+    """Two encoded answers to a prompt, which are read in both orders."""
+
+    @property
+    def length(self) -> int:
+        """Ids of an input, which must not exceed what the model reads."""
+        ...
+
+
+P = TypeVar("P", bound=BothOrders)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs(Generic[P]):
+    """All pairs of a prompt's answers that teach something."""
+
+    pairs: tuple[P, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(pair.num_tokens for pair in self.pairs)
+
+
+NO_LIMIT = 10**9
+"""Ids: to ask how long a pair is before it is cut."""
+
+
+def encode_pairs(
+    rows: Sequence[Ranking], encode: Callable[[Ranking, int], list[P]], room: int, what: str, limits: Limits
+) -> list[Pairs[P]]:
+    """The pairs of each ranking by `encode`, which cuts inputs to so many ids; where one needs more than `room`, the
+    row is cut, dropped or refused as `limits` say. Rows without a pair are left out."""
+    refuse_margins(rows)
+    examples: list[Pairs[P]] = []
+    long: list[str] = []
+    for row in rows:
+        pairs = encode(row, NO_LIMIT)
+        if any(pair.length > room for pair in pairs):
+            long.append(row.where)
+            pairs = encode(row, room) if limits.too_long == "truncate" else []
+        if pairs:
+            examples.append(Pairs(pairs=tuple(pairs)))
     if long and limits.too_long == "error":
         raise UserError(
             f"{len(long)} row(s) with {what} of more than {limits.max_length} tokens: {', '.join(long[:5])}. "
@@ -27,6 +69,7 @@ def settle_long(long: Sequence[str], what: str, limits: Limits) -> None:
         )
     if long:
         say(f"{len(long)} rankings with {what} of more than {limits.max_length} tokens: {limits.too_long}")
+    return examples
 
 
 def pair_sums(margin: Float[Tensor, " N"]) -> dict[str, float]:

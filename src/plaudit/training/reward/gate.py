@@ -18,9 +18,8 @@ from plaudit.models.reward.aspects import saved_aspects
 from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import kind_of
 from plaudit.records.text import Ranking
-from plaudit.tokens.batches import by_token_budget
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Limits, read_all
 from plaudit.training.reward.options import GateTraining
 from plaudit.training.reward.rankings import Ranked, learn_prompts, without_margins
 
@@ -56,7 +55,9 @@ class GateObjective:
         if not self.options.verbosity:
             return
         verbosity = [aspect.name for aspect in model.aspects.aspects].index(self.options.verbosity)
-        ratings = _ratings(model, examples, budget)
+        ratings = read_all(
+            lambda part: model.read([group for row in part for group in row.groups])[0], examples, budget
+        )
         model.correct(verbosity, penalties(ratings, verbosity, self.options.max_correlation))
 
     def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
@@ -73,12 +74,3 @@ def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: fl
         small_enough = (p for p in PENALTIES if spearman(ratings[:, aspect] - p * long, long) <= max_correlation)
         chosen.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
     return torch.tensor(chosen)
-
-
-@torch.no_grad()
-def _ratings(model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> Float[Tensor, "N A"]:
-    parts = []
-    for cut in by_token_budget((row.num_tokens for row in examples), budget.tokens):
-        with budget.machine.autocast():
-            parts.append(model.read([group for i in cut for group in examples[i].groups])[0].float().cpu())
-    return torch.cat(parts)

@@ -1,19 +1,25 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
+from collections.abc import Sequence
+from typing import assert_never
+
+from plaudit.errors import UserError
 from plaudit.evaluation.judges import pairs
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.floors import floors
 from plaudit.evaluation.judges.rows import LabelledRows, score_rows
+from plaudit.models.reward.normalisation import Normalisation, centring, standardising
+from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
+from plaudit.records.text import Demonstration, Group
 from plaudit.runs.folder import Run
 from plaudit.scoring.learned import RewardModelScorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import summary
 from plaudit.training.descent import Descent, descend
-from plaudit.training.reward.normalise import normalisation
-from plaudit.training.reward.objective import ClosedFormObjective, MeasuresFirst
-from plaudit.training.reward.options import RewardConfig
+from plaudit.training.reward.objective import Budget, ClosedFormObjective, MeasuresFirst
+from plaudit.training.reward.options import Centre, RewardConfig, Standardise
 from plaudit.training.reward.participants import Participants, participants
 
 
@@ -80,3 +86,22 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
         if config.floors:
             results += floors(LabelledRows.of(participants.held_out), participants.rows)
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
+
+
+def normalisation(
+    model: RewardModel, rows: Sequence[Demonstration], how: Centre | Standardise, budget: Budget
+) -> Normalisation:
+    """What brings the reference answers' raw scores where `how` wants them (N3.12). UserError where they don't vary."""
+    model.normalisation = Normalisation()
+    answers = [Group(prompt=row.prompt, responses=(row.response,)) for row in rows]
+    raw = RewardModelScorer(model, budget.machine, budget=budget.tokens).score(answers).scores
+    match how:
+        case Centre():
+            return centring(raw, clip=how.clip)
+        case Standardise():
+            try:
+                return standardising(raw, clip=how.clip)
+            except ValueError as error:
+                raise UserError(f"reference: {error}") from error
+        case _:
+            assert_never(how)

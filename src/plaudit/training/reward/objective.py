@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from plaudit.hardware.machine import Machine
@@ -13,6 +14,7 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Prompt
 from plaudit.telemetry.console import say
+from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
 from plaudit.training.descent import MinibatchLoss
@@ -111,6 +113,16 @@ def accumulate(
         (total / max(count, 1)).backward()
         sums.update({"loss": float(total.detach()), **counted})
     return budget.machine.ranks.add_counts(sums)
+
+
+@torch.no_grad()
+def read_all(read: Callable[[Sequence[Any]], Tensor], examples: Sequence[Any], budget: Budget) -> Tensor:
+    """What `read` says of some examples, of all of them in order, on the CPU."""
+    parts = []
+    for cut in by_token_budget((example.num_tokens for example in examples), budget.tokens):
+        with budget.machine.autocast():
+            parts.append(read([examples[i] for i in cut]).float().cpu())
+    return torch.cat(parts)
 
 
 def over_rows(loss: float, **metrics: float) -> MinibatchLoss:

@@ -5,11 +5,9 @@ from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
 from plaudit.evaluation.options import TruthConfig
-from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Against, Aggregate, GateShape, ModelConfig, Output
 from plaudit.records.text import Comparison, Ranking, Rating, Verdict
-from plaudit.tokens.options import TooLong
-from plaudit.training.options import OptimConfig
+from plaudit.training.options import DescentConfig, OptimConfig
 
 LabelledRow = Ranking | Comparison | Rating | Verdict
 """What people said of answers."""
@@ -19,7 +17,7 @@ class ObjectiveOptions:
     """What the options of every kind of reward model say of it."""
 
     __slots__ = ()
-    learns_from: ClassVar[type[LabelledRow]]
+    learns_from: ClassVar[type[LabelledRow]] = Ranking
     """The rows of its training data."""
 
     @property
@@ -33,7 +31,6 @@ class KWise(ObjectiveOptions):
     """A prompt's C(K,2) pairs are averaged, then the prompts (InstructGPT, N3.3): K passes, not K(K − 1)."""
 
     kind: Literal["kwise"] = "kwise"
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,6 @@ class Pairwise(ObjectiveOptions):
     """All pairs weigh the same, with the data's margins (N3.1 = N3.2)."""
 
     kind: Literal["pairwise"] = "pairwise"
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +45,6 @@ class BestOfK(ObjectiveOptions):
     """Softmax over a prompt's K answers, cross-entropy on the best (N3.4); how the others rank is not looked at."""
 
     kind: Literal["best_of_k"] = "best_of_k"
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +52,6 @@ class PlackettLuce(ObjectiveOptions):
     """The likelihood of the whole ranking, ties exactly (N3.4's full-ranking form)."""
 
     kind: Literal["plackett_luce"] = "plackett_luce"
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +119,6 @@ class GateTraining(ObjectiveOptions):
     max_correlation: float = 0.03
     """Of each corrected aspect with verbosity (Spearman, over the training answers): the smallest penalty that gets
     there is taken."""
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +139,6 @@ class SharedTrunk(ObjectiveOptions):
     kind: Literal["shared_trunk"] = "shared_trunk"
     lm_coef: float = 1.0
     """Weight of the likelihood, per nat and token; 0 lets the language model go."""
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     def __post_init__(self) -> None:
         if self.lm_coef < 0:
@@ -160,7 +152,6 @@ class Pair(ObjectiveOptions):
     kind: Literal["pair"] = "pair"
     aggregate: Aggregate = "matrix"
     """How K answers are scored once it is trained: by all K(K − 1) comparisons, or by one pass of 2(K − 1)."""
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:
@@ -177,28 +168,15 @@ class Seq2Seq(ObjectiveOptions):
     against: Against = "nothing"
     """What it scores an answer beside: the B ".", as the SHP authors do, or the row's column `references` (without it
     the answers of one group among themselves), both orders averaged."""
-    learns_from: ClassVar[type[LabelledRow]] = Ranking
 
     @property
     def compares(self) -> bool:
         return self.against == "references"
 
 
-AnyObjective = (
-    KWise
-    | Pairwise
-    | BestOfK
-    | PlackettLuce
-    | TwoClass
-    | RatingRegression
-    | AspectRegression
-    | AspectRidge
-    | GateTraining
-    | TokenLevel
-    | SharedTrunk
-    | Pair
-    | Seq2Seq
-)
+ByRanking = KWise | Pairwise | BestOfK | PlackettLuce
+ByLabel = TwoClass | RatingRegression | AspectRegression | AspectRidge
+AnyObjective = ByRanking | ByLabel | GateTraining | TokenLevel | SharedTrunk | Pair | Seq2Seq
 """Every kind of reward model, by what it learns from and its loss; objectives.py says how each is trained."""
 
 
@@ -221,13 +199,9 @@ class Standardise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RewardConfig:
+class RewardConfig(DescentConfig):
     """A reward model: what it learns from and by which loss is its `objective`."""
 
-    data: tuple[DataConfig, ...]
-    """Files to learn from; several are mixed by their weights."""
-    held_out: tuple[DataConfig, ...] = ()
-    """Files to measure on; empty: `held_out_fraction` of the prompts is set aside."""
     held_out_fraction: float = 0.1
     """Share of the prompts set aside by hash when no `held_out` files are given; 0 measures nothing."""
     reference: tuple[DataConfig, ...] = ()
@@ -240,36 +214,17 @@ class RewardConfig:
     """The kind of model, its data and its loss (docs/reward-models.md)."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-4))
     """The optimiser."""
-    device: DeviceConfig = field(default_factory=DeviceConfig)
-    """The machine."""
-    seed: int = 0
-    """Of the new head and the order of rows."""
-    epochs: int = 1
-    """Passes over the data; more than one overfits (InstructGPT C.2)."""
-    minibatch_size: int = 32
-    """Rows in one optimiser step; a ranking is one row with all its answers."""
-    microbatch_tokens: int = 16384
-    """Tokens in one forward; memory depends on it, results do not."""
-    max_length: int = 0
-    """Tokens of prompt and answer; 0 is the model's context."""
-    too_long: TooLong = "error"
-    """What happens to longer answers."""
     truth: TruthConfig | None = None
     """Where the true utility is known (a made world): measure against the known label probabilities."""
     floors: bool = True
     """Measure on the same held-out rows what knows no language: the longer answer wins, and a bag of words."""
     shuffle_labels: bool = False
     """A control: permute the labels, so that there is nothing to learn."""
-    evaluate_every: int = 0
-    """Optimiser steps between measurements on held-out rows; 0: five times in a run."""
     save_every: int = 100
     """Optimiser steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("data must name at least one file")
-        if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
-            raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
+        DescentConfig.__post_init__(self)
         if not self.reference and self.normalise != Centre():
             raise ValueError("normalise needs `reference` answers")
         if self.reference and self.objective.compares:

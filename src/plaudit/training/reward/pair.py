@@ -1,5 +1,6 @@
 """Two answers at once, learned from rankings and comparisons (PairRM, N3.10)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from plaudit.models.reward.pair import Joint, PairRewardModel
 from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
+from plaudit.training.reward.compared import Pairs, encode_pairs, pair_metrics, pair_sums
 from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
 from plaudit.training.reward.options import Pair
 
@@ -27,21 +28,15 @@ class Contest:
     outcome: float
 
     @property
-    def num_tokens(self) -> int:
-        """Both orders run."""
-        return 2 * self.joint.num_tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contests:
-    """All pairs of a prompt's different answers."""
-
-    pairs: tuple[Contest, ...]
+    def length(self) -> int:
+        return self.joint.length
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that run through the model."""
-        return sum(contest.num_tokens for contest in self.pairs)
+        return 2 * self.joint.num_tokens
+
+
+Contests = Pairs[Contest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,24 @@ class PairObjective:
     ) -> list[list[Contests]]:
         """Each ranking's pairs, of a text that stands there twice the first only."""
         language = pair.with_markers(language)
-        return [_contests(rows, language, limits) for rows in sources]
+        room = limits.max_length - pair.overhead(language)
+        if any(len(set(row.responses)) < 2 for rows in sources for row in rows):
+            say("prompts without two different answers are left out")
+
+        def contests(row: Ranking, room: int) -> list[Contest]:
+            ranks: dict[str, int] = {}
+            for text, rank in zip(row.responses, row.ranks, strict=True):
+                ranks.setdefault(text, rank)
+            parts = pair.text_ids(language, row.prompt, list(ranks), row.where)
+            both = itertools.combinations(zip(parts.answers, ranks.values(), strict=True), 2)
+            return [
+                Contest(
+                    joint=pair.fit(Joint(parts.source, a, b), room), outcome=0.5 if of_a == of_b else float(of_a < of_b)
+                )
+                for (a, of_a), (b, of_b) in both
+            ]
+
+        return [encode_pairs(rows, contests, room, "a prompt and two answers", limits) for rows in sources]
 
     def backward(self, model: PairRewardModel, examples: Sequence[Contests], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the logits without position bias, over pairs that are no tie."""
@@ -78,32 +90,3 @@ class PairObjective:
         sums = accumulate(loss, contests, len(contests), budget)
         decided = sum(contest.outcome != 0.5 for contest in contests)
         return over_rows(sums["loss"] / max(len(contests), 1), **pair_metrics(sums, decided))
-
-
-def _contests(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Contests]:
-    room = limits.max_length - pair.overhead(language)
-    examples: list[Contests] = []
-    long: list[str] = []
-    refuse_margins(rows)
-    for row in rows:
-        ranks: dict[str, int] = {}
-        for text, rank in zip(row.responses, row.ranks, strict=True):
-            ranks.setdefault(text, rank)
-        parts = pair.text_ids(language, row.prompt, list(ranks), row.where)
-        ranked = list(zip(parts.answers, ranks.values(), strict=True))
-        pairs = [
-            Contest(joint=Joint(parts.source, a, b), outcome=0.5 if of_a == of_b else float(of_a < of_b))
-            for i, (a, of_a) in enumerate(ranked)
-            for b, of_b in ranked[i + 1 :]
-        ]
-        if any(contest.joint.length > room for contest in pairs):
-            long.append(row.where)
-            if limits.too_long != "truncate":
-                continue
-            pairs = [Contest(joint=pair.fit(c.joint, room), outcome=c.outcome) for c in pairs]
-        if pairs:
-            examples.append(Contests(pairs=tuple(pairs)))
-    settle_long(long, "a prompt and two answers", limits)
-    if len(examples) + len(long) < len(rows):
-        say("prompts without two different answers are left out")
-    return examples

@@ -37,9 +37,7 @@ class Participants:
     model: RewardModel
     budget: Budget
     rows: tuple[LabelledRow, ...]
-    """Training rows as text."""
     mixture: Mixture[Example]
-    """The same as ids."""
     held_out: tuple[LabelledRow, ...]
     reference: tuple[Demonstration, ...]
     """Whose scores set the zero point; empty: they stay raw."""

@@ -23,7 +23,7 @@ from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
 from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
-from plaudit.training.reward.options import BestOfK, KWise, Pairwise, PlackettLuce
+from plaudit.training.reward.options import BestOfK, ByRanking, KWise, Pairwise, PlackettLuce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,9 @@ class Ranked:
 class RankingObjective:
     """A scalar model learned from rankings, by one of four losses."""
 
-    options: KWise | Pairwise | BestOfK | PlackettLuce
+    options: ByRanking
 
-    def model(
-        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
-    ) -> ScalarRewardModel:
+    def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> ScalarRewardModel:
         return scalar.load(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:

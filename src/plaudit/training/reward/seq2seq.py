@@ -9,14 +9,11 @@ from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import seq2seq
 from plaudit.models.reward.seq2seq import Seq2SeqRewardModel, question_ids
-from plaudit.records.text import Prompt, Ranking
+from plaudit.records.text import Ranking
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins, settle_long
+from plaudit.training.reward.compared import Pairs, encode_pairs, pair_metrics, pair_sums
 from plaudit.training.reward.objective import Budget, Limits, accumulate, over_rows
 from plaudit.training.reward.options import Seq2Seq
-
-NO_LIMIT = 10**9
-"""Tokens: to ask how long a question is before it is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +24,16 @@ class TwoQuestions:
     as_b: tuple[int, ...]
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens that run through the model, the two first tokens of the decoder among them."""
-        return len(self.as_a) + len(self.as_b) + 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
-    """A prompt's pairs of different rank."""
-
-    pairs: tuple[TwoQuestions, ...]
+    def length(self) -> int:
+        return max(len(self.as_a), len(self.as_b))
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that run through the model."""
-        return sum(pair.num_tokens for pair in self.pairs)
+        """The two first tokens of the decoder among them."""
+        return len(self.as_a) + len(self.as_b) + 2
+
+
+Questions = Pairs[TwoQuestions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +46,7 @@ class Seq2SeqObjective:
         """UserError for a backbone that isn't an encoder-decoder."""
         seq2seq.check_backbone(config)
 
-    def model(
-        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
-    ) -> Seq2SeqRewardModel:
+    def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> Seq2SeqRewardModel:
         return seq2seq.load(config, language, output=self.options.output, against=self.options.against, seed=seed)
 
     def examples(
@@ -64,7 +54,20 @@ class Seq2SeqObjective:
     ) -> list[list[Questions]]:
         """Each ranking's pairs; a tie has no letter and is left out."""
         seq2seq.letter_ids(language)
-        return [_questions(rows, language, limits) for rows in sources]
+
+        def questions(row: Ranking, room: int) -> list[TwoQuestions]:
+            ranked = list(zip(row.responses, row.ranks, strict=True))
+            return [
+                TwoQuestions(
+                    as_a=tuple(question_ids(language, row.prompt, better, worse, room)),
+                    as_b=tuple(question_ids(language, row.prompt, worse, better, room)),
+                )
+                for better, rank in ranked
+                for worse, other in ranked
+                if rank < other and better != worse
+            ]
+
+        return [encode_pairs(rows, questions, limits.max_length, "questions", limits) for rows in sources]
 
     def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], budget: Budget) -> MinibatchLoss:
         """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
@@ -77,29 +80,3 @@ class Seq2SeqObjective:
 
         sums = accumulate(loss, pairs, len(pairs), budget)
         return over_rows(sums["loss"] / max(len(pairs), 1), **pair_metrics(sums, len(pairs)))
-
-
-def _questions(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Questions]:
-    examples: list[Questions] = []
-    long: list[str] = []
-    refuse_margins(rows)
-    for row in rows:
-        ranked = list(zip(row.responses, row.ranks, strict=True))
-        texts = [(a, b) for a, of_a in ranked for b, of_b in ranked if of_a < of_b and a != b]
-        pairs = [_two_questions(language, row.prompt, a, b, NO_LIMIT) for a, b in texts]
-        if any(max(len(pair.as_a), len(pair.as_b)) > limits.max_length for pair in pairs):
-            long.append(row.where)
-            if limits.too_long != "truncate":
-                continue
-            pairs = [_two_questions(language, row.prompt, a, b, limits.max_length) for a, b in texts]
-        if pairs:
-            examples.append(Questions(pairs=tuple(pairs)))
-    settle_long(long, "questions", limits)
-    return examples
-
-
-def _two_questions(language: Language, prompt: Prompt, better: str, worse: str, max_length: int) -> TwoQuestions:
-    return TwoQuestions(
-        as_a=tuple(question_ids(language, prompt, better, worse, max_length)),
-        as_b=tuple(question_ids(language, prompt, worse, better, max_length)),
-    )

@@ -25,9 +25,7 @@ class SharedTrunkObjective:
 
     options: SharedTrunk
 
-    def model(
-        self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int
-    ) -> SharedTrunkRewardModel:
+    def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> SharedTrunkRewardModel:
         return models.new(config, language, seed=seed)
 
     def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:

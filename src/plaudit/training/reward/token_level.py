@@ -38,9 +38,7 @@ class TokenLevelObjective:
 
     options: TokenLevel
 
-    def model(
-        self, config: ModelConfig, language: Language, rows: Sequence[Comparison], *, seed: int
-    ) -> TokenLevelRewardModel:
+    def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> TokenLevelRewardModel:
         return models.load(config, language, seed=seed)
 
     def examples(
