@@ -32,7 +32,7 @@ def split(rows: Sequence[R], held_out_fraction: float, seed: int) -> tuple[tuple
         prompts = len(set(keys))
         raise UserError(
             f"the split leaves one side empty: {len(rows)} rows with {prompts} different prompts, "
-            f"held_out_fraction {held_out_fraction:g}. Give more rows, another fraction or another seed."
+            f"held_out_fraction {held_out_fraction:g}. Give more rows, another fraction (0: none) or another seed."
         )
     return tuple(train), tuple(held_out)
 
