@@ -203,7 +203,8 @@ def test_wrong_commands_end_with_2(capsys, arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_what_is_used_most_and_help_all_everything(capsys, command):
+def test_help_shows_what_is_used_most_and_help_all_everything(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "100")
     stage = next(stage for stage in RUNS.values() if stage.command == command)
     assert main([*command.split(), "--help-all"]) == 0
     everything = capsys.readouterr().out

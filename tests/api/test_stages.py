@@ -4,7 +4,7 @@ import copy
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +142,15 @@ def test_a_run_in_memory_can_be_reported_and_saved(policy: pl.Policy, tmp_path: 
         run.save(folder)
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Python's own handler of SIGINT, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_an_interrupt_in_a_notebook_comes_back_with_the_run(
     policy: pl.Policy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -418,7 +418,8 @@ def test_a_worker_ends_when_nobody_holds_its_function(tmp_path):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_orphan_outlives_the_run_even_while_it_hangs_in_c(file, tmp_path, signum):
     code = f"""
-import sys
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, a process ignores it
 from plaudit.scoring.isolate import isolated
 pid = isolated({f"{file}:pid"!r}, timeout=50.0)(completions=["a"])[0]
 print(int(pid), flush=True)
