@@ -2,7 +2,7 @@
 
 
 def brief(prompts, completions, **columns):
-    """1 for an answer that ends, less with each word beyond 15, or where it has fewer than 4; −0.5 for one that doesn't."""
+    """1 where an answer ends, less with each word beyond 15 and with fewer than 4; −0.5 where it does not end."""
     scores = []
     for text in completions:
         words, ends = len(text.split()), text.strip().endswith((".", "!", "?"))
