@@ -2,8 +2,8 @@
 
 `NEEDS` says which (docs/data.md has an example of each). "A prompt" is `prompt` or `instruction` (+ `input`, appended
 after a blank line), `messages`, `conversation(s)`, or the row itself as a bare `{role, content}` message. A string that
-is a `\\n\\nHuman: ... \\n\\nAssistant:` transcript becomes chat turns; one in a row with `prompt_rendered: true` is taken
-as it is, role tokens and all. Other shapes of public files are rewritten into these columns first (`shapes`).
+is a transcript of `Human:` and `Assistant:` becomes chat turns; in a row with `prompt_rendered: true` it is taken as it
+is, role tokens and all. Other shapes of public files are rewritten into these columns first (`shapes`).
 """
 
 from __future__ import annotations
