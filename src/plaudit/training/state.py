@@ -14,7 +14,7 @@ from torch import Tensor
 from plaudit.data.clean import overlap
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
-from plaudit.data.splits import split
+from plaudit.data.splits import split_files
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
 from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state, training_bytes
@@ -59,8 +59,17 @@ def load_split(
         return rows, aside
     if not fraction:
         return rows, []
-    parts = [split(source, fraction, seed) for source in rows]
+    parts = split_files(dict(zip(_names(sources), rows, strict=True)), fraction, seed)
+    for source, (_, aside) in zip(sources, parts, strict=True):
+        if not aside and len(sources) > 1:
+            say(f"{source.path}: none of its rows is held out")
     return [trained for trained, _ in parts], [row for _, aside in parts for row in aside]
+
+
+def _names(sources: Sequence[DataConfig]) -> list[str]:
+    """Each file's path, with its number where one path stands twice."""
+    paths = [source.path for source in sources]
+    return [path if paths.count(path) == 1 else f"{path} ({number})" for number, path in enumerate(paths, 1)]
 
 
 def check_weights(run: Run, name: str, parameters: Iterable[Tensor]) -> None:
