@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import UserError
-from plaudit.evaluation import win_rate as module
+from plaudit.evaluation import compare as module
 from plaudit.formulas.intervals import wilson_interval
 from plaudit.records.results import Result
 

@@ -1,7 +1,7 @@
 """A reward function in a process of its own (decision 0010): it may hang, crash or print, and the run lives on.
 
     parent                                     worker (`worker.py`)
-    {"id", "function"}                    →    loads it; {"id", "signature"} or {"id", "refused"}
+    {"id", "function"}                    →    loads it; {"id", "loaded"} or {"id", "refused"}
     {"id", "function", "arguments",       →    calls it; {"id", "result"} or {"id", "raised"}
      "limit"}
 
@@ -12,7 +12,6 @@ share a worker. It is no sandbox: the function still has the user's rights, netw
 
 import contextlib
 import functools
-import inspect
 import io
 import json
 import os
@@ -29,9 +28,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from plaudit.errors import UserError
-from plaudit.scoring.calls import OURS
-from plaudit.scoring.results import Entry, Unusable, from_wire
-from plaudit.scoring.rows import FailureKind
+from plaudit.scoring.calls import OURS, Takes
+from plaudit.scoring.results import Entry, FailureKind, Unusable, from_wire
 
 LOADING_SECONDS = 300.0
 """How long importing the user's file may take: it may load a model."""
@@ -60,15 +58,17 @@ class IsolationError(UserError):
 
 
 class IsolatedFunction:
-    """Looks like the user's function, signature and all, and calls it in its worker."""
+    """Looks like the user's function, and calls it in its worker."""
 
     def __init__(self, spec: str, worker: "Worker", timeout: float):
         self.spec, self.worker, self.timeout = spec, worker, timeout
-        signature = self._load()
-        self.file: str = signature["file"]
-        columns, parameters = signature["columns"], signature["parameters"]
-        self.data_columns = None if columns is None else tuple(columns)
-        self.__signature__ = None if parameters is None else _signature(parameters)
+        loaded = self._load()
+        self.file, columns = loaded["file"], loaded["columns"]
+        self.takes = Takes(
+            parameters=loaded["parameters"],
+            any_name=loaded["any_name"],
+            columns=None if columns is None else tuple(columns),
+        )
 
     def _load(self) -> Mapping[str, Any]:
         try:
@@ -77,7 +77,7 @@ class IsolatedFunction:
             raise IsolationError(f"reward function {self.spec!r}: while loading, it {failed.reason}") from failed
         if "refused" in reply:
             raise IsolationError(reply["refused"] + self.worker.printed())
-        return reply["signature"]
+        return reply["loaded"]
 
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
         """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
@@ -285,17 +285,6 @@ def _how_it_ended(code: int | None) -> str:
     with contextlib.suppress(ValueError):
         return f"ended its process by {signal.Signals(-code).name}"
     return f"ended its process by signal {-code}"
-
-
-def _signature(known: list[list[Any]]) -> inspect.Signature:
-    """What the worker said of the parameters: name, kind, whether there is a default (its value stays there)."""
-    empty = inspect.Parameter.empty
-    return inspect.Signature(
-        [
-            inspect.Parameter(name, getattr(inspect.Parameter, kind), default=... if has_default else empty)
-            for name, kind, has_default in known
-        ]
-    )
 
 
 def _stranger(value: Any) -> str:

@@ -75,10 +75,9 @@ class FunctionConfig:
         if self.isolate is not None:
             return self.isolate
         from plaudit.scoring.builtin import BUILTIN  # its libraries take longer to load than all options together
-        from plaudit.scoring.calls import can_hang
 
         if self.function in BUILTIN:
-            return can_hang(BUILTIN[self.function])
+            return getattr(BUILTIN[self.function], "may_hang", False)
         return not self.function.startswith("plaudit.")
 
 

@@ -2,39 +2,17 @@
 
 import functools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from plaudit.scoring.rules.texts import Completion, strings_option, text_of, uses
 
-SCRIPTS: Mapping[str, tuple[str, ...]] = {
-    "Arabic": ("ARABIC ",),
-    "Armenian": ("ARMENIAN ",),
-    "Bengali": ("BENGALI ",),
-    "Cyrillic": ("CYRILLIC ",),
-    "Devanagari": ("DEVANAGARI ",),
-    "Ethiopic": ("ETHIOPIC ",),
-    "Georgian": ("GEORGIAN ",),
-    "Greek": ("GREEK ",),
-    "Gujarati": ("GUJARATI ",),
-    "Gurmukhi": ("GURMUKHI ",),
-    "Han": ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION MARK"),
-    "Hangul": ("HANGUL ",),
-    "Hebrew": ("HEBREW ",),
-    "Hiragana": ("HIRAGANA ",),
-    "Kannada": ("KANNADA ",),
-    "Katakana": ("KATAKANA ",),
-    "Khmer": ("KHMER ",),
-    "Lao": ("LAO ",),
-    "Latin": ("LATIN ",),
-    "Malayalam": ("MALAYALAM ",),
-    "Myanmar": ("MYANMAR ",),
-    "Sinhala": ("SINHALA ",),
-    "Tamil": ("TAMIL ",),
-    "Telugu": ("TELUGU ",),
-    "Thai": ("THAI ",),
-    "Tibetan": ("TIBETAN ",),
-}
+_ALPHABETS = (
+    "Arabic Armenian Bengali Cyrillic Devanagari Ethiopic Georgian Greek Gujarati Gurmukhi Han Hangul Hebrew Hiragana "
+    "Kannada Katakana Khmer Lao Latin Malayalam Myanmar Sinhala Tamil Telugu Thai Tibetan"
+)
+_HAN = ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION MARK")
+SCRIPTS = {name: _HAN if name == "Han" else (f"{name.upper()} ",) for name in _ALPHABETS.split()}
 """Script → how the Unicode names of its letters begin. The standard library knows names, not scripts."""
 
 

@@ -9,8 +9,9 @@ from plaudit.models.load import load_language
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import check_columns, function_scorer
+from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.protocol import check_columns
 from plaudit.training import state
 from plaudit.training.descent import Mixture
 from plaudit.training.reward.objective import (
