@@ -76,9 +76,7 @@ class _Setting:
         rollout = self.answer(trunk, name, self.rows, self.config.seed)
         scores = judge.score(groups(rollout)).optional_scores
         if all(score is None for score in scores):
-            raise UserError(
-                f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare"
-            )
+            raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
         kl = tuple(self.kl(trunk, baseline, rollout))
         return _Policy(trunk=trunk, language=self.languages[name], rollout=rollout, scores=scores, kl=kl)
 
@@ -118,9 +116,7 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
     for name, language in languages.items():
         if language.tokenizer.get_vocab() != vocabulary:
-            raise UserError(
-                f"policies.{name}: its tokens are not those of {config.baseline!r}, so their KL is undefined"
-            )
+            raise UserError(f"policies.{name}: its tokens are not those of {config.baseline!r}: their KL is undefined")
         check_prompts(rows, language, config.sampling.max_new_tokens)
     return rows, languages
 

@@ -36,9 +36,8 @@ def frontier(config: FrontierConfig, run: Run) -> None:
         run.check_stop()
         indices = list(range(config.samples))
         with here.autocast():
-            rollout = sample(
-                engine, language, [row] * len(indices), config.sampling, sample_indices=indices, seed=config.seed
-            )
+            repeated = [row] * len(indices)
+            rollout = sample(engine, language, repeated, config.sampling, sample_indices=indices, seed=config.seed)
         answered = groups(rollout)
         true.append(_all_scores(truth.score(answered), row, "truth"))
         for name, scorer in scorers.items():

@@ -53,9 +53,7 @@ def listed_optimum(
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
         finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
         if not finishable:
-            raise UserError(
-                f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
-            )
+            raise UserError(f"{row.where}: none of {len(listed)} listed answers has at most {max_new_tokens} tokens")
         answers, responses = zip(*finishable, strict=True)
         logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):

@@ -53,11 +53,8 @@ def takes(function: RewardFunction) -> Takes:
     except (TypeError, ValueError):
         return Takes(parameters={}, any_name=True, columns=columns)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return Takes(
-        parameters={p.name: p.default is not p.empty for p in named},
-        any_name=any(p.kind is p.VAR_KEYWORD for p in parameters),
-        columns=columns,
-    )
+    has_default = {p.name: p.default is not p.empty for p in named}
+    return Takes(parameters=has_default, any_name=any(p.kind is p.VAR_KEYWORD for p in parameters), columns=columns)
 
 
 def wait_for(awaitable: Awaitable[Any]) -> Any:

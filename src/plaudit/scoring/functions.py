@@ -133,25 +133,20 @@ class FunctionScorer:
 
     def _one_by_one(self, rows: list[ResponseRow], error: BaseException) -> list[RowOutcome]:
         """The batch failed with `error`: which rows are to blame?"""
-        failure = _failure(error)
+        failure, hung = _failure(error), FailureKind.TIMED_OUT
         if len(rows) == 1:
             return [failure]
         outcomes: list[RowOutcome] = []
         for row in rows:
-            if len(outcomes) == HOPELESS and all(
-                isinstance(o, Failure) and o.kind is FailureKind.TIMED_OUT for o in outcomes
-            ):
-                reason = f"was not called: the {HOPELESS} rows before it all hung"
-                given_up = Failure(kind=FailureKind.TIMED_OUT, reason=reason)
+            if len(outcomes) == HOPELESS and all(isinstance(o, Failure) and o.kind is hung for o in outcomes):
+                given_up = Failure(kind=hung, reason=f"was not called: the {HOPELESS} rows before it all hung")
                 return outcomes + [given_up] * (len(rows) - HOPELESS)
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
                 self._settle(row, outcomes[-1])  # raises: the rest need not be called
         if self.on_error == "error":
-            raise UserError(
-                f"reward function {self.name!r} {failure.reason} on {len(rows)} rows together, "
-                f"though on none of them alone"
-            ) from error
+            together = f"on {len(rows)} rows together, though on none of them alone"
+            raise UserError(f"reward function {self.name!r} {failure.reason} {together}") from error
         return outcomes
 
     def _settle(self, row: ResponseRow, outcome: RowOutcome) -> float | tuple[float, ...] | None:
@@ -176,8 +171,8 @@ class FunctionScorer:
                 f"reward function {self.name!r}: the data column {clash[0]!r} has the name of one of the function's "
                 f"own arguments; rename the column (`columns:` of the data)"
             )
-        turns = [row.turns() for row in rows]
-        offered: dict[str, Any] = {"prompts": [prompt for prompt, _ in turns], "completions": [text for _, text in turns]}
+        prompts, completions = zip(*(row.turns() for row in rows), strict=True)
+        offered: dict[str, Any] = {"prompts": list(prompts), "completions": list(completions)}
         if all(row.response_ids is not None for row in rows):
             offered["completion_ids"] = [list(row.response_ids or ()) for row in rows]
         for name in columns:
@@ -211,13 +206,13 @@ def _failure(error: BaseException) -> Failure:
 
 def function_scorer(config: FunctionConfig) -> FunctionScorer:
     """Load the function and check its options before anything is scored. UserError names function and option."""
-    memory = round(config.memory_gb * GIGABYTE)
+    if config.is_isolated:
+        memory = round(config.memory_gb * GIGABYTE)
+        function: RewardFunction = isolated(config.function, timeout=config.timeout, memory=memory)
+    else:
+        function = load_function(config.function)
     scorer = FunctionScorer(
-        function=(
-            isolated(config.function, timeout=config.timeout, memory=memory)
-            if config.is_isolated
-            else load_function(config.function)
-        ),
+        function=function,
         name=config.name or function_name(config.function),
         args=config.args,
         on_error=config.on_error,

@@ -64,11 +64,8 @@ class IsolatedFunction:
         self.spec, self.worker, self.timeout = spec, worker, timeout
         loaded = self._load()
         self.file, columns = loaded["file"], loaded["columns"]
-        self.takes = Takes(
-            parameters=loaded["parameters"],
-            any_name=loaded["any_name"],
-            columns=None if columns is None else tuple(columns),
-        )
+        columns = None if columns is None else tuple(columns)
+        self.takes = Takes(parameters=loaded["parameters"], any_name=loaded["any_name"], columns=columns)
 
     def _load(self) -> Mapping[str, Any]:
         try:
@@ -265,18 +262,15 @@ def _end_all(running: list[_Process], owner: int) -> None:
 
 
 def _failure(process: _Process, seconds: float, file: str, *, spoke: bool) -> CallFailed:
-    position = ""
-    for frame in _FRAME.finditer(process.output()):
-        if file and frame["file"] == file:
-            position = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
-            break
+    frames = (frame for frame in _FRAME.finditer(process.output()) if file and frame["file"] == file)
+    position = next((f" (in {frame['file']}:{frame['line']} in {frame['name']})" for frame in frames), "")
     if process.late:
-        return CallFailed(
-            FailureKind.TIMED_OUT, f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
-        )
-    if spoke:
-        return CallFailed(FailureKind.DIED, f"wrote into the pipe of its answers and was killed{process.printed()}")
-    return CallFailed(FailureKind.DIED, f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
+        reason = f"gave no answer within {seconds:g} s and was killed{position}"
+    elif spoke:
+        reason = "wrote into the pipe of its answers and was killed"
+    else:
+        reason = f"{_how_it_ended(process.popen.returncode)}{position}"
+    return CallFailed(FailureKind.TIMED_OUT if process.late else FailureKind.DIED, reason + process.printed())
 
 
 def _how_it_ended(code: int | None) -> str:

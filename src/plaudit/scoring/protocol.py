@@ -46,9 +46,8 @@ def check_scores(name: str, scores: Scores, num: int) -> Scores:
         if tuple(tensor.shape) != (num,):
             raise UserError(f"scorer {name!r}: `{field}` has shape {list(tensor.shape)} for {num} responses")
         if tensor.dtype != dtype or tensor.device.type != "cpu":
-            raise UserError(
-                f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {tensor.dtype} on {tensor.device}"
-            )
+            found = f"{tensor.dtype} on {tensor.device}"
+            raise UserError(f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {found}")
     broken = (scores.valid & ~torch.isfinite(scores.scores)).nonzero().flatten().tolist()
     if broken:
         value = scores.scores[broken[0]].item()

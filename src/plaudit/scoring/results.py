@@ -140,11 +140,8 @@ def read_result(result: Any, name: str, rows: Sequence[ResponseRow], *, by_token
     None abstains. UserError for anything but a list of these, as long as the rows.
     """
     each = f"for each of the {len(rows)} completions"
-    wanted = (
-        f"a list of numbers (or None) {each}, one for each of its tokens"
-        if by_token
-        else f"one number (or None) {each}"
-    )
+    wanted, tail = ("a list of numbers", ", one for each of its tokens") if by_token else ("one number", "")
+    wanted = f"{wanted} (or None) {each}{tail}"
     entries = entries_of(result)
     if isinstance(entries, Unusable):
         raise UserError(f"reward function {name!r} must return {wanted}, not {entries.what}")

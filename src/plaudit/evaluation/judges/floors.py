@@ -107,11 +107,8 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
 
 
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
-    whole = replace(
-        rows,
-        ranked=tuple(replace(row, subset="", votes=()) for row in rows.ranked),
-        rated=tuple(replace(row, subset="") for row in rows.rated),
-    )
+    ranked = tuple(replace(row, subset="", votes=()) for row in rows.ranked)
+    whole = replace(rows, ranked=ranked, rated=tuple(replace(row, subset="") for row in rows.rated))
     return [replace(result, role="floor") for result in agreement(score_rows(floor.name, floor, whole))]
 
 
@@ -246,9 +243,8 @@ def fit(
     (slope_at_zero,) = torch.autograd.grad(loss(table @ zeros, targets), zeros)
     weights = (zeros if start is None else start).detach().clone().requires_grad_()
     tolerance = TOLERANCE * max(1.0, slope_at_zero.abs().max().item())
-    optimizer = torch.optim.LBFGS(
-        [weights], max_iter=MAX_STEPS, tolerance_grad=tolerance, tolerance_change=1e-15, line_search_fn="strong_wolfe"
-    )
+    limits = {"max_iter": MAX_STEPS, "tolerance_grad": tolerance, "tolerance_change": 1e-15}
+    optimizer = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **limits)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -61,14 +61,10 @@ def language(
     if not wanted:
         raise ValueError("language must name at least one")
     if candidates and not set(wanted) < set(candidates):
-        raise ValueError(
-            f"among must hold {', '.join(wanted)} and at least one other, not {', '.join(candidates)} alone"
-        )
+        others = ", ".join(candidates)
+        raise ValueError(f"among must hold {', '.join(wanted)} and at least one other, not {others} alone")
     identifier = _identifier(tuple(sorted(set(candidates))))
-    if unknown := sorted(set(wanted) - set(identifier.labels)):
-        raise ValueError(
-            f"language: py3langid doesn't know {', '.join(unknown)}; it knows {' '.join(identifier.labels)}"
-        )
+    _check_known("language", wanted, identifier)
 
     def probability(text: str) -> float:
         if not any(map(str.isalpha, text)):
@@ -85,7 +81,11 @@ def _identifier(among: tuple[str, ...]) -> Any:
     except ImportError as error:
         raise ValueError(f"language needs the package py3langid: pip install 'plaudit[language]' ({error})") from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    if unknown := sorted(set(among) - set(identifier.labels)):
-        raise ValueError(f"among: py3langid doesn't know {', '.join(unknown)}; it knows {' '.join(identifier.labels)}")
+    _check_known("among", among, identifier)
     identifier.set_languages(list(among) or None)
     return identifier
+
+
+def _check_known(option: str, codes: Sequence[str], identifier: Any) -> None:
+    if unknown := ", ".join(sorted(set(codes) - set(identifier.labels))):
+        raise ValueError(f"{option}: py3langid doesn't know {unknown}; it knows {' '.join(identifier.labels)}")

@@ -20,10 +20,7 @@ def _nearest(similarity: Callable[[str, str], float]) -> RewardFunction:
 
     @uses("solution")
     def reward(
-        completions: Sequence[Completion],
-        solution: Sequence[Any],
-        normalise: Sequence[Step] | Step = (),
-        **columns: Any,
+        completions: Sequence[Completion], solution: Sequence[Any], normalise: Sequence[Step] | Step = (), **others: Any
     ) -> list[float]:
         normalised("", normalise)  # a wrong option is an error even where there is nothing to compare
         texts = [normalised(text_of(completion), normalise) for completion in completions]
