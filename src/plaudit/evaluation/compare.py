@@ -1,6 +1,5 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +23,7 @@ from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.loading import load_function
-from plaudit.scoring.protocol import Scorer
+from plaudit.scoring.protocol import Scorer, all_scores, check_scores
 from plaudit.scoring.words import distinct_share, ngrams, words
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -74,7 +73,7 @@ class _Setting:
 
     def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer) -> _Policy:
         rollout = self.answer(trunk, name, self.rows, self.config.seed)
-        scores = judge.score(groups(rollout)).optional_scores
+        scores = check_scores(judge.name, judge.score(groups(rollout)), len(self.rows)).optional_scores
         if all(score is None for score in scores):
             raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
         kl = tuple(self.kl(trunk, baseline, rollout))
@@ -186,10 +185,9 @@ def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, set
     values: dict[str, list[float]] = {}
     for name, policy in policies.items():  # other answers than those compared
         rollout = setting.answer(policy.trunk, name, chosen, config.seed + 1, objective.samples)
-        scores, kl = scorer.score(groups(rollout)), setting.kl(policy.trunk, base.trunk, rollout)
-        if not bool(scores.valid.all()):
-            raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")
-        values[name] = [x - objective.kl_coef * nats for x, nats in zip(scores.scores.tolist(), kl, strict=True)]
+        undefined = "objective.rewards: a judge abstained, so J is not defined on these prompts"
+        scores, kl = all_scores(scorer, groups(rollout), undefined), setting.kl(policy.trunk, base.trunk, rollout)
+        values[name] = [x - objective.kl_coef * nats for x, nats in zip(scores, kl, strict=True)]
     best: ListedOptimum | None = None
     if objective.answers:
         best = listed_optimum(
@@ -261,15 +259,13 @@ def win_rate(
 
     The value is (wins + ties / 2) / count, its interval Wilson's; entries of one prompt are one cluster. A policy
     against itself: 0.5; with the sides exchanged: 1 − value.
-    Raises: UserError where nothing can be compared; ValueError for lengths that differ or a score that is not finite.
+    Raises: UserError where nothing can be compared.
     """
     outcomes: list[float] = []
     compared: list[Hashable] = []
     for a, b, prompt in zip(scores, others, prompts, strict=True):
         if a is None or b is None:
             continue
-        if not (math.isfinite(a) and math.isfinite(b)):
-            raise ValueError(f"scores must be finite numbers, not {a} and {b}; None abstains")
         outcomes.append(0.5 if a == b else float(a > b))
         compared.append(prompt)
     if not outcomes:

@@ -7,18 +7,17 @@ from typing import Any
 
 from plaudit.data.sources import load
 from plaudit.engines.build import build_engine
-from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.options import FrontierConfig
 from plaudit.hardware.machine import machine
 from plaudit.models.load import Language, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
-from plaudit.records.tensors import Scores
 from plaudit.records.text import Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.protocol import all_scores
 from plaudit.telemetry.summary import summary
 
 
@@ -38,10 +37,10 @@ def frontier(config: FrontierConfig, run: Run) -> None:
         with here.autocast():
             repeated = [row] * len(indices)
             rollout = sample(engine, language, repeated, config.sampling, sample_indices=indices, seed=config.seed)
-        answered = groups(rollout)
-        true.append(_all_scores(truth.score(answered), row, "truth"))
+        answered, undefined = groups(rollout), "abstained, so the best of n is not defined"
+        true.append(all_scores(truth, answered, f"{row.where}: truth {undefined}"))
         for name, scorer in scorers.items():
-            pools[name].append(_all_scores(scorer.score(answered), row, f"judges.{name}"))
+            pools[name].append(all_scores(scorer, answered, f"{row.where}: judges.{name} {undefined}"))
     points = {name: curve(pool, true) for name, pool in pools.items()}
     results = [_result(name, curve, len(rows)) for name, curve in points.items()]
     run.finish(summary(results, best_of_n=points))
@@ -72,12 +71,6 @@ def _prepare(config: FrontierConfig, run: Run) -> tuple[list[PromptRow], Languag
     language = load_language(config.model)
     check_prompts(rows, language, config.sampling.max_new_tokens)
     return rows, language
-
-
-def _all_scores(scores: Scores, row: PromptRow, option: str) -> list[float]:
-    if not bool(scores.valid.all()):
-        raise UserError(f"{row.where}: {option} abstained, so the best of n is not defined")
-    return scores.scores.tolist()
 
 
 def _result(judge: str, points: Sequence[Mapping[str, Any]], num_prompts: int) -> Result:
@@ -114,13 +107,11 @@ def best_of_n_mean(scores: Sequence[float], measured: Sequence[float], n: int) -
     The i-th is a subset's best where the n − 1 others are worse. So no answer of the pool is wasted, and the mean is
     unbiased for fresh samples, for every n up to N at once (Nakano et al. 2021, appendix I). Answers that the judge
     scores alike share what was measured on them: among them the choice is by chance.
-    ValueError for unequal lengths, a score that is no number, or n outside 1 … N.
+    ValueError for unequal lengths or n outside 1 … N.
     """
     size = len(scores)
     if len(measured) != size or not 1 <= n <= size:
         raise ValueError(f"best_of_n_mean: n = {n} of {size} scored and {len(measured)} measured answers")
-    if not all(map(math.isfinite, itertools.chain(scores, measured))):
-        raise ValueError("best_of_n_mean: scores must be finite")
     order = sorted(range(size), key=lambda i: scores[i])
     values: list[float] = []
     for _, alike in itertools.groupby(order, key=lambda i: scores[i]):

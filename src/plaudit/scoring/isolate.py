@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -239,19 +238,13 @@ class _Process:
         self.ended = True
         with contextlib.suppress(OSError):
             self._stdin.close()
-        if patience:
-            self._wait_unreaped(patience)
+        if patience:  # not `popen.wait`: a reaped id may belong to somebody else's group
+            self._readers[0].join(timeout=patience)
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=5.0)
         for reader in self._readers:
             reader.join(timeout=1.0)
-
-    def _wait_unreaped(self, patience: float) -> None:
-        """Until the answers' pipe is closed. Not `popen.wait`: a reaped id may belong to somebody else's group."""
-        until = time.monotonic() + patience
-        while time.monotonic() < until and self._readers[0].is_alive():
-            self._readers[0].join(timeout=0.05)
 
 
 def _end_all(running: list[_Process], owner: int) -> None:

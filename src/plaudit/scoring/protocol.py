@@ -46,13 +46,21 @@ def check_scores(name: str, scores: Scores, num: int) -> Scores:
         if tuple(tensor.shape) != (num,):
             raise UserError(f"scorer {name!r}: `{field}` has shape {list(tensor.shape)} for {num} responses")
         if tensor.dtype != dtype or tensor.device.type != "cpu":
-            found = f"{tensor.dtype} on {tensor.device}"
-            raise UserError(f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {found}")
+            own = f"{tensor.dtype} on {tensor.device}"
+            raise UserError(f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {own}")
     broken = (scores.valid & ~torch.isfinite(scores.scores)).nonzero().flatten().tolist()
     if broken:
         value = scores.scores[broken[0]].item()
         raise UserError(f"scorer {name!r}: row {broken[0]} scores {value} and counts as valid")
     return scores
+
+
+def all_scores(scorer: Scorer, groups: Sequence[Group], undefined: str) -> list[float]:
+    """One number a response, flat. UserError `undefined` where the scorer abstains on one."""
+    scores = check_scores(scorer.name, scorer.score(groups), num_responses(groups))
+    if not bool(scores.valid.all()):
+        raise UserError(undefined)
+    return scores.scores.tolist()
 
 
 def row_problem(scorer: Scorer, columns: Mapping[str, Any]) -> str:
