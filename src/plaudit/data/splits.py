@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from plaudit.data.clean import unit_keys
@@ -15,12 +15,12 @@ R = TypeVar("R", bound=Row)
 
 def split(rows: Sequence[R], held_out_fraction: float, seed: int) -> tuple[tuple[R, ...], tuple[R, ...]]:
     """`split_files` of one file."""
-    ((train, held_out),) = split_files({"": rows}, held_out_fraction, seed)
+    ((train, held_out),) = split_files([rows], held_out_fraction, seed)
     return train, held_out
 
 
 def split_files(
-    files: Mapping[str, Sequence[R]], held_out_fraction: float, seed: int
+    files: Sequence[Sequence[R]], held_out_fraction: float, seed: int, paths: Sequence[str] = ()
 ) -> list[tuple[tuple[R, ...], tuple[R, ...]]]:
     """(training rows, held-out rows) of each file, each in the order given.
 
@@ -31,16 +31,16 @@ def split_files(
     """
     if not 0 <= held_out_fraction < 1:
         raise UserError(f"held_out_fraction must be at least 0 and below 1, it is {held_out_fraction:g}")
-    keys = {name: unit_keys(rows) for name, rows in files.items()}
-    parts = []
-    for name, rows in files.items():
-        aside = [uniform(key, seed) < held_out_fraction for key in keys[name]]
+    keys = [unit_keys(rows) for rows in files]
+    parts: list[tuple[tuple[R, ...], tuple[R, ...]]] = []
+    for rows, own in zip(files, keys, strict=True):
+        aside = [uniform(key, seed) < held_out_fraction for key in own]
         train = tuple(row for row, held in zip(rows, aside, strict=True) if not held)
         parts.append((train, tuple(row for row, held in zip(rows, aside, strict=True) if held)))
-    count = sum(map(len, files.values()))
+    count = sum(map(len, files))
     if count and held_out_fraction > 0 and not (any(train for train, _ in parts) and any(held for _, held in parts)):
-        prompts = len({key for one in keys.values() for key in one})
-        where = f" of {', '.join(files)}" if any(files) else ""
+        prompts = len({key for one in keys for key in one})
+        where = f" in {', '.join(paths)}" if paths else ""
         raise UserError(
             f"the split leaves one side empty: {count} rows with {prompts} different prompts{where}, held_out_fraction "
             f"{held_out_fraction:g}. Give more rows, another fraction or another seed; `held_out_fraction: 0` trains "
