@@ -24,7 +24,8 @@ from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
-from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser, unread
+from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser
+from plaudit.data.unread import unread
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Ranking, Row, Text
 
@@ -119,7 +120,7 @@ def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
 
 def _report(config: DataConfig, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple[str, str]]]:
     parsed, bad, dropped = parse_all(raw, row_parser(raw, kind, kind, config.learn))
-    left = unread(raw, kind, parsed)
+    left = unread(raw.raws, kind, parsed)
     rows, useless = drop_useless(parsed)
     dropped.update(useless)
     keys = [(prompt_key(row), row.where) for row in rows]

@@ -127,10 +127,10 @@ def spelled_controls(rows: Sequence[Row], tokens: Iterable[str] = ()) -> tuple[i
     found: Counter[str] = Counter()
     count = 0
     for row in rows:
-        if (row.form if isinstance(row, Text) else row.prompt.form) is Form.RENDERED:
-            continue
+        form = row.form if isinstance(row, Text) else row.prompt.form
         texts = [row.text] if isinstance(row, Text) else [turn.content for turn in row.prompt.turns]
-        spelled = {match for text in (*texts, *answers(row)) for match in pattern.findall(text)}
+        own = answers(row) if form is Form.RENDERED else (*texts, *answers(row))
+        spelled = {match for text in own for match in pattern.findall(text)}
         found.update(spelled)
         count += bool(spelled)
     return count, [token for token, _ in found.most_common(3)]

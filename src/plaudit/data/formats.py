@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from plaudit.data.kinds import ANSWERED, ANSWERS, COMPARISON_COLUMNS, CONTEXTS, QUESTIONS, Raw
+from plaudit.data.kinds import ANSWERS, CONTEXTS, Raw
 from plaudit.data.prompts import (
     answer_turn,
     beside_prompt,
@@ -20,7 +20,6 @@ from plaudit.data.prompts import (
     question_beside,
 )
 from plaudit.data.turns import (
-    ROLES,
     RowDropped,
     RowError,
     answer_text,
@@ -31,7 +30,6 @@ from plaudit.data.turns import (
     split_texts,
     split_turns,
     type_name,
-    unread_keys,
 )
 from plaudit.records.text import (
     Comparison,
@@ -67,7 +65,7 @@ def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
     """The prompt of a row of any kind, with all columns that are not the prompt itself, for reward functions."""
     if kind is Kind.COMPARISON and (not has_prompt(raw) or _whole_conversations(raw["chosen"], raw["rejected"])):
         prompt = _parse_comparison(raw, where)[0].prompt
-    elif kind is Kind.DEMONSTRATION and (column := _turns_column(raw)):
+    elif kind is Kind.DEMONSTRATION and (column := turns_column(raw)):
         turns = beside_prompt(raw, raw[column], column)
         asked = turns[:-1] if turns[-1].role == "assistant" else turns
         prompt = framed(raw, chat_prompt(asked, column))
@@ -86,7 +84,7 @@ def prompt_parts(raw: Raw, kind: Kind) -> tuple[str, ...]:
     """The columns of which the prompt of a row of this kind is made."""
     if kind is Kind.COMPARISON and _whole_conversations(raw.get("chosen"), raw.get("rejected")):
         return _parts_beside(raw)
-    if kind is Kind.DEMONSTRATION and (column := _turns_column(raw)):
+    if kind is Kind.DEMONSTRATION and (column := turns_column(raw)):
         return (column, *_parts_beside(raw))
     return prompt_columns(raw)
 
@@ -94,32 +92,6 @@ def prompt_parts(raw: Raw, kind: Kind) -> tuple[str, ...]:
 def _parts_beside(raw: Raw) -> tuple[str, ...]:
     question = question_beside(raw)
     return (question, *(("input",) if isinstance(raw.get(question), str) else ()), *frame_columns(raw))
-
-
-def read_columns(raw: Raw, kind: Kind) -> set[str]:
-    """The columns of a row that reading it as `kind` looks at. Rankings and prompts keep all the others: they go to
-    reward functions."""
-    if kind in (Kind.PROMPT, Kind.RANKING):
-        return set(raw)
-    if kind is Kind.TEXT:
-        return {"text", "prompt_rendered"}
-    own = COMPARISON_COLUMNS if kind is Kind.COMPARISON else (*ANSWERED, "responses")
-    return {*prompt_parts(raw, kind), *own}
-
-
-def unread_turn_keys(raw: Raw, kind: Kind) -> list[str]:
-    """Keys of the turns in a row that nobody reads when it is read as `kind`, one for each turn that has it."""
-    learned = _turns_column(raw) if kind is Kind.DEMONSTRATION else ""
-    in_prompt = ("messages", *CONTEXTS, *QUESTIONS, "history")
-    keys = [k for c in in_prompt for k in unread_keys(raw.get(c), extras=True, trained=c == learned)]
-    demonstrated = kind is Kind.DEMONSTRATION
-    keys += [k for c in ANSWERS for k in unread_keys(raw.get(c), extras=demonstrated, trained=demonstrated)]
-    for column in ("chosen", "rejected", "responses"):
-        turns = raw.get(column)
-        if isinstance(turns, list) and column != "responses":
-            keys += unread_keys(turns[:-1], extras=True, trained=False)
-        keys += unread_keys(turns[-1:] if isinstance(turns, list) else turns, extras=False, trained=False)
-    return keys
 
 
 def _other_columns(raw: Raw, used: Sequence[str]) -> dict[str, Any]:
@@ -147,7 +119,7 @@ def _parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
     return (prompt_row(raw, Kind.PROMPT, where),)
 
 
-def _turns_column(raw: Raw) -> str:
+def turns_column(raw: Raw) -> str:
     """The column whose turns hold the answer too; empty where the answer has a column of its own."""
     if any(raw.get(c) is not None for c in ANSWERS):
         return ""
@@ -155,7 +127,7 @@ def _turns_column(raw: Raw) -> str:
 
 
 def _parse_demonstration(raw: Raw, where: str, learn: Literal["all", "last"]) -> tuple[Demonstration, ...]:
-    column = _turns_column(raw)
+    column = turns_column(raw)
     if not column:
         prompt, answer, column = _prompt_and_answer(raw)
         if _weights(raw[column], column) == [False]:
@@ -188,15 +160,6 @@ def _learned(turns: Sequence[Message], weights: Sequence[bool | None], learn: Li
     if any(weights[index] is not None for index in answers):
         return [index for index in answers if weights[index] is not False]
     return answers if learn == "all" else answers[-1:]
-
-
-def count_answers(raw: Raw) -> int:
-    """How many answers a demonstration holds: those of its conversation, or the one that has a column of its own."""
-    turns = raw.get(_turns_column(raw))
-    if not isinstance(turns, list):
-        return 1
-    roles = [turn.get("role") or turn.get("from") for turn in turns if isinstance(turn, Mapping)]
-    return sum(ROLES.get(role) == "assistant" for role in roles if isinstance(role, str))
 
 
 def _prompt_and_answer(raw: Raw) -> tuple[Prompt, Message, str]:

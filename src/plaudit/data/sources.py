@@ -10,13 +10,14 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
-from plaudit.data.formats import count_answers, parse, prompt_row, read_columns, unread_turn_keys
+from plaudit.data.formats import parse, prompt_row
 from plaudit.data.kinds import CONTEXTS, NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, Source, open_source
 from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
-from plaudit.data.turns import RowDropped, RowError, is_absent
+from plaudit.data.turns import RowDropped, RowError
+from plaudit.data.unread import Unread, unread
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row, Text
 
@@ -40,27 +41,6 @@ class BadRow:
     def __str__(self) -> str:
         column = "" if self.column == "-" else f" column `{self.column}`"
         return f"{self.where}:{column} {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """What rows say that nobody reads."""
-
-    columns: Mapping[str, int]
-    """Columns, and how many rows have each."""
-    turn_keys: Mapping[str, int]
-    """Keys of turns, and how many turns have each."""
-    answers: tuple[int, int] | None = None
-    """Of conversations with several answers: how many answers are learned, and how many there are."""
-
-    def notes(self) -> list[str]:
-        notes = [f"columns not used: {', '.join(self.columns)}"] if self.columns else []
-        if self.turn_keys:
-            notes.append("turns' keys not used: " + ", ".join(f"{key} ({n})" for key, n in self.turn_keys.items()))
-        if self.answers:
-            learned, every = self.answers
-            notes.append(f"conversations: {learned} of {every} answers {'is' if learned == 1 else 'are'} learned")
-        return notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +133,7 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
         rows=useful,
         kind_found=kind,
         columns=raw.columns,
-        unread=unread(raw, read_as, rows),
+        unread=unread(raw.raws, read_as, rows),
         bad=tuple(bad),
         dropped=dict(dropped),
         counted=counted,
@@ -285,25 +265,6 @@ def _kind_of(config: DataConfig, raw: RawRows, kinds: Sequence[Kind]) -> Kind:
     return recognise(samples([row for _, row in raw.raws]), kinds, source=config.path)
 
 
-def unread(raw: RawRows, kind: Kind, rows: Sequence[Row]) -> Unread:
-    """What the file says that `rows`, which were read from it as `kind`, don't keep."""
-    wheres = Counter(row.where for row in rows)
-    columns: Counter[str] = Counter()
-    turn_keys: Counter[str] = Counter()
-    every = 0
-    for where, row in raw.raws:
-        if where not in wheres:
-            continue
-        read = read_columns(row, kind)
-        columns.update(column for column, value in row.items() if column not in read and not is_absent(value))
-        turn_keys.update(unread_turn_keys(row, kind))
-        if kind is Kind.DEMONSTRATION:
-            every += count_answers(row)
-    several = kind is Kind.DEMONSTRATION and (len(rows) != every or every > len(wheres))
-    in_order = {column: columns[column] for column in raw.columns if column in columns}
-    return Unread(columns=in_order, turn_keys=turn_keys, answers=(len(rows), every) if several else None)
-
-
 def row_parser(raw: RawRows, kind: Kind, wanted: Kind, learn: Literal["all", "last"] = "all") -> RowParser:
     """(raw row, where) -> records. Prompts are read from the raw rows whatever the kind, so that all columns reach the
     reward functions; a `solution` that some rows have, all must have."""
@@ -336,6 +297,11 @@ def parse_all(
         except RowDropped as drop:
             dropped[drop.reason] += 1
     return rows, sorted(bad, key=_position), dropped
+
+
+def file_of(where: str) -> str:
+    """The file of a row that stands at `where`."""
+    return _NUMBERS.sub("", where)
 
 
 def _position(row: BadRow) -> tuple[int, ...]:

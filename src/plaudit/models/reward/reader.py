@@ -115,9 +115,14 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
 
 @torch.no_grad()
 def read_all(reader: ReadsRows, rows: Sequence[EncodedRow], budget: int) -> Float[Tensor, "B n"]:
-    """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens."""
+    """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens. Equal rows are read
+    once, so that answers which became equal when they were cut tie exactly."""
     if not rows:
         return torch.zeros(0, reader.width)
+    numbers: dict[tuple[tuple[int, ...], ...], int] = {}
+    which = [numbers.setdefault((tuple(prompt), tuple(ids)), len(numbers)) for prompt, ids in rows]
+    if len(numbers) < len(rows):
+        return read_all(reader, [(list(prompt), list(ids)) for prompt, ids in numbers], budget)[which]
     # Rows of one prompt together, so that they share it, and rows of similar length.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
     parts: list[Tensor] = []
