@@ -70,7 +70,7 @@ def count_oddities(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows are odd in which way, though they stay."""
     counted: Counter[str] = Counter()
     for row in rows:
-        if any(not answer or answer.isspace() for answer in answers(row)):
+        if any(not answer or answer.isspace() for answer in answers(row)) and not isinstance(row, Demonstration):
             counted[EMPTY_REPLY] += 1
         if isinstance(row, Ranking):
             counted.update(_oddities_of_ranking(row))

@@ -85,6 +85,7 @@ def participants(
             "model.end_tokens, or a text by sampling.stop"
         )
     _check_handed_in(run, language, policy, reference)
+    state.warn_of_spelled_controls(rows, language.renderer.controls, "prompts")
     check_prompts(rows, language, config.sampling.max_new_tokens)
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)

@@ -153,7 +153,8 @@ def ranked_examples(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
     """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out. The best of those
     that are left has rank 1, whatever was too long."""
     pairs = iter(encoder([(row.prompt, text, row.where) for row in rows for text in row.responses]))
-    ranked, blurred = [], 0
+    ranked: list[Ranked] = []
+    blurred = 0
     for row in rows:
         encoded = list(itertools.islice(pairs, len(row.responses)))
         same = equal_once_cut(encoded, row)
