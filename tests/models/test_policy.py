@@ -19,8 +19,7 @@ from plaudit.models.options import (
     SharedCritic,
     TinyShape,
 )
-from plaudit.models.policy import ActorCritic, actor_critic, value_head
-from plaudit.models.reference import Reference
+from plaudit.models.policy import ActorCritic, Reference, actor_critic, value_head
 from plaudit.models.trunk import Trunk
 from tests.kills import kills
 from tests.models.tiny import CONFIGS, build, causal, gradients, linear, packed

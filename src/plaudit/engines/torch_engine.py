@@ -116,11 +116,7 @@ class TorchEngine:
             )
 
     def _decode(
-        self,
-        prompts: Sequence[Sequence[int]],
-        base: Tensor,
-        sampling: SamplingConfig,
-        greedy: bool,
+        self, prompts: Sequence[Sequence[int]], base: Tensor, sampling: SamplingConfig, greedy: bool
     ) -> _Written:
         is_stopped = StopStrings(self.decode, sampling.stop)
         n, device = len(prompts), self.trunk.device
@@ -158,21 +154,12 @@ class TorchEngine:
         """Next-token logits [N V] in fp32."""
         inner = self.trunk.inner
         hidden = inner.base_model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
+            input_ids=ids, attention_mask=mask.long(), position_ids=position_ids, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]
         return self.trunk.logits(hidden)
 
     def _record(
-        self,
-        written: _Written,
-        live: _Live,
-        tokens: Tensor,
-        logprobs: Tensor,
-        is_stopped: StopStrings,
+        self, written: _Written, live: _Live, tokens: Tensor, logprobs: Tensor, is_stopped: StopStrings
     ) -> None:
         ended = torch.isin(tokens, self.end_ids)
         rows = zip(

@@ -12,7 +12,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -29,8 +29,6 @@ T = TypeVar("T")
 
 TIMEOUT = "PLAUDIT_RANK_TIMEOUT"
 """Environment: seconds that a rank waits for the others before it gives up. The first may be asking a slow judge."""
-BUCKET = 1 << 25
-"""Numbers that are summed in one message; what a message takes beside the gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +114,8 @@ class Ranks:
             return
         trained = [p for p in parameters if p.requires_grad]
         holders = self.sum(torch.tensor([p.grad is not None for p in trained], dtype=torch.int64)).tolist()
-        for bucket in _buckets([p for p, count in zip(trained, holders, strict=True) if count]):
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))
-            for p, grad, part in zip(bucket, grads, flat.split([p.numel() for p in bucket]), strict=True):
-                p.grad = grad.copy_(part.view_as(p))
+        for p in (p for p, count in zip(trained, holders, strict=True) if count):
+            p.grad = self.sum(torch.zeros_like(p) if p.grad is None else p.grad)
 
     # ---- telling each other
 
@@ -177,12 +172,7 @@ class Ranks:
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
-        if self.is_alone:
-            return number
-        largest = torch.tensor(number, dtype=torch.int64)
-        with _together():
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        return max(self.gather(number))
 
     def wait(self) -> None:
         """Go on when all have come here."""
@@ -240,19 +230,6 @@ def fingerprint(parameters: Iterable[Tensor]) -> list[int]:
     return [int(p.detach().view(kinds[p.element_size()]).sum(dtype=torch.int64)) for p in parameters]
 
 
-def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Neighbours of one type and device, at most BUCKET numbers together (a larger one stands alone)."""
-    bucket: list[nn.Parameter] = []
-    for p in parameters:
-        alike = bucket and (p.dtype, p.device) == (bucket[0].dtype, bucket[0].device)
-        if bucket and not (alike and sum(q.numel() for q in bucket) + p.numel() <= BUCKET):
-            yield bucket
-            bucket = []
-        bucket.append(p)
-    if bucket:
-        yield bucket
-
-
 @contextlib.contextmanager
 def _together() -> Generator[None]:
     """A message among all; where it fails, somebody is gone."""
@@ -275,6 +252,3 @@ def _short(error: BaseException) -> str:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-__all__ = ["ALONE", "Ranks", "fingerprint", "join", "start"]

@@ -4,7 +4,8 @@
 `TokenBatch` and names what it wants; what comes back has the field's shapes, [B R] or [B], zero outside the mask.
 """
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,7 @@ class Trunk(nn.Module):
         return next(self.hf.parameters()).device
 
     def forward(
-        self,
-        batch: TokenBatch,
-        want: Collection[str],
-        temperature: float = 1.0,
-        other: OtherPolicy | None = None,
+        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0, other: OtherPolicy | None = None
     ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"] | Float[Tensor, "B n"]]:
         """Run the trunk once.
 
@@ -234,21 +231,18 @@ def final_logits(config: Any, logits: Tensor) -> Tensor:
     return logits
 
 
-class evaluating:
+@contextlib.contextmanager
+def evaluating(hf: HFModel) -> Generator[None]:
     """Inside the block the model is in evaluation mode; afterwards it is as it was.
 
     Where activations are checkpointed, transformers drops its cache in training mode, and says nothing.
     """
-
-    def __init__(self, hf: HFModel):
-        self.hf = hf
-
-    def __enter__(self) -> None:
-        self.training = [module for module in self.hf.modules() if module.training]
-        self.hf.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module in self.training:
+    training = [module for module in hf.modules() if module.training]
+    hf.eval()
+    try:
+        yield
+    finally:
+        for module in training:
             module.training = True
 
 

@@ -160,10 +160,8 @@ def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]
 
 def pad_left(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
     """Prompts as the house stores them: padding on the left."""
-    width = max((len(r) for r in rows), default=0)
-    ids = torch.tensor([[pad] * (width - len(r)) + list(r) for r in rows], dtype=torch.long).reshape(len(rows), width)
-    lengths = torch.tensor([len(r) for r in rows])
-    return ids, torch.arange(width) >= (width - lengths).unsqueeze(1)
+    ids, mask = pad_right([row[::-1] for row in rows], pad)
+    return ids.flip(1), mask.flip(1)
 
 
 def pad_right(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:

@@ -100,11 +100,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, 0)]
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=backend, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
     if chat:
         tokenizer.chat_template = TINY_TEMPLATE

@@ -22,12 +22,11 @@ from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
 from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
@@ -37,22 +36,19 @@ KIND = "gated"
 GATE = "gate.safetensors"
 
 
-class GatedRewardModel(nn.Module):
+class GatedRewardModel(RewardModel):
     """The aspects' ratings, and a gate beside them. Only the gate is trained."""
 
+    kind = KIND
+
     def __init__(self, aspects: AspectsRewardModel, shape: GateShape, *, seed: int = 0):
-        super().__init__()
+        super().__init__(aspects.loaded)
         self.aspects = aspects.requires_grad_(False)
         self.shape = shape
         self.gate = _network(aspects.reader.config.get_text_config().hidden_size, shape, len(aspects.aspects), seed)
         self.penalties: Tensor
         self.register_buffer("penalties", torch.zeros(len(aspects.aspects)))
         self.verbosity = -1
-        self.normalisation = Normalisation()
-
-    @property
-    def language(self) -> Language:
-        return self.aspects.language
 
     @property
     def reader(self) -> PackedReader:
@@ -98,16 +94,12 @@ class GatedRewardModel(nn.Module):
     def _corrected_on_cpu(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         return self.corrected(standardised.to(self.penalties.device)).cpu()
 
+    def facts(self) -> dict[str, Any]:
+        return {**self.aspects.facts(), "gate": asdict(self.shape), "verbosity": self.verbosity}
+
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """The aspects as a transformers sequence classifier; the gate in a file of its own, facts in plaudit.json."""
-        own = {
-            "kind": KIND,
-            "aspects": [asdict(a) for a in self.aspects.aspects],
-            "gate": asdict(self.shape),
-            "verbosity": self.verbosity,
-            "normalisation": self.normalisation.facts(),
-        }
-        export(folder, self.reader.loaded, {**own, **facts})
+        super().save(folder, facts)
         tensors = {"penalties": self.penalties, **{f"gate.{n}": p for n, p in self.gate.state_dict().items()}}
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / GATE)
 

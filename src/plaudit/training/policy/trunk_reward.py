@@ -11,8 +11,7 @@ from plaudit.errors import UserError
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Loaded, check_model_path
 from plaudit.models.options import ModelConfig
-from plaudit.models.policy import ActorCritic
-from plaudit.models.reference import Reference
+from plaudit.models.policy import ActorCritic, Reference
 from plaudit.models.reward import shared_trunk
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.records.tensors import Scores
