@@ -62,14 +62,6 @@ def test_micro_batches_keep_the_budget_and_the_rows_numbers():
     assert min(map(len, cuts)) > 1
 
 
-def test_only_a_single_process_may_stop_by_itself():
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    assert ALONE.alone(stop) is stop
-    Ranks(0, 2).alone(stop)()
-
-
 # ------------------------------------------------------------------------------------------------- a world of one
 
 

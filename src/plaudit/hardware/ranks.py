@@ -73,11 +73,6 @@ class Ranks:
         mine = self.share(lengths)
         return [[mine[i] for i in cut] for cut in by_token_budget((lengths[row] for row in mine), budget)]
 
-    def alone(self, check_stop: Callable[[], None]) -> Callable[[], None]:
-        """`check_stop` for work in which the ranks differ, such as writing answers: there only a single process may
-        stop, since the others would wait for this one's result."""
-        return check_stop if self.is_alone else lambda: None
-
     # ---- adding up
 
     def sum(self, tensor: Tensor) -> Tensor:

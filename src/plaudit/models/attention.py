@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from plaudit.models.hf import HFModel
+from plaudit.models.weights import HFModel
 
 PACKED = "plaudit_packed"
 WASTE = 1.25

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.models import adapters
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Loaded, load_backbone
 from plaudit.models.options import Critic, Head, ModelConfig
 from plaudit.models.trunk import OtherPolicy, Trunk, undrawn_linear
+from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
 
@@ -75,11 +75,8 @@ def actor_critic(
     loaded: Loaded, critic: Critic | None, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
 ) -> ActorCritic:
     """Give the loaded policy its critic; `model` is the policy's own config. `blocks`: a copy of the policy's own for a
-    separate critic, where no folder holds them.
-
-    Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
-    has none.
-    """
+    separate critic, where no folder holds them. UserError for a critic that reads other tokens than the policy writes,
+    or wants an adapter of a model that has none."""
     if critic is None:
         return ActorCritic(Trunk(loaded.hf), None)
     if critic.kind == "shared":

@@ -21,7 +21,7 @@ from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
-from plaudit.models.hf import HFModel
+from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
 OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})

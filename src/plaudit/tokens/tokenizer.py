@@ -31,15 +31,8 @@ TINY_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Of tokenizers trained with `chat=True`: a role token, the content, </s>."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "spm.model",
-    "tekken.json",
-)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "spm.model")
+TOKENIZER_FILES += ("tekken.json",)
 _AFTER = "\n"
 """Text put in front, and its ids taken off again, where a tokenizer would otherwise write a space."""
 
@@ -132,18 +125,13 @@ def encode_plain(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iter
         controls: added tokens that aren't special and shall be letters too.
     Raises: UserError for text that is no Unicode (lone surrogates).
     """
-    ids: list[int] = []
-    for number, piece in enumerate(cut(text, controls)):
-        ids += encode_continuing(tokenizer, piece) if number else _ids(tokenizer, piece)
-    return ids
+    first, *rest = cut(text, controls)
+    return _ids(tokenizer, first) + [i for piece in rest for i in _continuing(tokenizer, piece)]
 
 
 def encode_continuing(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iterable[str] = ()) -> list[int]:
     """As `encode_plain`, for text that stands right behind other text: no space is put in front of it."""
-    ids: list[int] = []
-    for piece in cut(text, controls):
-        ids += _continuing(tokenizer, piece, special_is_text=True)
-    return ids
+    return [i for piece in cut(text, controls) for i in _continuing(tokenizer, piece)]
 
 
 def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[str]) -> list[int]:
@@ -152,13 +140,8 @@ def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[
     The text comes in pieces that follow each other without a gap; no token spans two of them, so a cut inside a spelled
     control token makes letters of it.
     """
-    ids: list[int] = []
-    for number, piece in enumerate(pieces):
-        if number:
-            ids += _continuing(tokenizer, piece, special_is_text=False)
-        else:
-            ids += _ids(tokenizer, piece, special_is_text=False)
-    return ids
+    first, *rest = pieces
+    return _ids(tokenizer, first, False) + [i for piece in rest for i in _continuing(tokenizer, piece, False)]
 
 
 def cut(text: str, controls: Iterable[str]) -> list[str]:
@@ -198,7 +181,7 @@ def decode_continuing(tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], 
 def bos_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id that the model's own tokenizer puts in front of a text; None when it puts nothing there."""
     bare, full = _ids(tokenizer, "a"), tokenizer.encode("a", add_special_tokens=True)
-    return full[0] if full[1 : 1 + len(bare)] == bare else None
+    return full[0] if full and full[1 : 1 + len(bare)] == bare else None
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> frozenset[str]:
@@ -213,7 +196,7 @@ def writes_space(tokenizer: "PreTrainedTokenizerFast") -> bool:
     return _ids(tokenizer, f"{_AFTER}a") != _ids(tokenizer, _AFTER) + _ids(tokenizer, "a")
 
 
-def _continuing(tokenizer: "PreTrainedTokenizerFast", text: str, *, special_is_text: bool) -> list[int]:
+def _continuing(tokenizer: "PreTrainedTokenizerFast", text: str, special_is_text: bool = True) -> list[int]:
     if text and writes_space(tokenizer):
         front = _ids(tokenizer, _AFTER)
         both = _ids(tokenizer, _AFTER + text, special_is_text)

@@ -87,12 +87,10 @@ class GatedRewardModel(RewardModel):
         """Normalised scores, flat [B]; parts `aspect/NAME` are ratings in their own units, `gate/NAME` the weights."""
         both = read_all(_Both(self), encoded(self.language, groups), budget)
         standardised, weights = both.chunk(2, dim=1)
-        scores = (weights * self._corrected_on_cpu(standardised)).sum(dim=1)
+        corrected = self.corrected(standardised.to(self.penalties.device)).cpu()
+        scores = (weights * corrected).sum(dim=1)
         mixed = {f"gate/{a.name}": weights[:, i] for i, a in enumerate(self.aspects.aspects)}
         return Scores.of_all(self.normalisation.apply(scores), {**self.aspects.ratings(standardised), **mixed})
-
-    def _corrected_on_cpu(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        return self.corrected(standardised.to(self.penalties.device)).cpu()
 
     def facts(self) -> dict[str, Any]:
         return {**self.aspects.facts(), "gate": asdict(self.shape), "verbosity": self.verbosity}

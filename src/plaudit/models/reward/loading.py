@@ -7,8 +7,7 @@ from plaudit.models.load import architecture, check_model_path, is_classifier, l
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
-from plaudit.models.reward.protocol import RewardModel, SavedKind
-from plaudit.models.reward.references import REFERENCES
+from plaudit.models.reward.protocol import REFERENCES, RewardModel, SavedKind
 
 KINDS: dict[str, SavedKind] = {
     kind.name: kind

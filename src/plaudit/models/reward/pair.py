@@ -34,9 +34,8 @@ from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language
 from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
-from plaudit.models.reward.protocol import RewardModel, SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind, references_of, refuse_lone
 from plaudit.models.reward.reader import in_buckets, padding_id
-from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from plaudit.models.attention import alike
 from plaudit.models.encoders import load_encoder_classifier
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, architecture, load_classifier
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import LoadedModule, RewardModel
 from plaudit.models.trunk import Trunk, silence_noise
+from plaudit.models.weights import HFModel
 from plaudit.records.text import Group
 from plaudit.telemetry.console import say
 from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared, pad_right

@@ -22,9 +22,8 @@ from plaudit.models.attention import alike
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, Loaded, architecture, finish, load_language
 from plaudit.models.options import Against, ModelConfig, Output
-from plaudit.models.reward.protocol import RewardModel, SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind, references_of, refuse_lone
 from plaudit.models.reward.reader import in_buckets, padding_id
-from plaudit.models.reward.references import references_of, refuse_lone
 from plaudit.models.trunk import silence_noise
 from plaudit.models.weights import pretrained
 from plaudit.records.tensors import Scores

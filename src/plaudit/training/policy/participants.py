@@ -14,9 +14,9 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.policy import ActorCritic, Reference, actor_critic
+from plaudit.models.weights import HFModel
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
