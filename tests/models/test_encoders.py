@@ -332,7 +332,7 @@ def test_a_head_may_have_several_numbers(folders, pooling):
     config = ModelConfig(path=folders["bert"], pooling=pooling)
     reader = load_reader(config, load_language(config), seed=0, width=3)
     assert isinstance(reader, PaddedReader) and reader.width == 3
-    assert read_all(reader, encoded(reader.language, GROUPS), 100).shape == (5, 3)
+    assert read_all(reader, 3, encoded(reader.language, GROUPS), 100).shape == (5, 3)
 
 
 @kills(

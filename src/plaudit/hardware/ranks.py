@@ -56,8 +56,6 @@ class Ranks:
         Longest first, each to the rank that has the fewest tokens so far.
         """
         lengths = list(lengths)
-        if self.is_alone:
-            return list(range(len(lengths)))
         loads = [0] * self.world
         mine = []
         for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -90,8 +88,6 @@ class Ranks:
 
     def add_counts(self, counts: Counter[str]) -> Counter[str]:
         """Σ over ranks of each named number, in double precision; a name that a rank doesn't know counts 0 there."""
-        if self.is_alone:
-            return counts
         total: Counter[str] = Counter()
         for part in self.gather(counts):
             total.update(part)
@@ -129,8 +125,6 @@ class Ranks:
 
     def gather_rows(self, rows: Mapping[int, Any]) -> dict[int, Any]:
         """Every row's value, from whoever computed it: {row: plain JSON value}."""
-        if self.is_alone:
-            return dict(rows)
         return {row: value for part in self.gather(list(rows.items())) for row, value in part}
 
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,8 +140,6 @@ class Ranks:
 
     def first(self, work: Callable[[], T]) -> T | None:
         """Do `work` on the first rank while the others wait; None on them. Its UserError is raised on all."""
-        if self.is_alone:
-            return work()
         if not self.is_first:
             if failure := self.gather(None)[0]:
                 raise FirstFailed(failure)
@@ -162,8 +154,7 @@ class Ranks:
 
     def ask_first(self, work: Callable[[], Any]) -> Any:
         """What `work` returns on the first rank, on all of them. Plain JSON values."""
-        result = self.first(work)
-        return result if self.is_alone else self.gather(result)[0]
+        return self.gather(self.first(work))[0]
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""

@@ -211,8 +211,9 @@ def _targets(hf_model: HFModel, wanted: Literal["all-linear"] | Sequence[str]) -
     matrices = [n for n, m in hf_model.named_modules() if isinstance(m, nn.Linear | Conv1D | nn.Embedding)]
     if wanted == "all-linear":
         blocks = [n for n in matrices if isinstance(hf_model.get_submodule(n), nn.Linear | Conv1D)]
-        outside = _head_names(hf_model)
-        return [n for n in blocks if n not in outside]
+        heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
+        outside = {id(module) for head in heads if head is not None for module in head.modules()}
+        return [n for n in blocks if id(hf_model.get_submodule(n)) not in outside]
     for name in wanted:
         if not any(_ends_in(matrix, name) for matrix in matrices):
             endings = sorted({matrix.rsplit(".", 1)[-1] for matrix in matrices})
@@ -224,12 +225,6 @@ def _targets(hf_model: HFModel, wanted: Literal["all-linear"] | Sequence[str]) -
 
 def _ends_in(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
-
-
-def _head_names(hf_model: HFModel) -> set[str]:
-    heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
-    inside = {id(module) for head in heads if head is not None for module in head.modules()}
-    return {name for name, module in hf_model.named_modules() if id(module) in inside}
 
 
 def _refuse_tied(hf_model: HFModel, chosen: Sequence[str]) -> None:

@@ -94,13 +94,8 @@ def load_encoder_classifier(
         fresh = fresh or not is_classifier(config)
         if not fresh:
             check_width(config, width)
-        new = NEW if fresh else ()
-        return finish(
-            pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=width),
-            language,
-            config,
-            seed,
-        )
+        new, auto = NEW if fresh else (), AutoModelForSequenceClassification
+        return finish(pretrained(auto, config, seed, new=new, num_labels=width), language, config, seed)
     if pooling == "cls" and language.renderer.bos is None:
         raise UserError("model.pooling: the tokenizer puts no token in front of a text, so there is no `cls` to read")
     hf = PooledForSequenceClassification(encoder_backbone(config, seed), pooling, width, seed)

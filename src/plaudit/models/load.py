@@ -131,7 +131,7 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
 
 
 def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> Language:
-    """The language of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
+    """That of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
     if not tokenizer.is_fast:
         raise UserError("the tokenizer is not a fast one (tokenizer.json); convert it with transformers first")
     text_config = hf.config.get_text_config()
@@ -221,8 +221,8 @@ def load_classifier(
         fresh = fresh or not is_classifier(config)
         if not fresh:
             check_width(config, num_labels)
-        auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
-        hf = pretrained(auto, config, seed, new=new, num_labels=num_labels)
+        new = ("score.",) if fresh else ()
+        hf = pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
         raise UserError(
             f"model.path: {type(hf).__name__} has no linear head `score`; give a decoder such as Llama or Qwen"

@@ -86,7 +86,10 @@ class Trunk(nn.Module):
             other: what `kl_full` compares with, asked of the same batch.
         Raises: ValueError for an unknown want or a missing head.
         """
-        self._check(want)
+        if unknown := set(want) - WANTS:
+            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
+        for name in sorted(set(want) - HEADLESS):
+            self._head(name)
         if ("kl_full" in want) != (other is not None):
             raise ValueError("`kl_full` and `other` go together")
         if self.layout == "padded" and batch.is_shared:
@@ -123,17 +126,10 @@ class Trunk(nn.Module):
             out["prompt_hidden"] = hidden.index_select(0, batch.prompt_index)
         return out
 
-    def _check(self, want: Collection[str]) -> None:
-        if unknown := set(want) - WANTS:
-            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
-        for name in sorted(want):
-            if name not in HEADLESS:
-                self._head(name)
-
     def _head(self, name: str) -> nn.Module:
         """What makes the wanted numbers of hidden states. ValueError where the trunk has no such head."""
-        output = self.inner.get_output_embeddings() if name in OF_LOGITS else None
-        head = output if name in OF_LOGITS else self.score_head if name in OF_SCORES else self.value_head
+        of_scores = self.score_head if name in OF_SCORES else self.value_head
+        head = self.inner.get_output_embeddings() if name in OF_LOGITS else of_scores
         if head is None:
             raise ValueError(f"{name!r} wanted of a trunk without that head")
         return head

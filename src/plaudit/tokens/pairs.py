@@ -72,9 +72,7 @@ class PairRenderer:
 
     def prompt_ids(self, prompt: Prompt, where: str = "") -> list[int]:
         """Ids of the first text with what stands before it. An empty prompt is no mistake: the frame is there.
-
-        Raises: UserError, beginning with `where`, where a chat template refuses the conversation.
-        """
+        UserError, beginning with `where`, where a chat template refuses the conversation."""
         return [*self.frame.before, *self.source_ids(prompt, where)]
 
     def source_ids(self, prompt: Prompt, where: str = "") -> list[int]:

@@ -128,8 +128,8 @@ class Renderer:
     def prompt_ids(self, prompt: Prompt, where: str = "") -> list[int]:
         """Ids ready for the answer, with BOS exactly once in front if the tokenizer uses one.
 
-        Raises: UserError, beginning with `where`, when a conversation meets no template, the template refuses it
-            (roles, order of turns, system turn), or nothing is left to condition on.
+        UserError, beginning with `where`, when a conversation meets no template, the template refuses it (roles, order
+        of turns, system turn), or nothing is left to condition on.
         """
         try:
             ids = self._prompt_ids(prompt)
@@ -140,10 +140,8 @@ class Renderer:
         return ids
 
     def response_ids(self, text: str, end: bool, form: Form = Form.TEXT) -> list[int]:
-        """Ids that follow `prompt_ids` when the answer is `text`, the end token last if `end`.
-
-        Args: form: of the prompt; it matters only where a chat template exists and the policy is raw.
-        """
+        """Ids that follow `prompt_ids` when the answer is `text`, the end token last if `end`. `form`: of the prompt;
+        it matters only where a chat template exists and the policy is raw."""
         style = self._style(form)
         text = style.lead + (text.strip() if style.strips else text)
         if end:

@@ -40,8 +40,8 @@ _AFTER = "\n"
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a local folder or a hub name. Code that comes with it is never run.
 
-    Raises: UserError when the folder is missing or holds no tokenizer (found out before transformers is imported, and
-        without asking the hub), or when it has no fast version.
+    UserError when the folder is missing or holds no tokenizer (found out before transformers is imported, and without
+    asking the hub), or when it has no fast version.
     """
     local = looks_local(path)
     if local:
@@ -60,14 +60,10 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False) -> "PreTrainedTokenizerFast":
-    """Byte-level BPE on `texts`; the same texts give the same tokenizer.
+    """Byte-level BPE on `texts`, at most `vocab_size` tokens with the control tokens; the same texts give the same one.
 
     Every text, in any language, comes back exactly from `decode(encode_plain(text))`. Ids 0, 1, 2 are <s>, </s>, <pad>;
-    <s> is put in front, as Llama's tokenizers do.
-
-    Args:
-        vocab_size: at most so many tokens, control tokens included; fewer when the texts are few.
-        chat: also tokens for the three roles, and a chat template.
+    <s> is put in front, as Llama's tokenizers do. `chat`: also tokens for the three roles, and a chat template.
     Raises: UserError when `vocab_size` has no room for the 256 bytes.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -103,13 +99,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False
 def end_ids(
     tokenizer: "PreTrainedTokenizerFast", generation_config: Mapping[str, Any] | None, extra: Sequence[int | str] = ()
 ) -> tuple[int, ...]:
-    """Every token that ends a response: the generation config's EOS ids, the tokenizer's, then the user's own.
-
-    Args:
-        generation_config: its `eos_token_id` is a number, a list, or absent.
-        extra: ids, or tokens as they are spelled, for models that end otherwise (some end by `<s>`).
-    Raises: UserError for a token that the vocabulary doesn't have.
-    """
+    """Every token that ends a response: the generation config's EOS ids, the tokenizer's, then the user's own, as ids
+    or as they are spelled (some models end by `<s>`). UserError for one that the vocabulary doesn't have."""
     configured = (generation_config or {}).get("eos_token_id")
     ids = [configured] if isinstance(configured, int) else list(configured or ())
     if tokenizer.eos_token_id is not None:
@@ -119,12 +110,8 @@ def end_ids(
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iterable[str] = ()) -> list[int]:
-    """Ids of `text` as text: no BOS, no EOS, and a control token spelled out in it is letters.
-
-    Args:
-        controls: added tokens that aren't special and shall be letters too.
-    Raises: UserError for text that is no Unicode (lone surrogates).
-    """
+    """Ids of `text` as text: no BOS, no EOS, and a control token spelled out in it is letters, so are `controls` (added
+    tokens that aren't special). UserError for text that is no Unicode (lone surrogates)."""
     first, *rest = cut(text, controls)
     return _ids(tokenizer, first) + [i for piece in rest for i in _continuing(tokenizer, piece)]
 

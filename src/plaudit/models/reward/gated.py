@@ -85,7 +85,8 @@ class GatedRewardModel(RewardModel):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]; parts `aspect/NAME` are ratings in their own units, `gate/NAME` the weights."""
-        both = read_all(_Both(self), encoded(self.language, groups), budget)
+        rows, width = encoded(self.language, groups), 2 * len(self.aspects.aspects)
+        both = read_all(lambda part: torch.cat(self.read(part), dim=1), width, rows, budget)
         standardised, weights = both.chunk(2, dim=1)
         corrected = self.corrected(standardised.to(self.penalties.device)).cpu()
         scores = (weights * corrected).sum(dim=1)
@@ -100,17 +101,6 @@ class GatedRewardModel(RewardModel):
         super().save(folder, facts)
         tensors = {"penalties": self.penalties, **{f"gate.{n}": p for n, p in self.gate.state_dict().items()}}
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / GATE)
-
-
-class _Both(nn.Module):
-    """z and g side by side, as a reader of 2A numbers."""
-
-    def __init__(self, model: GatedRewardModel):
-        super().__init__()
-        self.model, self.width = model, 2 * len(model.aspects.aspects)
-
-    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
-        return torch.cat(self.model.read(groups), dim=1)
 
 
 def _network(inputs: int, shape: GateShape, outputs: int, seed: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ by side, padded on the right, and attention masks hide the padding (N3.9).
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -29,15 +29,6 @@ from plaudit.tokens.pairs import PairRenderer
 
 SharedRows = tuple[Ids, Sequence[Ids]]
 """A prompt's ids and those of its answers."""
-
-
-@runtime_checkable
-class ReadsRows(Protocol):
-    """What `read_all` needs of a reader."""
-
-    @property
-    def width(self) -> int: ...
-    def __call__(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]: ...
 
 
 class _Classifier(LoadedModule):
@@ -119,7 +110,7 @@ class ReaderRewardModel(RewardModel):
 
     def read(self, groups: Sequence[Group], budget: int) -> Float[Tensor, "B n"]:
         """The reader's raw numbers of all groups' answers, in order, on the CPU."""
-        return read_all(self.reader, encoded(self.language, groups), budget)
+        return read_all(self.reader, self.reader.width, encoded(self.language, groups), budget)
 
 
 def load_reader(config: ModelConfig, language: Language, *, seed: int, width: int = 1, fresh: bool = False) -> Reader:
@@ -155,18 +146,20 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
 
 
 @torch.no_grad()
-def read_all(reader: ReadsRows, rows: Sequence[EncodedRow], budget: int) -> Float[Tensor, "B n"]:
-    """`reader`'s numbers for every row, on the CPU, in micro-batches of at most `budget` tokens."""
+def read_all(
+    read: Callable[[Sequence[SharedRows]], Tensor], width: int, rows: Sequence[EncodedRow], budget: int
+) -> Float[Tensor, "B n"]:
+    """The `width` numbers that `read` gives for every row, on the CPU, in micro-batches of at most `budget` tokens."""
     if not rows:
-        return torch.zeros(0, reader.width)
+        return torch.zeros(0, width)
     # Rows of one prompt together, so that they share it, and rows of similar length.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
     parts: list[Tensor] = []
     for cut in by_token_budget((len(rows[i][0]) + len(rows[i][1]) for i in order), budget):
-        parts.append(reader(sharing([rows[order[i]] for i in cut])).float().cpu())
-    read = torch.cat(parts)
-    out = torch.empty_like(read)
-    out[order] = read
+        parts.append(read(sharing([rows[order[i]] for i in cut])).float().cpu())
+    numbers = torch.cat(parts)
+    out = torch.empty_like(numbers)
+    out[order] = numbers
     return out
 
 

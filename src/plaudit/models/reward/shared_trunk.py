@@ -33,7 +33,6 @@ class SharedTrunkRewardModel(RewardModel):
     """r(x, y) = a linear head on the language model's hidden state at the last token of y."""
 
     kind = KIND
-    width = 1
 
     def __init__(self, loaded: Loaded, head: nn.Linear):
         super().__init__(loaded)
@@ -50,8 +49,8 @@ class SharedTrunkRewardModel(RewardModel):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]."""
-        scores = self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))
-        return Scores.of_all(scores)
+        raw = read_all(self, 1, encoded(self.language, groups), budget).squeeze(1)
+        return Scores.of_all(self.normalisation.apply(raw))
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers causal language model, the head beside it, and `plaudit.json`."""

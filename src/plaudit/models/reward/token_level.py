@@ -18,7 +18,7 @@ from plaudit.models.reward.reader import (
     sharing,
 )
 from plaudit.records.tensors import Scores
-from plaudit.records.text import Form, Group
+from plaudit.records.text import Group
 from plaudit.tokens.batches import TokenBatch, by_token_budget
 from plaudit.tokens.encode import EncodedRow
 
@@ -71,14 +71,11 @@ class TokenLevelRewardModel(RewardModel):
             for group in groups
             for text, ends in zip(group.responses, group.token_ends, strict=True)
         ]
-        return tuple(
-            spread(value.diff(prepend=value.new_zeros(1)).tolist(), self._ends(text, len(value), form), ends)
+        at = self.language.decoder_renderer.written_ends
+        return tuple(  # of this model's own tokens, what the context cut off is not read
+            spread(value.diff(prepend=value.new_zeros(1)).tolist(), at(text, form)[: len(value)], ends)
             for (form, text, ends), value in zip(texts, values, strict=True)
         )
-
-    def _ends(self, text: str, count: int, form: Form) -> list[int]:
-        """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        return self.language.decoder_renderer.written_ends(text, form)[:count]
 
 
 def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> tuple[float, ...]:
