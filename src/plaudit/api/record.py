@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,6 @@ class Results(tuple[Result, ...]):
 
     run.results[0].value, run.results[0].low
     """
-
-    def __new__(cls, results: Iterable[Result]) -> Results:
-        return super().__new__(cls, results)
 
     def _repr_html_(self) -> str:
         from plaudit.report.notebook import results_html
