@@ -17,12 +17,8 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-<<<<<<< HEAD
-from plaudit.models.checkpoint import load_training_state, save_training_state, training_bytes
-=======
-from plaudit.models.checkpoint import HasParameters, export, load_training_state, save_training_state, training_bytes
+from plaudit.models.checkpoint import export, load_training_state, save_training_state, training_bytes
 from plaudit.models.load import Loaded
->>>>>>> main
 from plaudit.records.text import KIND_OF, Row
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
