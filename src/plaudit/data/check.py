@@ -9,15 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from plaudit.data.clean import (
-    Overlap,
-    answers,
-    count_oddities,
-    drop_useless,
-    duplicates,
-    keyed,
-    overlap_of_keys,
-)
+from plaudit.data.clean import Overlap, answers, count_oddities, drop_useless, duplicates, overlap_of_keys, prompt_key
 from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
 from plaudit.data.options import DataConfig
@@ -115,7 +107,7 @@ def _report(path: str, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple
     parsed, bad, dropped = parse_all(raw, row_parser(kind, kind, raw.columns))
     rows, useless = drop_useless(parsed)
     dropped.update(useless)
-    keys = keyed(rows)
+    keys = [(prompt_key(row), row.where) for row in rows]
     report = FileReport(
         path=path,
         error="",

@@ -22,17 +22,7 @@ from typing import Any
 from plaudit.data.clean import NO_PAIR, SAME_ANSWERS
 from plaudit.data.formats import competition_ranks
 from plaudit.errors import UserError
-from plaudit.records.text import (
-    Comparison,
-    Demonstration,
-    Kind,
-    Prompt,
-    PromptRow,
-    Ranking,
-    Rating,
-    Row,
-    Verdict,
-)
+from plaudit.records.text import Comparison, Demonstration, Kind, Prompt, PromptRow, Ranking, Rating, Row, Verdict
 
 ONE_ANSWER = "with the only rated answer of the prompt"
 SEEN_PROMPT = "with a prompt that came before"

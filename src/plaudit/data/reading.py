@@ -7,6 +7,7 @@ surrogates.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -107,19 +108,12 @@ def _unzipped(data: bytes, path: str) -> bytes:
     """Gzip is told by its first bytes, so a misnamed file is read rightly. Several members in a row are one text."""
     if data[:2] != b"\x1f\x8b":
         return data
-    parts: list[bytes] = []
-    while data[:2] == b"\x1f\x8b":
-        member = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(member.decompress(data))
-        except zlib.error as error:
-            raise UserError(f"{path}: the gzip data is damaged: {error}") from None
-        if not member.eof:
-            raise UserError(f"{path}: the gzip data is cut short; copy or download the file again.")
-        data = member.unused_data
-    if data.strip(b"\0"):  # zero bytes are padding, as tar and tapes leave it
-        raise UserError(f"{path}: something that is not gzip follows the gzip data; copy or download the file again.")
-    return b"".join(parts)
+    try:
+        return gzip.decompress(data)
+    except EOFError:
+        raise UserError(f"{path}: the gzip data is cut short; copy or download the file again.") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: the gzip data is damaged: {error}") from None
 
 
 # --------------------------------------------------------------------------------------------------------- JSON
