@@ -169,14 +169,14 @@ def check_built(config: Any, path: str = "") -> None:
     belong, functions, models."""
     for name, tp in field_types(type(config)).items():
         value, this = getattr(config, name), shape(tp)
-        in_list = bool(this.items) and isinstance(value, list | tuple)
+        in_list = bool(this.items) and isinstance(value, (list, tuple))
         arms = shape(this.items[0]).arms if in_list else this.arms
         for one in value if in_list else (value,):
-            is_plain = isinstance(one, str | int | float | list | tuple | Mapping | Node | None)
+            is_plain = one is None or isinstance(one, (str, int, float, list, tuple, Mapping, Node))
             if type(one) not in arms and (not is_plain or (arms and one is not None)):
                 wanted = " or ".join(arm.__name__ for arm in arms) or phrase(tp)
                 raise UserError(
-                    f"{join(path.rstrip('.'), name)}: a {type(one).__name__} stands where {wanted} belongs. What is put "
-                    "together in Python isn't converted: load_config(PPOConfig, {…}) takes nested dicts, and pl.ppo(…) "
-                    "takes functions, models and lists too (docs/python.md)"
+                    f"{join(path.rstrip('.'), name)}: a {type(one).__name__} stands where {wanted} belongs. What is "
+                    "put together in Python isn't converted: load_config(PPOConfig, {…}) takes nested dicts, "
+                    "pl.ppo(…) functions, models and lists too (docs/python.md)"
                 )
