@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """A causal language model with its tokenizer: what is trained, compared, and seen for text.
+    """A causal language model with its tokenizer: what is trained, compared, and asked for text.
 
     policy = pl.Policy.load("runs/sft/model")
     policy.generate(["The cat"], max_new_tokens=20)
@@ -115,13 +115,13 @@ class Policy:
         check_prompts(rows, language, options.max_new_tokens)
         here = machine(DeviceConfig(device=device))
         engine = build_engine(Trunk(self.hf).to(here.device), language)
-        seen: Counter[str] = Counter()  # the same text twice is answered twice: each time by other draws
+        draws: Counter[str] = Counter()  # the same text twice is answered twice: each time by other draws
         for begin in range(0, len(rows), options.batch_size):
             part = rows[begin : begin + options.batch_size]
             indices = []
             for row in part:
-                indices.append(seen[row.prompt.id])
-                seen[row.prompt.id] += 1
+                indices.append(draws[row.prompt.id])
+                draws[row.prompt.id] += 1
             with here.autocast():
                 yield sample(engine, language, part, options, sample_indices=indices, seed=seed, greedy=greedy)
 
