@@ -155,10 +155,10 @@ def read_all(
     """
     if not rows:
         return torch.zeros(0, width)
-    numbers: dict[tuple[tuple[int, ...], ...], int] = {}
-    which = [numbers.setdefault((tuple(prompt), tuple(ids)), len(numbers)) for prompt, ids in rows]
-    if len(numbers) < len(rows):
-        return read_all(read, width, [(list(prompt), list(ids)) for prompt, ids in numbers], budget)[which]
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    which = [first.setdefault((tuple(prompt), tuple(ids)), len(first)) for prompt, ids in rows]
+    if len(first) < len(rows):
+        return read_all(read, width, [(list(prompt), list(ids)) for prompt, ids in first], budget)[which]
     # Rows of one prompt together, so that they share it, and rows of similar length.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
     parts: list[Tensor] = []
