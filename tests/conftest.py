@@ -10,32 +10,38 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import ipaddress
 import socket
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
 import jaxtyping
 import pytest
+import torch
 
 # Deadlines measure the neighbours' load, not our code; the printed blob replays a failure anywhere.
 hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("plaudit")
 
 
-CHECKED_CALLS = 10_000
-"""Of one test, have their shapes checked by jaxtyping: all calls of all tests but those that run a loop for long (PPO
-makes a thousand an iteration), where checking the same calls over and over would be a third of the time."""
+CHECKED_ALIKE = 10
+"""Calls of one function with tensors of the same shapes, in one test, that jaxtyping checks. Only loops make more (PPO
+makes a thousand an iteration), where checking the same over and over would be a fifth of the time."""
 
 
 class SparingConfig(type(jaxtyping.config)):
-    """jaxtyping asks its configuration before each check."""
+    """jaxtyping asks its configuration before each check, in a wrapper that knows `fn`, `args` and `kwargs`."""
 
-    calls = 0
+    calls: Counter[tuple[object, ...]] = Counter()
 
     @property
     def jaxtyping_disable(self) -> bool:
-        SparingConfig.calls += 1
-        return SparingConfig.calls > CHECKED_CALLS
+        asked = sys._getframe(1).f_locals
+        given = (*asked["args"], *asked["kwargs"].values())
+        call = (asked["fn"], *[value.shape for value in given if isinstance(value, torch.Tensor)])
+        self.calls[call] += 1
+        return self.calls[call] > CHECKED_ALIKE
 
 
 jaxtyping.config.__class__ = SparingConfig
@@ -43,7 +49,7 @@ jaxtyping.config.__class__ = SparingConfig
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    SparingConfig.calls = 0
+    SparingConfig.calls.clear()
 
 
 class NetworkBlocked(RuntimeError):

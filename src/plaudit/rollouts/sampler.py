@@ -13,7 +13,7 @@ from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
-from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.tokens.batches import pad_left, pad_right, unpad
 
 
 def sample(
@@ -31,7 +31,9 @@ def sample(
     Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
-    prompts = [language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows]
+    where = {row.prompt: row.where for row in reversed(rows)}  # a prompt that stands often is encoded once
+    ids = {prompt: language.renderer.prompt_ids(prompt, where=place) for prompt, place in where.items()}
+    prompts = [ids[row.prompt] for row in rows]
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
@@ -49,8 +51,7 @@ def _rollout(
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
-    for i, generation in enumerate(written):
-        logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
+    logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
     return Rollout(
         rows=rows,
         responses=tuple(
@@ -76,9 +77,9 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
 def groups(rollout: Rollout) -> list[Group]:
     """What scorers read: one group per sequence, in the rollout's order."""
     return [
-        Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids[mask].tolist()),), columns=row.columns)
-        for row, text, ids, mask in zip(
-            rollout.rows, rollout.responses, rollout.response_ids, rollout.response_mask, strict=True
+        Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids),), columns=row.columns)
+        for row, text, ids in zip(
+            rollout.rows, rollout.responses, unpad(rollout.response_ids, rollout.response_mask), strict=True
         )
     ]
 
