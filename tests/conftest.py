@@ -8,17 +8,23 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import fcntl
 import ipaddress
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Deadlines measure the neighbours' load, not our code; the printed blob replays a failure anywhere.
 hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
@@ -85,6 +91,26 @@ def _name_guard(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(host, *args, **kwargs)
 
     return guarded
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a `plaudit` and a `python` (for scripts) that have torch already: tools/warm.py, one for all workers.
+
+    Not for tests of a process's start, of signals to it or of its death: what is started is a client of the fork.
+    """
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "warm"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "starting"), (folder / "users").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        with socket.socket(socket.AF_UNIX) as server:
+            if server.connect_ex(str(folder / "socket")):
+                (folder / "socket").unlink(missing_ok=True)
+                subprocess.run([sys.executable, str(ROOT / "tools" / "warm.py"), str(folder)], check=True)
+        lent = os.dup(users.fileno())
+    yield folder
+    os.close(lent)
 
 
 @pytest.fixture(autouse=True, scope="session")

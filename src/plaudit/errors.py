@@ -30,8 +30,4 @@ class StopRequested(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
-        self.signum = signum
-
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.signum
+        self.signum, self.exit_code = signum, 128 + signum

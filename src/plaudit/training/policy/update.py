@@ -8,7 +8,6 @@ from torch import Tensor
 from plaudit.formulas.advantages import moments, whiten
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.policy_losses import trust_region_losses
-from plaudit.formulas.shapes import exact_div
 from plaudit.hardware.randomness import permutation
 from plaudit.records.statistics import Statistics, Sum, add, number, ratio
 from plaudit.records.tensors import Experience
@@ -62,7 +61,7 @@ def minibatch_rows(num_rows: int, config: PPOConfig, iteration: int, update: int
     """Rows of update number `update` of this iteration; reshuffled every epoch, so that rows change company."""
     epoch, index = divmod(update, config.minibatches)
     rows = permutation(num_rows, config.seed, "minibatches", iteration, epoch)
-    return order.minibatch(rows, exact_div(len(rows), config.minibatches), index)
+    return order.minibatch(rows, len(rows) // config.minibatches, index)
 
 
 def _braked(statistics: Statistics, brakes: Brakes) -> Outcome:
