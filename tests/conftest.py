@@ -8,7 +8,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import fcntl
 import ipaddress
 import socket
 import subprocess
@@ -16,12 +15,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis
 import jaxtyping
 import pytest
-import torch
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,13 +37,14 @@ makes a thousand an iteration), where checking the same over and over would be a
 class SparingConfig(type(jaxtyping.config)):
     """jaxtyping asks its configuration before each check, in a wrapper that knows `fn`, `args` and `kwargs`."""
 
-    calls: Counter[tuple[object, ...]] = Counter()
+    calls: ClassVar[Counter[tuple[object, ...]]] = Counter()
 
     @property
     def jaxtyping_disable(self) -> bool:
         asked = sys._getframe(1).f_locals
         given = (*asked["args"], *asked["kwargs"].values())
-        call = (asked["fn"], *[value.shape for value in given if isinstance(value, torch.Tensor)])
+        shapes = (getattr(value, "shape", None) for value in given)
+        call = (asked["fn"], *[shape for shape in shapes if isinstance(shape, tuple)])
         self.calls[call] += 1
         return self.calls[call] > CHECKED_ALIKE
 
@@ -95,10 +94,12 @@ def _name_guard(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a `plaudit` and a `python` (for scripts) that have torch already: tools/warm.py, one for all workers.
+    """A folder with a `plaudit` and a `python` (for scripts) that have torch already: tools/warm.py, one for all.
 
     Not for tests of a process's start, of signals to it or of its death: what is started is a client of the fork.
     """
+    import fcntl  # not on Windows, which has no fork either
+
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "warm"
     folder.mkdir(exist_ok=True)

@@ -2,10 +2,10 @@
 
     python tools/warm.py FOLDER     serves; FOLDER has a `plaudit` then, and a `python` for scripts
 
-Tests whose subject isn't the start of Python use it: the documentation's commands, which a shell runs, and scripts that
-are killed or compute together. Each is a process of its own, but the seconds that importing torch and transformers
-takes are paid once. It returns when the server is ready; the server ends when nobody holds FOLDER/users locked any more:
-whoever needs it takes that lock, shared.
+Tests whose subject isn't the start of Python use it: the documentation's commands, which a shell runs, and scripts
+whose processes are killed or compute together. Each is a process of its own, but the seconds that importing torch and
+transformers takes are paid once. The call returns when the server is ready; the server ends when nobody holds
+FOLDER/users locked any more: whoever needs it takes that lock, shared.
 """
 
 import fcntl

@@ -3,8 +3,6 @@
 import ast
 import dataclasses
 import re
-import subprocess
-import sys
 import typing
 from pathlib import Path
 from urllib.parse import unquote
