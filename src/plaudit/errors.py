@@ -10,6 +10,12 @@ class UserError(Exception):
     """
 
 
+def require(holds: object, mistake: str) -> None:
+    """What an option's value must be; the config's reader adds file and line to the mistake. Raises: ValueError."""
+    if not holds:
+        raise ValueError(mistake)
+
+
 class SaveFailed(UserError):
     """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
 

@@ -31,32 +31,21 @@ def sample(
     Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
-    where = {row.prompt: row.where for row in reversed(rows)}  # a prompt that stands often is encoded once
-    ids = {prompt: language.renderer.prompt_ids(prompt, where=place) for prompt, place in where.items()}
-    prompts = [ids[row.prompt] for row in rows]
+    distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
+    ids = {key: language.renderer.prompt_ids(row.prompt, where=row.where) for key, row in distinct.items()}
+    prompts = [ids[id(row)] for row in rows]
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
     written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy)
-    return _rollout(tuple(rows), prompts, written, language, sampling.stop)
-
-
-def _rollout(
-    rows: tuple[PromptRow, ...],
-    prompts: Sequence[Sequence[int]],
-    written: Sequence[Generation],
-    language: Language,
-    stop: Sequence[str],
-) -> Rollout:
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
     logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
+    texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
     return Rollout(
-        rows=rows,
-        responses=tuple(
-            cut_at_stop(_text(g, row.prompt.form, language), stop) for row, g in zip(rows, written, strict=True)
-        ),
+        rows=tuple(rows),
+        responses=tuple(cut_at_stop(text, sampling.stop) for text in texts),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -74,26 +63,18 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
     return language.decoder_renderer.response_text(ids, form)
 
 
-def groups(rollout: Rollout) -> list[Group]:
-    """What scorers read: one group per sequence, in the rollout's order."""
+def groups(rollout: Rollout, size: int = 1) -> list[Group]:
+    """What scorers read: one group for each `size` rows in order, answers to one prompt: judges that compare see them
+    side by side."""
+    ids = [tuple(row) for row in unpad(rollout.response_ids, rollout.response_mask)]
     return [
-        Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids),), columns=row.columns)
-        for row, text, ids in zip(
-            rollout.rows, rollout.responses, unpad(rollout.response_ids, rollout.response_mask), strict=True
+        Group(
+            prompt=row.prompt,
+            responses=rollout.responses[begin : begin + size],
+            response_ids=tuple(ids[begin : begin + size]),
+            columns=row.columns,
         )
-    ]
-
-
-def groups_of(rollout: Rollout, size: int) -> list[Group]:
-    """The same where `size` answers to each prompt stand together: judges that compare see them side by side."""
-    alone = groups(rollout)
-    return [
-        replace(
-            alone[begin],
-            responses=tuple(group.responses[0] for group in alone[begin : begin + size]),
-            response_ids=tuple(group.response_ids[0] for group in alone[begin : begin + size]),
-        )
-        for begin in range(0, len(alone), size)
+        for begin, row in list(enumerate(rollout.rows))[::size]
     ]
 
 
