@@ -151,8 +151,8 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
 
 def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]:
     """The kept ids of each row, whichever side the padding is on."""
-    kept, ends = ids[mask].tolist(), [0, *accumulate(mask.sum(1).tolist())]
-    return [kept[begin:end] for begin, end in pairwise(ends)]
+    flat, ends = ids[mask].tolist(), [0, *accumulate(mask.sum(1).tolist())]
+    return [flat[begin:end] for begin, end in pairwise(ends)]
 
 
 def pad_left(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
