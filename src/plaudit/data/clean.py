@@ -100,11 +100,11 @@ def _repeats_prompt(row: Row) -> bool:
 def opposites(rows: Sequence[Row]) -> list[str]:
     """Where rows stand that say the opposite of an earlier one: B over A after A over B, no after yes."""
     verdicts: dict[tuple[Hashable, ...], int] = {}
-    places: list[str] = []
+    wheres: list[str] = []
     for row in rows:
-        said = [verdicts.setdefault(what, verdict) == -verdict for what, verdict in _judgements(row) if verdict]
-        places += [row.where] if any(said) else []
-    return places
+        opposed = [verdicts.setdefault(what, verdict) == -verdict for what, verdict in _judgements(row) if verdict]
+        wheres += [row.where] if any(opposed) else []
+    return wheres
 
 
 def _judgements(row: Row) -> Iterator[tuple[tuple[Hashable, ...], int]]:
@@ -124,16 +124,16 @@ def spelled_controls(rows: Sequence[Row], tokens: Iterable[str] = ()) -> tuple[i
     the usual ones. What is rendered is left out: there they are meant."""
     words = sorted(tokens, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, words)) if words else _USUAL_CONTROLS)
-    found: Counter[str] = Counter()
+    spellings: Counter[str] = Counter()
     count = 0
     for row in rows:
         form = row.form if isinstance(row, Text) else row.prompt.form
         texts = [row.text] if isinstance(row, Text) else [turn.content for turn in row.prompt.turns]
         own = answers(row) if form is Form.RENDERED else (*texts, *answers(row))
         spelled = {match for text in own for match in pattern.findall(text)}
-        found.update(spelled)
+        spellings.update(spelled)
         count += bool(spelled)
-    return count, [token for token, _ in found.most_common(3)]
+    return count, [token for token, _ in spellings.most_common(3)]
 
 
 def answers(row: Row) -> tuple[str, ...]:

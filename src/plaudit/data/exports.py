@@ -74,9 +74,9 @@ def _flat_questions(raw: Raw) -> dict[str, list[Any]]:
         if column.endswith(".responses") and isinstance(value, list):
             users = raw.get(f"{column}.users") or [None] * len(value)
             states = raw.get(f"{column}.status") or [None] * len(value)
-            said = zip(value, users, states, strict=False)
+            answers = zip(value, users, states, strict=False)
             questions[column.removesuffix(".responses")] = [
-                {"value": v, "user_id": user, "status": state} for v, user, state in said
+                {"value": v, "user_id": user, "status": state} for v, user, state in answers
             ]
         elif isinstance(value, list) and value and all(_is_answer(one) for one in value):
             questions[column] = value
@@ -157,8 +157,8 @@ def _rows(fields: dict[str, Any], labeller: str, judgement: Judgement) -> Iterat
             raise RowError("response", f"none of the fields is the answer that was judged ({', '.join(fields)})")
         others = {column: value for column, value in fields.items() if column != name}
         scores = judgement.scores
-        said = {"scores": scores} if len(scores) > 1 else dict(zip(["score"], scores.values(), strict=False))
-        yield {**others, "response": texts[name], **rest, **said, "labeller": labeller}
+        numbers = {"scores": scores} if len(scores) > 1 else dict(zip(["score"], scores.values(), strict=False))
+        yield {**others, "response": texts[name], **rest, **numbers, "labeller": labeller}
 
 
 def _ranked(fields: Mapping[str, Any], texts: Mapping[str, Any], ranks: Mapping[str, float]) -> Raw:

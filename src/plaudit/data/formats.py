@@ -67,8 +67,8 @@ def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
         prompt = _parse_comparison(raw, where)[0].prompt
     elif kind is Kind.DEMONSTRATION and (column := turns_column(raw)):
         turns = beside_prompt(raw, raw[column], column)
-        asked = turns[:-1] if turns[-1].role == "assistant" else turns
-        prompt = framed(raw, chat_prompt(asked, column))
+        before = turns[:-1] if turns[-1].role == "assistant" else turns
+        prompt = framed(raw, chat_prompt(before, column))
     else:
         prompt = parse_prompt(raw)[0]
     columns = _other_columns(raw, prompt_parts(raw, kind))

@@ -151,8 +151,8 @@ def beside_prompt(raw: Raw, value: Any, column: str) -> tuple[Message, ...]:
     system, rest = (own[:1], own[1:]) if own[0].role == "system" else ((), own)
     if system and turns[0].role != "system" and _alike(rest, turns):
         return (*system, *turns)
-    asked = [turn for turn in turns[:-1] if turn.role == "user"]
-    if not system and len(rest) == 1 and asked and _alike(rest, asked[-1:]):
+    questions = [turn for turn in turns[:-1] if turn.role == "user"]
+    if not system and len(rest) == 1 and questions and _alike(rest, questions[-1:]):
         return turns
     raise RowError(
         question, f"is neither how `{column}` begins nor its last question; correct it, or rename the column"

@@ -174,12 +174,12 @@ def ranked_examples(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
 
 def equal_once_cut(encoded: Sequence[EncodedRow | None], row: Ranking) -> list[EncodedRow]:
     """Ids that stand for different texts on different places: nothing can be learned of them."""
-    seen: dict[tuple[tuple[int, ...], ...], tuple[str, int]] = {}
+    first: dict[tuple[tuple[int, ...], ...], tuple[str, int]] = {}
     same: list[EncodedRow] = []
     for ids, text, rank in zip(encoded, row.responses, row.ranks, strict=True):
         if ids is not None:
-            other, place = seen.setdefault((tuple(ids[0]), tuple(ids[1])), (text, rank))
-            if other != text and place != rank:
+            other, other_rank = first.setdefault((tuple(ids[0]), tuple(ids[1])), (text, rank))
+            if other != text and other_rank != rank:
                 same.append(ids)
     return same
 
