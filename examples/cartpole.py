@@ -25,9 +25,9 @@ from torch.nn.utils.rnn import pad_sequence
 from plaudit.formulas.advantages import gae, moments, whiten
 from plaudit.formulas.logprobs import entropy, token_logprobs
 from plaudit.formulas.masks import masked_mean
-from plaudit.formulas.policy_losses import clipped_policy_loss
+from plaudit.formulas.policy_losses import clipped_surrogate
 from plaudit.formulas.schedules import learning_rate
-from plaudit.formulas.value_losses import clipped_value_loss
+from plaudit.formulas.value_losses import value_losses
 
 TOTAL_STEPS = 100_000
 ENVS, STEPS = 8, 128
@@ -134,22 +134,18 @@ def update(
             kept = torch.ones(len(chosen), 1, dtype=torch.bool)
             its = advantages[chosen]
             logits = agent.policy(states[chosen])
-            policy_loss = clipped_policy_loss(
+            policy_losses = clipped_surrogate(
                 token_logprobs(logits, actions[chosen]),
                 old_logprobs[chosen],
                 whiten(its, kept, moments(its, kept), std_floor=1e-8),
                 kept,
-                clip_range=CLIP_RANGE,
-                num_tokens=len(chosen),
+                clip_low=CLIP_RANGE,
+                clip_high=CLIP_RANGE,
             )
-            value_loss = clipped_value_loss(
-                agent.values(states[chosen]),
-                old_values[chosen],
-                returns[chosen],
-                kept,
-                value_clip_range=0.0,  # returns go up to 100: a band of 0.2 would hold the critic back
-                num_tokens=len(chosen),
-            )
+            # Returns go up to 100: a band of 0.2 would hold the critic back, so there is none.
+            values = agent.values(states[chosen])
+            critic_losses = value_losses(values, old_values[chosen], returns[chosen], kept, value_clip_range=0.0)
+            policy_loss, value_loss = policy_losses.mean(), critic_losses.mean()
             loss = policy_loss + VALUE_COEF * value_loss - ENTROPY_COEF * masked_mean(entropy(logits), kept)
             optimizer.zero_grad()
             loss.backward()

@@ -18,17 +18,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from plaudit.formulas.advantages import gae, moments, whiten
 from plaudit.formulas.logprobs import token_logprobs
 from plaudit.formulas.masks import masked_mean
-from plaudit.formulas.policy_losses import clipped_policy_loss, trust_region_losses
+from plaudit.formulas.policy_losses import clipped_surrogate, trust_region_losses
 from plaudit.formulas.rewards import token_rewards
 from plaudit.formulas.schedules import learning_rate
-from plaudit.formulas.value_losses import clipped_value_loss
+from plaudit.formulas.value_losses import value_losses
 from plaudit.hardware.randomness import SampleKey, bases, permutation, uniforms
 
 PROMPTS_PER_ITERATION, MAX_NEW_TOKENS, EPOCHS, MINIBATCHES = 16, 8, 2, 2
 KL_COEF, GAMMA, GAE_LAMBDA, VALUE_COEF = 0.05, 1.0, 0.95, 0.1
 PEAK_RATE, ADAM_EPS, MAX_GRAD_NORM, STD_FLOOR = 1e-2, 1e-5, 1.0, 1e-4
-policy_loss_of = partial(clipped_policy_loss, clip_range=0.2)
-value_loss_of = partial(clipped_value_loss, value_clip_range=0.2)
+policy_losses_of = partial(clipped_surrogate, clip_low=0.2, clip_high=0.2)
+value_losses_of = partial(value_losses, value_clip_range=0.2)
 END, LETTERS = 1, "abc"  # the tiny model's tokens are <s>, </s>, <unk>, then the letters
 Judge = Callable[[Sequence[list[int]]], list[float]]
 METRICS = ("score_over_responses", "kl_ref_over_responses", "value_over_tokens", "policy_loss_over_tokens",
@@ -112,8 +112,8 @@ def train(
             for rows in torch.tensor(permutation(n, seed, "minibatches", iteration, epoch)).chunk(MINIBATCHES):
                 logprobs, values = actor(ids[rows], before[rows], response_ids[rows])
                 old, kept, tokens = old_logprobs[rows], mask[rows], int(mask[rows].sum())
-                policy_loss = policy_loss_of(logprobs, old, advantages[rows], kept, num_tokens=tokens)
-                value_loss = value_loss_of(values, old_values[rows], returns[rows], kept, num_tokens=tokens)
+                policy_loss = policy_losses_of(logprobs, old, advantages[rows], kept).sum() / tokens
+                value_loss = value_losses_of(values, old_values[rows], returns[rows], kept).sum() / tokens
                 rate = learning_rate(step, steps, peak=PEAK_RATE, warmup_steps=0, shape="linear")
                 optimizer.param_groups[0]["lr"], step = rate, step + 1
                 optimizer.zero_grad()

@@ -303,7 +303,7 @@ def test_after_a_mistake_the_same_command_can_be_given_again(capsys):
     """Nothing was made, so the folder is no run that would stand in the way."""
     jsonl(Path("data.jsonl"), [*DEMONSTRATIONS, {"prompt": "c"}])
     assert "data.jsonl:3" in fails(capsys, "sft", yaml("sft.yaml", SFT))
-    assert not Run.exists("runs/sft")
+    assert not Path("runs/sft").exists()
     jsonl(Path("data.jsonl"), DEMONSTRATIONS)
     assert main(["sft", "sft.yaml"]) == 0
 

@@ -24,33 +24,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Policy": "api.models",
-    "Results": "api.record",
-    "RewardModel": "api.models",
-    "RunRecord": "api.record",
+    **dict.fromkeys(("Policy", "RewardModel"), "api.models"),
+    **dict.fromkeys(("Results", "RunRecord"), "api.record"),
+    **dict.fromkeys(("collect", "compare", "evaluate_reward", "ppo", "reward", "sft"), "api.stages"),
     "UserError": "errors",
-    "collect": "api.stages",
-    "compare": "api.stages",
-    "evaluate_reward": "api.stages",
     "load_data": "api.rows",
-    "ppo": "api.stages",
-    "reward": "api.stages",
-    "sft": "api.stages",
 }
 __all__ = [
-    "Policy",
-    "Results",
-    "RewardModel",
-    "RunRecord",
-    "UserError",
-    "collect",
-    "compare",
-    "evaluate_reward",
-    "load_data",
-    "ppo",
-    "reward",
-    "sft",
-]
+    "Policy", "Results", "RewardModel", "RunRecord", "UserError", "collect", "compare", "evaluate_reward", "load_data",
+    "ppo", "reward", "sft",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,12 @@ class UserError(Exception):
     """
 
 
+def require(holds: object, mistake: str) -> None:
+    """What an option's value must be; the config's reader adds file and line to the mistake. Raises: ValueError."""
+    if not holds:
+        raise ValueError(mistake)
+
+
 class SaveFailed(UserError):
     """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
 
@@ -30,8 +36,4 @@ class StopRequested(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
-        self.signum = signum
-
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.signum
+        self.signum, self.exit_code = signum, 128 + signum

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
 def demo(folder: Path, seed: int | None) -> None:
     """The embedded pipeline on the tiny world, or on with it where it was interrupted."""
     if not Run.exists(folder):
-        source = Path(str(files("plaudit").joinpath("demo.yaml")))
+        source = Path(__file__).with_name("demo.yaml")
         return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0)]), folder)
     if seed is not None:
         raise UserError(f"{folder} exists and keeps its seed; leave --seed out to go on with it, or change --out")
@@ -69,17 +68,12 @@ def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, f
             ranks.first(lambda: _set_damaged_aside(run))
         before = load_config(stage.config_class, folder / CONFIG)
         config = load_config(stage.config_class, folder / CONFIG, options)
-        changes = config_changes(before, config)
-        check_changes(changes, change)
         is_pipeline = isinstance(config, PipelineConfig)
         if is_pipeline:
             check_late_changes(before, config, folder)
-        if run.finished and not changes and not (is_pipeline and unfinished(config, folder)):
+        if not adopt(run, before, config, change) and run.finished and not (is_pipeline and unfinished(config, folder)):
             say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
             return
-        if changes:
-            say("changed: " + "; ".join(changes))
-            run.replace_config(config)
         stage.function(config, run)
 
 
@@ -133,12 +127,19 @@ def _set_damaged_aside(run: Run) -> None:
             stage.latest(fallback=True)
 
 
-def check_changes(changes: Sequence[str], allowed: bool) -> None:
-    """UserError where a run that is gone on with would train something else than it began with, unless `allowed`."""
+def adopt(run: Run, before: Any, config: Any, allowed: bool) -> bool:
+    """The options with which a run is gone on with; whether they differ from those `before`.
 
+    Raises: UserError where it would train something else than it began with, unless that is `allowed`.
+    """
+    changes = config_changes(before, config)
     options = {line: re.sub(r"^stages\.[^.]*\.", "", line.partition(":")[0]) for line in changes}
     others = [line for line, option in options.items() if option not in EXTENDING]
     if fixed := [line for line in others if options[line].startswith(("model.", "critic."))]:
         raise UserError(f"a resumed run keeps its model: {'; '.join(fixed)}. Start a new run instead.")
     if others and not allowed:
         raise UserError(f"this changes what is being trained: {'; '.join(others)}. Add --change if it is meant.")
+    if changes:
+        say("changed: " + "; ".join(changes))
+        run.replace_config(config)
+    return bool(changes)

@@ -57,8 +57,8 @@ def test_fine_tuning_in_memory(tuned: pl.RunRecord) -> None:
 
 @kills(
     "api/stages.py",
-    old="    trained = policy if inplace else policy.copy()\n",
-    new="    trained = policy\n",
+    old="            trained = policy if inplace else policy.copy()\n",
+    new="            trained = policy\n",
     why="the policy that the user compares with afterwards has been trained too",
 )
 def test_the_policy_that_is_handed_in_stays_as_it_is(policy: pl.Policy) -> None:

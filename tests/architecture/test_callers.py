@@ -9,7 +9,6 @@ from tests.architecture.repo import PACKAGE, ROOT, files, none_of, package_files
 CALLED_FROM_OUTSIDE = {
     "telemetry/console.py:Terminal.emit": "logging calls its handlers by it",
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
-    "data/tinyworld.py:reward_terms": "docs/tiny-world.md: why a text of the tiny world is worth what it is worth",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""
 SPELLS_NAMES = ("__init__.py", "stages.py", "load.py")

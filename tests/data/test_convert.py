@@ -7,16 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.data.convert import comparisons_of_ranking, convert, serves, serves_rows
+from plaudit.data.convert import comparisons_of_ranking, convert, once_a_prompt, serves, serves_rows
 from plaudit.errors import UserError
 from plaudit.records.text import (
     Comparison,
     Demonstration,
     Kind,
-    PromptRow,
     Ranking,
     Rating,
-    Text,
     Verdict,
 )
 from tests.data.files import plain
@@ -142,22 +140,10 @@ def test_the_best_answer_is_a_demonstration():
     ],
 )
 def test_every_answered_prompt_is_a_prompt_once(kind, row):
-    rows, dropped = convert([row, row], kind, Kind.PROMPT)
-    assert rows == [PromptRow(prompt=Q, where="f:1")]
+    dropped = Counter()
+    assert Kind.PROMPT in serves(kind)
+    assert list(once_a_prompt([row, row], dropped)) == [row]
     assert dropped == {"with a prompt that came before": 1}
-
-
-def test_a_ranking_hands_its_columns_to_its_prompt():
-    assert convert([RANKING], Kind.RANKING, Kind.PROMPT)[0] == [PromptRow(prompt=Q, columns={"level": 1}, where="f:1")]
-
-
-def test_what_would_have_to_be_made_up_is_refused():
-    with pytest.raises(UserError) as caught:
-        convert([Text(text="t")], Kind.TEXT, Kind.RANKING, source="x.jsonl")
-    text = str(caught.value)
-    assert text.startswith("x.jsonl holds text rows; they can't become ranking rows.")
-    assert "these rows can serve as: text\n" in text
-    assert text.endswith("kinds that can serve as ranking: comparison, ranking, rating")
 
 
 def test_the_whole_table():

@@ -190,7 +190,7 @@ def test_bad_items_of_a_sound_json_list_can_be_skipped(tmp_path):
         ("rows.jsonl", b"\n\n", "holds no rows"),
         ("rows.json", b"[]", "holds no rows"),
         ("rows.jsonl.gz", packed(GOOD)[:-9], "the gzip data is cut short"),
-        ("rows.jsonl.gz", packed(GOOD) + b"tail", "something that is not gzip follows"),
+        ("rows.jsonl.gz", packed(GOOD) + b"tail", "the gzip data is damaged"),
         ("rows.jsonl.gz", packed(GOOD)[:-8] + b"\0" * 8, "the gzip data is damaged"),
         ("rows.jsonl", GOOD.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
         ("rows.csv", b"text\na", "not .csv"),

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.data import tinyworld as world
-from plaudit.data import tinyworld_people as people
-from plaudit.data.tinyworld_files import vocabulary
 from plaudit.errors import UserError
 
 HUNGRY_CAT = "Anna asks: My cat is hungry. What can I do?"
 SAD_HORSE = "Rosa says: Please help me. The horse looks sad today."
 GOOD = "Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well."
+WORDS = sorted(set(re.findall(r"\w+", " ".join([*world.answers(HUNGRY_CAT), SAD_HORSE, HUNGRY_CAT]))))
 ONE_PROMPT_A_TROUBLE = [f"Leo is here. The poor duck is very {trouble}. Please help." for trouble in world.TROUBLES]
 
 
@@ -28,7 +27,7 @@ def reward(prompt: str, text: str) -> float:
 def enumerated(prompt: str) -> tuple[list[float], list[float]]:
     """Log-probability and true reward of every answer, each from its text."""
     listed = world.answers(prompt)
-    return [people.demo_logprob(prompt, a) for a in listed], world.true_reward([prompt] * len(listed), listed)
+    return [world.demo_logprob(prompt, a) for a in listed], world.true_reward([prompt] * len(listed), listed)
 
 
 # --- prompts and answers ---------------------------------------------------------------------------------------------
@@ -85,7 +84,6 @@ def test_answers_are_short_sentences_of_few_words() -> None:
             lengths.add(len(text.split()))
             assert re.fullmatch(r"[A-Z][a-z, A-Z]*[.?]( [A-Z][a-z ]*\.){2}", text), text
     assert (min(lengths), max(lengths)) == (11, 17)
-    assert len(vocabulary()) <= 160
 
 
 @pytest.mark.parametrize(
@@ -105,7 +103,7 @@ def test_answers_are_short_sentences_of_few_words() -> None:
 )
 def test_parse_knows_what_is_no_answer(text: str) -> None:
     assert world.parse(HUNGRY_CAT, text) is None
-    assert people.demo_logprob(HUNGRY_CAT, text) == -math.inf
+    assert world.demo_logprob(HUNGRY_CAT, text) == -math.inf
 
 
 def test_parse_by_hand() -> None:
@@ -121,12 +119,12 @@ def test_entropy_is_that_of_the_enumerated_answers(prompt: str) -> None:
     logprobs, _ = enumerated(prompt)
     assert math.fsum(map(math.exp, logprobs)) == pytest.approx(1.0, abs=1e-12)
     by_enumeration = -math.fsum(math.exp(lp) * lp for lp in logprobs)
-    assert people.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
+    assert world.demo_entropy(prompt) == pytest.approx(by_enumeration, abs=1e-10)
     assert 6.0 < by_enumeration < math.log(1080)
 
 
 def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
-    table = people.demonstrator(HUNGRY_CAT)
+    table = world.demonstrator(HUNGRY_CAT)
     assert table["action"]["food"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * 1.4))
     assert table["action"]["song"] / table["action"]["hug"] == pytest.approx(math.exp(0.8 * -0.7))
     assert table["animal"]["cat"] / table["animal"]["fox"] == pytest.approx(math.exp(0.8 * 1.5))
@@ -139,8 +137,8 @@ def test_a_better_choice_is_likelier_by_the_exponential_of_its_worth() -> None:
 def test_demonstrations_are_drawn_from_the_stated_distribution() -> None:
     rng = random.Random(5)
     n = 4000
-    drawn = [world.parse(SAD_HORSE, people.demonstrate(SAD_HORSE, rng)) for _ in range(n)]
-    for slot, probabilities in people.demonstrator(SAD_HORSE).items():
+    drawn = [world.parse(SAD_HORSE, world.demonstrate(SAD_HORSE, rng)) for _ in range(n)]
+    for slot, probabilities in world.demonstrator(SAD_HORSE).items():
         counts = Counter(getattr(s, slot) for s in drawn)
         for choice, p in probabilities.items():
             assert counts[choice] / n == pytest.approx(p, abs=4.5 * math.sqrt(p * (1 - p) / n)), (slot, choice)
@@ -148,9 +146,9 @@ def test_demonstrations_are_drawn_from_the_stated_distribution() -> None:
 
 def test_demonstrate_uses_only_the_generator_it_is_given() -> None:
     random.seed(1)
-    first = [people.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)]
+    first = [world.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)]
     random.seed(2)
-    assert [people.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)] == first
+    assert [world.demonstrate(HUNGRY_CAT, random.Random(3)) for _ in range(3)] == first
     assert len(set(first)) == 1
 
 
@@ -229,7 +227,7 @@ def test_any_text_has_a_finite_bounded_reward(text: str) -> None:
     assert world.LOWEST <= reward(HUNGRY_CAT, text) <= world.HIGHEST
 
 
-@given(words=st.lists(st.sampled_from([*vocabulary(), ".", "?", ","]), max_size=40))
+@given(words=st.lists(st.sampled_from([*WORDS, ".", "?", ","]), max_size=40))
 def test_word_salad_is_worth_less_than_what_the_demonstrator_writes(words: list[str]) -> None:
     text = " ".join(words)
     if world.parse(HUNGRY_CAT, text) is None and "fresh food" not in text:
@@ -249,39 +247,8 @@ def test_true_reward_has_the_form_of_a_reward_function() -> None:
 
 
 def test_pair_probability_by_hand() -> None:
-    assert people.pair_probability(1.5, 1.5) == 0.5
-    assert people.pair_probability(math.log(3), 0.0) == pytest.approx(0.75)
-    assert people.pair_probability(0.0, math.log(3)) == pytest.approx(0.25)
-    assert people.pair_probability(-1000.0, 1000.0) == 0.0
-    assert people.pair_probability(1000.0, -1000.0) == 1.0
-
-
-def test_ranks_are_plackett_luce() -> None:
-    """First places are a softmax of the rewards; every pair inside the ranking is Bradley-Terry."""
-    rewards = [math.log(3), 0.0, math.log(2)]
-    rng, n = random.Random(11), 12000
-    rankings = [people.rank(rewards, rng) for _ in range(n)]
-    assert all(sorted(r) == [1, 2, 3] for r in rankings)
-    shares = Counter(r.index(1) for r in rankings)
-    for i, p in enumerate([3 / 6, 1 / 6, 2 / 6]):
-        assert shares[i] / n == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / n))
-    for (i, j), p in {(0, 1): 3 / 4, (0, 2): 3 / 5, (1, 2): 1 / 3}.items():
-        before = sum(r[i] < r[j] for r in rankings) / n
-        assert before == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / n))
-    # P(0 first, 2 second, 1 third) = 3/6 * 2/3
-    assert rankings.count([1, 3, 2]) / n == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / n))
-
-
-def test_rank_of_certain_rewards_and_of_none() -> None:
-    assert people.rank([-500.0, 0.0, 500.0], random.Random(0)) == [3, 2, 1]
-    assert people.rank([], random.Random(0)) == []
-    with pytest.raises(ValueError, match="reward 1 is nan"):
-        people.rank([0.0, math.nan], random.Random(0))
-
-
-def test_the_true_reward_reaches_the_bayes_accuracy_on_labelled_pairs() -> None:
-    rng = random.Random(2)
-    pairs = [(rng.gauss(0, 1.3), rng.gauss(0, 1.3)) for _ in range(6000)]
-    agreed = sum((people.rank(pair, rng)[0] == 1) == (pair[0] > pair[1]) for pair in pairs) / len(pairs)
-    best = math.fsum(people.pair_probability(max(pair), min(pair)) for pair in pairs) / len(pairs)
-    assert agreed == pytest.approx(best, abs=4 * 0.5 / math.sqrt(len(pairs)))
+    assert world.pair_probability(1.5, 1.5) == 0.5
+    assert world.pair_probability(math.log(3), 0.0) == pytest.approx(0.75)
+    assert world.pair_probability(0.0, math.log(3)) == pytest.approx(0.25)
+    assert world.pair_probability(-1000.0, 1000.0) == 0.0
+    assert world.pair_probability(1000.0, -1000.0) == 1.0

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import random
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 from plaudit.data import tinyworld as world
 from plaudit.data import tinyworld_files as files
-from plaudit.data import tinyworld_people as people
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import kl_regularised_optimum
 
@@ -26,7 +24,7 @@ ONE_PROMPT_A_TROUBLE = [f"Leo is here. The poor duck is very {trouble}. Please h
 @pytest.mark.parametrize("prompt", ONE_PROMPT_A_TROUBLE)
 def test_the_ceilings_are_those_of_the_enumerated_answers(prompt: str) -> None:
     listed = world.answers(prompt)
-    logprobs = [people.demo_logprob(prompt, a) for a in listed]
+    logprobs = [world.demo_logprob(prompt, a) for a in listed]
     rewards = world.true_reward([prompt] * len(listed), listed)
     facts = files.ceilings([prompt], kl_coefs=[0.4])
     probabilities = [math.exp(lp) for lp in logprobs]
@@ -53,8 +51,8 @@ def test_the_world_is_hard_enough_to_mean_something(prompt: str | None) -> None:
 
 def test_bayes_accuracy_of_the_demonstrators_agrees_with_sampled_pairs() -> None:
     rng = random.Random(8)
-    drawn = world.true_reward([SAD_HORSE] * 3000, [people.demonstrate(SAD_HORSE, rng) for _ in range(3000)])
-    sampled = math.fsum(people.pair_probability(max(p), min(p)) for p in itertools.pairwise(drawn)) / (len(drawn) - 1)
+    drawn = world.true_reward([SAD_HORSE] * 3000, [world.demonstrate(SAD_HORSE, rng) for _ in range(3000)])
+    sampled = math.fsum(world.pair_probability(max(p), min(p)) for p in itertools.pairwise(drawn)) / (len(drawn) - 1)
     assert sampled == pytest.approx(files.ceilings([SAD_HORSE])["bayes_accuracy"], abs=0.015)  # std. error 0.003
 
 
@@ -69,7 +67,7 @@ def test_ceilings_weigh_troubles_by_their_prompts() -> None:
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
-SMALL = {"demonstrations": 200, "preference_prompts": 80, "ppo_prompts": 40, "held_out": 30, "texts": 60}
+SMALL = {"demonstrations": 200, "preference_prompts": 80, "ppo_prompts": 40, "held_out": 30}
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
@@ -103,24 +101,12 @@ def test_held_out_references_and_their_floor(tmp_path: Path) -> None:
     said = files.write_world(tmp_path, seed=3, **SMALL)
     references = rows(tmp_path, "held_out_demonstrations")
     assert [row["prompt"] for row in references] == [row["prompt"] for row in rows(tmp_path, "held_out_prompts")]
-    logprobs = [people.demo_logprob(row["prompt"], row["completion"]) for row in references]
+    logprobs = [world.demo_logprob(row["prompt"], row["completion"]) for row in references]
     assert said["demonstrator_nll"] == pytest.approx(-sum(logprobs) / 30)
     assert said["demonstrator_nll"] == pytest.approx(said["entropy_per_answer"], abs=1.0)
     assert said["sizes"] == SMALL
     assert said["answers_per_prompt"] == 1080
     assert said["reward"] == f"{world.true_reward.__module__}:{world.true_reward.__name__}"
-
-
-def test_texts_are_stories_of_the_same_words_without_prompts_or_answers(tmp_path: Path) -> None:
-    files.write_world(tmp_path, seed=3, **SMALL)
-    texts = [row["text"] for row in rows(tmp_path, "texts")]
-    assert len(set(texts)) == 60
-    said = " ".join([*texts, *world.answers(HUNGRY_CAT), *world.all_prompts()])
-    assert set(re.findall(r"\w+", said)) <= set(files.vocabulary())
-    for text in texts:
-        with pytest.raises(UserError):
-            world.read_prompt(text)
-        assert "{" not in text
 
 
 def test_same_seed_same_bytes_and_another_seed_another_world(tmp_path: Path) -> None:
@@ -136,14 +122,14 @@ def test_same_seed_same_bytes_and_another_seed_another_world(tmp_path: Path) -> 
 
 def test_the_size_of_one_file_leaves_the_others_alone(tmp_path: Path) -> None:
     files.write_world(tmp_path / "a", seed=5, **SMALL)
-    files.write_world(tmp_path / "b", seed=5, **SMALL | {"demonstrations": 20, "texts": 10})
+    files.write_world(tmp_path / "b", seed=5, **SMALL | {"demonstrations": 20})
     for name in ("preference_prompts", "ppo_prompts", "held_out_prompts", "held_out_demonstrations"):
         assert rows(tmp_path / "a", name) == rows(tmp_path / "b", name)
     assert rows(tmp_path / "a", "demonstrations")[:20] == rows(tmp_path / "b", "demonstrations")
 
 
 def test_demonstrations_come_round_again(tmp_path: Path) -> None:
-    files.write_world(tmp_path, seed=1, **SMALL | {"held_out": 3690, "demonstrations": 400, "texts": 0})
+    files.write_world(tmp_path, seed=1, **SMALL | {"held_out": 3690, "demonstrations": 400})
     counts = Counter(row["prompt"] for row in rows(tmp_path, "demonstrations"))
     assert sorted(set(counts.values())) == [2, 3]
     assert len(counts) == 150
@@ -155,7 +141,7 @@ def test_demonstrations_come_round_again(tmp_path: Path) -> None:
         ({"held_out": 0}, "at least 1 held-out prompt"),
         ({"held_out": 3800}, "has 3840 prompts"),
         ({"held_out": 3840, "preference_prompts": 0, "ppo_prompts": 0}, "leave some for training"),
-        ({"texts": -1}, "texts is -1"),
+        ({"demonstrations": -1}, "demonstrations is -1"),
     ],
 )
 def test_sizes_that_the_world_has_not(tmp_path: Path, size: dict[str, int], message: str) -> None:

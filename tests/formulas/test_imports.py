@@ -13,7 +13,7 @@ ROOM = Path(plaudit.formulas.__file__).parent
 MODULES = sorted(path.stem for path in ROOM.glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize("module", ["intervals", "schedules", "shapes"])
+@pytest.mark.parametrize("module", ["intervals", "optimum", "schedules"])
 def test_torch_is_not_loaded(module):
     check = f"import sys, plaudit.formulas.{module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -7,7 +7,6 @@ from plaudit.formulas.masks import (
     last_index,
     masked_mean,
     masked_sum,
-    over_tokens,
     select,
     weighted_sum,
 )
@@ -68,21 +67,6 @@ def test_last_index_of_right_padding_holes_empty_rows():
 
 def test_last_index_without_columns():
     assert last_index(torch.zeros(2, 0, dtype=torch.bool)).tolist() == [-1, -1]
-
-
-@pytest.mark.parametrize("num_tokens", [4, torch.tensor(4)])
-def test_over_tokens_divides_by_the_count_given(num_tokens):
-    assert over_tokens(torch.tensor(6.0), num_tokens).item() == 1.5
-
-
-@pytest.mark.parametrize("num_tokens", [0, torch.tensor(0)])
-def test_over_no_tokens_is_zero(num_tokens):
-    assert over_tokens(torch.tensor(0.0), num_tokens).item() == 0.0
-
-
-@pytest.mark.parametrize("num_tokens", [1, torch.tensor(1)])
-def test_over_one_token_divides_by_one(num_tokens):
-    assert over_tokens(torch.tensor(6.0), num_tokens).item() == 6.0
 
 
 def test_at_least_float32_raises_half_precision_only():

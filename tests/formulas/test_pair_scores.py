@@ -88,8 +88,8 @@ def test_a_position_bias_cancels():
 
 @kills(
     "formulas/pair_scores.py",
-    old="max(logit_matrix.shape[0] - 1, 1)",
-    new="logit_matrix.shape[0]",
+    old="max(answers - 1, 1)",
+    new="answers",
     why="itself as an opponent",
 )
 def test_matrix_scores_by_hand():

@@ -8,7 +8,6 @@ from plaudit.formulas.kl import abs_k1, k1, k2, k3, kept_log_ratio
 from plaudit.formulas.logprobs import entropy_losses, nll_losses
 from plaudit.formulas.masks import masked_mean, masked_sum, select, weighted_sum
 from plaudit.formulas.policy_losses import (
-    clipped_policy_loss,
     clipped_surrogate,
     importance_ratio,
     policy_gradient,
@@ -16,7 +15,7 @@ from plaudit.formulas.policy_losses import (
     trust_region_losses,
 )
 from plaudit.formulas.rewards import dense_token_rewards, token_rewards
-from plaudit.formulas.value_losses import clipped_value_loss, value_losses
+from plaudit.formulas.value_losses import value_losses
 from tests.formulas.cases import POISONS, RAGGED, leaf, numbers, poisoned
 from tests.kills import kills
 
@@ -58,9 +57,7 @@ FORMULAS = {
     "surrogate": (3, losses(surrogate)),
     "clipped_surrogate": (3, losses(clipped_surrogate, clip_low=0.2, clip_high=0.3, dual_clip=2.0)),
     "value_losses": (3, losses(value_losses, value_clip_range=0.2)),
-    "policy_loss": (3, losses(clipped_policy_loss, clip_range=0.2, num_tokens=7)),
-    "value_loss": (3, losses(clipped_value_loss, value_clip_range=0.2, num_tokens=7)),
-    "unclipped_value_loss": (3, losses(clipped_value_loss, value_clip_range=0.0, num_tokens=7)),
+    "unclipped_value_losses": (3, losses(value_losses, value_clip_range=0.0)),
     "reward_to_go": (1, losses(reward_to_go, gamma=0.9)),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from plaudit.data import tinyworld, tinyworld_people
+from plaudit.data import tinyworld
 from plaudit.evaluation.options import TruthConfig
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.records.results import Result
@@ -72,7 +72,7 @@ def verdicts(pool: world.Pool, count: int, seed: int) -> list[dict[str, Any]]:
     """Accepted with probability σ(true reward − 0.7), which is about the mean."""
     rng = random.Random(seed)
     return [
-        {"prompt": p, "response": a, "label": rng.random() < tinyworld_people.pair_probability(r, 0.7)}
+        {"prompt": p, "response": a, "label": rng.random() < tinyworld.pair_probability(r, 0.7)}
         for p, answers in world.answered(pool, count, seed, world.ANSWERS)
         for a, r in zip(answers, world.worth(p, answers), strict=True)
     ]
@@ -199,7 +199,7 @@ def optimise(folder: Path, policy: str, judge: str, seed: int) -> str:
     folder.mkdir()
     rng = random.Random(seed)
     rows = [
-        {"prompt": p, "references": [tinyworld_people.demonstrate(p, rng) for _ in range(2)]}
+        {"prompt": p, "references": [tinyworld.demonstrate(p, rng) for _ in range(2)]}
         for p in world.prompts()[world.HELD_OUT :]
     ]
     config = PPOConfig(

@@ -3,6 +3,7 @@ one token a word. The answers are a policy's own, its mistakes among them; label
 
 import functools
 import json
+import math
 import random
 import re
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from plaudit.data import tinyworld, tinyworld_people
+from plaudit.data import tinyworld
 from plaudit.data.options import DataConfig
 from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
@@ -180,7 +181,8 @@ def rankings(pool: Pool, count: int, seed: int, k: int = ANSWERS, *, held_out: b
     """Plackett–Luce rankings by the labeller."""
     rng = random.Random(seed + 1)
     pairs = answered(pool, count, seed, k, held_out=held_out)
-    ranks = [tinyworld_people.rank(tinyworld.true_reward([prompt] * len(texts), texts), rng) for prompt, texts in pairs]
+    noisy = [[r - math.log(-math.log(rng.random())) for r in worth(prompt, texts)] for prompt, texts in pairs]
+    ranks = [[1 + sum(other > own for other in row) for own in row] for row in noisy]
     return [{"prompt": p, "responses": list(a), "ranks": r} for (p, a), r in zip(pairs, ranks, strict=True)]
 
 
@@ -188,7 +190,7 @@ def demonstrations(count: int, seed: int) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     pool = prompts()[HELD_OUT:]
     chosen = (pool * (count // len(pool) + 1))[:count]
-    return [{"prompt": p, "completion": tinyworld_people.demonstrate(p, rng)} for p in chosen]
+    return [{"prompt": p, "completion": tinyworld.demonstrate(p, rng)} for p in chosen]
 
 
 def policy(folder: Path, seed: int = 0) -> str:

@@ -11,10 +11,10 @@ from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel, spread
 from plaudit.records.text import Comparison, Group, Prompt
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import TokenLevel
-from plaudit.training.reward.token_level import Compared
+from plaudit.training.reward.pairs import Compared
 from tests.kills import kills
 from tests.models.tiny import ROWS, gradients, relative_difference, spread_out
 from tests.training.tiny import CPU
@@ -130,7 +130,7 @@ SPANS = {
 
 
 @kills(
-    "training/reward/token_level.py",
+    "training/reward/pairs.py",
     old="form=self.options.form",
     new='form="strict"',
     why="an option that is read and not used",
@@ -163,7 +163,9 @@ def test_it_learns_which_word_matters(model):
         for a in ("the", "a")
         for b in ("sat", "on")
     ]
-    (examples,) = objective_of(TokenLevel()).examples([rows], model.language, Limits(max_length=64, too_long="error"))
+    (examples,) = objective_of(TokenLevel()).examples(
+        [rows], Encoder(language=model.language, max_length=64, too_long="error")
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(60):
         optimizer.zero_grad()

@@ -189,6 +189,7 @@ def test_a_killed_run_says_where_it_stopped(tmp_path: Path) -> None:
 
 def test_an_empty_run_has_a_report(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text("seed: 0\n")
     page = page_of([tmp_path / "empty"], tmp_path / "empty" / "report.html")
     assert "never started" in page.text and json.loads(page.raw["script"][0]) == []
     assert "samples" not in page.values("id") and "glossary" in page.values("id")

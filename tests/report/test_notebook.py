@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plaudit.records.results import Result
-from plaudit.report.notebook import results_html, run_html
+from plaudit.report.notebook import results_html
 from tests.report.folders import HOSTILE, results
 from tests.report.test_html import LOADERS, Page
 
@@ -17,15 +17,15 @@ def test_results_as_a_fragment() -> None:
 
 
 def test_a_run_as_a_fragment() -> None:
-    page = Page(run_html("first try", [], stage="ppo", status="finished", step=27, seconds=75.0))
-    assert "first try ppo · finished · step 27 · 1 min 15 s" in " ".join(page.text.split())
+    page = Page(results_html([], title="first try", facts=("finished", "", "step 27")))
+    assert "first try finished · step 27" in " ".join(page.text.split())
     assert "table" not in {tag for tag, _ in page.elements}
 
 
 def test_hostile_text_is_text() -> None:
     def page(text: str) -> Page:
         result = Result(measure=text, subject=text, value=0.5, floor=0.0, part=text, against=text, stage=text)
-        return Page(run_html(text, [result], stage=text, status=text))
+        return Page(results_html([result], title=text, facts=(text, text)))
 
     assert page(HOSTILE).shape == page("harmless words").shape
     assert HOSTILE in page(HOSTILE).text

@@ -16,7 +16,7 @@ from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.reward.loop import reward
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import AspectRegression, AspectRidge, KWise, RewardConfig, TwoClass
 from tests.models import zoo
@@ -100,7 +100,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(tmp_path, family):
         for row in rankings(6, answers=3)
     ]
     (examples,) = objective_of(KWise()).examples(
-        [rows], language, Limits(max_length=language.context, too_long="error")
+        [rows], Encoder(language=language, max_length=language.context, too_long="error")
     )
     found = []
     for budget in (10**6, 60, 1):

@@ -22,7 +22,7 @@ from plaudit.scoring.build import check_rewards
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.collect import collect
 from plaudit.training.options import CollectConfig, OptimConfig
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import KWise, Pair, RewardConfig
 from tests.kills import kills
@@ -221,12 +221,14 @@ def ranking(*ranks: int, texts: tuple[str, ...] = ANSWERS, **more) -> Ranking:
 
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 64):
-    (found,) = objective_of(Pair()).examples([rows], model.language, Limits(max_length=max_length, too_long=too_long))
+    (found,) = objective_of(Pair()).examples(
+        [rows], Encoder(language=model.language, max_length=max_length, too_long=too_long)
+    )
     return found
 
 
 @kills(
-    "training/reward/pair.py",
+    "training/reward/pairs.py",
     old="outcome=0.5 if of_a == of_b else float(of_a < of_b)",
     new="outcome=float(of_a < of_b)",
     why="a tie is lost by the first",

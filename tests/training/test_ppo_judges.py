@@ -21,7 +21,7 @@ from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL, Shaping, TrunkReward
-from plaudit.training.policy.trunk_reward import with_trunk
+from plaudit.training.policy.participants import with_trunk
 from tests.kills import kills
 from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
 
@@ -123,7 +123,7 @@ def test_the_head_may_come_from_another_folder(tmp_path, judge):
 
 
 @kills(
-    "training/policy/trunk_reward.py",
+    "training/policy/participants.py",
     old="scores.scores + reward.weight * own, 0.0)",
     new="scores.scores + own, 0.0)",
     why="the weight of a head on the trunk forgotten",
@@ -145,7 +145,7 @@ def test_a_model_without_a_head_is_refused(tmp_path):
 
 
 @kills(
-    "training/policy/trunk_reward.py",
+    "training/policy/participants.py",
     old="(*tokens[:-1], tokens[-1] + share) if tokens else ()",
     new="tokens",
     why="a head on the trunk counts in the score and not in the rewards by token",

@@ -25,8 +25,8 @@ from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Budget
 from plaudit.training.reward.objectives import FAMILIES, objective_of
 from plaudit.training.reward.options import AnyObjective, BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
+from plaudit.training.reward.participants import shuffled
 from plaudit.training.reward.rankings import Ranked
-from plaudit.training.reward.rows import shuffled
 from tests.kills import kills
 from tests.training.tiny import CPU, jsonl, metrics, model_folder, results
 

@@ -22,10 +22,8 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward import aspects, loop
-from plaudit.training.reward.aspects import Rated, aspects_of
-from plaudit.training.reward.gate import penalties
-from plaudit.training.reward.labelled import Labelled
+from plaudit.training.reward import labelled, loop
+from plaudit.training.reward.labelled import Labelled, Rated, aspects_of
 from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Budget
 from plaudit.training.reward.objectives import objective_of
@@ -45,8 +43,8 @@ from plaudit.training.reward.options import (
     TokenLevel,
     TwoClass,
 )
-from plaudit.training.reward.rankings import Ranked
-from plaudit.training.reward.rows import shuffled
+from plaudit.training.reward.participants import shuffled
+from plaudit.training.reward.rankings import Ranked, penalties
 from tests.kills import kills
 from tests.training.tiny import CPU, gradients, jsonl, language, metrics, model_folder, relative_difference, results
 
@@ -413,7 +411,7 @@ def test_the_ridges_penalty_is_chosen_on_rows_that_it_was_not_fitted_to(monkeypa
     kept has all rows."""
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(20, 40, generator=generator), torch.randn(20, generator=generator)
-    monkeypatch.setattr(aspects, "read_all", lambda *_: features)
+    monkeypatch.setattr(labelled, "read_all", lambda *_: features)
     head = torch.nn.Linear(40, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), label=(float(label),)) for label in labels]
@@ -438,13 +436,13 @@ def test_a_solved_run_that_was_stopped_before_it_was_saved_is_logged_once(tmp_pa
 
 
 @kills(
-    "training/reward/gate.py",
+    "training/reward/rankings.py",
     old="next(small_enough, PENALTIES[-1])",
     new="next(small_enough, PENALTIES[0])",
     why="an aspect that is mostly length keeps all of it",
 )
 @kills(
-    "training/reward/gate.py",
+    "training/reward/rankings.py",
     old="ratings[:, aspect] - p * long, long) <= max_correlation",
     new="ratings[:, aspect] - p * long, long).__abs__() <= max_correlation",
     why="what shorter answers have more of is punished for it by the largest penalty",

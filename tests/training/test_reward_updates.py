@@ -12,11 +12,10 @@ from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Demonstration, Prompt, Rating
-from plaudit.training.reward import aspects
-from plaudit.training.reward.aspects import Rated
-from plaudit.training.reward.labelled import Labelled
+from plaudit.training.reward import labelled
+from plaudit.training.reward.labelled import Labelled, Rated
 from plaudit.training.reward.loop import normalisation
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import (
     AspectRidge,
@@ -70,19 +69,19 @@ RANKED = [
 
 
 @kills(
-    "training/reward/shared_trunk.py",
+    "training/reward/rankings.py",
     old="prompts = max(sum(row.num_pairs > 0 for row in examples), 1)",
     new="prompts = len(examples)",
     why="prompts without a pair in the denominator",
 )
 @kills(
-    "training/reward/shared_trunk.py",
+    "training/reward/rankings.py",
     old="owner)[0] / prompts",
     new="owner)[0] / len(part)",
     why="a mean of micro-batches' means",
 )
 @kills(
-    "training/reward/shared_trunk.py",
+    "training/reward/rankings.py",
     old="best) / tokens",
     new="best) / max(sum(map(_best_tokens, part)), 1)",
     why="the likelihood as a mean of micro-batches' means",
@@ -123,13 +122,13 @@ def test_without_a_coefficient_there_is_no_gradient_of_the_likelihood(tmp_path):
 
 
 @kills(
-    "training/reward/gate.py",
+    "training/reward/rankings.py",
     old="for row in part for group in row.groups])[0]",
     new="for row in part for group in row.groups])[1]",
     why="penalties by the gate's weights instead of the ratings",
 )
 @kills(
-    "training/reward/gate.py",
+    "training/reward/rankings.py",
     old="penalties(ratings, verbosity, self.options.max_correlation)",
     new="penalties(ratings, verbosity, 0.03)",
     why="an option that is read and not used",
@@ -159,15 +158,15 @@ def test_a_gates_penalties_are_measured_on_the_ratings(monkeypatch):
 
 
 @kills(
-    "training/reward/aspects.py",
+    "training/reward/labelled.py",
     old='return {"loss_over_rows": errors / max(counts, 1)}',
     new='return {"loss_over_rows": errors / len(examples)}',
     why="the held-out rows' error over all rows",
 )
 def test_a_ridges_error_is_the_mean_over_the_ratings_that_were_held_out(monkeypatch):
     """Three of ten rows are held out, one of them not rated; a huge penalty predicts the others' mean, 0."""
-    monkeypatch.setattr(aspects, "permutation", lambda count, *_: list(range(count)))
-    monkeypatch.setattr(aspects, "read_all", lambda *_: torch.eye(10))
+    monkeypatch.setattr(labelled, "permutation", lambda count, *_: list(range(count)))
+    monkeypatch.setattr(labelled, "read_all", lambda *_: torch.eye(10))
     head = nn.Linear(10, 1, bias=False)
     model = SimpleNamespace(aspects=(Aspect(name="a"),), reader=SimpleNamespace(trunk=SimpleNamespace(score_head=head)))
     rows = [Rated(answer=([1], [2]), label=(label,)) for label in (1.0, -2.0, float("nan"), *([0.0] * 7))]
@@ -243,11 +242,11 @@ def rating(score: float, labeller: str = "") -> Rating:
 def test_labels_are_standardised_over_all_sources_together_or_by_labeller(tmp_path):
     """1, 3 | 5, 7: mean 4, deviation √5. By labeller u (1, 5: mean 3, 2) and v (3, 7: mean 5, 2), who rate apart."""
     spoken = language(model_folder(tmp_path / "m"))
-    limits = Limits(max_length=16, too_long="error")
+    encoder = Encoder(language=spoken, max_length=16, too_long="error")
     sources = [[rating(1.0, "u"), rating(3.0, "v")], [rating(5.0, "u"), rating(7.0, "v")]]
 
     def labels(objective: RatingRegression) -> list[list[float]]:
-        return [[row.label for row in rows] for rows in objective_of(objective).examples(sources, spoken, limits)]
+        return [[row.label for row in rows] for rows in objective_of(objective).examples(sources, encoder)]
 
     together = labels(RatingRegression())
     assert together[0] == pytest.approx([-3 / 5**0.5, -1 / 5**0.5])

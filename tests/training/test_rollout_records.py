@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.template import Renderer
-from plaudit.training.rollout_records import rollout_rows
+from plaudit.training.policy.rollout_records import rollout_rows
+from plaudit.training.policy.scored import ScoredRollout
 from tests.training.scripted import config, run
 from tests.training.tiny import END, ids, rollouts, tokenizer
 
@@ -63,8 +65,8 @@ def made() -> tuple[Rollout, Experience, Scores]:
 def rows(count: int = 9, scores: Scores | None = None) -> list[dict]:
     rollout, experience, said = made()
     renderer = Renderer(tokenizer())
-    entropy = {"entropy": ENTROPY}
-    return rollout_rows(rollout, experience, scores or said, renderer, count=count, kl_coef=0.1, more=entropy)
+    scored = ScoredRollout(rollout=rollout, scores=scores or said, outputs=SimpleNamespace(entropy=ENTROPY))
+    return rollout_rows(scored, experience, renderer, count=count, kl_coef=0.1)
 
 
 def test_every_column_is_the_rows_own():

@@ -20,7 +20,7 @@ from plaudit.scoring.build import build_scorer, check_rewards, has_scale, judges
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.tokens.tokenizer import encode_plain
 from plaudit.training.options import OptimConfig
-from plaudit.training.reward.objective import Budget, Limits
+from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import RewardConfig, Seq2Seq
 from tests.kills import kills
@@ -273,13 +273,13 @@ def ranking(*ranks: int, **more) -> Ranking:
 
 def examples(model, *rows: Ranking, too_long: str = "error", max_length: int = 128):
     (found,) = objective_of(Seq2Seq()).examples(
-        [rows], model.language, Limits(max_length=max_length, too_long=too_long)
+        [rows], Encoder(language=model.language, max_length=max_length, too_long=too_long)
     )
     return found
 
 
 @kills(
-    "training/reward/seq2seq.py",
+    "training/reward/pairs.py",
     old="return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum()",
     new="return -0.5 * (as_a[:, 0] + as_b[:, 0]).sum()",
     why="both orders learn A: only the place is learned",

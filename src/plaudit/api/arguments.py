@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -28,7 +28,7 @@ _FILE = re.compile(r"hub:.*|.*\.(jsonl|ndjson|json|parquet)(\.gz)?", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Bound(Generic[C]):
-    """A call's arguments, checked."""
+    """A call's checked arguments."""
 
     recorded: C
     """For config.yaml: of objects only the text."""
@@ -50,36 +50,28 @@ def bind(cls: type[C], arguments: Mapping[str, Any]) -> Bound[C]:
     binder = _Binder()
     tree: dict[str, Any] = {}
     unknown = []
+    options: dict[str, tuple[Sequence[str], Any]] = {}
+    for path, tp in sorted(_options(cls), key=lambda option: len(option[0])):
+        options.setdefault("_".join(path), (path, tp))
     for name, value in arguments.items():
-        path, tp = _resolve(cls, name)
-        if not path:
-            near = difflib.get_close_matches(name, list(_names(cls)), n=1)
+        if name in options:
+            path, tp = options[name]
+            _put(tree, path, binder.plain(tp, value, ".".join(path)), name)
+        else:
+            near = difflib.get_close_matches(name, options, n=1)
             unknown.append(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
-            continue
-        _put(tree, path, binder.plain(tp, value, ".".join(path)), name)
     if unknown:
         raise UserError("\n".join(unknown))
     recorded = load_config(cls, tree)
     return Bound(recorded, put_back(recorded, binder.objects), binder.folders)
 
 
-def _resolve(tp: Any, name: str) -> tuple[list[str], Any]:
-    """The keys that lead to an option, and its type; no keys where there is none."""
-    fields = [(key, inner) for arm in shape(tp).arms if not shape(tp).items for key, inner in field_types(arm).items()]
-    for key, inner in fields:
-        if key == name:
-            return [key], inner
-    for key, inner in sorted(fields, key=lambda one: -len(one[0])):
-        if name.startswith(f"{key}_") and (inside := _resolve(inner, name[len(key) + 1 :]))[0]:
-            return [key, *inside[0]], inside[1]
-    return [], None
-
-
-def _names(tp: Any, before: str = "") -> Iterable[str]:
+def _options(tp: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The keys that lead to an option, and its type, for each option and each group of them that is in no list."""
     for arm in shape(tp).arms if not shape(tp).items else ():
         for key, inner in field_types(arm).items():
-            yield before + key
-            yield from _names(inner, f"{before}{key}_")
+            yield (*above, key), inner
+            yield from _options(inner, (*above, key))
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any, name: str) -> None:
@@ -145,9 +137,8 @@ class _Binder:
 
     def _data(self, value: Any, where: str) -> list[Any]:
         """One entry a source: files and their options stay; rows become an object."""
-        one = isinstance(value, str | Path | DataConfig) or _names_a_source(value)
-        sources = [value] if one else value
-        if one or (isinstance(value, (list, tuple)) and value and all(map(_is_source, value))):
+        sources = value if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, str) or (sources and all(map(_is_source, sources))):
             return [self._source(source, f"{where}.{index}") for index, source in enumerate(sources)]
         return [{"path": self._object(where, as_rows(value, where))}]
 
@@ -157,9 +148,8 @@ class _Binder:
         if isinstance(source, DataConfig):
             return dataclasses.asdict(source) | {"path": source.path}
         path = source["path"]
-        if not isinstance(path, str | Path):
-            path = self._object(where, as_rows(path, where))
-        return {**source, "path": path if isinstance(path, PythonObject) else str(path)}
+        is_file = isinstance(path, str | Path)
+        return {**source, "path": str(path) if is_file else self._object(where, as_rows(path, where))}
 
     # ---- judges
 
@@ -169,11 +159,10 @@ class _Binder:
             inner, weight = judge
             return {**self._judge(element, inner, where), "weight": weight}
         if isinstance(judge, Mapping):
-            entry = {key: item for key, item in judge.items() if key not in ("function", "path")}
-            kind = "function" if "function" in judge else "path"
-            named = judge.get(kind)
+            named = judge.get("function", judge.get("path"))
             if isinstance(named, str | None):
-                return {**({"kind": "function" if kind == "function" else "model"} if named else {}), **judge}
+                return {**({"kind": "function" if "function" in judge else "model"} if named else {}), **judge}
+            entry = {key: item for key, item in judge.items() if key not in ("function", "path")}
             return {**self._judge(element, named, where), **entry}
         if isinstance(judge, str) and judge in _kinds(element):
             return {"kind": judge}
@@ -205,9 +194,6 @@ def _kinds(element: Any) -> set[str]:
 
 
 def _is_source(value: Any) -> bool:
-    is_file = isinstance(value, str) and _FILE.fullmatch(value) is not None
-    return is_file or isinstance(value, Path | DataConfig) or _names_a_source(value)
-
-
-def _names_a_source(value: Any) -> bool:
-    return isinstance(value, Mapping) and "path" in value
+    if isinstance(value, str):
+        return _FILE.fullmatch(value) is not None
+    return isinstance(value, Path | DataConfig) or (isinstance(value, Mapping) and "path" in value)

@@ -32,19 +32,12 @@ if TYPE_CHECKING:
 class Policy:
     """A causal language model with its tokenizer: what is trained, compared, and asked for text.
 
-        policy = pl.Policy.load("runs/sft/model")
-        policy.generate(["The cat"], max_new_tokens=20)
-
-    Wherever a stage takes a policy, a folder or hub name will do as well.
+    policy = pl.Policy.load("runs/sft/model")
+    policy.generate(["The cat"], max_new_tokens=20)
     """
 
     def __init__(
-        self,
-        hf: HFModel,
-        tokenizer: HFTokenizer,
-        *,
-        end_tokens: Sequence[str] = (),
-        template: str = "auto",
+        self, hf: HFModel, tokenizer: HFTokenizer, *, end_tokens: Sequence[str] = (), template: str = "auto"
     ) -> None:
         """A transformers model that is loaded already, in any way; its weights become float32 where they aren't.
 
@@ -68,15 +61,13 @@ class Policy:
         config = load_config(ModelConfig, {"path": str(path), **options})
         if config.path == "tiny":
             raise UserError("a tiny model is made by training: pl.sft('tiny', data=...)")
-        policy = cls.of(load_causal(config, load_language(config), seed=0))
-        policy.path = None if options else config.path
-        return policy
+        return cls.of(load_causal(config, load_language(config), seed=0), None if options else config.path)
 
     @classmethod
-    def of(cls, loaded: Loaded) -> Policy:
+    def of(cls, loaded: Loaded, path: str | None = None) -> Policy:
         """Of what a stage has trained."""
         policy = cls.__new__(cls)
-        policy.loaded, policy.path = loaded, None
+        policy.loaded, policy.path = loaded, path
         return policy
 
     @property
@@ -93,18 +84,10 @@ class Policy:
         """Another policy with the same weights, adapters merged; the tokenizer is shared."""
         merged = adapters.merge(self.hf)  # a copy where there are adapters
         hf = copy.deepcopy(self.hf) if merged is self.hf else merged
-        other = Policy.of(Loaded(hf=hf, language=self.loaded.language))
-        other.path = self.path
-        return other
+        return Policy.of(Loaded(hf=hf, language=self.loaded.language), self.path)
 
     def generate(
-        self,
-        prompts: Sequence[str | Any],
-        *,
-        seed: int = 0,
-        greedy: bool = False,
-        device: str = "auto",
-        **sampling: Any,
+        self, prompts: Sequence[Any], *, seed: int = 0, greedy: bool = False, device: str = "auto", **sampling: Any
     ) -> list[str]:
         """One answer to each prompt; the same seed gives the same answers.
 
@@ -163,7 +146,7 @@ class RewardModel:
         return judge
 
     def score(
-        self, prompts: Sequence[str | Any], answers: Sequence[str], *, device: str = "auto", batch_tokens: int = 16384
+        self, prompts: Sequence[Any], answers: Sequence[str], *, device: str = "auto", batch_tokens: int = 16384
     ) -> list[float | None]:
         """A number for each pair of prompt and answer; None where the model has no opinion.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from plaudit.api.models import Policy, RewardModel
 from plaudit.errors import UserError
 from plaudit.records.results import Result
 from plaudit.runs.records import MemoryRecords, RunFiles
-from plaudit.telemetry.numbers import number
+from plaudit.telemetry.numbers import duration, number
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import read_results
 
@@ -21,9 +20,6 @@ class Results(tuple[Result, ...]):
 
     run.results[0].value, run.results[0].low
     """
-
-    def __new__(cls, results: Iterable[Result]) -> Results:
-        return super().__new__(cls, results)
 
     def _repr_html_(self) -> str:
         from plaudit.report.notebook import results_html
@@ -166,12 +162,12 @@ class RunRecord:
         return "finished" if self.finished else "stopped"
 
     def _repr_html_(self) -> str:
-        from plaudit.report.notebook import run_html
+        from plaudit.report.notebook import results_html
 
         last = self.metrics[-1] if self.metrics else {}
         name = self.stage if self.folder is None else str(self.folder)
-        facts = {"stage": self.stage, "status": self._status(), "step": last.get("step"), "seconds": last.get("time")}
-        return run_html(name, self.results, **facts)
+        step = f"step {last['step']}" if last else ""
+        return results_html(self.results, title=name, facts=[self._status(), step, duration(last.get("time"))])
 
     def __repr__(self) -> str:
         steps = f", {self.metrics[-1]['step']} steps" if self.metrics else ""

@@ -1,44 +1,37 @@
 """The stages as functions: what the command line starts from a file, started from Python.
 
-Every function takes the options of its command as keyword arguments (docs/python.md), a folder as `out` or none, and
-returns the run.
+Every function takes the options of its command as keyword arguments (docs/python.md) and returns the run. Whatever is
+wrong with them is a UserError before anything is trained.
 """
 
 from __future__ import annotations
 
 import contextvars
+import importlib
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from plaudit.api.arguments import Bound, bind
 from plaudit.api.models import Policy, RewardModel
 from plaudit.api.record import RunRecord
-from plaudit.config.load import config_changes
 from plaudit.config.objects import PythonObject
 from plaudit.errors import StopRequested, UserError
-from plaudit.launch import check_changes
-from plaudit.models.load import Loaded
+from plaudit.launch import adopt
 from plaudit.runs.folder import Run
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import in_ipython, say
 
+AnyPolicy: TypeAlias = Policy | str | Path
+"""A policy in hand, a folder, a hub name, or `tiny` for a new small model."""
+Out: TypeAlias = str | Path | None
 Work = Callable[[Any, Run, RunRecord], None]
 """What a stage does with (config, run, record)."""
 
 
-def sft(
-    policy: Policy | str | Path,
-    data: Any,
-    *,
-    out: str | Path | None = None,
-    inplace: bool = False,
-    sinks: Sequence[str] = (),
-    change: bool = False,
-    **options: Any,
-) -> RunRecord:
+def sft(policy: AnyPolicy, data: Any, *, out: Out = None, inplace: bool = False, **options: Any) -> RunRecord:
     """Fine-tune a policy on demonstrations or plain text.
 
         run = pl.sft("tiny", [{"prompt": "The cat", "response": " sat."}], epochs=20, minibatch_size=1)
@@ -50,33 +43,14 @@ def sft(
         out: the run's folder, the same as the command's. The same call goes on with a run that was stopped, and returns
             one that is finished. None: everything stays in memory, and nothing can be gone on with.
         inplace: train the given `Policy` itself; else a copy, and what was given stays as it is.
-        sinks: where metrics go too: tensorboard, wandb, trackio.
-        change: go on although options or data are others than the run began with.
-        options: every option of `plaudit sft --help-all`, such as epochs, optim_learning_rate, model_train="lora".
-    Raises: UserError for whatever is wrong with the arguments, before anything is trained.
+        options: every option of `plaudit sft --help-all`, such as epochs, optim_learning_rate, model_train="lora";
+            `sinks` (tensorboard, wandb, trackio); `change=True` to go on although options or data are others.
     """
-
-    def work(config: Any, run: Run, record: RunRecord) -> None:
-        from plaudit.training.sft import optimise, participants
-
-        trained = _to_train(policy, inplace=inplace)
-        who = participants(config, run, policy=trained.loaded if trained else None)
-        record._policy = _holding(trained, who.loaded)
-        optimise(who, config, run)
-
     arguments = {"data": data, "model": _model(policy, options), **options}
-    return _launch("sft", arguments, work, out=out, sinks=sinks, change=change)
+    return _launch("sft", arguments, _training("sft", policy, inplace=inplace), out)
 
 
-def reward(
-    policy: Policy | str | Path,
-    data: Any,
-    *,
-    out: str | Path | None = None,
-    sinks: Sequence[str] = (),
-    change: bool = False,
-    **options: Any,
-) -> RunRecord:
+def reward(policy: AnyPolicy, data: Any, *, out: Out = None, **options: Any) -> RunRecord:
     """Train a reward model on rankings, comparisons, ratings or verdicts.
 
         rows = [{"prompt": "Hi", "chosen": "Hello!", "rejected": "No."}]
@@ -86,8 +60,8 @@ def reward(
     Args:
         policy: whose blocks it begins from; never changed.
         data: files, or rows as docs/data.md describes them.
-        out, sinks, change: as of `sft`.
-        options: every option of `plaudit reward --help-all`, such as objective="two_class", epochs.
+        out: as of `sft`.
+        options: every option of `plaudit reward --help-all`, such as objective="two_class", epochs; those of `sft`.
     """
 
     def work(config: Any, run: Run, record: RunRecord) -> None:
@@ -98,20 +72,11 @@ def reward(
         record._model = RewardModel(who.model)
         optimise(who, config, run)
 
-    arguments = {"data": data, "model": _model(policy, options, on_disk=True), **options}
-    return _launch("reward", arguments, work, out=out, sinks=sinks, change=change)
+    return _launch("reward", {"data": data, "model": _model(policy, options, on_disk=True), **options}, work, out)
 
 
 def ppo(
-    policy: Policy | str | Path,
-    prompts: Any,
-    rewards: Any,
-    *,
-    out: str | Path | None = None,
-    inplace: bool = False,
-    sinks: Sequence[str] = (),
-    change: bool = False,
-    **options: Any,
+    policy: AnyPolicy, prompts: Any, rewards: Any, *, out: Out = None, inplace: bool = False, **options: Any
 ) -> RunRecord:
     """Align a policy with reward models and functions.
 
@@ -128,32 +93,15 @@ def ppo(
         rewards: one or several of: a function f(prompts, completions, **columns) that returns a list of numbers (None
             abstains), called in this process; a `RewardModel`; a folder; a built-in function's name;
             (one of these, weight); a dict with `function` or `path` and further options.
-        out, inplace, sinks, change: as of `sft`.
-        options: every option of `plaudit ppo --help-all`, such as iterations, kl_coef, sampling_max_new_tokens.
+        out, inplace: as of `sft`.
+        options: every option of `plaudit ppo --help-all`, such as iterations, kl_coef, sampling_max_new_tokens; those
+            of `sft`.
     """
-
-    def work(config: Any, run: Run, record: RunRecord) -> None:
-        from plaudit.training.policy.loop import optimise
-        from plaudit.training.policy.participants import participants
-
-        trained = _to_train(policy, inplace=inplace)
-        who = participants(config, run, policy=trained.loaded if trained else None)
-        record._policy = _holding(trained, who.loaded)
-        optimise(who, config, run)
-
     arguments = {"prompts": prompts, "rewards": rewards, "model": _model(policy, options), **options}
-    return _launch("ppo", arguments, work, out=out, sinks=sinks, change=change)
+    return _launch("ppo", arguments, _training("ppo", policy, inplace=inplace), out)
 
 
-def collect(
-    policy: Policy | str | Path,
-    prompts: Any,
-    labeller: Any,
-    *,
-    out: str | Path | None = None,
-    change: bool = False,
-    **options: Any,
-) -> RunRecord:
+def collect(policy: AnyPolicy, prompts: Any, labeller: Any, *, out: Out = None, **options: Any) -> RunRecord:
     """Let a policy answer each prompt several times and a judge rank the answers.
 
         run = pl.collect(policy, ["The cat", "The dog"], labeller=short, samples=4)
@@ -162,26 +110,21 @@ def collect(
     Args:
         policy, prompts: as of `ppo`.
         labeller: who ranks; as `rewards` of `ppo`.
-        options: every option of `plaudit collect --help-all`, such as samples, noise, sampling_temperature.
+        out, options: as of `sft`; every option of `plaudit collect --help-all`, such as samples, noise.
     """
 
     def work(config: Any, run: Run, record: RunRecord) -> None:
         from plaudit.training.collect import gather, participants
 
-        gather(participants(config, run, policy=_handed_in(policy)), config, run)
+        loaded = policy.loaded if isinstance(policy, Policy) else None
+        gather(participants(config, run, policy=loaded), config, run)
 
     arguments = {"prompts": prompts, "labeller": labeller, "model": _model(policy, options), **options}
-    return _launch("collect", arguments, work, out=out, change=change)
+    return _launch("collect", arguments, work, out)
 
 
 def compare(
-    policies: Mapping[str, Policy | str | Path],
-    prompts: Any,
-    judge: Any,
-    *,
-    out: str | Path | None = None,
-    change: bool = False,
-    **options: Any,
+    policies: Mapping[str, AnyPolicy], prompts: Any, judge: Any, *, out: Out = None, **options: Any
 ) -> RunRecord:
     """Policies side by side on the same prompts: scores, win rates, KL, lengths, samples.
 
@@ -192,15 +135,13 @@ def compare(
         policies: name → policy; the first is the baseline that the others are compared with, unless `baseline` names
             another.
         prompts, judge: as `prompts` and `rewards` of `ppo`; use prompts that nothing was trained on.
-        options: every option of `plaudit eval policies --help-all`.
+        out, options: as of `sft`; every option of `plaudit eval policies --help-all`.
     """
     arguments = {"baseline": next(iter(policies), ""), "policies": policies, "prompts": prompts, "judge": judge}
-    return _launch("compare", arguments | options, _by_config("compare"), out=out, change=change)
+    return _launch("compare", arguments | options, None, out)
 
 
-def evaluate_reward(
-    models: Any, data: Any, *, out: str | Path | None = None, change: bool = False, **options: Any
-) -> RunRecord:
+def evaluate_reward(models: Any, data: Any, *, out: Out = None, **options: Any) -> RunRecord:
     """Measure judges on labelled answers: accuracy, calibration, length bias, beside floors that know no language.
 
         pl.evaluate_reward([judge, short], held_out_rankings).results
@@ -208,20 +149,15 @@ def evaluate_reward(
     Args:
         models: as `rewards` of `ppo`, each measured by itself.
         data: files or rows as docs/data.md describes them, labelled.
-        options: every option of `plaudit eval reward --help-all`.
+        out, options: as of `sft`; every option of `plaudit eval reward --help-all`.
     """
-    arguments = {"models": models, "data": data, **options}
-    return _launch("reward_eval", arguments, _by_config("reward_eval"), out=out, change=change)
+    return _launch("reward_eval", {"models": models, "data": data, **options}, None, out)
 
 
 # ---------------------------------------------------------------------------------------------------------- how it runs
 
 
-def _by_config(stage: str) -> Work:
-    return lambda config, run, record: STAGES[stage].function(config, run)
-
-
-def _model(policy: Policy | str | Path, options: dict[str, Any], *, on_disk: bool = False) -> dict[str, Any]:
+def _model(policy: AnyPolicy, options: dict[str, Any], *, on_disk: bool = False) -> dict[str, Any]:
     """The option `model`, of which `path` is the policy's; a `Policy` that is handed in itself leaves its name only."""
     own = options.pop("model", {})
     if isinstance(policy, Policy) and not on_disk:
@@ -229,36 +165,27 @@ def _model(policy: Policy | str | Path, options: dict[str, Any], *, on_disk: boo
     return {**own, "path": policy}
 
 
-def _handed_in(policy: Policy | str | Path) -> Loaded | None:
-    return policy.loaded if isinstance(policy, Policy) else None
+def _training(stage: str, policy: AnyPolicy, *, inplace: bool) -> Work:
+    """Train the policy, in a copy unless `inplace`; the record holds it from the first step on."""
+
+    def work(config: Any, run: Run, record: RunRecord) -> None:
+        module = importlib.import_module(STAGES[stage].run.partition(":")[0])
+        trained = None
+        if isinstance(policy, Policy):
+            trained = policy if inplace else policy.copy()
+            trained.path = None  # it is another model from now on
+        who = module.participants(config, run, policy=trained.loaded if trained else None)
+        record._policy = trained or Policy.of(who.loaded)
+        record._policy.loaded = who.loaded  # adapters stand around the model that it held
+        module.optimise(who, config, run)
+
+    return work
 
 
-def _to_train(policy: Policy | str | Path, *, inplace: bool) -> Policy | None:
-    if not isinstance(policy, Policy):
-        return None
-    trained = policy if inplace else policy.copy()
-    trained.path = None  # it is another model from now on
-    return trained
-
-
-def _holding(trained: Policy | None, loaded: Loaded) -> Policy:
-    """The handed-in policy around what is trained of it: adapters stand around the model that it held."""
-    if trained is None:
-        return Policy.of(loaded)
-    trained.loaded = loaded
-    return trained
-
-
-def _launch(
-    stage: str,
-    arguments: Mapping[str, Any],
-    work: Work,
-    *,
-    out: str | Path | None,
-    sinks: Sequence[str] = (),
-    change: bool = False,
-) -> RunRecord:
-    """Check the arguments, open or make the run, work on it where it isn't finished."""
+def _launch(stage: str, arguments: dict[str, Any], work: Work | None, out: Out) -> RunRecord:
+    """Check the arguments, open or make the run, work on it where it isn't finished; without `work` by its config."""
+    sinks: Sequence[str] = arguments.pop("sinks", ())
+    change: bool = arguments.pop("change", False)
     bound = bind(STAGES[stage].config_class, arguments)
     if sinks and out is None:
         raise UserError("sinks: a run in memory keeps its metrics to itself; give it a folder by `out`")
@@ -274,7 +201,10 @@ def _launch(
             with run:
                 if sinks:
                     run.attach(sinks)
-                work(bound.config, run, record)
+                if work:
+                    work(bound.config, run, record)
+                else:
+                    STAGES[stage].function(bound.config, run)
 
         (_in_thread if in_ipython() else _here)(run, act)
     return record
@@ -288,11 +218,7 @@ def _in_folder(stage: str, bound: Bound[Any], folder: Path, *, change: bool) -> 
     try:
         if run.stage != stage:
             raise UserError(f"{folder} holds a run of {run.stage}, not of {stage}; choose another folder")
-        changes = config_changes(run.config, bound.recorded)
-        check_changes(changes, change)
-        if changes:
-            say("changed: " + "; ".join(changes))
-            run.replace_config(bound.recorded)
+        adopt(run, run.config, bound.recorded, change)
     except BaseException:
         run.close()
         raise

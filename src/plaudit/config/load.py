@@ -34,8 +34,7 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
     choice and failed check, each with its file and line or its option. A class whose parts are checked elsewhere has
     a `check_parts(tree, problems)`, so that what is wrong in them is told with the rest.
     """
-    from plaudit.config.build import build, merge
-    from plaudit.config.override import parse_overrides
+    from plaudit.config.build import build, merge, parse_overrides
 
     is_file = isinstance(source, str | Path)
     tree = read_yaml(Path(source)) if isinstance(source, str | Path) else from_plain(source or {})

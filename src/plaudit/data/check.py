@@ -5,19 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from plaudit.data.clean import (
-    Overlap,
-    answers,
-    count_oddities,
-    drop_useless,
-    duplicates,
-    keyed,
-    overlap_of_keys,
-)
+from plaudit.data.clean import Overlap, answers, count_oddities, drop_useless, duplicates, overlap_of_keys, prompt_key
 from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
 from plaudit.data.options import DataConfig
@@ -50,10 +42,10 @@ class FileReport:
     """Rows that stay."""
     prompts: int = 0
     """Different prompts among them (normalised; of conversations, different beginnings)."""
-    lengths: dict[str, dict[str, int]] | None = None
+    lengths: dict[str, dict[str, int]] = field(default_factory=dict)
     """Quantiles, in characters, of prompts and answers (or texts), and of the number of answers in a ranking."""
-    dropped: dict[str, int] | None = None
-    counted: dict[str, int] | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
     duplicates: tuple[tuple[str, str], ...] = ()
     """(first place, place of the repeat)."""
     bad: tuple[BadRow, ...] = ()
@@ -115,7 +107,7 @@ def _report(path: str, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple
     parsed, bad, dropped = parse_all(raw, row_parser(kind, kind, raw.columns))
     rows, useless = drop_useless(parsed)
     dropped.update(useless)
-    keys = keyed(rows)
+    keys = [(prompt_key(row), row.where) for row in rows]
     report = FileReport(
         path=path,
         error="",
@@ -160,18 +152,18 @@ def _file_lines(file: FileReport) -> list[str]:
         return [file.path, *(f"  {line}" for line in ["can't be used:", *reason.splitlines()])]
     also = f"  (also serves as {', '.join(file.serves_as)})" if file.serves_as else ""
     noun = "text" if file.kind == "text" else "prompt"
-    different = f"  ({_count(file.prompts)} different {noun}{'' if file.prompts == 1 else 's'})"
+    different = f"  ({file.prompts:,} different {noun}{'' if file.prompts == 1 else 's'})"
     lines = [
         file.path,
         _line("kind", file.kind + also),
         _line("columns", ", ".join(file.columns)),
         _line("not used", ", ".join(file.unused)) if file.unused else "",
         _line("labels", _LABELLED_TEXTS) if file.kind == "text" and _LABELS & {*file.unused} else "",
-        _line("rows", _count(file.rows) + different),
+        _line("rows", f"{file.rows:,}{different}"),
         _line("sha256", file.fingerprint),
-        *_length_lines(file.lengths or {}),
-        *_count_lines("left out", file.dropped or {}),
-        *_count_lines("odd rows", file.counted or {}),
+        *_length_lines(file.lengths),
+        *_count_lines("left out", file.dropped),
+        *_count_lines("odd rows", file.counted),
         *_example_lines(file.duplicates),
         *_bad_lines(file.bad),
     ]
@@ -180,10 +172,6 @@ def _file_lines(file: FileReport) -> list[str]:
 
 def _line(label: str, value: Any) -> str:
     return f"  {label:<{_LABEL_WIDTH}}{value}"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
 
 
 def _length_lines(lengths: dict[str, dict[str, int]]) -> list[str]:
@@ -198,12 +186,12 @@ def _length_lines(lengths: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _aligned(values: dict[str, int]) -> str:
-    return "".join(f"{_count(values[name]):>9}" for name in QUANTILES)
+    return "".join(f"{values[name]:>9,}" for name in QUANTILES)
 
 
 def _count_lines(label: str, counts: dict[str, int]) -> list[str]:
-    width = max((len(_count(count)) for count in counts.values()), default=0)
-    lines = [f"{_count(count):>{width}}  {reason}" for reason, count in counts.items()]
+    width = max((len(f"{count:,}") for count in counts.values()), default=0)
+    lines = [f"{count:>{width},}  {reason}" for reason, count in counts.items()]
     return [_line("" if index else label, line) for index, line in enumerate(lines)]
 
 
@@ -221,9 +209,9 @@ def _line_of(where: str) -> str:
 def _bad_lines(bad: tuple[BadRow, ...]) -> list[str]:
     if not bad:
         return [_line("bad rows", "none")]
-    lines = [_line("bad rows", _count(len(bad))), *(f"    {row}" for row in bad[:_BAD_SHOWN])]
+    lines = [_line("bad rows", f"{len(bad):,}"), *(f"    {row}" for row in bad[:_BAD_SHOWN])]
     if len(bad) > _BAD_SHOWN:
-        lines.append(f"    and {_count(len(bad) - _BAD_SHOWN)} more (all of them in the JSON report)")
+        lines.append(f"    and {len(bad) - _BAD_SHOWN:,} more (all of them in the JSON report)")
     return lines
 
 
@@ -233,7 +221,7 @@ def _overlap_lines(overlaps: tuple[tuple[str, str, Overlap], ...]) -> list[str]:
     lines = ["Prompts in two files (letters and digits compared, of conversations the beginning)"]
     for first, second, shared in overlaps:
         lines.append(f"  {first}\n  {second}")
-        rows = f"in {_count(shared.rows[0])} and {_count(shared.rows[1])} rows"
-        lines.append(_line("  shared", f"{_count(shared.prompts)} prompts, {rows}"))
+        rows = f"in {shared.rows[0]:,} and {shared.rows[1]:,} rows"
+        lines.append(_line("  shared", f"{shared.prompts:,} prompts, {rows}"))
         lines += [_line("", f"{a} = {b}") for a, b in shared.examples[:_EXAMPLES]]
     return lines

@@ -14,20 +14,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from plaudit.records.text import (
-    Comparison,
-    Demonstration,
-    Prompt,
-    PromptRow,
-    Ranking,
-    Rating,
-    Row,
-    Text,
-    Verdict,
-)
+from plaudit.records.text import Comparison, Demonstration, Ranking, Rating, Row, Text, Verdict
 
 # Reasons are worded to follow a number: "3 with chosen equal to rejected".
 SAME_ANSWERS = "with chosen equal to rejected"
@@ -110,28 +100,14 @@ def answers(row: Row) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ between the rows
 
 
-def content(row: Row) -> Hashable:
-    """All that a row says, without where it stood: equal for repeated rows only."""
-    match row:
-        case Text():
-            return row.text
-        case Demonstration():
-            return row.prompt, row.response
-        case Comparison():
-            return row.prompt, row.chosen, row.rejected, row.margin
-        case Ranking():
-            return row.prompt, row.responses, row.ranks
-        case Rating():
-            return row.prompt, row.response, tuple(row.scores.items()), row.labeller
-        case Verdict():
-            return row.prompt, row.response, row.label
-        case PromptRow():
-            return row.prompt, repr(row.columns) if row.columns else ""
+def content(row: Row) -> str:
+    """All that a row says, without where it stood (and what a ranking carries along): equal for repeated rows only."""
+    return repr(replace(row, where="", columns={}) if isinstance(row, Ranking) else replace(row, where=""))
 
 
 def duplicates(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     """(where it stood first, where it stands again) of every row that repeats an earlier one."""
-    first: dict[Hashable, str] = {}
+    first: dict[str, str] = {}
     repeats: list[tuple[str, str]] = []
     for row in rows:
         key = content(row)
@@ -159,7 +135,11 @@ def prompt_key(row: Row) -> str:
     Of a conversation it is the beginning only, up to the first user turn: later states of one dialogue contain its
     earlier answers, so they must stay on one side.
     """
-    return normalise(row.text) if isinstance(row, Text) else _prompt_key(row.prompt)
+    if isinstance(row, Text):
+        return normalise(row.text)
+    turns = row.prompt.turns
+    opening = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns) - 1)
+    return normalise("\n".join(turn.content for turn in turns[: opening + 1]))
 
 
 def unit_keys(rows: Sequence[Row]) -> list[str]:
@@ -169,12 +149,6 @@ def unit_keys(rows: Sequence[Row]) -> list[str]:
     if len(set(keys)) == 1 and all(isinstance(row, Rating | Verdict) for row in rows):
         return [normalise(answer) for row in rows for answer in answers(row)]
     return keys
-
-
-def _prompt_key(prompt: Prompt) -> str:
-    turns = prompt.turns
-    opening = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns) - 1)
-    return normalise("\n".join(turn.content for turn in turns[: opening + 1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,26 +165,15 @@ class Overlap:
 
 def overlap(first: Sequence[Row], second: Sequence[Row]) -> Overlap:
     """What two sets of rows (training and held-out, say) share: a model that saw one has seen part of the other."""
-    keys = unit_keys([*first, *second])
-    wheres = [row.where for row in (*first, *second)]
-    both = list(zip(keys, wheres, strict=True))
+    rows = [*first, *second]
+    both = [(key, row.where) for key, row in zip(unit_keys(rows), rows, strict=True)]
     return overlap_of_keys(both[: len(first)], both[len(first) :])
 
 
-def keyed(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """(prompt key, where) of each row, for `overlap_of_keys`."""
-    return [(prompt_key(row), row.where) for row in rows]
-
-
 def overlap_of_keys(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> Overlap:
-    """`overlap` of rows whose keys are known already."""
-    where_first: dict[str, str] = {}
-    for key, where in first:
-        where_first.setdefault(key, where)
-    where_second: dict[str, str] = {}
-    for key, where in second:
-        where_second.setdefault(key, where)
-    shared = [key for key in where_first if key in where_second]
+    """`overlap` of rows of which the keys, and where each stands, are known already."""
+    where_first, where_second = dict(reversed(first)), dict(reversed(second))  # the first place of each key stays
+    shared = [key for key in dict(first) if key in where_second]
     common = set(shared)
     return Overlap(
         prompts=len(shared),

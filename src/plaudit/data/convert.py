@@ -8,7 +8,7 @@
 | rating | comparison | by way of rankings |
 | ranking | rating | where the file gave scores beside the order |
 | rating, ranking | verdict | where the `score` (or the only aspect) of every answer is 0 or 1 |
-| demonstration, comparison, ranking, rating, verdict | prompt | each different prompt once |
+| all but texts | prompt | each different prompt once (`once_a_prompt`), read from the raw row: no column is lost |
 | comparison, ranking | demonstration | the best answer (of several best, the first) |
 """
 
@@ -22,17 +22,7 @@ from typing import Any
 from plaudit.data.clean import NO_PAIR, SAME_ANSWERS
 from plaudit.data.formats import competition_ranks
 from plaudit.errors import UserError
-from plaudit.records.text import (
-    Comparison,
-    Demonstration,
-    Kind,
-    Prompt,
-    PromptRow,
-    Ranking,
-    Rating,
-    Row,
-    Verdict,
-)
+from plaudit.records.text import Comparison, Demonstration, Kind, Prompt, Ranking, Rating, Row, Verdict
 
 ONE_ANSWER = "with the only rated answer of the prompt"
 SEEN_PROMPT = "with a prompt that came before"
@@ -42,20 +32,13 @@ NO_SCORES = "with an order of the answers but no scores"
 def convert(
     rows: Sequence[Row], own_kind: Kind, wanted: Kind, *, source: str = "the rows"
 ) -> tuple[list[Row], Counter[str]]:
-    """Rows of kind `found` as rows of kind `wanted`, and how many were left out for which reason.
+    """Rows as rows of kind `wanted`, one that they `serve`, and how many were left out for which reason.
 
-    Raises UserError where that would need what the rows don't say, or where nothing is left.
+    Raises UserError where that would need scores that the rows don't have, or where nothing is left.
     """
     dropped: Counter[str] = Counter()
     if own_kind is wanted:
         return list(rows), dropped
-    if wanted not in serves(own_kind):
-        can = ", ".join(kind.value for kind in (own_kind, *serves(own_kind)))
-        could = ", ".join(kind.value for kind in Kind if wanted in (kind, *serves(kind)))
-        raise UserError(
-            f"{source} holds {own_kind.value} rows; they can't become {wanted.value} rows.\n"
-            f"  these rows can serve as: {can}\n  kinds that can serve as {wanted.value}: {could}"
-        )
     if own_kind is Kind.RATING and wanted in (Kind.RANKING, Kind.COMPARISON):
         _check_aspect(rows, source)
     if wanted is Kind.VERDICT:
@@ -71,7 +54,8 @@ def convert(
 
 def serves(own_kind: Kind) -> tuple[Kind, ...]:
     """The other kinds that rows of this kind can become."""
-    return tuple(wanted for kind, wanted in _CONVERTERS if kind is own_kind)
+    converted = [wanted for kind, wanted in _CONVERTERS if kind is own_kind]
+    return (*converted, *(() if own_kind in (Kind.TEXT, Kind.PROMPT) else (Kind.PROMPT,)))
 
 
 def serves_rows(rows: Sequence[Row], own_kind: Kind) -> tuple[Kind, ...]:
@@ -211,12 +195,6 @@ def _check_zero_or_one(rows: Sequence[Any], own_kind: Kind, source: str) -> None
         )
 
 
-def _rows_to_prompts(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Row]:
-    for row in once_a_prompt(rows, dropped):
-        columns = row.columns if isinstance(row, Ranking) else {}
-        yield PromptRow(prompt=row.prompt, columns=columns, where=row.where)
-
-
 def once_a_prompt(rows: Iterable[Any], dropped: Counter[str]) -> Iterator[Any]:
     """The first row of each prompt: a prompt that was answered or judged often is still one prompt."""
     prompts: set[Prompt] = set()
@@ -244,14 +222,9 @@ _CONVERTERS: dict[tuple[Kind, Kind], Callable[[Any, Counter[str]], Iterator[Row]
     (Kind.RANKING, Kind.RATING): _rankings_to_ratings,
     (Kind.RANKING, Kind.VERDICT): _rankings_to_verdicts,
     (Kind.RANKING, Kind.DEMONSTRATION): _rankings_to_demonstrations,
-    (Kind.RANKING, Kind.PROMPT): _rows_to_prompts,
     (Kind.COMPARISON, Kind.RANKING): _comparisons_to_rankings,
     (Kind.COMPARISON, Kind.DEMONSTRATION): _comparisons_to_demonstrations,
-    (Kind.COMPARISON, Kind.PROMPT): _rows_to_prompts,
     (Kind.RATING, Kind.RANKING): _ratings_to_rankings,
     (Kind.RATING, Kind.COMPARISON): _ratings_to_comparisons,
     (Kind.RATING, Kind.VERDICT): _ratings_to_verdicts,
-    (Kind.RATING, Kind.PROMPT): _rows_to_prompts,
-    (Kind.DEMONSTRATION, Kind.PROMPT): _rows_to_prompts,
-    (Kind.VERDICT, Kind.PROMPT): _rows_to_prompts,
 }

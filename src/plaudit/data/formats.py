@@ -18,18 +18,7 @@ from plaudit.data.turns import (
     split_turns,
     type_name,
 )
-from plaudit.records.text import (
-    Comparison,
-    Demonstration,
-    Kind,
-    Prompt,
-    PromptRow,
-    Ranking,
-    Rating,
-    Row,
-    Text,
-    Verdict,
-)
+from plaudit.records.text import Comparison, Demonstration, Kind, Prompt, PromptRow, Ranking, Rating, Row, Text, Verdict
 
 _RANKING_COLUMNS = ("responses", "ranks", "best")
 
@@ -229,22 +218,28 @@ def competition_ranks(values: Sequence[float]) -> tuple[int, ...]:
     return tuple(first[value] for value in values)
 
 
-def _parse_rating(raw: Raw, where: str) -> tuple[Rating, ...]:
-    if raw.get("responses") is not None and all(raw.get(c) is None for c in ANSWERS):
-        return _parse_ratings(raw, where)
-    prompt, response, _ = _prompt_and_answer(raw)
-    rating = Rating(prompt=prompt, response=response, scores=_scores(raw), labeller=_labeller(raw), where=where)
-    return (rating,)
-
-
-def _parse_ratings(raw: Raw, where: str) -> tuple[Rating, ...]:
+def _judged_answers(raw: Raw) -> tuple[Prompt, list[tuple[str, Mapping[str, Any]]]]:
+    """The prompt, and (answer, what is said of it): one answer with columns of its own, or those of `responses`."""
+    if raw.get("responses") is None or any(raw.get(c) is not None for c in ANSWERS):
+        prompt, response, _ = _prompt_and_answer(raw)
+        return prompt, [(response, raw)]
     prompt, transcript = parse_prompt(raw)
     responses = _responses(raw)
     texts, _ = _described(responses, transcript)
+    return prompt, list(zip(texts, responses, strict=True))
+
+
+def _parse_rating(raw: Raw, where: str) -> tuple[Rating, ...]:
+    prompt, judged = _judged_answers(raw)
     return tuple(
         Rating(prompt=prompt, response=text, scores=_scores(item), labeller=_labeller(item), where=where)
-        for text, item in zip(texts, responses, strict=True)
+        for text, item in judged
     )
+
+
+def _parse_verdict(raw: Raw, where: str) -> tuple[Verdict, ...]:
+    prompt, judged = _judged_answers(raw)
+    return tuple(Verdict(prompt=prompt, response=text, label=_label(item), where=where) for text, item in judged)
 
 
 def _scores(item: Mapping[str, Any]) -> dict[str, float]:
@@ -269,19 +264,6 @@ def _labeller(item: Mapping[str, Any]) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowError("labeller", f"must be a name or a whole number, not {type_name(value)}")
     return str(value)
-
-
-def _parse_verdict(raw: Raw, where: str) -> tuple[Verdict, ...]:
-    if raw.get("responses") is not None and all(raw.get(c) is None for c in ANSWERS):
-        prompt, transcript = parse_prompt(raw)
-        responses = _responses(raw)
-        texts, _ = _described(responses, transcript)
-        return tuple(
-            Verdict(prompt=prompt, response=text, label=_label(item), where=where)
-            for text, item in zip(texts, responses, strict=True)
-        )
-    prompt, response, _ = _prompt_and_answer(raw)
-    return (Verdict(prompt=prompt, response=response, label=_label(raw), where=where),)
 
 
 def _label(item: Mapping[str, Any]) -> bool:

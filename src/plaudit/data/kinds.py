@@ -1,19 +1,9 @@
 """Which kind of data a file holds, told by its columns.
 
-| kind | columns |
-|---|---|
-| demonstration | `messages`, `conversations` that end in an answer; or prompt and `completion`, `response`, `output` |
-| text | `text` |
-| comparison | `chosen`, `rejected` [, prompt] [, `margin`]; without a prompt their common beginning is the prompt |
-| ranking | prompt, `responses` and `ranks` (1 = best) or `best` (index); or `responses` [{text, score or rank}] |
-| rating | prompt, an answer, `score` or `scores {aspect: x}`; or `responses` [{text, scores}] |
-| verdict | prompt, an answer, `label` (true = accept); or `responses` [{text, label}] |
-| prompt | a prompt alone; every other column goes to reward functions |
-
-"A prompt" is `prompt` or `instruction` (+ `input`, appended after a blank line), `messages`, `conversation(s)`, or the
-row itself as a bare `{role, content}` message. A prompt string that is a `\\n\\nHuman: ... \\n\\nAssistant:` transcript
-becomes chat turns; one in a row with `prompt_rendered: true` is taken as it is, role tokens and all. Other shapes of
-public files are rewritten into these columns first (`shapes`).
+`NEEDS` says which (docs/data.md has an example of each). "A prompt" is `prompt` or `instruction` (+ `input`, appended
+after a blank line), `messages`, `conversation(s)`, or the row itself as a bare `{role, content}` message. A string that
+is a transcript of `Human:` and `Assistant:` becomes chat turns; in a row with `prompt_rendered: true` it is taken as it
+is, role tokens and all. Other shapes of public files are rewritten into these columns first (`shapes`).
 """
 
 from __future__ import annotations

@@ -8,12 +8,44 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
-from plaudit.records.text import Prompt, PromptRow, Text
+from plaudit.records.text import Kind, Prompt, PromptRow, Text
+from plaudit.runs.folder import Run
+from plaudit.telemetry.console import say
+from plaudit.telemetry.summary import summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningsConfig:
+    """Prompts out of plain texts: their first words. Texts and prompts, divided into training and held-out ones."""
+
+    data: tuple[DataConfig, ...]
+    """Files of plain text."""
+    words: int = 8
+    """Of each text's opening, cut at white space."""
+    held_out_fraction: float = 0.1
+    """Share of the openings that is set aside, by hash, with all texts that begin so."""
+    seed: int = 0
+    """Of the division."""
+
+
+def openings(config: OpeningsConfig, run: Run) -> None:
+    """Write texts.jsonl, prompts.jsonl, held_out_texts.jsonl and held_out_prompts.jsonl into the run folder."""
+    files = {source.path: load(source, Kind.TEXT) for source in config.data}
+    run.check_data({path: file.fingerprint for path, file in files.items()})
+    rows = [row for file in files.values() for row in file.rows if isinstance(row, Text)]
+    counts = write_openings(
+        run.folder, rows, words=config.words, held_out_fraction=config.held_out_fraction, seed=config.seed
+    )
+    say("openings: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
+    run.finish(summary(openings=counts))
 
 
 def opening(text: str, words: int) -> str:

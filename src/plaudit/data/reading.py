@@ -7,11 +7,12 @@ surrogates.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,18 @@ def open_source(path: str) -> Source:
 def _rows_in_memory(rows: Iterable[Any], path: str) -> Source:
     """Copies; what JSON can't say is a bad row. Fingerprint: sha256 of all rows as JSON."""
     digest = hashlib.sha256()
-    items = []
-    for number, row in enumerate(rows):
-        where = f"{path} row {number}"
+
+    def read(row: Any) -> Mapping[str, Any]:
+        if not isinstance(row, Mapping):
+            raise RowError("-", f"is {type_name(row)}, not a mapping of columns to values")
         try:
-            if not isinstance(row, Mapping):
-                raise RowError("-", f"is {type_name(row)}, not a mapping of columns to values")
             line = json.dumps(dict(row), ensure_ascii=True).encode()
-            digest.update(line + b"\n")
-            items.append(Item(where=where, raw=parse_line(line)))
         except (TypeError, ValueError) as error:
-            items.append(Item(where=where, raw=RowError("-", f"can't be written as JSON: {error}")))
-        except RowError as error:
-            items.append(Item(where=where, raw=error))
+            raise RowError("-", f"can't be written as JSON: {error}") from None
+        digest.update(line + b"\n")
+        return parse_line(line)
+
+    items = [_item(f"{path} row {number}", lambda row=row: read(row)) for number, row in enumerate(rows)]
     return Source(items=iter(items), fingerprint=digest.hexdigest())
 
 
@@ -107,19 +107,12 @@ def _unzipped(data: bytes, path: str) -> bytes:
     """Gzip is told by its first bytes, so a misnamed file is read rightly. Several members in a row are one text."""
     if data[:2] != b"\x1f\x8b":
         return data
-    parts: list[bytes] = []
-    while data[:2] == b"\x1f\x8b":
-        member = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(member.decompress(data))
-        except zlib.error as error:
-            raise UserError(f"{path}: the gzip data is damaged: {error}") from None
-        if not member.eof:
-            raise UserError(f"{path}: the gzip data is cut short; copy or download the file again.")
-        data = member.unused_data
-    if data.strip(b"\0"):  # zero bytes are padding, as tar and tapes leave it
-        raise UserError(f"{path}: something that is not gzip follows the gzip data; copy or download the file again.")
-    return b"".join(parts)
+    try:
+        return gzip.decompress(data)
+    except EOFError:
+        raise UserError(f"{path}: the gzip data is cut short; copy or download the file again.") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: the gzip data is damaged: {error}") from None
 
 
 # --------------------------------------------------------------------------------------------------------- JSON
@@ -132,14 +125,15 @@ def _line_items(data: bytes, path: str) -> Iterator[Item]:
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, 1):
-        where = f"{path}:{number}"
         stripped = line.strip()
-        try:
-            raw = parse_line(stripped) if stripped else None
-        except RowError as error:
-            yield Item(where=where, raw=error)
-        else:
-            yield Item(where=where, raw=raw)
+        yield _item(f"{path}:{number}", lambda text=stripped: parse_line(text) if text else None)
+
+
+def _item(where: str, read: Callable[[], Mapping[str, Any] | None]) -> Item:
+    try:
+        return Item(where=where, raw=read())
+    except RowError as error:
+        return Item(where=where, raw=error)
 
 
 def parse_line(line: bytes) -> Mapping[str, Any]:
@@ -190,11 +184,7 @@ def _list_items(data: bytes, path: str) -> Iterator[Item]:
     for index, (start, value) in enumerate(_list_values(text, path)):
         line += text.count("\n", counted, start)
         counted = start
-        where = f"{path}:{line} (item {index})"
-        try:
-            yield Item(where=where, raw=_sound_row(value, suspect=suspect))
-        except RowError as error:
-            yield Item(where=where, raw=error)
+        yield _item(f"{path}:{line} (item {index})", lambda row=value: _sound_row(row, suspect=suspect))
 
 
 def _list_values(text: str, path: str) -> Iterator[tuple[int, Any]]:
@@ -279,11 +269,7 @@ def _parquet_items(data: bytes, path: str) -> Iterator[Item]:
 
 def _checked(rows: Iterator[dict[str, Any]], name: str) -> Iterator[Item]:
     for number, row in enumerate(rows, 1):
-        where = f"{name} row {number}"
-        try:
-            yield Item(where=where, raw=_sound_row(row, suspect=True))
-        except RowError as error:
-            yield Item(where=where, raw=error)
+        yield _item(f"{name} row {number}", lambda row=row: _sound_row(row, suspect=True))
 
 
 def _open_hub(path: str) -> Source:

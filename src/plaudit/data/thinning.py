@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from plaudit.data.splits import uniform
 from plaudit.errors import UserError
@@ -47,11 +46,10 @@ def _of_answers(row: Ranking, indices: Sequence[int]) -> Ranking:
         row,
         responses=tuple(row.responses[index] for index in indices),
         ranks=tuple(1 + sum(other < rank for other in ranks) for rank in ranks),
-        columns={name: _chosen(name, value, indices) for name, value in row.columns.items()},
+        columns={
+            name: tuple(value[i] for i in indices)
+            if name.startswith("response_") and isinstance(value, tuple)
+            else value
+            for name, value in row.columns.items()
+        },
     )
-
-
-def _chosen(name: str, value: Any, indices: Sequence[int]) -> Any:
-    if not name.startswith("response_") or not isinstance(value, tuple):
-        return value
-    return tuple(value[index] for index in indices)

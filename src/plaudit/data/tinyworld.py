@@ -1,7 +1,6 @@
 """The tiny world: plain English questions and answers whose true reward is known, so that every stage has a ceiling.
 
-Real RLHF can't tell how good its stages could have been: nobody knows the true reward, nor how people chose. Here
-all of it is written down in tables that one can read, and the world is small enough to sum over every answer.
+docs/tiny-world.md says what it is for. The tables can be read, and summed over every answer.
 
 **The prompts.** Somebody has an animal, and the animal has a trouble: 20 names x 6 animals x 4 troubles x 8 ways of
 saying it = 3840 prompts, such as
@@ -22,16 +21,15 @@ surely. So the entropy of its answers is known: the floor of any model's held-ou
 is done to the animal that needs it, and not roughly: those are the terms that no sum over single choices can express.
 A sentence that isn't one of this world's costs, and so does a missing, repeated or misplaced one.
 
-**The labeller** sees answers to one prompt, adds Gumbel noise of scale 1 to each true reward and sorts. Its rankings
-are Plackett-Luce, and each pair in them is Bradley-Terry: P(i before j) = sigmoid(r_i - r_j) (N3.1). The best reward
-model agrees with one labelled pair with probability max(P, 1 - P): the ceiling of reward-model accuracy.
+**The labeller** (`labeller` of `plaudit collect`, noise 1) adds Gumbel noise of scale 1 to each true reward and sorts.
+Its rankings are Plackett-Luce (N3.4), and each pair in them is Bradley-Terry: P(i before j) = sigmoid(r_i - r_j)
+(N3.1). The best reward model agrees with a labelled pair with probability max(P, 1 - P): the ceiling of its accuracy.
 
 **The optimum** of KL-regularised policy search (N4.2) over answers that can be listed is known in closed form:
 pi*(y|x) is proportional to pi_ref(y|x) exp(r(x,y) / beta), with J* = beta log E_ref exp(r / beta).
 
-A worked example (demonstrator and labeller are in `tinyworld_people`):
+A worked example:
 
-    >>> from plaudit.data.tinyworld_people import demo_entropy, pair_probability
     >>> prompt = "Anna asks: My cat is hungry. What can I do?"
     >>> good = "Do not worry, Anna. Gently give the cat some fresh food. Soon all will be well."
     >>> reward_terms(prompt, good)
@@ -53,6 +51,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,11 +117,15 @@ ACTION_FIT: Mapping[str, Mapping[str, float]] = {
 
 RIGHT_ANIMAL, IT, WRONG_ANIMAL = 0.6, 0.0, -0.9
 
-URGENT = frozenset({"hungry", "cold"})
-"""Troubles that want a quick hand."""
-TENDER = frozenset({"sad"})
-"""Troubles that want quiet, and that haste makes worse."""
 GENTLE, TIMELY, HASTY, ROUGH = 0.2, 0.5, -0.5, -0.8
+
+MANNER_FIT: Mapping[str, Mapping[str, float]] = {
+    "hungry": {"quickly": TIMELY},
+    "dirty": {},
+    "cold": {"quickly": TIMELY},
+    "sad": {"quickly": HASTY, "quietly": TIMELY},
+}
+"""What haste and quiet do for each trouble, where they do anything."""
 
 WRONG_NAME = -0.5
 """Worth of a kind opener that speaks to somebody else."""
@@ -193,14 +196,10 @@ def read_prompt(prompt: Question) -> Case:
             f"not a prompt of the tiny world: {text[:80]!r}. plaudit.data.tinyworld only knows the rewards of its own "
             f"prompts, such as {all_prompts()[0]!r}; give another reward function for other data."
         )
-    words = {k: v for k, v in matches[-1].groupdict().items() if v is not None}
-    phrasing = int(next(iter(words)).removeprefix("name"))
-    return Case(
-        name=words[f"name{phrasing}"],
-        animal=words[f"animal{phrasing}"],
-        trouble=words[f"trouble{phrasing}"],
-        phrasing=phrasing,
-    )
+    words = matches[-1].groupdict()
+    phrasing = next(number for number in range(len(PHRASINGS)) if words[f"name{number}"])
+    slots = {slot: words[f"{slot}{phrasing}"] for slot in ("name", "animal", "trouble")}
+    return Case(**slots, phrasing=phrasing)
 
 
 @lru_cache(maxsize=1)
@@ -272,15 +271,7 @@ def worth(case: Case, slot: str, choice: str) -> float:
         return ACTION_FIT[case.trouble].get(choice, USELESS)
     if slot == "animal":
         return {case.animal: RIGHT_ANIMAL, "it": IT}.get(choice, WRONG_ANIMAL)
-    return _manner_worth(case.trouble, choice)
-
-
-def _manner_worth(trouble: str, manner: str) -> float:
-    if manner == "quickly":
-        return TIMELY if trouble in URGENT else HASTY if trouble in TENDER else 0.0
-    if manner == "quietly":
-        return TIMELY if trouble in TENDER else 0.0
-    return {"gently": GENTLE, "roughly": ROUGH}.get(manner, 0.0)
+    return {"gently": GENTLE, "roughly": ROUGH, **MANNER_FIT[case.trouble]}.get(choice, 0.0)
 
 
 def _sentences(text: str) -> list[str]:
@@ -316,10 +307,7 @@ def reward_terms(prompt: Question, text: str) -> dict[str, float]:
     The first opener, advice and closing are judged. `spoiled` takes back the good of an action that is done roughly
     or to the wrong animal; its harm stays. `missing <part>`, `extra` and `misplaced` judge the form of any text.
     """
-    return _reward_terms(read_prompt(prompt), text)
-
-
-def _reward_terms(case: Case, text: str) -> dict[str, float]:
+    case = read_prompt(prompt)
     understood = [_understand(sentence) for sentence in _sentences(text)]
     first: dict[str, tuple[str, ...]] = {}
     for part, content in understood:
@@ -330,24 +318,16 @@ def _reward_terms(case: Case, text: str) -> dict[str, float]:
         tone, name = first["opener"]
         terms["opener"] = WRONG_NAME if tone == "kind" and name != case.name else worth(case, "opener", tone)
     if "advice" in first:
-        terms |= _advice_terms(case, *first["advice"])
+        words = zip(("action", "animal", "manner"), first["advice"], strict=True)
+        terms |= {slot: worth(case, slot, word) for slot, word in words}
     if "closing" in first:
         terms["closing"] = worth(case, "closing", first["closing"][0])
     if "advice" in first and terms["action"] > 0 and (terms["animal"] < 0 or terms["manner"] == ROUGH):
         terms["spoiled"] = -terms["action"]
-    return terms | _form_terms(list(first), extra=len(understood) - len(first))
-
-
-def _advice_terms(case: Case, action: str, animal: str, manner: str) -> dict[str, float]:
-    words = {"action": action, "animal": animal, "manner": manner}
-    return {slot: worth(case, slot, word) for slot, word in words.items()}
-
-
-def _form_terms(parts: list[str], *, extra: int) -> dict[str, float]:
-    terms = {f"missing {part}": MISSING[part] for part in _PARTS if part not in parts}
-    if extra:
+    terms |= {f"missing {part}": MISSING[part] for part in _PARTS if part not in first}
+    if extra := len(understood) - len(first):
         terms["extra"] = EXTRA * extra
-    if parts != [part for part in _PARTS if part in parts]:
+    if list(first) != [part for part in _PARTS if part in first]:
         terms["misplaced"] = MISPLACED
     return terms
 
@@ -358,12 +338,9 @@ def true_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: A
     Give it as `plaudit.data.tinyworld:true_reward`. Prompts and completions are strings or message lists; further
     columns are ignored. UserError for a prompt that isn't of this world.
     """
-    pairs = zip(prompts, completions, strict=True)
-    return [_reward(read_prompt(prompt), _last_text(text, role="assistant")) for prompt, text in pairs]
-
-
-def _reward(case: Case, text: str) -> float:
-    return max(LOWEST, math.fsum(_reward_terms(case, text).values()))
+    texts = [_last_text(text, role="assistant") for text in completions]
+    terms = [reward_terms(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    return [max(LOWEST, math.fsum(worths.values())) for worths in terms]
 
 
 def _last_text(value: Any, *, role: str) -> str:
@@ -374,3 +351,48 @@ def _last_text(value: Any, *, role: str) -> str:
         return ""
     contents = [message["content"] for message in value if message["role"] == role]
     return contents[-1] if contents else value[-1]["content"]
+
+
+# --- the demonstrator and the labeller -------------------------------------------------------------------------------
+
+COMPETENCE = 0.8
+"""The demonstrator's inverse temperature, per unit of worth: 0 picks at random, infinity picks the best."""
+
+
+def demonstrator(prompt: Question) -> dict[str, dict[str, float]]:
+    """The demonstrator's probability of each choice of each slot; the slots are independent given the prompt."""
+    case = read_prompt(prompt)
+    table: dict[str, dict[str, float]] = {}
+    for slot, options in choices(case).items():
+        weights = [math.exp(COMPETENCE * worth(case, slot, option)) for option in options]
+        table[slot] = {option: weight / sum(weights) for option, weight in zip(options, weights, strict=True)}
+    return table
+
+
+def demonstrate(prompt: Question, rng: random.Random) -> str:
+    """One answer of the demonstrator."""
+    table = demonstrator(prompt)
+    picked = {slot: rng.choices(list(p), weights=list(p.values()))[0] for slot, p in table.items()}
+    return render(read_prompt(prompt), Slots(**picked))
+
+
+def demo_logprob(prompt: Question, text: str) -> float:
+    """The demonstrator's log-probability of a whole answer, in nats; -inf for what it never writes."""
+    slots = parse(prompt, text)
+    if slots is None:
+        return -math.inf
+    return math.fsum(math.log(p[getattr(slots, slot)]) for slot, p in demonstrator(prompt).items())
+
+
+def demo_entropy(prompt: Question) -> float:
+    """Entropy of the demonstrator's answer to `prompt`, in nats per answer: no model's expected negative
+    log-likelihood of a demonstration (its end included) is below this (N1.1)."""
+    return -math.fsum(p * math.log(p) for table in demonstrator(prompt).values() for p in table.values())
+
+
+def pair_probability(reward_i: float, reward_j: float) -> float:
+    """How often the labeller puts i before j: sigmoid(r_i - r_j), whatever else it ranks with them (N3.1)."""
+    difference = reward_i - reward_j
+    if difference >= 0:
+        return 1.0 / (1.0 + math.exp(-difference))
+    return math.exp(difference) / (1.0 + math.exp(difference))

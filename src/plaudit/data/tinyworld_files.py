@@ -1,47 +1,35 @@
-"""The tiny world on disk: its files, its little stories, and the ceilings that its tables imply, exactly.
-
-The words and the true reward are in `plaudit.data.tinyworld`, demonstrator and labeller in `tinyworld_people`.
-"""
+"""The tiny world on disk: its files, and the ceilings that the tables of `tinyworld` imply, exactly."""
 
 import itertools
 import json
 import math
 import random
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from plaudit.data.tinyworld import (
-    ACTIONS,
     ANIMALS,
-    CLOSINGS,
-    MANNERS,
     NAMES,
-    OPENERS,
-    PHRASINGS,
     TROUBLES,
-    WILD,
     Case,
-    advice,
     all_prompts,
     all_slots,
     answers,
-    read_prompt,
-    true_reward,
-)
-from plaudit.data.tinyworld_people import (
-    choose,
     demo_entropy,
     demo_logprob,
     demonstrate,
     demonstrator,
     pair_probability,
+    read_prompt,
+    true_reward,
 )
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
+from plaudit.runs.folder import Run
+from plaudit.telemetry.summary import summary
 
 # --- the demonstrator's ceilings, exactly ----------------------------------------------------------------------------
 
@@ -107,51 +95,10 @@ def _demonstrator_optimum(trouble: str, kl_coef: float) -> Optimum:
     return kl_regularised_optimum([math.log(p) for p in distribution.values()], list(distribution), kl_coef)
 
 
-# --- stories ---------------------------------------------------------------------------------------------------------
-
-STORY_STARTS = (
-    "{name} has a {animal}. Today the {animal} is {trouble}.",
-    "{name} and {friend} have a little {animal}. The {animal} looks very {trouble}.",
-    "The {animal} of {name} is {trouble} today.",
-)
-STORY_MIDDLES = ("{friend} says: {advice}", "{name} asks {friend} for help. {friend} says: {advice}")
-STORY_ENDS = (
-    "Soon the {animal} is not {trouble}.",
-    "Now all is well, and {name} is happy.",
-    "The {animal} is happy, and so is {name}.",
-    "{name} and {friend} sing a song.",
-)
-
-
-def _story_rows(count: int, rng: random.Random) -> list[dict[str, str]]:
-    return [{"text": _story(rng)} for _ in range(count)]
-
-
-def _story(rng: random.Random) -> str:
-    """A little story in which a friend gives the demonstrator's advice; it never contains a prompt or an answer."""
-    name, friend = rng.sample(NAMES, 2)
-    case = Case(name=name, animal=rng.choice(ANIMALS), trouble=rng.choice(TROUBLES), phrasing=0)
-    slots = choose(case, rng)
-    story = " ".join(rng.choice(part) for part in (STORY_STARTS, STORY_MIDDLES, STORY_ENDS))
-    words = {"name": name, "friend": friend, "animal": case.animal, "trouble": case.trouble}
-    return story.format(**words, advice=advice(slots.action, slots.animal, slots.manner))
-
-
-@lru_cache(maxsize=1)
-def vocabulary() -> tuple[str, ...]:
-    """Every word of the prompts, the answers and the stories, small and capital initials told apart, sorted."""
-    sources = [*PHRASINGS, *OPENERS.values(), *CLOSINGS.values(), *STORY_STARTS, *STORY_MIDDLES, *STORY_ENDS]
-    sources += [advice(action, "it", manner) for action in ACTIONS for manner in MANNERS]
-    sources += [*NAMES, *ANIMALS, *WILD, *TROUBLES, "the"]
-    text = re.sub(r"\{\w+\}", " ", " ".join(sources))
-    return tuple(sorted(set(re.findall(r"\w+", text))))
-
-
 # --- files -----------------------------------------------------------------------------------------------------------
 
 FILES = {
     "demonstrations": "demonstrations.jsonl",
-    "texts": "texts.jsonl",
     "preference_prompts": "preference_prompts.jsonl",
     "ppo_prompts": "ppo_prompts.jsonl",
     "held_out_prompts": "held_out_prompts.jsonl",
@@ -168,36 +115,27 @@ def write_world(
     preference_prompts: int = 2400,
     ppo_prompts: int = 900,
     held_out: int = 300,
-    texts: int = 3000,
 ) -> dict[str, Any]:
     """Write the world's FILES and world.json into `folder` (made if need be), and return what world.json says.
 
     demonstrations: rows `{"prompt", "completion"}` on training prompts (all of them once before any comes again).
     preference_prompts, ppo_prompts: rows `{"prompt"}`, training prompts, disjoint from each other. held_out: rows
-    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference. texts: rows `{"text"}`.
+    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference.
     world.json: seed, sizes, files, and the `ceilings` on the held-out prompts; `demonstrator_nll` is the
     demonstrator's own negative log-likelihood per answer of the held-out demonstrations: the floor on that very file.
     The same arguments write the same bytes. UserError if the world has fewer prompts than asked for.
     """
-    sizes = {
-        "demonstrations": demonstrations,
-        "texts": texts,
-        "preference_prompts": preference_prompts,
-        "ppo_prompts": ppo_prompts,
-        "held_out": held_out,
-    }
+    sizes = {"demonstrations": demonstrations, "held_out": held_out}
+    sizes |= {"preference_prompts": preference_prompts, "ppo_prompts": ppo_prompts}
     prompts = _split_prompts(sizes, seed)
     train = prompts["train"]
     answered = [train[i % len(train)] for i in range(demonstrations)]
     rows = {
         "demonstrations": _demonstration_rows(answered, _stream(seed, "demonstrations")),
-        "texts": _story_rows(texts, _stream(seed, "texts")),
         "held_out_demonstrations": _demonstration_rows(prompts["held_out_prompts"], _stream(seed, "held out")),
-        **{
-            name: [{"prompt": p} for p in prompts[name]]
-            for name in ("preference_prompts", "ppo_prompts", "held_out_prompts")
-        },
     }
+    for name in ("preference_prompts", "ppo_prompts", "held_out_prompts"):
+        rows[name] = [{"prompt": prompt} for prompt in prompts[name]]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in FILES.items():
@@ -249,7 +187,31 @@ def _world_facts(sizes: Mapping[str, int], seed: int, rows: Mapping[str, list[di
         "reward": "plaudit.data.tinyworld:true_reward",
         "prompts": len(all_prompts()),
         "answers_per_prompt": len(answers(held_out[0]["prompt"])),
-        "words": len(vocabulary()),
         "demonstrator_nll": math.fsum(nll) / len(nll),
         **ceilings([row["prompt"] for row in held_out]),
     }
+
+
+# --- the stage of a pipeline ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldConfig:
+    """The tiny world's files: demonstrations, prompts, held-out prompts (docs/tiny-world.md)."""
+
+    seed: int = 0
+    """Of every row."""
+    demonstrations: int = 6000
+    """Rows to fine-tune on."""
+    preference_prompts: int = 2400
+    """Prompts whose answers are ranked."""
+    ppo_prompts: int = 900
+    """Prompts that PPO practises on."""
+    held_out: int = 300
+    """Prompts that nothing is trained on."""
+
+
+def world(config: WorldConfig, run: Run) -> None:
+    """Write the world's files into the run folder; world.json holds its ceilings."""
+    write_world(run.folder, **asdict(config))
+    run.finish(summary())

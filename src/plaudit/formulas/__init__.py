@@ -1,6 +1,6 @@
 """Pure formulas: tensors and keyword floats in, tensors out; no records, no configs, no devices, no randomness.
 
-Nothing is imported here, so that the torch-free modules (`shapes`, `intervals`, `schedules`) stay torch-free.
+Nothing is imported here, so that the torch-free modules (`intervals`, `optimum`, `schedules`) stay torch-free.
 
 Habits of the room:
 - `mask` is bool, True counts, and selects *before* every non-linearity: what stands outside it (NaN, inf, 1e30)

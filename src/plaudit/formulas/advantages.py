@@ -79,9 +79,7 @@ def moments(x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"]) -> Float64[T
     return torch.stack([mask.sum().double(), masked.sum(), masked.square().sum()])
 
 
-def mean_and_variance(
-    count_sum_sumsq: Float64[Tensor, "3"],
-) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""]]:
+def mean_and_variance(count_sum_sumsq: Float64[Tensor, "3"]) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""]]:
     """(μ, σ²) of `moments`; σ² is the population's, Σ(x−μ)²/n (N4.7; Ziegler et al. 2019). Nothing counted: (0, 0)."""
     count, total, total_square = count_sum_sumsq
     count = count.clamp(min=1.0)
@@ -90,11 +88,7 @@ def mean_and_variance(
 
 
 def whiten(
-    x: Float[Tensor, "*dims"],
-    mask: Bool[Tensor, "*dims"],
-    count_sum_sumsq: Float64[Tensor, "3"],
-    *,
-    std_floor: float,
+    x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"], count_sum_sumsq: Float64[Tensor, "3"], *, std_floor: float
 ) -> Float[Tensor, "*dims"]:
     """(x − μ) / max(σ, floor): mean 0, standard deviation 1 over the kept tokens; zero outside the mask (N4.7).
 
@@ -107,11 +101,7 @@ def whiten(
 
 
 def scale(
-    x: Float[Tensor, "*dims"],
-    mask: Bool[Tensor, "*dims"],
-    count_sum_sumsq: Float64[Tensor, "3"],
-    *,
-    std_floor: float,
+    x: Float[Tensor, "*dims"], mask: Bool[Tensor, "*dims"], count_sum_sumsq: Float64[Tensor, "3"], *, std_floor: float
 ) -> Float[Tensor, "*dims"]:
     """(x − μ) / max(σ, floor) + μ: standard deviation 1, the mean kept; zero outside the mask (N4.6).
 

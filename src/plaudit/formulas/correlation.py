@@ -40,10 +40,6 @@ def _direction(x: Float[Tensor, " N"]) -> Float64[Tensor, " N"]:
 
 
 def _undefined(predictions: Float[Tensor, " N"], labels: Float[Tensor, " N"]) -> bool:
-    _refuse_nan(predictions, labels)
-    return any(x.numel() < 2 or bool((x == x[0]).all()) for x in (predictions, labels))
-
-
-def _refuse_nan(*numbers: Float[Tensor, " N"]) -> None:
-    if any(bool(x.isnan().any()) for x in numbers):
+    if any(bool(x.isnan().any()) for x in (predictions, labels)):
         raise ValueError("a prediction or a label is NaN")
+    return any(x.numel() < 2 or bool((x == x[0]).all()) for x in (predictions, labels))

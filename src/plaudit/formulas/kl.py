@@ -85,10 +85,6 @@ def full(
     """
     logp = _scaled_log_softmax(logits, temperature)
     other_logp = _scaled_log_softmax(other_logits, temperature)
-    return _expected_difference(logp, other_logp)
-
-
-def _expected_difference(logp: Tensor, other_logp: Tensor) -> Tensor:
     impossible = logp == -torch.inf
     difference = logp.masked_fill(impossible, 0.0) - other_logp.masked_fill(impossible, 0.0)
     return (logp.exp() * difference).sum(dim=-1)

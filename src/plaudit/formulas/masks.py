@@ -38,15 +38,6 @@ def weighted_sum(
     return (select(weights.detach(), mask).to(x.dtype) * select(x, mask)).sum()
 
 
-def over_tokens(total: Float[Tensor, ""], num_tokens: int | Int[Tensor, ""]) -> Float[Tensor, ""]:
-    """total / num_tokens, the one normalisation of the losses (N4.10); 0 / 0 is 0.
-
-    `num_tokens` is the count of kept tokens of the *whole* minibatch, over micro-batches and ranks: then the
-    micro-batches' losses and gradients add up to the minibatch's, however it was split.
-    """
-    return total / max(num_tokens, 1) if isinstance(num_tokens, int) else total / num_tokens.clamp(min=1)
-
-
 def last_index(mask: Bool[Tensor, "B R"]) -> Int[Tensor, " B"]:
     """max{t : m_t}, the column of each row's last kept token (N3.1, N4.6); -1 for an empty row.
 

@@ -18,11 +18,7 @@ from plaudit.formulas.masks import select
 
 @torch.no_grad()
 def truncated_weights(
-    old_logprobs: Float[Tensor, "B R"],
-    sampler_logprobs: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    cap: float,
+    old_logprobs: Float[Tensor, "B R"], sampler_logprobs: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, cap: float
 ) -> Float[Tensor, "B R"]:
     """w_t = min(π_old(y_t)/π_sampler(y_t), C) per token, zero outside the mask: truncated importance sampling   (N4.3).
 

@@ -52,8 +52,10 @@ def matrix_scores(logit_matrix: Float[Tensor, "K K"]) -> Float[Tensor, " K"]:
 
     The diagonal is not read. One answer: 0.
     """
-    against = unbiased_logit(logit_matrix, logit_matrix.T)
-    return _off_diagonal(against).sum(dim=1) / max(logit_matrix.shape[0] - 1, 1)
+    answers = logit_matrix.shape[0]
+    itself = torch.eye(answers, dtype=torch.bool, device=logit_matrix.device)
+    against = unbiased_logit(logit_matrix, logit_matrix.T).masked_fill(itself, 0.0)
+    return against.sum(dim=1) / max(answers - 1, 1)
 
 
 def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[Tensor, "B K"]:
@@ -78,8 +80,3 @@ def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[T
     mean = scores.sum(dim=1) / num_answers
     answers = torch.arange(width, device=num_answers.device) < num_answers.unsqueeze(1)
     return torch.where(answers, scores - mean.unsqueeze(1), 0.0)
-
-
-def _off_diagonal(matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
-    """The matrix with zeros on the diagonal, whatever stands there."""
-    return matrix.masked_fill(torch.eye(matrix.shape[0], dtype=torch.bool, device=matrix.device), 0.0)

@@ -99,15 +99,8 @@ def standardise(
     A strict and a generous labeller who order answers alike give the same labels. One who always says the same, or
     rated once, says nothing: 0. The floor, in label units, must be positive: ValueError.
     """
-    mean, std = _means_and_stds(labellers, scales, std_floor)
-    return ((labels.double() - mean) / std).to(labels.dtype)
-
-
-def _means_and_stds(
-    labellers: Int[Tensor, " N"], scales: Sequence[RunningMoments], std_floor: float
-) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     if not std_floor > 0.0:
         raise ValueError(f"std_floor must be positive, not {std_floor}")
     numbers = [(scale.mean, max(scale.std, std_floor)) for scale in scales]
-    table = torch.tensor(numbers, dtype=torch.float64, device=labellers.device).reshape(-1, 2)
-    return table[labellers, 0], table[labellers, 1]
+    table = torch.tensor(numbers, dtype=torch.float64, device=labels.device).reshape(-1, 2)
+    return ((labels.double() - table[labellers, 0]) / table[labellers, 1]).to(labels.dtype)

@@ -7,11 +7,11 @@ the losses [B R], with weights from `aggregation`.
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plaudit.formulas.kl import LOG_RATIO_LIMIT, k3, kept_log_ratio
-from plaudit.formulas.masks import at_least_float32, masked_sum, over_tokens, select
+from plaudit.formulas.masks import at_least_float32, select
 
 
 def policy_gradient(
@@ -75,24 +75,6 @@ def clipped_surrogate(
     if dual_clip < math.inf:
         losses = torch.where(advantages < 0.0, torch.minimum(losses, -dual_clip * advantages), losses)
     return losses
-
-
-def clipped_policy_loss(
-    logprobs: Float[Tensor, "B R"],
-    old_logprobs: Float[Tensor, "B R"],
-    advantages: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    clip_range: float,
-    num_tokens: int | Int[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """L = Σ_t of `clipped_surrogate` with ε_low = ε_high = ε, divided by num_tokens   (N4.3, N4.4).
-
-    The token mean, PPO's own. `num_tokens` is the kept tokens of the whole minibatch (see `over_tokens`); an all-masked
-    batch gives 0 and zero gradients. Raises ValueError for a negative `clip_range`.
-    """
-    losses = clipped_surrogate(logprobs, old_logprobs, advantages, mask, clip_low=clip_range, clip_high=clip_range)
-    return over_tokens(masked_sum(losses, mask), num_tokens)
 
 
 def trust_region_losses(

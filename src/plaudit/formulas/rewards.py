@@ -73,11 +73,7 @@ def soft_overlong_penalty(lengths: Int[Tensor, " B"], *, max_length: int, buffer
 
 
 def token_rewards(
-    scores: Float[Tensor, " B"],
-    ref_kl: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    kl_coef: float,
+    scores: Float[Tensor, " B"], ref_kl: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, kl_coef: float
 ) -> Float[Tensor, "B R"]:
     """r_t = −β k_t + [t is the last kept token] · r(x, y)   (N4.6).
 
@@ -94,11 +90,7 @@ def token_rewards(
 
 
 def dense_token_rewards(
-    token_scores: Float[Tensor, "B R"],
-    ref_kl: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    kl_coef: float,
+    token_scores: Float[Tensor, "B R"], ref_kl: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, kl_coef: float
 ) -> Float[Tensor, "B R"]:
     """r_t = score_t − β k_t: a judge of single tokens, each paid where it stands   (N3.8, N4.6).
 

@@ -5,12 +5,7 @@ from typing import Literal
 
 
 def learning_rate(
-    step: int,
-    total_steps: int,
-    *,
-    peak: float,
-    warmup_steps: int,
-    shape: Literal["linear", "cosine", "constant"],
+    step: int, total_steps: int, *, peak: float, warmup_steps: int, shape: Literal["linear", "cosine", "constant"]
 ) -> float:
     """The learning rate of optimiser step `step` = 0, 1, …, total_steps − 1   (N4.11).
 

@@ -1,11 +1,11 @@
 """The critic's loss, and how much of the returns it explains."""
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from plaudit.formulas.advantages import mean_and_variance
-from plaudit.formulas.masks import at_least_float32, masked_sum, over_tokens, select
+from plaudit.formulas.masks import at_least_float32, select
 
 
 def value_losses(
@@ -34,24 +34,6 @@ def value_losses(
         bounded = values.clamp(old_values - value_clip_range, old_values + value_clip_range)
         clipped = 0.5 * (bounded - returns).square()
     return torch.maximum(unclipped, clipped)
-
-
-def clipped_value_loss(
-    values: Float[Tensor, "B R"],
-    old_values: Float[Tensor, "B R"],
-    returns: Float[Tensor, "B R"],
-    mask: Bool[Tensor, "B R"],
-    *,
-    value_clip_range: float,
-    num_tokens: int | Int[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """L = Σ_t of `value_losses` / num_tokens, the token mean   (N4.8).
-
-    `num_tokens` is the kept tokens of the whole minibatch (see `over_tokens`); an all-masked batch gives 0 and zero
-    gradients. Raises ValueError for a negative `value_clip_range`.
-    """
-    losses = value_losses(values, old_values, returns, mask, value_clip_range=value_clip_range)
-    return over_tokens(masked_sum(losses, mask), num_tokens)
 
 
 def explained_variance(

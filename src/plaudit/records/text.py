@@ -46,8 +46,16 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
+    """One turn of a conversation."""
+
     role: str
     content: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else the turn says, for chat templates that write it: `tool_calls`, `reasoning_content`, `name` …"""
+
+    def to_plain(self) -> dict[str, Any]:
+        """The turn as files, chat templates and reward functions know it."""
+        return {"role": self.role, "content": self.content, **self.extra}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,8 @@ class Prompt:
 
     form: Form
     turns: tuple[Message, ...]
+    tools: tuple[Any, ...] = field(default=(), hash=False)
+    """Descriptions of functions that the answer may call, for chat templates that list them."""
 
     @classmethod
     def of_text(cls, text: str, form: Form = Form.TEXT) -> Prompt:
@@ -63,8 +73,10 @@ class Prompt:
 
     @property
     def id(self) -> str:
-        """16 hex digits of form, roles and contents only: the seed of everything sampled for this prompt."""
-        canonical = json.dumps([self.form.value, [(m.role, m.content) for m in self.turns]], ensure_ascii=False)
+        """16 hex digits of form, turns and tools only: the seed of everything sampled for this prompt."""
+        turns = [[m.role, m.content, *([m.extra] if m.extra else [])] for m in self.turns]
+        facts = [self.form.value, turns, *([self.tools] if self.tools else [])]
+        canonical = json.dumps(facts, ensure_ascii=False, default=str)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
@@ -81,6 +93,8 @@ class Demonstration:
 
     prompt: Prompt
     response: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else the answer's turn says, as `Message.extra`: it is learned as the chat template writes it."""
     where: str = ""
 
 
@@ -89,6 +103,8 @@ class Text:
     """Kind.TEXT: a document for pre-training, SFT on plain text, or PPO-ptx (N4.12)."""
 
     text: str
+    form: Form = Form.TEXT
+    """RENDERED: control tokens that it spells are control tokens, as a chat template wrote them."""
     where: str = ""
 
 

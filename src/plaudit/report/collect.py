@@ -144,11 +144,14 @@ def collect(folder: Path) -> RunData | PipelineData:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Give a run's folder, such as runs/<name>.")
-    stages = _stage_folders(folder)
+    stages = sorted(child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name))
     if stages:
         return PipelineData(own=_collect_run(folder), stages=_with_controls([*map(_collect_run, stages)]))
     if not _looks_like_run(folder):
-        _refuse_parent(folder)
+        children = sorted(child.name for child in folder.iterdir() if child.is_dir() and _looks_like_run(child))
+        some = " ".join(str(folder / clean_text(name)) for name in children[:3])
+        advice = f"but it holds {len(children)} of them. Name those you want: {some}"
+        raise UserError(f"{folder} is no run" + (f", {advice}" if children else ": no run has begun in it."))
     return _collect_run(folder)
 
 
@@ -162,13 +165,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings and lists as dotted keys with values in text: {"kl": {"coef": 0.1}} -> {"kl.coef": "0.1"}."""
     flat: dict[str, str] = {}
     for key, value in config.items():
-        path = f"{prefix}{key}"
         if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
             value = {str(index): item for index, item in enumerate(value)}
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = _plain(value)
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": _plain(value)}
     return flat
 
 
@@ -191,21 +191,10 @@ def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     return tuple(marked)
 
 
-def _stage_folders(folder: Path) -> list[Path]:
-    folders = [child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name)]
-    return sorted(folders, key=lambda child: child.name)
-
-
 def _looks_like_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (*RUN_FILES, *RUN_FOLDERS))
-
-
-def _refuse_parent(folder: Path) -> None:
-    """A folder without run files may be a run killed at birth, but not where its children are runs."""
-    children = sorted(child.name for child in folder.iterdir() if child.is_dir() and _looks_like_run(child))
-    if children:
-        some = " ".join(str(folder / clean_text(name)) for name in children[:3])
-        raise UserError(f"{folder} is no run, but it holds {len(children)} of them. Name those you want: {some}")
+    """An empty file is what a start that failed has left."""
+    has_file = any((path := folder / name).is_file() and path.stat().st_size for name in RUN_FILES)
+    return has_file or any((folder / name).is_dir() for name in RUN_FOLDERS)
 
 
 def _collect_run(folder: Path) -> RunData:
@@ -219,16 +208,21 @@ def _collect_run(folder: Path) -> RunData:
     series = _series(lines)
     first, middle, last = first_middle_last(folder, problems)
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
-    last_step = max((item.steps[-1] for item in series.values() if item.steps), default=None)
-    seconds = max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None)
+
     started = bool(lines or first or samples or (folder / "checkpoints").is_dir())
+    results = _results(summary, problems)
+    problems += [
+        f"{key} was NaN or infinite at {len(item.not_finite)} of {len(item.steps)} steps, first at {item.not_finite[0]}"
+        for key, item in series.items()
+        if item.not_finite
+    ]
     return RunData(
         name=clean_text(folder.resolve().name),
         folder=folder,
         stage=_stage(folder, config, provenance),
         status=_status(folder, started),
-        last_step=last_step,
-        seconds=seconds,
+        last_step=max((item.steps[-1] for item in series.values() if item.steps), default=None),
+        seconds=max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None),
         config=config,
         config_text=config_text,
         provenance=provenance,
@@ -238,10 +232,10 @@ def _collect_run(folder: Path) -> RunData:
         middle=middle,
         last=last,
         samples=samples,
-        results=_results(summary, problems),
+        results=results,
         control=config.get("shuffle_labels") is True,
         warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
-        problems=(*problems, *_not_finite_problems(series)),
+        problems=tuple(problems),
     )
 
 
@@ -265,51 +259,29 @@ def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     """Columns from lines. A step logged twice (a resumed run) counts once, the later line winning key by key."""
     columns: dict[str, dict[int, tuple[float | None, float | None]]] = {}
     for line in lines:
-        step = finite(line.get("step"))
-        if step is None:
-            continue
-        seconds = finite(line.get("time"))
-        strange = line.get("non_finite")
+        step, seconds, strange = finite(line.get("step")), finite(line.get("time")), line.get("non_finite")
         strange = strange if isinstance(strange, dict) else {}
         for key, value in line.items():
-            if key not in NOT_METRICS and (value is None or number(value) is not None):
+            if step is not None and key not in NOT_METRICS and (value is None or number(value) is not None):
                 logged = math.nan if value is None and key in strange else number(value)
                 columns.setdefault(key, {})[int(step)] = (logged, seconds)
-    return {key: _one_series(column) for key, column in columns.items()}
+    return {key: _one_series(*zip(*sorted(column.items()), strict=True)) for key, column in columns.items()}
 
 
-def _one_series(column: Mapping[int, tuple[float | None, float | None]]) -> Series:
-    steps = tuple(sorted(column))
-    logged = [column[step][0] for step in steps]
-    return Series(
-        steps=steps,
-        values=tuple(finite(value) for value in logged),
-        seconds=tuple(column[step][1] for step in steps),
-        not_finite=tuple(s for s, v in zip(steps, logged, strict=True) if v is not None and not math.isfinite(v)),
-    )
-
-
-def _not_finite_problems(series: Mapping[str, Series]) -> list[str]:
-    return [
-        f"{key} was NaN or infinite at {len(item.not_finite)} of {len(item.steps)} steps, first at {item.not_finite[0]}"
-        for key, item in series.items()
-        if item.not_finite
-    ]
+def _one_series(steps: tuple[int, ...], logged: tuple[tuple[float | None, float | None], ...]) -> Series:
+    values, seconds = zip(*logged, strict=True)
+    strange = tuple(s for s, v in zip(steps, values, strict=True) if v is not None and not math.isfinite(v))
+    return Series(steps=steps, values=tuple(map(finite, values)), seconds=seconds, not_finite=strange)
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
-    before, after = _side(row, "before"), _side(row, "after")
-    return Sample(prompt=words(row.get("prompt")), before=before, after=after, policy=words(row.get("policy")))
+    def side(which: str) -> Answer:
+        score, length, finish = (row.get(f"{what}_{which}") for what in ("score", "length", "finish"))
+        answer = Answer(text=words(row.get(which)), score=finite(score), length=whole(length))
+        return dataclasses.replace(answer, finish_reason=words(finish))
 
-
-def _side(row: Mapping[str, Any], side: str) -> Answer:
-    return Answer(
-        text=words(row.get(side)),
-        score=finite(row.get(f"score_{side}")),
-        kl=finite(row.get("kl")) if side == "after" else None,
-        length=whole(row.get(f"length_{side}")),
-        finish_reason=words(row.get(f"finish_{side}")),
-    )
+    after = dataclasses.replace(side("after"), kl=finite(row.get("kl")))
+    return Sample(prompt=words(row.get("prompt")), before=side("before"), after=after, policy=words(row.get("policy")))
 
 
 def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
@@ -325,9 +297,8 @@ def _result(row: Any) -> Result | None:
     """None where what makes a result is missing; a damaged number beside it is left out."""
     if not isinstance(row, dict) or not isinstance(row.get("measure"), str) or finite(row.get("value")) is None:
         return None
-    facts = row.get("facts")
+    facts, role = row.get("facts"), row.get("role")
     facts = facts if isinstance(facts, dict) else {}
-    role = row.get("role")
     return Result.from_plain(
         {name: clean_text(row.get(name)) for name in ("measure", "subject", "against", "part", "stage")}
         | {name: finite(row.get(name)) for name in ("value", "low", "high", "floor", "ceiling")}

@@ -78,11 +78,8 @@ def _layout(
 ) -> dict[str, Any]:
     units = dict.fromkeys(measures.measure(key).unit for key in keys)
     named = sum(trace.get("showlegend", True) for trace in traces)
-    layout = bare_layout(
-        RUNS[runs[0].stage].counts if runs[0].stage in RUNS else "step",
-        ", ".join(unit for unit in units if unit),
-        legend=named > 1,
-    )
+    counted = RUNS[runs[0].stage].counts if runs[0].stage in RUNS else "step"
+    layout = bare_layout(counted, ", ".join(filter(None, units)), legend=named > 1)
     layout["hovermode"] = "x unified"
     layout["xaxis"] |= whole_ticks(min(trace["x"][0] for trace in traces), max(trace["x"][-1] for trace in traces))
     logarithmic = spans_decades([y for trace in traces for y in trace["y"] if y is not None] + list(levels))
@@ -130,11 +127,9 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
 
 
 def _levels(runs: Sequence[RunData], keys: Sequence[str]) -> dict[float, str]:
-    """Height -> names of the floors, ceilings and other judges known for the panel's curves; what stands at one height
-    shares its line.
+    """Height -> names of the floors, ceilings and other judges known for the panel's curves.
 
-    Only a run's own results count, whose measure names one of its curves: what another stage found on other prompts is
-    no bound of what is drawn.
+    Only a run's own results count: what another stage found on other prompts is no bound of what is drawn.
     """
     names: dict[float, dict[str, None]] = {}
     units: dict[float, str] = {}

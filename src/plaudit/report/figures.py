@@ -59,8 +59,7 @@ def plain(text: str) -> str:
 def bare_layout(x_title: str, y_title: str, *, legend: bool) -> dict[str, Any]:
     axis = {"automargin": True, "zeroline": False, "title": {"standoff": 8, "font": {"size": 12}}}
     return {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        **dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)"),
         "font": {"family": FONT, "size": 12},
         "margin": {"l": 48, "r": 16, "t": 12, "b": 40},
         "hovermode": "closest",

@@ -23,17 +23,10 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
         return None
     steps = [step for trace in traces for step in trace["customdata"]]
     layout = bare_layout("√KL to the reference, √nats", "score units", legend=len(traces) > 1)
-    layout["coloraxis"] = {
-        "colorscale": BY_ITERATION,
-        "cmin": min(steps),
-        "cmax": max(max(steps), min(steps) + 1),
-        "colorbar": {
-            "title": {"text": "iteration", "side": "right"},
-            "thickness": 12,
-            "outlinewidth": 0,
-            **whole_ticks(min(steps), max(steps)),
-        },
-    }
+    low, high = min(steps), max(steps)
+    title = {"text": "iteration", "side": "right"}
+    bar = {"title": title, "thickness": 12, "outlinewidth": 0, **whole_ticks(low, high)}
+    layout["coloraxis"] = {"colorscale": BY_ITERATION, "cmin": low, "cmax": max(high, low + 1), "colorbar": bar}
     layout["xaxis"]["rangemode"] = "tozero"
     traces += [_legend_entry(trace) for trace in traces] if len(traces) > 1 else []
     return Figure(

@@ -17,8 +17,8 @@ def headline(results: Sequence[Result], controls: Collection[str] = ()) -> tuple
     stages: dict[str, list[Result]] = {}
     for result in results:
         stages.setdefault(result.stage, []).append(result)
-    compared = [text for group in stages.values() if (text := _comparison(group, controls))]
-    return tuple(compared or [_alone(group) for group in stages.values()])
+    compared = tuple(text for group in stages.values() if (text := _comparison(group, controls)))
+    return compared or tuple(map(_alone, stages.values()))
 
 
 def so_far(run: RunData) -> tuple[str, ...]:

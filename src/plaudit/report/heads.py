@@ -28,38 +28,28 @@ def head(item: RunData | PipelineData) -> Head:
     seconds = finite(summary.get("seconds")) or own.seconds
     if isinstance(item, PipelineData) and seconds is None:
         seconds = sum(stage.seconds or 0.0 for stage in item.stages) or None
+    facts = {
+        "Started": str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "Took": duration(seconds),
+        "Seed": str(own.config.get("seed", summary.get("seed", ""))),
+        "Peak memory": size(finite(summary.get("peak_memory_bytes"))),
+    }
     versions = provenance.get("versions") or summary.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     known = [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
     known += [f"Python {provenance['python']}"] if provenance.get("python") else []
     cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
-    started = str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC")
-    facts = {
-        "Started": started,
-        "Took": duration(seconds),
-        "Seed": str(own.config.get("seed", summary.get("seed", ""))),
-        "Peak memory": size(finite(summary.get("peak_memory_bytes"))),
-    }
     machine, commit = f"{provenance.get('platform', '')}{cpus}", str(provenance.get("commit", ""))
     more = {"Versions": ", ".join(known), "Machine": machine, "Commit": commit, "Command": own.command}
-    return Head(
-        name=item.name,
-        status=item.status,
-        step=None if isinstance(item, PipelineData) else item.last_step,
-        sentences=_sentences(item),
-        facts={name: fact for name, fact in facts.items() if fact},
-        more={name: fact for name, fact in more.items() if fact},
-    )
-
-
-def _sentences(item: RunData | PipelineData) -> tuple[str, ...]:
-    if item.results:
-        return headline(item.results, _controls(item.stages if isinstance(item, PipelineData) else ()))
-    return so_far(item) if isinstance(item, RunData) else ()
+    if isinstance(item, PipelineData):
+        step, sentences = None, headline(item.results, _controls(item.stages)) if item.results else ()
+    else:
+        step, sentences = item.last_step, headline(item.results) if item.results else so_far(item)
+    facts, more = ({name: fact for name, fact in each.items() if fact} for each in (facts, more))
+    return Head(name=item.name, status=item.status, step=step, sentences=sentences, facts=facts, more=more)
 
 
 def _controls(stages: Sequence[RunData]) -> set[str]:
     trained = {stage.folder.name for stage in stages if stage.control}
-    compared = [stage.config.get("policies") for stage in stages]
-    named = {name: str(path) for policies in compared if isinstance(policies, dict) for name, path in policies.items()}
-    return {name for name, path in named.items() if trained & set(path.split("/"))}
+    compared = [policies for stage in stages if isinstance(policies := stage.config.get("policies"), dict)]
+    return {name for each in compared for name, path in each.items() if trained & set(str(path).split("/"))}

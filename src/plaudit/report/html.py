@@ -45,22 +45,19 @@ def render(collected: Sequence[RunData | PipelineData]) -> str:
     """The page as text. All that comes from runs is escaped by the template; scripts and styles are this package's."""
     view = page(collected)
     scripts = (_plotly(), _own("report.js"))
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            page=view,
-            version=plaudit.__version__,
-            policy=_policy(scripts),
-            style=Markup(_own("style.css")),
-            scripts=[Markup(script) for script in scripts],
-            figure_data=_json_for_html([figure.plot for figure in view.figures]),
-            clock_data=_json_for_html(view.clocks),
-            search_data=_json_for_html(view.search),
-            term_index={name: index for index, name in enumerate(view.terms)},
-            figure_index={id(figure): index for index, figure in enumerate(view.figures)},
-            id=id,
-        )
+    template = environment().get_template("report.html.j2")
+    return template.render(
+        page=view,
+        version=plaudit.__version__,
+        policy=_policy(scripts),
+        style=Markup(_own("style.css")),
+        scripts=[Markup(script) for script in scripts],
+        figure_data=_json_for_html([figure.plot for figure in view.figures]),
+        clock_data=_json_for_html(view.clocks),
+        search_data=_json_for_html(view.search),
+        term_index={name: index for index, name in enumerate(view.terms)},
+        figure_index={id(figure): index for index, figure in enumerate(view.figures)},
+        id=id,
     )
 
 
@@ -100,9 +97,8 @@ def _own(name: str) -> str:
 
 @cache
 def environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("plaudit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    loader = PackageLoader("plaudit.report", "page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     filters: dict[str, Any] = {"number": number, "shown": shown, "signed": signed}
     names: dict[str, Any] = {"text_limit": TEXT_LIMIT, "measure": measure}
     environment.filters.update(filters)

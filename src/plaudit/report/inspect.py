@@ -6,7 +6,7 @@ writing appear as their codes.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from rich.text import Text
 from plaudit.errors import UserError
 from plaudit.report import shades
 from plaudit.report.collect import PipelineData, RunData, collect, stage_name
-from plaudit.report.reading import clean, read_rows_as_written, visible
+from plaudit.report.reading import clean, read_json_lines, visible
 from plaudit.report.rollouts import KeptRollout, iteration_files, rollout_of
-from plaudit.report.shades import spelled
 from plaudit.stages import RUNS
 from plaudit.telemetry.console import print_width
 from plaudit.telemetry.numbers import fixed, number
@@ -62,8 +61,8 @@ class Selection:
     every: tuple[Line, ...]
     lines: tuple[Line, ...]
     """Those that were asked for; a single one is shown token by token."""
-    column: str
-    problems: tuple[str, ...]
+    column: str = shades.DEFAULT_COLUMN
+    problems: tuple[str, ...] = ()
 
     @property
     def one(self) -> Line | None:
@@ -78,22 +77,15 @@ def find(folder: Path, wanted: Wanted) -> Selection:
     if number not in files:
         raise UserError(f"{run.folder} has no rollouts of iteration {number}; there are {_ranges(list(files))}")
     problems: list[str] = []
-    raw = read_rows_as_written(files[number], problems)
+    raw = read_json_lines(files[number], problems, as_written=True)
     every = tuple(Line(row=i, raw=row, rollout=rollout_of(clean(row))) for i, row in enumerate(raw, start=1))
     if not every:
         raise UserError(f"{files[number]} holds no rollout" + "".join(f"; {problem}" for problem in problems))
     lines = _choose(every, wanted, files[number])
     if len(lines) == 1:
         _check_column(lines[0], wanted.column, files[number])
-    return Selection(
-        run=run,
-        iteration=number,
-        iterations=tuple(files),
-        every=every,
-        lines=lines,
-        column=wanted.column,
-        problems=tuple(problems),
-    )
+    found = Selection(run=run, iteration=number, iterations=tuple(files), every=every, lines=lines)
+    return replace(found, column=wanted.column, problems=tuple(problems))
 
 
 def to_json(selection: Selection) -> str:
@@ -107,9 +99,8 @@ def to_json(selection: Selection) -> str:
 
 def to_text(selection: Selection, *, plain: bool) -> str:
     """What is printed. Colours only where standard output is a terminal (or FORCE_COLOR says so) and not `plain`."""
-    console = Console(
-        color_system=None if plain else "auto", width=print_width(), markup=False, emoji=False, highlight=False
-    )
+    colours = None if plain else "auto"
+    console = Console(color_system=colours, width=print_width(), markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         show(selection, console)
     return captured.get()
@@ -153,7 +144,10 @@ def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
     (run,) = runs
     if run.stage in RUNS and RUNS[run.stage].keeps_rollouts:
         return f"{folder} has no rollouts yet: its first iteration will write rollouts/000001.jsonl.gz"
-    there = [text for text in (_counted(run, "samples.jsonl"), _counted(run, "rankings.jsonl")) if text]
+    there = []
+    for name in ("samples.jsonl", "rankings.jsonl"):
+        if (run.folder / name).is_file():
+            there.append(f"{name} ({len(read_json_lines(run.folder / name, []))} rows)")
     if run.series:
         there.append(f"metrics.jsonl up to step {run.last_step} (`plaudit report {folder}` draws them)")
     there += [f"{name}/" for name in ("checkpoints", "model", "best") if (run.folder / name).is_dir()]
@@ -162,21 +156,15 @@ def _what_instead(folder: Path, runs: Sequence[RunData], pipeline: bool) -> str:
     return f"{folder} is a run of {run.stage}, which keeps no rollouts; only {keepers} does. {holds}"
 
 
-def _counted(run: RunData, name: str) -> str:
-    path = run.folder / name
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return f"{name} ({sum(1 for line in file if line.strip())} rows)"
-
-
 def _ranges(numbers: Sequence[int]) -> str:
     spans = [[n for _, n in span] for _, span in groupby(enumerate(sorted(numbers)), lambda at: at[1] - at[0])]
     return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)
 
 
 def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ...]:
-    lines = [line for line in every if _matches(line.rollout, wanted)]
+    texts = [f"{line.rollout.prompt}\n{line.rollout.answer.text}".casefold() for line in every]
+    found = (line for line, text in zip(every, texts, strict=True) if wanted.search.casefold() in text)
+    lines = [line for line in found if line.rollout.prompt_id.startswith(wanted.prompt_id)]
     if not lines:
         options = (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
         choice = " and ".join(f"{name} {text!r}" for name, text in options if text)
@@ -186,20 +174,15 @@ def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ..
         if not chosen:
             raise UserError(f"{path} has no row {wanted.row} here; there are {_ranges([line.row for line in lines])}")
         return tuple(chosen)
+    if not wanted.pick:
+        return tuple(lines)
     if wanted.pick == "longest":
         return (max(lines, key=lambda line: line.rollout.answer.length or 0),)
-    if wanted.pick:
-        scored = [line for line in lines if line.rollout.answer.score is not None]
-        if not scored:
-            raise UserError(f"{path}: none of these rows has a score, so there is no {wanted.pick}; take --row")
-        take = max if wanted.pick == "best" else min
-        return (take(scored, key=lambda line: line.rollout.answer.score or 0.0),)
-    return tuple(lines)
-
-
-def _matches(rollout: KeptRollout, wanted: Wanted) -> bool:
-    text = f"{rollout.prompt}\n{rollout.answer.text}".casefold()
-    return wanted.search.casefold() in text and rollout.prompt_id.startswith(wanted.prompt_id)
+    scored = [line for line in lines if line.rollout.answer.score is not None]
+    if not scored:
+        raise UserError(f"{path}: none of these rows has a score, so there is no {wanted.pick}; take --row")
+    take = max if wanted.pick == "best" else min
+    return (take(scored, key=lambda line: line.rollout.answer.score or 0.0),)
 
 
 def _check_column(line: Line, column: str, path: Path) -> None:
@@ -217,11 +200,9 @@ def _check_column(line: Line, column: str, path: Path) -> None:
 
 
 def _head(selection: Selection) -> Text:
-    run, count = selection.run, len(selection.every)
-    of = f"of {_ranges(selection.iterations)}"
-    return Text(
-        f"{visible(run.name, ' ')} · iteration {selection.iteration} ({of}) · {count} rollouts kept", style="bold"
-    )
+    name, count = visible(selection.run.name, " "), len(selection.every)
+    iteration = f"iteration {selection.iteration} (of {_ranges(selection.iterations)})"
+    return Text(f"{name} · {iteration} · {count} rollouts kept", style="bold")
 
 
 def _show_list(selection: Selection, console: Console) -> None:
@@ -237,10 +218,8 @@ def _show_list(selection: Selection, console: Console) -> None:
         texts = (_snippet(text, width) for text in (line.rollout.prompt, answer.text))
         table.add_row(*map(Text, (*numbers, _snippet(answer.ended, 16), *texts)))
     console.print(table)
-    hint = (
-        "One of them token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
-    )
-    console.print(Text(hint, style="dim"))
+    hint = "token by token: --row N, --best, --worst, --longest; fewer of them: --search TEXT, --prompt-id ID"
+    console.print(Text(f"One of them {hint}", style="dim"))
 
 
 def _snippet(text: str, width: int) -> str:
@@ -286,9 +265,8 @@ def _style(step: int, column: str) -> Style:
 
 def _legend(column: str, end: float, *, coloured: bool) -> Text:
     text = Text()
-    steps = shades.legend(column, end)
     if coloured and end > 0:
-        for step, value in steps:
+        for step, value in shades.legend(column, end):
             text.append(f" {number(value)} ", style=_style(step, column))
         text.append(" and beyond\n")
     elif end <= 0:
@@ -299,15 +277,12 @@ def _legend(column: str, end: float, *, coloured: bool) -> Text:
 
 
 def _sums(rollout: KeptRollout) -> list[str]:
-    answer = rollout.answer
-    if answer.score is None:
-        return ["score     – (the judge abstained, or the file has none)", f"Σ KL      {number(answer.kl)} nats"]
+    kl = f"Σ KL      {number(rollout.answer.kl)} nats"
+    if rollout.answer.score is None:
+        return ["score     – (the judge abstained, or the file has none)", kl]
     parts = "  ".join(f"{visible(name, ' ')} {number(value)}" for name, value in rollout.parts.items())
-    lines = [f"score     {number(answer.score)}" + (f"   ({parts})" if parts else "")]
-    lines.append(f"Σ KL      {number(answer.kl)} nats")
-    if rollout.reward is not None:
-        lines.append(f"Σ reward  {number(rollout.reward)}{_check(rollout)}")
-    return lines
+    lines = [f"score     {number(rollout.answer.score)}" + (f"   ({parts})" if parts else ""), kl]
+    return lines + ([] if rollout.reward is None else [f"Σ reward  {number(rollout.reward)}{_check(rollout)}"])
 
 
 def _check(rollout: KeptRollout) -> str:
@@ -333,11 +308,9 @@ def _table(rollout: KeptRollout, column: str, end: float, *, wide: bool) -> Tabl
     for name in (*(["id"] if ids else []), *(shades.words(name)[0] for name in names)):
         table.add_column(name, justify="right", no_wrap=True)
     for index, piece in enumerate(tokens.texts):
-        cells = [Text(str(index + 1)), Text(spelled(piece))]
-        cells += [Text(str(tokens.ids[index]))] if ids else []
-        for name in names:
-            value = tokens.columns[name][index]
-            step = shades.level(value, end, column) if name == column else 0
-            cells.append(Text(fixed(value), style=_style(step, column)))
-        table.add_row(*cells)
+        head = [str(index + 1), shades.spelled(piece), *([str(tokens.ids[index])] if ids else [])]
+        values = {name: tokens.columns[name][index] for name in names}
+        shade = _style(shades.level(values[column], end, column), column)
+        numbers = (Text(fixed(value), style=shade if name == column else "") for name, value in values.items())
+        table.add_row(*map(Text, head), *numbers)
     return table

@@ -97,9 +97,7 @@ def is_share(unit: str) -> bool:
 
 def shown(value: float | None, unit: str, digits: int = 4) -> str:
     """A number in a table, where its unit stands beside it: 76.3%, 6.563."""
-    if value is None or not is_share(unit):
-        return number(value, digits)
-    return f"{fixed(100 * value, 1)}%"
+    return f"{fixed(100 * value, 1)}%" if value is not None and is_share(unit) else number(value, digits)
 
 
 def spoken(value: float, unit: str) -> str:
@@ -112,9 +110,5 @@ def spoken(value: float, unit: str) -> str:
 
 def glossary(keys: Iterable[str]) -> dict[str, Measure]:
     """The report's own words, which have no key, then the measures by title."""
-    own = [
-        Measure(key="", title=name, unit=unit, meaning=meaning, formula=formula)
-        for name, (unit, meaning, formula) in OWN_TERMS.items()
-    ]
-    known = sorted((measure(key) for key in set(keys)), key=lambda each: (each.title, each.key))
-    return {each.key or each.title: each for each in (*own, *known)}
+    own = {title: Measure(key="", title=title, unit=u, meaning=m, formula=f) for title, (u, m, f) in OWN_TERMS.items()}
+    return own | {each.key: each for each in sorted(map(measure, set(keys)), key=lambda each: (each.title, each.key))}

@@ -1,15 +1,15 @@
 """Reading the files of a run that may have been killed at any moment: nothing raises, what can't be read is told."""
 
-import gzip
 import json
 import math
 import re
-import zlib
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from plaudit.telemetry.lines import read_lines
 
 MAX_PROBLEMS_PER_FILE = 3
 
@@ -24,10 +24,7 @@ _TRICKS = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\
 
 def clean_text(value: Any) -> str:
     """Any value as text that UTF-8 and HTML can carry: lone surrogates replaced, control characters made visible."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else str(value)
-    return _SURROGATES.sub("\ufffd", text).translate(_CONTROLS)
+    return "" if value is None else _SURROGATES.sub("\ufffd", str(value)).translate(_CONTROLS)
 
 
 def visible(text: str, line_break: str = "↵\n") -> str:
@@ -93,50 +90,17 @@ def read_mapping(path: Path, problems: list[str]) -> dict[str, Any]:
     return clean(value)
 
 
-def read_json_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The objects of a .jsonl or .jsonl.gz file, in order. Other lines are left out and told, by number."""
-    # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.
-    return [
-        clean(row) if b"\\" in raw or b"\x7f" in raw or not raw.isascii() else row
-        for raw, row in _objects(path, problems)
-    ]
+def read_json_lines(path: Path, problems: list[str], *, as_written: bool = False) -> list[dict[str, Any]]:
+    """The objects of a .jsonl or .jsonl.gz file, in order. Other lines are left out and told, by number.
 
-
-def read_rows_as_written(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """As `read_json_lines`, with the texts as they are: for machines, never for a page or a terminal."""
-    return [row for _, row in _objects(path, problems)]
-
-
-def _objects(path: Path, problems: list[str]) -> list[tuple[bytes, dict[str, Any]]]:
-    rows: list[tuple[bytes, dict[str, Any]]] = []
-    bad: list[str] = []
-    for line_number, raw in enumerate(_lines(path, bad), start=1):
-        if not raw.strip():
-            continue
-        try:
-            value = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError):
-            half = not raw.endswith(b"\n")
-            bad.append(f"line {line_number} is {'half-written' if half else 'not JSON'}; left out")
-            continue
-        if isinstance(value, dict):
-            rows.append((raw, value))
-        else:
-            bad.append(f"line {line_number} is not an object; left out")
-    problems.extend(f"{path.name}: {text}" for text in bad[:MAX_PROBLEMS_PER_FILE])
+    `as_written`: the texts as they are, for machines, never for a page or a terminal.
+    """
+    bad: list[tuple[int, str]] = []
+    rows = read_lines(path, bad)
+    told = (f"line {number} {text}; left out" if number else clean_text(text) for number, text in bad)
+    problems.extend(f"{path.name}: {text}" for text in islice(told, MAX_PROBLEMS_PER_FILE))
     if len(bad) > MAX_PROBLEMS_PER_FILE:
         problems.append(f"{path.name}: {len(bad) - MAX_PROBLEMS_PER_FILE} more like these")
-    return rows
-
-
-def _lines(path: Path, bad: list[str]) -> Iterator[bytes]:
-    """Lines with their ends; a compressed file that was cut off gives what comes before the cut."""
-    if not path.exists():
-        return
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        bad.append("the file is cut off; read as far as it goes")
-    except OSError as error:
-        bad.append(f"can't be read: {clean_text(error)}")
+    # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.
+    strange = (not as_written and (b"\\" in raw or b"\x7f" in raw or not raw.isascii()) for raw, _ in rows)
+    return [clean(row) if is_strange else row for is_strange, (_, row) in zip(strange, rows, strict=True)]

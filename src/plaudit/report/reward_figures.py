@@ -27,12 +27,9 @@ def measured(runs: Sequence[RunData]) -> list[Figure]:
 def _reliability(judges: Judges) -> Figure | None:
     traces: list[dict[str, Any]] = []
     for index, (name, judge) in enumerate(judges):
-        points = [
-            (x, y, count)
-            for one in _list(judge.get("reliability"))
-            if None not in (x := finite(_mapping(one).get("confidence")), y := finite(_mapping(one).get("accuracy")))
-            and (count := finite(_mapping(one).get("pairs")))
-        ]
+        bins = [_mapping(each) for each in _list(judge.get("reliability"))]
+        points = [tuple(finite(each.get(what)) for what in ("confidence", "accuracy", "pairs")) for each in bins]
+        points = [point for point in points if None not in point and point[2]]
         if not points:
             continue
         xs, ys, counts = zip(*points, strict=True)
@@ -51,7 +48,6 @@ def _reliability(judges: Judges) -> Figure | None:
         )
     if not traces:
         return None
-    alt = "Reliability: " + "; ".join(trace["name"] for trace in traces) + "."
     layout = bare_layout("P(favourite is better) = σ(score difference)", "share in which it is", legend=True)
     layout["shapes"] = [dashed((0.5, 0.5, 1.0, 1.0))]
     layout["xaxis"]["range"], layout["yaxis"]["range"] = [0.48, 1.02], [-0.02, 1.02]
@@ -62,7 +58,7 @@ def _reliability(judges: Judges) -> Figure | None:
         "nat of preference.",
         keys=(),
         plot={"data": traces, "layout": layout},
-        alt=alt,
+        alt=f"Reliability: {'; '.join(trace['name'] for trace in traces)}.",
     )
 
 

@@ -65,19 +65,17 @@ class Iteration:
 
 def iteration_files(run: Path) -> dict[int, Path]:
     """Number of the iteration -> its file, in order."""
-    paths = (path for path in (run / "rollouts").glob("*.jsonl.gz") if path.name.split(".")[0].isdecimal())
-    return {int(path.name.split(".")[0]): path for path in sorted(paths)}
+    paths = sorted((run / "rollouts").glob("*.jsonl.gz"))
+    return {int(number): path for path in paths if (number := path.name.split(".")[0]).isdecimal()}
 
 
 def first_middle_last(run: Path, problems: list[str]) -> tuple[Iteration | None, Iteration | None, Iteration | None]:
     """The outermost rollout files with at least one readable line, and the one in their middle; None where it is
     missing. The others are not opened."""
     files = iteration_files(run)
-    numbers = list(files)
-    first = _first_readable(numbers, files, problems)
-    later = [n for n in reversed(numbers) if first is None or n != first.number]
-    last = _first_readable(later, files, problems)
-    between = [n for n in numbers if first and last and first.number < n < last.number]
+    first = _first_readable(files, files, problems)
+    last = _first_readable([n for n in reversed(files) if first is None or n != first.number], files, problems)
+    between = [n for n in files if first and last and first.number < n < last.number]
     middle = _first_readable(between[len(between) // 2 :][:1], files, problems)
     return first, middle, last
 
@@ -92,22 +90,14 @@ def _first_readable(numbers: Iterable[int], files: Mapping[int, Path], problems:
 
 def rollout_of(row: Mapping[str, Any]) -> KeptRollout:
     """A line of a rollout file as a record; what is missing or of another type is left out."""
-    answer = Answer(
-        text=words(row.get("response")),
-        score=finite(row.get("score")),
-        kl=finite(row.get("kl")),
-        length=whole(row.get("length")),
-        finish_reason=words(row.get("finish_reason")),
-    )
+    text, prompt, prompt_id, finish = map(words, map(row.get, ("response", "prompt", "prompt_id", "finish_reason")))
+    score, kl, reward, kl_coef = map(finite, map(row.get, ("score", "kl", "reward", "kl_coef")))
+    answer = Answer(text=text, score=score, kl=kl, length=whole(row.get("length")), finish_reason=finish)
     parts = row.get("parts")
+    parts = {words(name): finite(value) for name, value in parts.items()} if isinstance(parts, dict) else {}
+    tokens = _tokens(row.get("tokens"))
     return KeptRollout(
-        prompt=words(row.get("prompt")),
-        prompt_id=words(row.get("prompt_id")),
-        answer=answer,
-        parts={words(name): finite(value) for name, value in parts.items()} if isinstance(parts, dict) else {},
-        reward=finite(row.get("reward")),
-        kl_coef=finite(row.get("kl_coef")),
-        tokens=_tokens(row.get("tokens")),
+        prompt=prompt, prompt_id=prompt_id, answer=answer, parts=parts, reward=reward, kl_coef=kl_coef, tokens=tokens
     )
 
 
@@ -115,17 +105,10 @@ def _tokens(table: Any) -> Tokens | None:
     """Columns of equal length; a column that isn't one is left out."""
     if not isinstance(table, dict) or not isinstance(texts := table.get(TEXT), list):
         return None
-    ids = table.get(ID)
-    known = isinstance(ids, list) and len(ids) == len(texts)
-    return Tokens(
-        texts=tuple(map(words, texts)),
-        ids=tuple(int(finite(i) or 0) for i in ids) if known else (),
-        columns={
-            words(name): tuple(finite(value) for value in values)
-            for name, values in table.items()
-            if name not in (TEXT, ID) and isinstance(values, list) and len(values) == len(texts)
-        },
-    )
+    known = {name: each for name, each in table.items() if isinstance(each, list) and len(each) == len(texts)}
+    ids = tuple(int(finite(i) or 0) for i in known.get(ID, ()))
+    columns = {words(name): tuple(map(finite, each)) for name, each in known.items() if name not in (TEXT, ID)}
+    return Tokens(texts=tuple(map(words, texts)), ids=ids, columns=columns)
 
 
 def words(value: Any) -> str:

@@ -56,16 +56,11 @@ def _table(title: str, items: Sequence[RunData | PipelineData]) -> RunsTable:
     numbers = [_numbers(item) for item in items]
     heads = list(dict.fromkeys(head for each in numbers for head in each))[:NUMBERS]
     subjects = {subject for _, subject in heads}
-    lines = [
-        RunLine(
-            name=item.name,
-            status=item.status,
-            step=own.last_step,
-            options=tuple(values[index] or "–" for _, values in options),
-            numbers=tuple(numbers[index].get(head, "–") for head in heads),
-        )
-        for index, (item, own) in enumerate(zip(items, owns, strict=True))
-    ]
+    lines = []
+    for index, (item, own) in enumerate(zip(items, owns, strict=True)):
+        chosen = tuple(values[index] or "–" for _, values in options)
+        found = tuple(numbers[index].get(head, "–") for head in heads)
+        lines.append(RunLine(name=item.name, status=item.status, step=own.last_step, options=chosen, numbers=found))
     return RunsTable(
         title=f"{len(items)} {title}",
         options=tuple(key for key, _ in options),

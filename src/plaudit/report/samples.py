@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.report.collect import RunData, Sample
-from plaudit.report.rollouts import Answer, Iteration, KeptRollout
+from plaudit.report.rollouts import Answer, Iteration
 
 SHOWN = 5
 SHOWN_OF_EACH_RUN = 3
@@ -55,15 +55,16 @@ def _side(label: str, answer: Answer) -> tuple[str, str, float | None]:
 def choose(run: RunData, count: int = SHOWN) -> list[Cards]:
     """Groups of at most `count` cards. Without samples.jsonl, the first and the last kept iteration stand for it."""
     if run.samples:
-        policies = dict.fromkeys(sample.policy for sample in run.samples)
-        groups = [_pairs([s for s in run.samples if s.policy == p], ("before", "after"), p, count) for p in policies]
-        return [cards for group in groups for cards in group]
-    if run.first and run.last:
-        labels = (f"iteration {run.first.number}", f"iteration {run.last.number}")
-        shared = _shared_prompts(run.first, run.last)
-        if shared:
-            return _pairs(shared, labels, "", count)
+        of = by_policy(run.samples)
+        return [cards for policy in of for cards in _pairs(of[policy], ("before", "after"), policy, count)]
+    if run.first and run.last and (shared := _shared_prompts(run.first, run.last)):
+        return _pairs(shared, (f"iteration {run.first.number}", f"iteration {run.last.number}"), "", count)
     return _alone(run.last or run.first, count)
+
+
+def by_policy(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    policies = dict.fromkeys(sample.policy for sample in samples)
+    return {policy: [sample for sample in samples if sample.policy == policy] for policy in policies}
 
 
 def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, count: int) -> list[Cards]:
@@ -74,25 +75,16 @@ def _pairs(samples: Sequence[Sample], labels: tuple[str, str], policy: str, coun
     tally += f" and {len(scored) - len(gains) - len(losses)} stayed level."
     none_lost = "" if losses or not scored else "No prompt lost score."
     picked = random.Random(SEED).sample(list(samples), min(count, len(samples)))
-    groups = [
-        ("Largest gains", tally, gains[:count]),
-        ("Largest losses", none_lost, losses[:count]),
-        ("At random", "", picked),
-    ]
-    if not scored:
-        groups = [("At random", "These answers carry no scores.", picked)]
-    return [
-        Cards(
-            policy=policy,
-            title=f"{policy}: {title[:1].lower()}{title[1:]}" if policy else title,
-            note=note,
-            cards=tuple(
-                Card(prompt=s.prompt, sides=((labels[0], s.before), (labels[1], s.after)), gain=s.gain) for s in chosen
-            ),
-        )
-        for title, note, chosen in groups
-        if chosen or note == none_lost != ""
-    ]
+    groups = [("Largest gains", tally, gains[:count]), ("Largest losses", none_lost, losses[:count])] if scored else []
+    groups.append(("At random", "" if scored else "These answers carry no scores.", picked))
+
+    def cards(title: str, note: str, chosen: Sequence[Sample]) -> Cards:
+        sides = [((labels[0], s.before), (labels[1], s.after)) for s in chosen]
+        shown = (Card(prompt=s.prompt, sides=both, gain=s.gain) for s, both in zip(chosen, sides, strict=True))
+        title = f"{policy}: {title[:1].lower()}{title[1:]}" if policy else title
+        return Cards(policy=policy, title=title, note=note, cards=tuple(shown))
+
+    return [cards(*group) for group in groups if group[2] or group[1] == none_lost != ""]
 
 
 def _gain(sample: Sample) -> float:
@@ -101,15 +93,10 @@ def _gain(sample: Sample) -> float:
 
 def _shared_prompts(first: Iteration, last: Iteration) -> list[Sample]:
     """The prompts that both iterations answered, each with the first answer of either."""
-    before: dict[str, KeptRollout] = {}
-    for rollout in first.rollouts:
-        before.setdefault(rollout.prompt_id or rollout.prompt, rollout)
-    shared: dict[str, Sample] = {}
-    for rollout in last.rollouts:
-        key = rollout.prompt_id or rollout.prompt
-        if key in before and key not in shared:
-            shared[key] = Sample(prompt=rollout.prompt, before=before[key].answer, after=rollout.answer)
-    return list(shared.values())
+    # Read backwards, so that the first of each prompt is what stays.
+    before, after = ({r.prompt_id or r.prompt: r for r in reversed(each.rollouts)} for each in (first, last))
+    shared = dict.fromkeys(key for r in last.rollouts if (key := r.prompt_id or r.prompt) in before)
+    return [Sample(prompt=after[k].prompt, before=before[k].answer, after=after[k].answer) for k in shared]
 
 
 def _alone(iteration: Iteration | None, count: int) -> list[Cards]:
@@ -119,13 +106,11 @@ def _alone(iteration: Iteration | None, count: int) -> list[Cards]:
     picked = random.Random(SEED).sample(list(iteration.rollouts), min(count, len(iteration.rollouts)))
     label = f"iteration {iteration.number}"
     best, worst = scored[::-1][:count], scored[: min(count, max(0, len(scored) - count))]
-    groups = [("Highest scores", best), ("Lowest scores", worst), ("At random", picked)]
+    groups = {"Highest scores": best, "Lowest scores": worst, "At random": picked}
+    cards = {
+        title: tuple(Card(prompt=r.prompt, sides=((label, r.answer),)) for r in rollouts)
+        for title, rollouts in groups.items()
+        if rollouts
+    }
     note = f"From {label}: no prompt was answered both early and late, so there are no pairs."
-    return [
-        Cards(
-            title=title,
-            note=note if index == 0 else "",
-            cards=tuple(Card(prompt=r.prompt, sides=((label, r.answer),)) for r in rollouts),
-        )
-        for index, (title, rollouts) in enumerate((title, rollouts) for title, rollouts in groups if rollouts)
-    ]
+    return [Cards(title=title, note="" if i else note, cards=each) for i, (title, each) in enumerate(cards.items())]

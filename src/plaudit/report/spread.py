@@ -7,6 +7,7 @@ from typing import Any
 from plaudit.report.collect import RunData
 from plaudit.report.figures import COLOURS, REFERENCE, Figure, bare_layout, rounded
 from plaudit.report.rollouts import CUT, Answer
+from plaudit.report.samples import by_policy
 from plaudit.telemetry.numbers import number, percent
 
 BINS = 30
@@ -19,12 +20,12 @@ def distributions(runs: Sequence[RunData]) -> list[Figure]:
     figures: list[Figure] = []
     for run in runs:
         for policy, sides, labels in _before_and_after(run):
-            whose = " · ".join(part for part in ("", run.name if len(runs) > 1 else "", policy) if part)
+            whose = [part for part in (run.name if len(runs) > 1 else "", policy) if part]
             for title, key, unit, read in _kinds(sides):
-                values = _known(sides[0], read), _known(sides[1], read)
+                values = tuple([value for answer in side if (value := read(answer)) is not None] for side in sides)
                 if all(values):
                     caption = _cut(sides, labels) if key == "length" else ""
-                    whole = f"{title} before and after{' · ' * bool(whose)}{whose}"
+                    whole = " · ".join([f"{title} before and after", *whose])
                     figures.append(_histogram(whole, caption, key, unit, values, labels))
     return figures
 
@@ -38,16 +39,11 @@ def _kinds(sides: Sides) -> list[tuple[str, str, str, Callable[[Answer], float |
     ]
 
 
-def _known(answers: Sequence[Answer], read: Callable[[Answer], float | None]) -> list[float]:
-    return [value for answer in answers if (value := read(answer)) is not None]
-
-
 def _before_and_after(run: RunData) -> list[tuple[str, Sides, tuple[str, str]]]:
     """(policy, answers before and after, what to call the two); from samples, else from the outermost rollouts."""
     if run.samples:
-        policies = dict.fromkeys(sample.policy for sample in run.samples)
-        of = {policy: [sample for sample in run.samples if sample.policy == policy] for policy in policies}
-        return [(p, ([s.before for s in of[p]], [s.after for s in of[p]]), ("before", "after")) for p in policies]
+        of = by_policy(run.samples)
+        return [(p, ([s.before for s in of[p]], [s.after for s in of[p]]), ("before", "after")) for p in of]
     if run.first is None or run.last is None:
         return []
     early, late = ([rollout.answer for rollout in each.rollouts] for each in (run.first, run.last))
@@ -55,7 +51,7 @@ def _before_and_after(run: RunData) -> list[tuple[str, Sides, tuple[str, str]]]:
 
 
 def _histogram(
-    title: str, caption: str, key: str, unit: str, sides: tuple[list[float], list[float]], labels: tuple[str, str]
+    title: str, caption: str, key: str, unit: str, sides: tuple[list[float], ...], labels: tuple[str, str]
 ) -> Figure:
     low, high = min(map(min, sides)), max(map(max, sides))
     width = high / BINS - low / BINS or 1.0

@@ -65,5 +65,5 @@ def _cells(result: Result, beside: Sequence[tuple[str, float]]) -> tuple[str, ..
         interval = f"{shown(result.low, about.unit, DIGITS)} … {shown(result.high, about.unit, DIGITS)}"
     ends = [shown(value, about.unit, DIGITS) if value is not None else "" for value in (result.floor, result.ceiling)]
     marks = [f"{name} {shown(value, about.unit, DIGITS)}" for name, value in beside if name not in ("floor", "ceiling")]
-    references = "\n".join([*([" → ".join(ends).strip()] if any(ends) else []), *marks])
+    references = "\n".join(([" → ".join(ends).strip()] if any(ends) else []) + marks)
     return what, result.subject, shown(result.value, about.unit, DIGITS), interval, references

@@ -82,15 +82,9 @@ def _token_run(name_id: str, name: str, iterations: Sequence[Iteration], wanted:
     ends = {column: shades.scale_end(rollouts, column) for column in columns}
     first = shades.DEFAULT_COLUMN if shades.DEFAULT_COLUMN in columns else columns[0]
     picked = [(each.number, label, rollout) for each in iterations for label, rollout in _picked(each, wanted)]
-    return TokenRun(
-        title=name,
-        first_column=first,
-        legends=tuple(_legend(column, ends[column]) for column in columns),
-        cards=tuple(
-            _card(f"{name_id}-{index}", n, label, rollout, ends, first)
-            for index, (n, label, rollout) in enumerate(picked)
-        ),
-    )
+    cards = tuple(_card(f"{name_id}-{index}", *one, ends, first) for index, one in enumerate(picked))
+    legends = tuple(_legend(column, ends[column]) for column in columns)
+    return TokenRun(title=name, first_column=first, legends=legends, cards=cards)
 
 
 def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, KeptRollout]]:
@@ -107,10 +101,9 @@ def _picked(iteration: Iteration, wanted: Collection[Side]) -> list[tuple[str, K
 
 
 def _legend(column: str, end: float) -> Legend:
-    steps = shades.legend(column, end) if end > 0 else []
     marks = SIZE_MARKS if column in shades.ONE_SIDED else MARKS
-    named = tuple((marks[step], value) for step, value in steps)
-    return Legend(column=column, meaning=shades.words(column)[1], steps=named)
+    steps = tuple((marks[step], value) for step, value in shades.legend(column, end)) if end > 0 else ()
+    return Legend(column=column, meaning=shades.words(column)[1], steps=steps)
 
 
 def _card(
@@ -120,7 +113,7 @@ def _card(
     assert tokens is not None  # only such rollouts are picked
     count = min(len(tokens.texts), SHOWN_TOKENS)
     levels = {column: _marks(tokens, column, end, count) for column, end in ends.items()}
-    spans = tuple(
+    spans = (
         TokenSpan(text=visible(tokens.texts[t]), numbers=_numbers(tokens, t), mark=levels[first][t])
         for t in range(count)
     )
@@ -129,7 +122,7 @@ def _card(
         iteration=iteration,
         title=f"Iteration {iteration}, {label}",
         rollout=rollout,
-        spans=spans,
+        spans=tuple(spans),
         more=len(tokens.texts) - count,
         levels=json.dumps(levels),
     )

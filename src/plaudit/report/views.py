@@ -74,10 +74,10 @@ class Page:
     @property
     def contents(self) -> tuple[tuple[str, str], ...]:
         """(id, title) of every section that has something to show."""
-        sections = [("problems", "To know before reading")] if self.problems else []
-        sections += [("side-by-side", "Side by side")] if self.side_by_side else []
-        sections += [(block.id, block.title) for block in (*self.tables, *self.groups)]
-        for name, title, present in (
+        sections = (
+            ("problems", "To know before reading", self.problems),
+            ("side-by-side", "Side by side", self.side_by_side),
+            *((block.id, block.title, True) for block in (*self.tables, *self.groups)),
             ("samples", "Samples", self.samples),
             ("tokens", "Token by token", self.tokens),
             ("stages", "Stages", self.stage_lists),
@@ -85,9 +85,8 @@ class Page:
             ("config", "Configuration", self.configs),
             ("provenance", "Provenance", self.provenances),
             ("glossary", "Definitions", True),
-        ):
-            sections += [(name, title)] if present else []
-        return tuple(sections)
+        )
+        return tuple((name, title) for name, title, present in sections if present)
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -101,7 +100,6 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     named = [apart.get(item.folder, item) if isinstance(item, RunData) else item for item in collected]
     owns = [item.own for item in collected if isinstance(item, PipelineData)]
     everything = [*owns, *runs]
-    tables = _tables(collected)
     compared = _with_answers(collected, runs)
     shown = _samples(compared)
     cards = [card for block in shown for group in (*block.lines, *block.folded) for card in group.cards]
@@ -109,13 +107,13 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
     keys = {key for run in everything for key in run.series}
     keys |= {result.measure for item in collected for result in item.results}
     return Page(
-        title=_title(named),
+        title=" and ".join(filter(None, (", ".join(item.name for item in named[:-1]), named[-1].name))),
         kind=_kind(collected),
         heads=tuple(map(head, named)),
         problems=tuple(_problems(everything)),
         side_by_side=runs_tables(named),
-        tables=tables,
-        stage_lists=_stage_lists([item for item in collected if isinstance(item, PipelineData)]),
+        tables=_for_each("Results", [(item.name, _by_stage(item)) for item in collected if item.results]),
+        stage_lists=_for_each("Stages", [(i.name, _stage_lines(i)) for i in collected if isinstance(i, PipelineData)]),
         groups=_figure_groups(runs, compared),
         samples=shown,
         search=tuple(entry for run in compared for entry in samples.entries(run, named=len(compared) > 1)),
@@ -133,12 +131,11 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
 
 def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:
     """All runs, pipelines' stages among them, renamed so that no two of a stage bear the same name."""
-    entries: list[tuple[str, RunData]] = []
-    for item in collected:
-        if isinstance(item, RunData):
-            entries.append((item.name, item))
-        else:
-            entries += [(stage.name if len(collected) == 1 else item.name, stage) for stage in item.stages]
+    entries = [
+        (item.name if isinstance(item, RunData) or len(collected) > 1 else run.name, run)
+        for item in collected
+        for run in ((item,) if isinstance(item, RunData) else item.stages)
+    ]
     named: list[RunData] = []
     for name, run in entries:
         rivals = [other for other, peer in entries if peer.stage == run.stage and other == name]
@@ -147,11 +144,6 @@ def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:
         number = next(n for n in range(1, len(entries) + 2) if (unique if n == 1 else f"{unique} ({n})") not in names)
         named.append(dataclasses.replace(run, name=unique if number == 1 else f"{unique} ({number})"))
     return named
-
-
-def _title(collected: Sequence[RunData | PipelineData]) -> str:
-    names = [item.name for item in collected]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _kind(collected: Sequence[RunData | PipelineData]) -> str:
@@ -178,35 +170,21 @@ def _problems(runs: Sequence[RunData]) -> list[str]:
     return problems
 
 
-def _tables(collected: Sequence[RunData | PipelineData]) -> tuple[Block, ...]:
-    """The results of each item, stage by stage; all of an item are drawn on the same scales."""
-    sources = [item for item in collected if item.results]
+def _for_each(title: str, items: Sequence[tuple[str, Iterable[Any]]]) -> tuple[Block, ...]:
+    """A block of lines for each named item; a single one needs no name."""
+    titles = [f"{title} of {name}" if len(items) > 1 else title for name, _ in items]
     return tuple(
-        Block(
-            id=f"results-{index}",
-            title=f"Results of {item.name}" if len(sources) > 1 else "Results",
-            lines=tuple(_by_stage(lines(item.results))),
-        )
-        for index, item in enumerate(sources)
+        Block(id=f"{title.lower()}-{index}", title=titles[index], lines=tuple(lines))
+        for index, (_, lines) in enumerate(items)
     )
 
 
-def _by_stage(rows: Sequence[ResultLine]) -> Iterable[tuple[str, list[ResultLine]]]:
+def _by_stage(item: RunData | PipelineData) -> Iterable[tuple[str, list[ResultLine]]]:
+    """Its results; all of an item are drawn on the same scales."""
     stages: dict[str, list[ResultLine]] = {}
-    for row in rows:
+    for row in lines(item.results):
         stages.setdefault(row.result.stage, []).append(row)
     return stages.items()
-
-
-def _stage_lists(pipelines: Sequence[PipelineData]) -> tuple[Block, ...]:
-    return tuple(
-        Block(
-            id=f"stages-{index}",
-            title=f"Stages of {item.name}" if len(pipelines) > 1 else "Stages",
-            lines=tuple(_stage_lines(item)),
-        )
-        for index, item in enumerate(pipelines)
-    )
 
 
 def _stage_lines(pipeline: PipelineData) -> list[tuple[str, RunStatus, int | None, str]]:
@@ -227,19 +205,14 @@ def _figure_groups(runs: Sequence[RunData], compared: Sequence[RunData]) -> tupl
         folded = [figure for figure in drawn if figure not in shown]
         title = _stage_title(stage) + (", control" if control else "")
         note = CONTROL_NOTE if control else ""
-        if drawn:
-            groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded), closed=control))
+        groups.append(Block(title=title, note=note, lines=tuple(shown), folded=tuple(folded), closed=control))
     bought = frontier([run for run in runs if not run.control])
-    if bought:
-        note = "How much score each unit of distance from the reference bought."
-        groups.append(Block(title="Score against distance", note=note, lines=(bought,)))
-    spread = distributions(compared)
-    if spread:
-        groups.append(Block(title="Before and after", lines=tuple(spread)))
-    judges = reward_figures.measured(runs)
-    if judges:
-        groups.append(Block(title="Judges measured", lines=tuple(judges)))
-    return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(groups))
+    note = "How much score each unit of distance from the reference bought."
+    groups.append(Block(title="Score against distance", note=note, lines=(bought,) if bought else ()))
+    groups.append(Block(title="Before and after", lines=tuple(distributions(compared))))
+    groups.append(Block(title="Judges measured", lines=tuple(reward_figures.measured(runs))))
+    shown_groups = (group for group in groups if group.lines or group.folded)
+    return tuple(dataclasses.replace(group, id=f"figures-{index}") for index, group in enumerate(shown_groups))
 
 
 def _with_answers(collected: Sequence[RunData | PipelineData], runs: Sequence[RunData]) -> list[RunData]:
@@ -257,12 +230,10 @@ def _samples(runs: Sequence[RunData]) -> tuple[Block, ...]:
     count = samples.SHOWN if len(runs) == 1 else samples.SHOWN_OF_EACH_RUN
     blocks = []
     for run in runs:
-        cards = samples.choose(run, count)
-        if cards:
-            first = [each for each in cards if each.policy == cards[0].policy]
-            others = [each for each in cards if each.policy != cards[0].policy]
+        if cards := samples.choose(run, count):
+            first = tuple(each for each in cards if each.policy == cards[0].policy)
             title = run.name if len(runs) > 1 else ""
-            blocks.append(Block(title=title, lines=tuple(first), folded=tuple(others)))
+            blocks.append(Block(title=title, lines=first, folded=tuple(cards[len(first) :])))
     return tuple(blocks)
 
 
@@ -288,16 +259,15 @@ def _provenance_lines(run: RunData) -> list[tuple[str, str]]:
 
 def _differences(owns: Sequence[RunData], runs: Sequence[RunData]) -> tuple[Block, ...]:
     """For pipelines, and for each stage with several runs, the options in which they differ."""
-    stages = dict.fromkeys(run.stage for run in runs)
-    peers = [("Pipelines", list(owns))] + [
-        (_stage_title(stage), [run for run in runs if run.stage == stage]) for stage in stages
-    ]
+    peers = {"Pipelines": [run for run in owns if run.config]}
+    for run in runs:
+        if run.config:
+            peers.setdefault(_stage_title(run.stage), []).append(run)
     blocks = []
-    for title, group in peers:
-        known = [run for run in group if run.config]
-        if len(known) > 1:
-            lines = differences([run.config for run in known])
+    for title, group in peers.items():
+        if len(group) > 1:
+            lines = differences([run.config for run in group])
             note = "" if lines else "Their configurations are the same."
-            names = tuple(run.name for run in known)
+            names = tuple(run.name for run in group)
             blocks.append(Block(title=f"{title}: what differs", note=note, names=names, lines=lines))
     return tuple(blocks)

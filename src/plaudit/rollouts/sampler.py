@@ -36,26 +36,15 @@ def sample(
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
     written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy)
-    return _rollout(tuple(rows), prompts, written, language, sampling.stop)
-
-
-def _rollout(
-    rows: tuple[PromptRow, ...],
-    prompts: Sequence[Sequence[int]],
-    written: Sequence[Generation],
-    language: Language,
-    stop: Sequence[str],
-) -> Rollout:
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
     for i, generation in enumerate(written):
         logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
+    texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
     return Rollout(
-        rows=rows,
-        responses=tuple(
-            cut_at_stop(_text(g, row.prompt.form, language), stop) for row, g in zip(rows, written, strict=True)
-        ),
+        rows=tuple(rows),
+        responses=tuple(cut_at_stop(text, sampling.stop) for text in texts),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -73,26 +62,18 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
     return language.decoder_renderer.response_text(ids, form)
 
 
-def groups(rollout: Rollout) -> list[Group]:
-    """What scorers read: one group per sequence, in the rollout's order."""
+def groups(rollout: Rollout, size: int = 1) -> list[Group]:
+    """What scorers read: one group for each `size` rows in order, answers to one prompt: judges that compare see them
+    side by side."""
+    ids = [tuple(row[mask].tolist()) for row, mask in zip(rollout.response_ids, rollout.response_mask, strict=True)]
     return [
-        Group(prompt=row.prompt, responses=(text,), response_ids=(tuple(ids[mask].tolist()),), columns=row.columns)
-        for row, text, ids, mask in zip(
-            rollout.rows, rollout.responses, rollout.response_ids, rollout.response_mask, strict=True
+        Group(
+            prompt=row.prompt,
+            responses=rollout.responses[begin : begin + size],
+            response_ids=tuple(ids[begin : begin + size]),
+            columns=row.columns,
         )
-    ]
-
-
-def groups_of(rollout: Rollout, size: int) -> list[Group]:
-    """The same where `size` answers to each prompt stand together: judges that compare see them side by side."""
-    alone = groups(rollout)
-    return [
-        replace(
-            alone[begin],
-            responses=tuple(group.responses[0] for group in alone[begin : begin + size]),
-            response_ids=tuple(group.response_ids[0] for group in alone[begin : begin + size]),
-        )
-        for begin in range(0, len(alone), size)
+        for begin, row in list(enumerate(rollout.rows))[::size]
     ]
 
 

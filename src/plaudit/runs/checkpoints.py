@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -104,12 +105,9 @@ def _discard(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes, read piece by piece."""
-    digest = hashlib.sha256()
+    """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:
@@ -120,18 +118,16 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a committed folder; Corrupted when it is missing or damaged, UserError when it is too new."""
     path = Path(folder) / MANIFEST
-    manifest: dict[str, Any] = {}
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        is_sound = manifest["checksum"] == _checksum(manifest)
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["checksum"] != _checksum(manifest):
+            raise ValueError
     except FileNotFoundError:
         raise Corrupted(f"{path} is missing: {folder} is not a complete checkpoint") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        is_sound = False
+        raise Corrupted(f"{path} is damaged: its content does not fit its checksum") from None
     except OSError as error:
         raise Corrupted(f"{path} cannot be read: {error.strerror}") from error
-    if not is_sound:
-        raise Corrupted(f"{path} is damaged: its content does not fit its checksum")
     if manifest["format"] != FORMAT:
         raise UserError(f"{path} has format {manifest['format']}, this version reads {FORMAT}; update plaudit")
     return manifest
@@ -206,11 +202,8 @@ def latest_checkpoint(run_folder: Path, *, fallback: bool = False) -> Path | Non
 
 def set_aside(path: Path) -> None:
     """Keep a damaged checkpoint for inspection, out of the way of numbering and purging."""
-    aside = path.with_name(f"{path.name}.damaged")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged-{number}")
+    names = itertools.chain([f"{path.name}.damaged"], (f"{path.name}.damaged-{n}" for n in itertools.count(2)))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
         path.rename(aside)
     except OSError as error:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,19 @@ from plaudit.config.types import to_plain
 from plaudit.errors import StopRequested, UserError
 from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftovers, write_json
 from plaudit.runs import checkpoints
-from plaudit.runs.lock import FolderLock
+from plaudit.runs.lock import LOCK, PID, FolderLock
 from plaudit.runs.provenance import provenance
 from plaudit.runs.ranks import Alone, RunRanks
-from plaudit.runs.records import (
-    CONFIG,
-    PROVENANCE,
-    FolderRecords,
-    MemoryRecords,
-    NoRecords,
-    RunFiles,
-)
+from plaudit.runs.records import CONFIG, PROVENANCE, FolderRecords, MemoryRecords, NoRecords, RunFiles
 from plaudit.runs.signals import StopSignals
-from plaudit.telemetry import events, status
+from plaudit.telemetry import events, log, status
+from plaudit.telemetry.console import LOGGER
 from plaudit.telemetry.progress import Progress
 from plaudit.telemetry.sinks import Sink, open_sink
 from plaudit.telemetry.status import Heart, State
+
+_AT_BIRTH = (CONFIG, PROVENANCE, status.NAME, events.NAME, log.NAME, LOCK, PID)
+"""Files of a run that has not begun to work."""
 
 
 class Run:
@@ -49,16 +46,9 @@ class Run:
     """
 
     def __init__(
-        self,
-        files: RunFiles | MemoryRecords,
-        records: FolderRecords | NoRecords | MemoryRecords,
-        *,
-        stage: str,
-        ranks: RunRanks,
-        lock: FolderLock | None = None,
-        change: bool = False,
-        is_new: bool = False,
-    ) -> None:
+        self, files: RunFiles | MemoryRecords, records: FolderRecords | NoRecords | MemoryRecords, *, stage: str,
+        ranks: RunRanks, lock: FolderLock | None = None, change: bool = False, is_new: bool = False,
+    ) -> None:  # fmt: skip
         self.files = files
         """What is known about the run: config, provenance, summary, metrics, rollouts, events."""
         self.stage = stage
@@ -104,7 +94,8 @@ class Run:
     @classmethod
     def memory(cls, stage: str, config: Any) -> Run:
         """A new run without a folder: all records in memory, no checkpoints."""
-        records = MemoryRecords(stage, dict(config) if isinstance(config, Mapping) else to_plain(config))
+        plain = dict(config) if isinstance(config, Mapping) else to_plain(config)
+        records = MemoryRecords(stage, plain)
         return cls(records, records, stage=stage, ranks=Alone())
 
     @classmethod
@@ -130,7 +121,8 @@ class Run:
 
     def __enter__(self) -> Run:
         self._open.enter_context(self.signals)
-        self._open.enter_context(events.listening(self._events))
+        LOGGER.addHandler(self._events)
+        self._open.callback(LOGGER.removeHandler, self._events)
         if self._lock is not None:
             self._heart = Heart(self.folder, self.stage)
         return self
@@ -151,9 +143,10 @@ class Run:
         if self._heart is not None:
             self._heart.stop(_state(error, finished=self.finished))
         if isinstance(error, UserError) and self._is_new and self._is_untouched():
-            for name in (CONFIG, PROVENANCE, status.NAME, events.NAME):
-                # The same command can be given again once the mistake is put right.
+            for name in _AT_BIRTH:  # the same command can be given again once the mistake is put right
                 (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # files of the user's are in it
+                self.folder.rmdir()
         self.close()
 
     def _is_untouched(self) -> bool:
@@ -307,28 +300,20 @@ class Run:
 
 
 def _state(error: BaseException | None, *, finished: bool) -> State:
-    if isinstance(error, StopRequested | KeyboardInterrupt):
-        return State.STOPPED
-    if error is not None:
-        return State.FAILED
-    return State.FINISHED if finished else State.STOPPED
+    if error is None:
+        return State.FINISHED if finished else State.STOPPED
+    return State.STOPPED if isinstance(error, StopRequested | KeyboardInterrupt) else State.FAILED
 
 
 def _begin(folder: Path, stage: str, config: Any) -> FolderLock:
     """Make the folder and the files that every run has."""
-    make_folder(folder)
-    lock = FolderLock(folder)
-    try:
+    with _locking(folder) as lock:
         if Run.exists(folder):
             advice = f"continue it with `plaudit resume {folder}` or choose another folder"
             raise UserError(f"{folder} already holds a run; {advice}")
         write_json(folder / PROVENANCE, provenance(stage))
         atomic_write(folder / CONFIG, _as_yaml(config))  # last: from here on the folder is a run
-        _tidy(folder)
-        return lock
-    except BaseException:
-        lock.release()
-        raise
+    return lock
 
 
 def _as_yaml(config: Any) -> str:
@@ -339,17 +324,20 @@ def _go_on(folder: Path) -> FolderLock:
     """Lock a folder that holds a run, and clear away what a killed process left in it."""
     if not Run.exists(folder):
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    with _locking(folder) as lock:
+        return lock
+
+
+@contextlib.contextmanager
+def _locking(folder: Path) -> Generator[FolderLock]:
+    """Lock a folder and clear away what a killed process left in it; free again where the block fails."""
     make_folder(folder)
     lock = FolderLock(folder)
     try:
-        _tidy(folder)
-        return lock
+        yield lock
+        for name in ("", "checkpoints", "rollouts"):
+            remove_leftovers(folder / name)
+        checkpoints.remove_superseded(folder / "checkpoints")
     except BaseException:
         lock.release()
         raise
-
-
-def _tidy(folder: Path) -> None:
-    for name in ("", "checkpoints", "rollouts"):
-        remove_leftovers(folder / name)
-    checkpoints.remove_superseded(folder / "checkpoints")

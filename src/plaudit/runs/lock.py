@@ -13,6 +13,7 @@ from plaudit.errors import UserError
 from plaudit.telemetry.console import warn
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+LOCK, PID = ".lock", ".pid"
 PATIENCE = 1.0
 """Seconds for what a dead holder had just forked to let go; it takes milliseconds, also on a busy machine."""
 
@@ -25,16 +26,17 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._pid = folder / ".pid"
+        self._pid = folder / PID
         # Not for one thread alone: a notebook's run works in another thread than the one that opened it.
-        self._lock = FileLock(folder / ".lock", timeout=PATIENCE, thread_local=False, fallback_to_soft=False)
+        self._lock = FileLock(folder / LOCK, timeout=PATIENCE, thread_local=False, fallback_to_soft=False)
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise UserError(
-                f"the run folder {folder} is in use by process {self._holder() or 'unknown'}; "
-                "wait for it, stop it, or choose another folder"
-            ) from error
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = self._pid.read_text(encoding="ascii", errors="replace").strip()
+            advice = "wait for it, stop it, or choose another folder"
+            raise UserError(f"the run folder {folder} is in use by process {holder or 'unknown'}; {advice}") from error
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise UserError(f"cannot lock the run folder {folder}: {error.strerror}") from error
@@ -42,13 +44,6 @@ class FolderLock:
             return
         with contextlib.suppress(OSError):  # the pid only serves the message; a full disk must not matter here
             self._pid.write_text(f"{os.getpid()}\n", encoding="ascii")
-
-    def _holder(self) -> str:
-        """The pid that the holder wrote down; empty when it could not."""
-        try:
-            return self._pid.read_text(encoding="ascii", errors="replace").strip()
-        except OSError:
-            return ""
 
     def release(self) -> None:
         """Give the folder free. Harmless when repeated."""

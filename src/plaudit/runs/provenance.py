@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -41,10 +42,8 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions, read from the packages' metadata without importing them; absent ones left out."""
     installed = {}
     for name in packages:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 
@@ -78,9 +77,7 @@ def redact(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         secret = name.startswith("-") and _SECRET.search(name) is not None
-        if hide_next and not argument.startswith("--"):
-            shown.append("***")
-        else:
-            shown.append(f"{name}=***" if secret and equals else argument)
+        hidden = "***" if hide_next and not argument.startswith("--") else ""
+        shown.append(hidden or (f"{name}=***" if secret and equals else argument))
         hide_next = secret and not equals
     return shown

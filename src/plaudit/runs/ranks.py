@@ -18,7 +18,6 @@ class RunRanks(Protocol):
 
     def first(self, work: Callable[[], T]) -> T | None:
         """Do `work` on the first rank while the others wait; None on them. Its UserError is raised on all."""
-        ...
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
@@ -26,11 +25,9 @@ class RunRanks(Protocol):
 
     def check_same(self, what: str, value: Any) -> None:
         """UserError where `value` isn't the same on all ranks."""
-        ...
 
     def wait(self) -> None:
         """Go on when all have come here."""
-        ...
 
 
 class Alone:

@@ -1,7 +1,4 @@
-"""Where a run's records go: into its folder, into memory, or nowhere on a rank that follows another one.
-
-`Run` writes through one of the three and reads through a `RunFiles`, or through the memory itself.
-"""
+"""Where a run's records go: into its folder, into memory, or nowhere on a rank that follows another one."""
 
 from __future__ import annotations
 
@@ -66,8 +63,8 @@ class RunFiles:
         return {int(path.name.partition(".")[0]): read_rollouts(path) for path in files}
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        path = self.folder / name
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        with open(self.folder / name, encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
 
     @property
     def has_checkpoints(self) -> bool:
@@ -87,7 +84,7 @@ class FolderRecords:
     saves = True
 
     def __init__(self, folder: Path, *, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+        self.folder, self._keep = folder, keep
         self._warned_rollouts = False
         self._metrics = MetricsLog(folder)
         self.log, self.truncate_metrics, self.close = self._metrics.write, self._metrics.truncate, self._metrics.close
@@ -97,17 +94,17 @@ class FolderRecords:
         return self._metrics.line_count
 
     def replace_config(self, text: str) -> None:
-        (self._folder / SUMMARY).unlink(missing_ok=True)
-        atomic_write(self._folder / CONFIG, text)
+        (self.folder / SUMMARY).unlink(missing_ok=True)
+        atomic_write(self.folder / CONFIG, text)
 
     def add_provenance(self, facts: Row) -> None:
-        write_json(self._folder / PROVENANCE, {**read_json(self._folder / PROVENANCE), **facts})
+        write_json(self.folder / PROVENANCE, {**read_json(self.folder / PROVENANCE), **facts})
 
     def keep_event(self, event: Row) -> None:
-        append_event(self._folder, event)
+        append_event(self.folder, event)
 
     def write_rollouts(self, step: int, rows: Iterable[Row]) -> None:
-        path = self._folder / "rollouts" / f"{step:06d}.jsonl.gz"
+        path = self.folder / "rollouts" / f"{step:06d}.jsonl.gz"
         try:
             path.parent.mkdir(exist_ok=True)
             atomic_write(path, gzip.compress(_as_lines(rows), compresslevel=6, mtime=0))
@@ -117,11 +114,11 @@ class FolderRecords:
             self._warned_rollouts = True
 
     def write_rows(self, name: str, rows: Iterable[Row]) -> None:
-        atomic_write(self._folder / safe_name(name), _as_lines(rows))
+        atomic_write(self.folder / safe_name(name), _as_lines(rows))
 
     @contextlib.contextmanager
     def checkpoint(self, step: int) -> Generator[Path]:
-        root = self._folder / "checkpoints"
+        root = self.folder / "checkpoints"
         newest = next(iter(checkpoints.checkpoint_folders(root)), None)
         if newest is not None and checkpoints.step_of(newest) > step:
             raise UserError(f"{newest} is newer than step {step}; move it away before saving an earlier step")
@@ -132,41 +129,44 @@ class FolderRecords:
         checkpoints.point_to_latest(root, root / f"{step:06d}", self._keep)
 
     def save_folder(self, *names: str, facts: Row) -> AbstractContextManager[Path]:
-        return checkpoints.folder_transaction(self._folder.joinpath(*map(safe_name, names)), facts)
+        return checkpoints.folder_transaction(self.folder.joinpath(*map(safe_name, names)), facts)
 
     def finish(self, summary: Row) -> None:
-        write_json(self._folder / SUMMARY, summary)
+        write_json(self.folder / SUMMARY, summary)
 
 
-class NoRecords:
-    """Of a rank that follows: another one writes."""
+class Unsaved:
+    """Models and checkpoints go nowhere."""
 
     saves = False
+
+    @contextlib.contextmanager
+    def checkpoint(self, step: int) -> Generator[Path]:
+        with tempfile.TemporaryDirectory() as temp:
+            yield Path(temp)
+
+    def save_folder(self, *names: str, facts: Row) -> AbstractContextManager[Path]:
+        return self.checkpoint(0)
+
+
+class NoRecords(Unsaved):
+    """Of a rank that follows: another one writes."""
+
     metrics_lines = 0
 
     def log(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         return {}
 
-    def checkpoint(self, step: int) -> AbstractContextManager[Path]:
-        return _nowhere()
-
-    def save_folder(self, *names: str, facts: Row) -> AbstractContextManager[Path]:
-        return _nowhere()
-
     def _nothing(self, *_: Any) -> None:
         """Neither kept nor looked at."""
 
     replace_config = add_provenance = truncate_metrics = write_rollouts = write_rows = finish = close = _nothing
-
-    def keep_event(self, event: Row) -> None:
-        """The first rank keeps its own."""
+    keep_event = _nothing
 
 
-class MemoryRecords:
-    """All that a run without a folder leaves, beside the models themselves: those stay where they are trained, so
-    there are no checkpoints."""
+class MemoryRecords(Unsaved):
+    """All that a run without a folder leaves, beside the models themselves: those stay where they are trained."""
 
-    saves = False
     has_checkpoints = False
 
     def __init__(self, stage: str, config: dict[str, Any]) -> None:
@@ -217,12 +217,6 @@ class MemoryRecords:
     def write_rows(self, name: str, rows: Iterable[Row]) -> None:
         self._rows[name] = [finite(row) for row in rows]
 
-    def checkpoint(self, step: int) -> AbstractContextManager[Path]:
-        return _nowhere()
-
-    def save_folder(self, *names: str, facts: Row) -> AbstractContextManager[Path]:
-        return _nowhere()
-
     def finish(self, summary: Row) -> None:
         self.summary = finite(summary)
 
@@ -247,13 +241,6 @@ class MemoryRecords:
             files.finish(self.summary)
         files.close()
         atomic_write(folder / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
-
-
-@contextlib.contextmanager
-def _nowhere() -> Generator[Path]:
-    """A folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as temp:
-        yield Path(temp)
 
 
 def _as_lines(rows: Iterable[Row]) -> bytes:

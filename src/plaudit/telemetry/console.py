@@ -72,17 +72,12 @@ def print_width() -> int | None:
 
 def in_ipython() -> bool:
     """Whether a person sits before this process and goes on after an interrupt: IPython, Jupyter, Colab."""
-    return _shell() is not None
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
 
 
 def in_notebook() -> bool:
     """Whether output goes into a notebook's cell."""
-    return hasattr(_shell(), "kernel")
-
-
-def _shell() -> Any:
-    module = sys.modules.get("IPython")
-    return None if module is None else module.get_ipython()
+    return in_ipython() and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
 
 
 def discard_closed(stream: Any) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from plaudit.telemetry.console import LOGGER
+from plaudit.telemetry.lines import read_lines
 
 NAME = "events.jsonl"
 Keep = Callable[[Mapping[str, Any]], None]
@@ -32,24 +33,10 @@ class EventLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if [handler for handler in LOGGER.handlers if isinstance(handler, EventLog)][-1] is not self:
             return
-        event: dict[str, Any] = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "level": "warning" if record.levelno >= logging.WARNING else "notice",
-            "message": record.getMessage(),
-        }
-        if self.step is not None:
-            event["step"] = self.step
-        self._keep(event)
-
-
-@contextlib.contextmanager
-def listening(log: EventLog) -> Generator[None]:
-    """While the block runs, its notices and warnings go to `log` too."""
-    LOGGER.addHandler(log)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(log)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        level = "warning" if record.levelno >= logging.WARNING else "notice"
+        at = {} if self.step is None else {"step": self.step}
+        self._keep({"time": now, "level": level, "message": record.getMessage(), **at})
 
 
 def append_event(folder: Path, event: Mapping[str, Any]) -> None:
@@ -61,14 +48,4 @@ def append_event(folder: Path, event: Mapping[str, Any]) -> None:
 
 def read_events(folder: Path | str) -> list[dict[str, Any]]:
     """The events of a run folder in order; [] when there are none. Damaged or half-written lines are left out."""
-    try:
-        lines = (Path(folder) / NAME).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    events = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events
+    return [event for _, event in read_lines(Path(folder) / NAME, [])]

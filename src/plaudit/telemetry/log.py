@@ -14,6 +14,7 @@ from typing import Any
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
 from plaudit.telemetry.console import warn
+from plaudit.telemetry.lines import HALF, read_lines
 from plaudit.telemetry.register import measure_of
 
 NAME = "metrics.jsonl"
@@ -26,20 +27,11 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     with a warning.
     """
     path = Path(folder) / NAME
-    try:
-        pieces = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    lines = []
-    for number, piece in enumerate(pieces, start=1):
-        try:
-            line = json.loads(piece)
-        except (ValueError, RecursionError):
-            line = None
-        if isinstance(line, dict) and number < len(pieces):
-            lines.append(line)
-        elif number < len(pieces):
-            warn(f"{path}:{number}: not a line of metrics; left out")
+    bad: list[tuple[int, str]] = []
+    lines = [line for raw, line in read_lines(path, bad) if raw.endswith(b"\n")]
+    for number, what in bad:
+        if what != HALF:
+            warn(f"{path}:{number}: {what}; left out")
     return lines
 
 
@@ -75,42 +67,22 @@ class MetricsLog:
 
     def _open(self) -> None:
         try:
-            self._read_and_append()
+            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            raw = self.path.read_bytes()
+            whole = raw[: raw.rfind(b"\n") + 1]
+            if whole != raw:  # what a killed process left unfinished would swallow the next line
+                os.ftruncate(self._handle, len(whole))
         except OSError as error:
             raise UserError(f"cannot open {self.path}: {error.strerror}") from error
-
-    def _read_and_append(self) -> None:
-        whole = self._drop_half_line()
-        self.line_count = whole.count(b"\n")
-        self._size = len(whole)
-        self._start = self._clock() - self._last_time(whole)
-        self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-
-    def _drop_half_line(self) -> bytes:
-        """What a killed process left unfinished would swallow the next line."""
-        if not self.path.exists():
-            return b""
-        raw = self.path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if whole != raw:
-            os.truncate(self.path, len(whole))
-        return whole
-
-    @staticmethod
-    def _last_time(whole: bytes) -> float:
-        """Seconds at the last line, so that a resumed run's time goes on instead of starting again."""
-        try:
-            return float(json.loads(whole.splitlines()[-1])["time"])
-        except (IndexError, KeyError, TypeError, ValueError):
-            return 0.0
+        self.line_count, self._size = whole.count(b"\n"), len(whole)
+        self._start = self._clock()
+        with contextlib.suppress(IndexError, KeyError, TypeError, ValueError):
+            self._start -= float(json.loads(whole.splitlines()[-1])["time"])  # a resumed run's time goes on
 
     def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Add a line and return the finite values. ValueError for an undeclared key."""
         line, finite = metrics_line(step, self._clock() - self._start, values)
-        self._append(json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
-        return finite
-
-    def _append(self, raw: bytes) -> None:
+        raw = json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
         try:
             written = os.write(self._handle, raw)
             if written < len(raw):
@@ -123,6 +95,7 @@ class MetricsLog:
             if not self._warned:
                 warn(f"cannot write {self.path}: {error.strerror}; training goes on, this and later lines may be lost")
             self._warned = True
+        return finite
 
     def truncate(self, line_count: int) -> None:
         """Keep the first `line_count` lines: what was logged after the checkpoint that a run resumes from."""

@@ -7,21 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from plaudit.telemetry.console import in_notebook, quiet, say
 from plaudit.telemetry.numbers import duration, number
-
-
-class Display(Protocol):
-    """What shows the progress. Any exception ends the display, never the run."""
-
-    interval: float
-    """Seconds between two updates."""
-
-    def show(self, step: int, how_far: str, facts: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Progress:
@@ -37,13 +26,13 @@ class Progress:
     ) -> None:  # fmt: skip
         self.stage, self.total = stage, total
         self._start, self._interval, self._beat, self._clock = start, interval, beat, clock
-        self._display: Display | None = None
+        self._display: _Lines | _Bar | _Cell | None = None
         self._unshown: tuple[int, str, str] | None = None
 
     def __enter__(self) -> Progress:
         self._began, self._shown = self._clock(), float("-inf")
         if not quiet():
-            self._guarded(self._open)
+            self._guarded(self._open)  # any exception ends the display, never the run
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
@@ -68,7 +57,7 @@ class Progress:
     def _open(self) -> None:
         if in_notebook():
             self._display = _Cell(self.stage)
-        elif _is_terminal():
+        elif sys.stderr.isatty():
             self._display = _Bar(self.stage, self.total, self._start)
         else:
             self._display = _Lines(self.stage, self._interval)
@@ -96,13 +85,13 @@ class Progress:
 
 
 class _Lines:
-    """One notice after the other."""
+    """One notice after the other, `interval` seconds apart."""
 
     def __init__(self, stage: str, interval: float) -> None:
         self.stage, self.interval = stage, interval
 
     def show(self, step: int, how_far: str, facts: str) -> None:
-        say(f"{self.stage} {how_far}" + (f"  {facts}" if facts else ""))
+        say(f"{self.stage} {how_far}  {facts}".rstrip())
 
     def close(self) -> None:
         pass
@@ -158,13 +147,6 @@ class _Cell:
 
     def close(self) -> None:
         pass
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        return False
 
 
 class Stopwatch:

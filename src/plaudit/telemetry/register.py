@@ -28,6 +28,11 @@ class Panel:
     """Of interest to the machine's keeper more than to the reader: shown on demand."""
 
 
+_FOLDED = (
+    "Spread of scores", "KL-shaped reward", "Weight of the KL", "Weight of the trust region's KL", "Largest ratio",
+    "Optimiser steps", "Gradient norm", "Learning rate", "Updates left out", "Speed", "Time of a step",
+    "Sampler against trainer", "KL of sampler and trainer", "Tokens corrected for the sampler",
+)  # fmt: skip
 PANELS: tuple[Panel, ...] = (
     Panel(title="Score", caption="What the judge says; a control's should not rise."),
     Panel(title="Objective", caption="Score less the KL's price."),
@@ -52,20 +57,7 @@ PANELS: tuple[Panel, ...] = (
     Panel(title="Loss as a language model", caption="Of the best answers, as text."),
     Panel(title="Loss on pre-training text"),
     Panel(title="Rank correlation by aspect"),
-    Panel(title="Spread of scores", folded=True),
-    Panel(title="KL-shaped reward", folded=True),
-    Panel(title="Weight of the KL", folded=True),
-    Panel(title="Weight of the trust region's KL", folded=True),
-    Panel(title="Largest ratio", folded=True),
-    Panel(title="Optimiser steps", folded=True),
-    Panel(title="Gradient norm", folded=True),
-    Panel(title="Learning rate", folded=True),
-    Panel(title="Updates left out", folded=True),
-    Panel(title="Speed", folded=True),
-    Panel(title="Time of a step", folded=True),
-    Panel(title="Sampler against trainer", folded=True),
-    Panel(title="KL of sampler and trainer", folded=True),
-    Panel(title="Tokens corrected for the sampler", folded=True),
+    *(Panel(title=title, folded=True) for title in _FOLDED),
 )
 """In the order in which a reader wants them."""
 
@@ -80,10 +72,8 @@ def measure_of(key: str) -> Measure:
     if measure is not None:
         return measure
     near = [*difflib.get_close_matches(key, MEASURES, n=2), *difflib.get_close_matches(neutral, MEASURES, n=2)]
-    raise ValueError(
-        f"measure {key!r} is not declared in plaudit.telemetry.register"
-        + (f"; near: {', '.join(dict.fromkeys(near))}" if near else "")
-    )
+    hint = f"; near: {', '.join(dict.fromkeys(near))}" if near else ""
+    raise ValueError(f"measure {key!r} is not declared in plaudit.telemetry.register{hint}")
 
 
 def _declared(key: str) -> Measure | None:
@@ -91,9 +81,4 @@ def _declared(key: str) -> Measure | None:
     return MEASURES.get(family)
 
 
-def _pattern(family: str) -> re.Pattern[str]:
-    before, after = family.split("{name}")
-    return re.compile(rf"{before}[^\x00-\x1f]+{after}")
-
-
-_FAMILIES = {key: _pattern(key) for key in MEASURES if "{name}" in key}
+_FAMILIES = {key: re.compile(key.replace("{name}", r"[^\x00-\x1f]+")) for key in MEASURES if "{name}" in key}

@@ -42,11 +42,7 @@ def _trackio(folder: Path, stage: str, config: Mapping[str, Any]) -> Sink:
     return lambda key, value, step: trackio.log({key: value}, step=step)
 
 
-SINKS: dict[str, Callable[[Path, str, Mapping[str, Any]], Sink]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-}
+SINKS = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}
 
 
 def open_sink(name: str, folder: Path, stage: str, config: Mapping[str, Any]) -> Sink:

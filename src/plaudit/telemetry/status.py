@@ -58,10 +58,8 @@ class Heart:
 
     def __init__(self, folder: Path, stage: str, *, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = folder / NAME, clock
-        now, pid = clock(), os.getpid()
-        self._status = Status(
-            pid=pid, host=socket.gethostname(), process=_start_of(pid), started=now, heartbeat=now, stage=stage
-        )
+        now, pid, host = clock(), os.getpid(), socket.gethostname()
+        self._status = Status(pid=pid, host=host, process=_start_of(pid), started=now, heartbeat=now, stage=stage)
         self._write()
 
     def beat(self, step: int | None = None, of: int | None = None) -> None:
@@ -107,10 +105,10 @@ def is_alive(folder: Path | str, *, now: Callable[[], float] = time.time) -> boo
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # another user's process
+    except PermissionError:  # another user's
         return True
+    except (OSError, OverflowError):
+        return False
     return _stat(pid)[:1] != ["Z"]  # a zombie has ended
 
 
@@ -120,8 +118,6 @@ def _start_of(pid: int) -> str:
 
 def _stat(pid: int) -> list[str]:
     """Linux's facts about a process from its state on (proc(5): state is field 3, the start time field 22)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return []

@@ -15,11 +15,10 @@ FORMAT = 2
 
 def summary(results: Iterable[Result] = (), **more: Any) -> dict[str, Any]:
     """For `Run.finish`: the results, and `more` that belongs to the stage alone. ValueError for an undeclared key."""
-    plain = []
+    results = list(results)
     for result in results:
         measure_of(result.measure)
-        plain.append(result.to_plain())
-    return {"format": FORMAT, "results": plain, **more}
+    return {"format": FORMAT, "results": [result.to_plain() for result in results], **more}
 
 
 def read_results(content: Mapping[str, Any], path: Path | str = "summary.json") -> list[Result]:

@@ -15,7 +15,7 @@ from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups_of, sample
+from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.protocol import Scorer
@@ -94,7 +94,7 @@ def _rank(participants: Participants, config: CollectConfig, prompts: Sequence[P
         rollout = sample(
             participants.engine, participants.language, rows, config.sampling, sample_indices=indices, seed=config.seed
         )
-    scores = participants.labeller.score(groups_of(rollout, k)).optional_scores
+    scores = participants.labeller.score(groups(rollout, k)).optional_scores
     ranked = []
     for i, row in enumerate(prompts):
         answers = zip(rollout.responses[i * k : (i + 1) * k], scores[i * k : (i + 1) * k], strict=True)

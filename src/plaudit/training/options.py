@@ -5,6 +5,7 @@ from typing import Literal
 
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
+from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
 from plaudit.scoring.options import JudgeConfig
@@ -85,8 +86,7 @@ class DescentConfig:
     """Optimiser steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("data must name at least one file")
+        require(self.data, "data must name at least one file")
         if min(self.epochs, self.minibatch_size, self.microbatch_tokens, self.save_every) < 1:
             raise ValueError("epochs, minibatch_size, microbatch_tokens and save_every must be at least 1")
 
@@ -123,7 +123,5 @@ class CollectConfig:
     """Of sampling and of the labeller's noise."""
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or self.noise < 0:
-            raise ValueError("samples must be at least 2, noise must not be negative")
-        if not self.prompts or not self.labeller:
-            raise ValueError("prompts and labeller must each name at least one")
+        require(self.samples >= 2 and self.noise >= 0, "samples must be at least 2, noise must not be negative")
+        require(self.prompts and self.labeller, "prompts and labeller must each name at least one")

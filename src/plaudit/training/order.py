@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from plaudit.errors import UserError
-from plaudit.formulas.shapes import ceil_div
 from plaudit.hardware.randomness import permutation
 
 
@@ -30,7 +29,7 @@ def steps_per_epoch(sizes: Sequence[int], weights: Sequence[float], minibatch_si
     rows = sum(round(n * w) for n, w in zip(sizes, weights, strict=True))
     if not rows:
         raise UserError("data: the weights leave no row in an epoch; raise them")
-    return ceil_div(rows, minibatch_size)
+    return -(-rows // minibatch_size)
 
 
 def minibatch(order: Sequence[int], minibatch_size: int, index: int) -> list[int]:

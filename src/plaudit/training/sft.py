@@ -1,7 +1,7 @@
 """Supervised fine-tuning (N1): maximise the log-likelihood of the demonstrator's answers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from plaudit.evaluation.perplexity import Perplexity, perplexity
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
-from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Demonstration, Text
@@ -53,9 +52,7 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     Raises: UserError.
     """
     # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
-    sources, held_out = state.load_split(
-        run, config.data, config.held_out, config.held_out_fraction, config.seed, Demonstration, Text
-    )
+    sources, held_out = state.load_split(run, config, Demonstration, Text)
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
@@ -105,11 +102,15 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
         headline={"loss": "loss_over_tokens", "tokens/s": "tokens_over_seconds"},
         measure_first=True,
         best_by="held_out_loss_over_tokens",
-        keep_best=lambda: _export(run, participants.loaded, "best"),
+        keep_best=lambda: state.save_policy(run, participants.loaded, "best"),
     )
     first = descend(descent, config, run)
-    _export(run, participants.loaded, "model")
-    _finish(run, participants, config, first)
+    state.save_policy(run, participants.loaded)
+    results = []
+    if held_out:
+        untrained = first["held_out_nll_over_answers"] if first else None
+        results.append(_measure(participants, config).result("SFT", floor=untrained, ceiling=participants.entropy))
+    run.finish(summary(results))
 
 
 def _trainable(config: SFTConfig, language: Language, policy: Loaded | None) -> Loaded:
@@ -144,21 +145,6 @@ def _metrics(measured: Perplexity) -> dict[str, float]:
         "held_out_perplexity": measured.perplexity,
         "held_out_nll_over_answers": measured.nll_over_answers.value,
     }
-
-
-def _export(run: Run, loaded: Loaded, name: str) -> None:
-    if not run.saves:
-        return
-    with run.save_model(name) as folder:
-        export(folder, loaded, {"kind": "policy", "stage": "sft"})
-
-
-def _finish(run: Run, participants: Participants, config: SFTConfig, first: Mapping[str, float] | None) -> None:
-    results = []
-    if participants.held_out:
-        untrained = first["held_out_nll_over_answers"] if first else None
-        results.append(_measure(participants, config).result("SFT", floor=untrained, ceiling=participants.entropy))
-    run.finish(summary(results))
 
 
 def _entropy(known: KnownEntropy | None) -> float | None:

@@ -17,10 +17,12 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import HasParameters, load_training_state, save_training_state, training_bytes
+from plaudit.models.checkpoint import HasParameters, export, load_training_state, save_training_state, training_bytes
+from plaudit.models.load import Loaded
 from plaudit.records.text import KIND_OF, Row
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say, warn
+from plaudit.training.options import DescentConfig
 
 R = TypeVar("R", bound=Row)
 STATE_JSON = "state.json"
@@ -36,30 +38,24 @@ def load_data(run: Run, sources: Sequence[DataConfig], *records: type[R]) -> lis
 
 
 def load_split(
-    run: Run,
-    sources: Sequence[DataConfig],
-    held_out: Sequence[DataConfig],
-    fraction: float,
-    seed: int,
-    *learned: type[R],
-    measured: Sequence[type[R]] = (),
+    run: Run, config: DescentConfig, *learned: type[R], measured: Sequence[type[R]] = ()
 ) -> tuple[list[tuple[R, ...]], list[R]]:
     """Training rows of each file, and the held-out rows: of their own files, or set aside by hash of the prompt.
 
     `learned` are the records that are trained on; held-out files may hold `measured` ones instead (one for all files).
     """
-    rows = load_data(run, sources, *learned)
-    if held_out:
-        aside = [row for source in load_data(run, held_out, *(measured or learned)) for row in source]
+    rows = load_data(run, config.data, *learned)
+    if config.held_out:
+        aside = [row for source in load_data(run, config.held_out, *(measured or learned)) for row in source]
         if len({type(row) for row in aside}) > 1:
             raise UserError("held_out: the files hold labels of different kinds; measure them one after the other")
         shared = overlap([row for source in rows for row in source], aside)
         if shared.prompts:
             warn(f"held_out: {shared.prompts} of its prompts are also trained on, e.g. {shared.examples[0]}")
         return rows, aside
-    if not fraction:
+    if not config.held_out_fraction:
         return rows, []
-    parts = [split(source, fraction, seed) for source in rows]
+    parts = [split(source, config.held_out_fraction, config.seed) for source in rows]
     return [trained for trained, _ in parts], [row for _, aside in parts for row in aside]
 
 
@@ -116,6 +112,13 @@ def restore(
     run.truncate_metrics(state.pop("metrics_lines"))
     extra = Path(folder) / "extra.safetensors"
     return state, load_file(extra) if extra.is_file() else {}
+
+
+def save_policy(run: Run, loaded: Loaded, name: str = "model") -> None:
+    """Write the policy as a model folder of the run."""
+    if run.saves:
+        with run.save_model(name) as folder:
+            export(folder, loaded, {"kind": "policy", "stage": run.stage})
 
 
 def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

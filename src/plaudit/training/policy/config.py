@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
+from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Critic, ModelConfig, SharedCritic
 from plaudit.scoring.options import JudgeConfig
@@ -78,12 +79,11 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
-        if small := [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]:
-            raise ValueError(f"{', '.join(small)} must be at least 1")
-        if (rollouts := self.prompts_per_iteration * self.samples_per_prompt) % self.minibatches:
-            raise ValueError(
-                f"minibatches ({self.minibatches}) must divide prompts_per_iteration × samples_per_prompt ({rollouts})"
-            )
+        small = [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]
+        require(not small, f"{', '.join(small)} must be at least 1")
+        rollouts, parts = self.prompts_per_iteration * self.samples_per_prompt, self.minibatches
+        divide = f"minibatches ({parts}) must divide prompts_per_iteration × samples_per_prompt ({rollouts})"
+        require(rollouts % parts == 0, divide)
         if min(self.value_clip_range, self.value_coef, self.entropy_coef, self.critic_warmup) < 0:
             raise ValueError("value_clip_range, value_coef, entropy_coef and critic_warmup must not be negative")
         if sum(reward.kind == "trunk" for reward in self.rewards) > 1:
@@ -97,8 +97,7 @@ class PPOConfig:
         if self.critic and self.critic.kind == "adapter" and self.model.train.kind != "lora":
             raise ValueError("critic: kind adapter needs model.train: lora")
         buffer = self.shaping.length.buffer if isinstance(self.shaping.length, Overlong) else 0
-        if buffer > self.sampling.max_new_tokens:
-            raise ValueError("shaping.length.buffer must not exceed sampling.max_new_tokens")
+        require(buffer <= self.sampling.max_new_tokens, "shaping.length.buffer must not exceed sampling.max_new_tokens")
 
     @property
     def judges(self) -> tuple[JudgeConfig, ...]:

@@ -115,12 +115,8 @@ def to_state(cursor: Cursor, pending: Pending | None, config: PPOConfig) -> tupl
     facts: dict[str, Any] = {"cursor": asdict(cursor), "steps_per_iteration": config.steps_per_iteration}
     if pending is None:
         return facts, {}
-    facts["pending"] = {
-        "metrics": dict(pending.metrics),
-        "statistics": to_plain(pending.statistics),
-        "outcome": pending.outcome.value,
-        "learning_rate": pending.learning_rate,
-    }
+    plain = {"statistics": to_plain(pending.statistics), "outcome": pending.outcome.value}
+    facts["pending"] = plain | {"metrics": dict(pending.metrics), "learning_rate": pending.learning_rate}
     return facts, pending.experience.tensors()
 
 
@@ -154,11 +150,6 @@ def from_state(
     )
     if not tensors:
         return cursor, None
-    waiting = facts["pending"]
-    return cursor, Pending(
-        experience=Experience(**tensors),
-        metrics=waiting["metrics"],
-        statistics=from_plain(waiting["statistics"]),
-        outcome=Outcome(waiting["outcome"]),
-        learning_rate=waiting["learning_rate"],
-    )
+    plain = dict(facts["pending"])
+    statistics, outcome = from_plain(plain.pop("statistics")), Outcome(plain.pop("outcome"))
+    return cursor, Pending(experience=Experience(**tensors), statistics=statistics, outcome=outcome, **plain)

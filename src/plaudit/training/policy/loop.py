@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from plaudit.models.checkpoint import export
 from plaudit.runs.folder import Run
 from plaudit.scoring.combine import part_metrics
 from plaudit.telemetry.progress import Stopwatch
@@ -11,8 +10,9 @@ from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending, from_state, to_state
 from plaudit.training.policy.estimation import agreement, estimate
-from plaudit.training.policy.metrics import describe, headline, mean_kl, results, rollout_rows, summarise
+from plaudit.training.policy.metrics import describe, mean_kl, results, summarise
 from plaudit.training.policy.participants import Participants, participants
+from plaudit.training.policy.rollout_records import rollout_rows
 from plaudit.training.policy.scored import roll_out, score
 from plaudit.training.policy.shaping import shape
 from plaudit.training.policy.update import drift, ppo_step
@@ -61,7 +61,9 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
 
                 before = describe(scored, experience, agreed, config, cursor.coefficients)
                 before |= {"seconds_sample": sampling.seconds, "seconds_score": scoring.seconds}
-                rows = rollout_rows(scored, experience, participants.language, config, kl_coef=kl_coef)
+                renderer, count = participants.language.decoder_renderer, config.keep_rollouts
+                in_reward = kl_coef if config.kl.into == "reward" else 0.0
+                rows = rollout_rows(scored, experience, renderer, count=count, kl_coef=in_reward)
                 run.write_rollouts(cursor.iteration + 1, rows)
                 cursor = replace(cursor, scores_seen=moments)
                 pending = Pending(experience=experience, metrics=before | part_metrics(participants.scorer))
@@ -79,12 +81,11 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             metrics = {**pending.metrics, **summarise(pending, config), "seconds_update": updating.seconds}
             metrics["skipped_updates"] = cursor.skipped.total
             run.log(cursor.iteration + 1, metrics)
-            progress.update(cursor.iteration + 1, headline(metrics))
+            shown = {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}
+            progress.update(cursor.iteration + 1, shown)
             kl_old = drift(participants, pending.experience, config)
             cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
             if cursor.is_save_due(config):
                 save()
-    if run.saves:
-        with run.save_model() as folder:
-            export(folder, participants.loaded, {"kind": "policy", "stage": "ppo"})
+    state.save_policy(run, participants.loaded)
     run.finish(summary(results(run.files.metrics, run.stage, config)))

@@ -10,12 +10,10 @@ from torch import Tensor
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.value_losses import explained_variance
-from plaudit.models.load import Language
 from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio
 from plaudit.records.tensors import Experience
 from plaudit.records.text import FinishReason
-from plaudit.training import rollout_records
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.cursor import Pending
 from plaudit.training.policy.estimation import Agreement
@@ -83,46 +81,23 @@ def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
     def over_tokens(name: str) -> float:
         return ratio(statistics, name, "tokens")
 
-    of_the_critic = {
-        "value_loss_over_tokens": over_tokens("value_loss"),
-        "value_clip_fraction_over_tokens": over_tokens("value_clipped_tokens"),
-    }
-    return {
+    more: dict[str, float] = {}
+    if config.critic:
+        more["value_loss_over_tokens"] = over_tokens("value_loss")
+        more["value_clip_fraction_over_tokens"] = over_tokens("value_clipped_tokens")
+    if config.kl.into == "loss":
+        more["kl_loss_over_tokens"] = over_tokens("kl_loss")
+    if number(statistics, "ptx_tokens"):
+        more["ptx_loss_over_tokens"] = ratio(statistics, "ptx_loss", "ptx_tokens")
+    return more | {
         "policy_loss_over_tokens": over_tokens("policy_loss"),
         "clip_fraction_over_tokens": over_tokens("clipped_tokens"),
         "approx_kl_old_over_tokens": over_tokens("approx_kl_old"),
-        **(of_the_critic if config.critic else {}),
-        **({"kl_loss_over_tokens": over_tokens("kl_loss")} if config.kl.into == "loss" else {}),
         "ratio_max": number(statistics, "ratio_max"),
         "grad_norm": ratio(statistics, "grad_norm", "updates"),
         "learning_rate": pending.learning_rate,
         "minibatches": int(number(statistics, "updates")),
-        **(
-            {"ptx_loss_over_tokens": ratio(statistics, "ptx_loss", "ptx_tokens")}
-            if number(statistics, "ptx_tokens")
-            else {}
-        ),
     }
-
-
-def rollout_rows(
-    scored: ScoredRollout, experience: Experience, language: Language, config: PPOConfig, *, kl_coef: float
-) -> list[dict[str, Any]]:
-    """The first rollouts, token by token, for `plaudit inspect`."""
-    return rollout_records.rollout_rows(
-        scored.rollout,
-        experience,
-        scored.scores,
-        language.decoder_renderer,
-        count=config.keep_rollouts,
-        kl_coef=kl_coef if config.kl.into == "reward" else 0.0,
-        more={"entropy": scored.outputs.entropy},
-    )
-
-
-def headline(metrics: Mapping[str, float]) -> dict[str, float]:
-    """For the progress line."""
-    return {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}
 
 
 def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) -> list[Result]:

@@ -101,15 +101,15 @@ def loss_of(
 def _policy_losses(
     logprobs: Float[Tensor, "b R"], batch: Experience, objective: kinds.Objective
 ) -> Float[Tensor, "b R"]:
+    tensors = (logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
     match objective:
         case kinds.PolicyGradient():
             return policy_losses.policy_gradient(logprobs, batch.advantages, batch.loss_mask)
         case kinds.Surrogate():
-            return surrogate(logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
+            return surrogate(*tensors)
         case kinds.Clip(clip_range=low):
             high = objective.clip_range_high or low
             dual = {"dual_clip": objective.dual_clip} if objective.dual_clip else {}
-            tensors = (logprobs, batch.old_logprobs, batch.advantages, batch.loss_mask)
             return policy_losses.clipped_surrogate(*tensors, clip_low=low, clip_high=high, **dual)
         case _ as never:
             assert_never(never)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
+from plaudit.errors import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +20,9 @@ class Clip:
     """c > 1: a bad token's loss is at most c |Â| (Ye et al. 2020: 3); 0: no such bound."""
 
     def __post_init__(self) -> None:
-        if self.clip_range < 0 or self.clip_range_high < 0 or (self.dual_clip and self.dual_clip <= 1):
-            raise ValueError(
-                "objective.clip_range and clip_range_high must not be negative, dual_clip (0: off) must exceed 1"
-            )
+        if min(self.clip_range, self.clip_range_high) < 0:
+            raise ValueError("objective.clip_range and clip_range_high must not be negative")
+        require(not self.dual_clip or self.dual_clip > 1, "objective.dual_clip (0: off) must exceed 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,7 @@ class FixedTrust:
     """β of the trust region, advantage units per nat (Schulman et al. 2017 tried 0.3, 1, 3)."""
 
     def __post_init__(self) -> None:
-        if self.coef < 0:
-            raise ValueError("trust.coef must not be negative")
+        require(self.coef >= 0, "trust.coef must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +66,7 @@ class AdaptiveTrust:
     """Nats per token from π_old to the updated policy (Schulman et al. 2017: 0.003 to 0.03)."""
 
     def __post_init__(self) -> None:
-        if self.coef <= 0 or self.target <= 0:
-            raise ValueError("trust.coef and trust.target must be positive: from 0 no β can grow")
+        require(min(self.coef, self.target) > 0, "trust.coef and trust.target must be positive: from 0 no β can grow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +92,7 @@ class FixedLength:
     """Tokens; 0: sampling.max_new_tokens."""
 
     def __post_init__(self) -> None:
-        if self.length < 0:
-            raise ValueError("aggregation.length must not be negative")
+        require(self.length >= 0, "aggregation.length must not be negative")
 
 
 Aggregation = TokenMean | SequenceMean | FixedLength
@@ -107,8 +104,6 @@ Estimator = Literal["k1", "abs", "k2", "k3", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KL:
-    kind: str
-    coef: float
     estimator: Estimator = "k1"
     """`k1`, `abs`, `k2`, `k3` of the sampled token, or `full`: exact, over the vocabulary (formulas/kl.py)."""
     into: Literal["reward", "loss"] = "reward"
@@ -129,8 +124,7 @@ class FixedKL(_KL):
     """β, score units per nat: what a nat of KL to the reference costs."""
 
     def __post_init__(self) -> None:
-        if self.coef < 0:
-            raise ValueError("kl.coef must not be negative")
+        require(self.coef >= 0, "kl.coef must not be negative")
         _KL.__post_init__(self)
 
 
@@ -162,8 +156,7 @@ class PenalisedUnfinished:
     """Score units, subtracted."""
 
     def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise ValueError("shaping.unfinished.penalty is subtracted and must not be negative")
+        require(self.penalty >= 0, "shaping.unfinished.penalty is subtracted and must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +197,7 @@ class PerToken:
     """Tokens that cost nothing."""
 
     def __post_init__(self) -> None:
-        if self.price < 0 or self.free_tokens < 0:
-            raise ValueError("shaping.length.price and free_tokens must not be negative")
+        require(min(self.price, self.free_tokens) >= 0, "shaping.length.price and free_tokens must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +209,7 @@ class Overlong:
     """Tokens over which the penalty grows."""
 
     def __post_init__(self) -> None:
-        if self.buffer < 1:
-            raise ValueError("shaping.length.buffer must be at least 1")
+        require(self.buffer >= 1, "shaping.length.buffer must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +239,7 @@ class Shaping:
     """Of the token rewards, KL included; null: not at all."""
 
     def __post_init__(self) -> None:
-        if self.score_limit < 0:
-            raise ValueError("shaping.score_limit must not be negative")
+        require(self.score_limit >= 0, "shaping.score_limit must not be negative")
         if not all(part.std_floor > 0 for part in (self.normalise, self.whiten) if part is not None):
             raise ValueError("shaping: std_floor must be positive")
 
@@ -264,8 +254,7 @@ class Whitening:
     """Score units. Where advantages vary less, they are divided by this: of equal rewards no noise is made."""
 
     def __post_init__(self) -> None:
-        if not self.std_floor > 0:
-            raise ValueError("advantage.whitening.std_floor must be positive")
+        require(self.std_floor > 0, "advantage.whitening.std_floor must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +290,7 @@ class Returns:
     """Its mean over all tokens is the only baseline; null leaves the returns as they are."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise ValueError("advantage: gamma must lie in [0, 1]")
+        require(0 <= self.gamma <= 1, "advantage: gamma must lie in [0, 1]")
 
 
 Advantage = GAE | Returns
@@ -317,8 +305,7 @@ class Truncate:
     """The most that a token may weigh (Yao et al. 2025: 2)."""
 
     def __post_init__(self) -> None:
-        if self.cap < 1:
-            raise ValueError("sampler_mismatch.cap must be at least 1, or tokens that agree would be scaled down")
+        require(self.cap >= 1, "sampler_mismatch.cap must be at least 1, or tokens that agree would be scaled down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,8 +321,7 @@ class Exclude:
     """Upper bound."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= 1 <= self.high:
-            raise ValueError("sampler_mismatch.low and high must enclose 1, and not be negative")
+        require(0 <= self.low <= 1 <= self.high, "sampler_mismatch.low and high must enclose 1, and not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,11 +335,9 @@ class Brakes:
     """A minibatch whose mean ratio exceeds this is left out (TRL 0.x: 10)."""
 
     def __post_init__(self) -> None:
-        if self.max_approx_kl < 0 or (self.max_mean_ratio and self.max_mean_ratio <= 1):
-            raise ValueError(
-                "brakes.max_approx_kl must not be negative, and brakes.max_mean_ratio (0: off) must exceed 1, the "
-                "ratio before any update"
-            )
+        require(self.max_approx_kl >= 0, "brakes.max_approx_kl must not be negative")
+        ratio_before = "brakes.max_mean_ratio (0: off) must exceed 1, the ratio before any update"
+        require(not self.max_mean_ratio or self.max_mean_ratio > 1, ratio_before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

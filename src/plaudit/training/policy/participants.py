@@ -1,12 +1,15 @@
-"""Who takes part in policy optimisation: handed in by the caller, or built from the config's paths."""
+"""Who takes part in policy optimisation: handed in by the caller, or built from the config's paths; among the judges a
+reward head on the trunk that PPO runs anyway, without a pass of its own (N3.13)."""
 
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
@@ -14,11 +17,16 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
+from plaudit.models.options import ModelConfig
 from plaudit.models.policy import ActorCritic, actor_critic
 from plaudit.models.reference import Reference
-from plaudit.records.text import PromptRow
+from plaudit.models.reward import shared_trunk
+from plaudit.models.reward.normalisation import of_facts
+from plaudit.records.tensors import Scores
+from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
@@ -27,7 +35,7 @@ from plaudit.telemetry.console import say, warn
 from plaudit.training import optim, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.trunk_reward import Silent, attach, check_trunk
+from plaudit.training.policy.options import TrunkReward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,3 +182,44 @@ def _warn_if_unheld(config: PPOConfig) -> None:
         )
     if config.objective.kind == "surrogate" and config.trust is None:
         warn("objective: surrogate without `trust`: nothing holds the policy near the one that sampled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """The scorer where the head on the trunk is the only judge."""
+
+    name: str = "silent"
+
+    def score(self, groups: Sequence[Group]) -> Scores:
+        """Zeros, [B], all valid."""
+        num = sum(len(group.responses) for group in groups)
+        return Scores.of_all(torch.zeros(num))
+
+
+def check_trunk(reward: TrunkReward, model: ModelConfig) -> None:
+    """Before any model loads. UserError for a folder without such a head."""
+    path = reward.path or model.path
+    check_model_path(path, option="rewards.path")
+    if path == "tiny" or read_facts(path).get("kind") != shared_trunk.KIND:
+        raise UserError(f"rewards: {path!r} has no reward head on its trunk; train one by `objective: shared_trunk`")
+
+
+def attach(reward: TrunkReward, model: ModelConfig, loaded: Loaded, actor: ActorCritic, reference: Reference) -> None:
+    """Put the frozen head on the trunk that the option names."""
+    head = shared_trunk.load_head(reward.path or model.path, loaded).requires_grad_(False)
+    trunk = actor.policy if reward.on == "policy" else reference.trunk
+    trunk.score_head = head.to(trunk.device)
+
+
+def with_trunk(scores: Scores, raw: Float[Tensor, " B"], reward: TrunkReward, model: ModelConfig) -> Scores:
+    """The judges' weighted sum and the head's share of it, of a judge of tokens on the last token. Rows on which the
+    others abstained stay left out."""
+    path = reward.path or model.path
+    own = of_facts(read_facts(path), path).apply(raw)
+    total = torch.where(scores.valid, scores.scores + reward.weight * own, 0.0)
+    shares = (reward.weight * own).tolist()
+    by_token = tuple(
+        (*tokens[:-1], tokens[-1] + share) if tokens else ()
+        for tokens, share in zip(scores.token_scores, shares if scores.token_scores else (), strict=True)
+    )
+    return replace(scores, scores=total, parts={**scores.parts, reward.name: own}, token_scores=by_token)

@@ -1,6 +1,6 @@
 """Paragraphs 1 and 2: the policy writes, then judges, policy, critic and reference say what they think (N4.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,7 @@ from plaudit.tokens.batches import TokenBatch, pack, unpad
 from plaudit.training import order
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import ESTIMATORS
-from plaudit.training.policy.participants import Participants
-from plaudit.training.policy.trunk_reward import with_trunk
+from plaudit.training.policy.participants import Participants, with_trunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +90,9 @@ def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) 
     def own(batch: TokenBatch) -> dict[str, Tensor]:
         return actor(batch, own_wants, temperature, reference.distribution(batch) if is_full else None)
 
-    def frozen(batch: TokenBatch) -> dict[str, Tensor]:
-        return reference.look(batch, ref_wants, temperature)
-
     budget, machine = config.microbatch_tokens, participants.machine
-    policy, ref = (in_microbatches(forward, rollout, budget, machine) for forward in (own, frozen))
+    policy = in_microbatches(own, rollout, budget, machine)
+    ref = in_microbatches(lambda batch: reference.look(batch, ref_wants, temperature), rollout, budget, machine)
     if is_full:
         ref_kl = policy["kl_full"]
     else:
@@ -113,20 +110,24 @@ def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) 
     )
 
 
+def packed(
+    rollout: Rollout | Experience, microbatch_tokens: int, machine: Machine
+) -> Iterator[tuple[list[int], TokenBatch]]:
+    """This rank's share in micro-batches: which rows, and their prompts and responses on the machine that computes."""
+    prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
+    responses = unpad(rollout.response_ids, rollout.response_mask)
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    for cut in machine.ranks.cuts(lengths, microbatch_tokens):
+        yield cut, pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+
+
 def in_microbatches(
-    forward: Callable[[TokenBatch], dict[str, Tensor]],
-    rollout: Rollout | Experience,
-    microbatch_tokens: int,
-    machine: Machine,
+    forward: Callable[[TokenBatch], dict[str, Tensor]], rollout: Rollout | Experience, tokens: int, machine: Machine
 ) -> dict[str, Tensor]:
     """A model's outputs on every row, [B R] on the CPU (one number per row: in column 0); each rank asks its share, all
     know the whole."""
-    prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
-    responses = unpad(rollout.response_ids, rollout.response_mask)
     out: dict[str, Tensor] = {}
-    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    for cut in machine.ranks.cuts(lengths, microbatch_tokens):
-        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+    for cut, batch in packed(rollout, tokens, machine):
         with machine.autocast():
             part = forward(batch)
         for name, values in part.items():

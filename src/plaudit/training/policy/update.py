@@ -8,12 +8,11 @@ from torch import Tensor
 from plaudit.formulas.advantages import moments, whiten
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.policy_losses import trust_region_losses
-from plaudit.formulas.shapes import exact_div
 from plaudit.hardware.randomness import permutation
 from plaudit.records.statistics import Statistics, Sum, add, number, ratio
 from plaudit.records.tensors import Experience
 from plaudit.runs.folder import Run
-from plaudit.tokens.batches import TokenBatch, pack, unpad
+from plaudit.tokens.batches import TokenBatch
 from plaudit.training import optim, order, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
@@ -21,7 +20,7 @@ from plaudit.training.policy.cursor import Cursor, Outcome, Update
 from plaudit.training.policy.objective import Coefficients, loss_of, loss_weights, wanted
 from plaudit.training.policy.options import Brakes
 from plaudit.training.policy.participants import Participants
-from plaudit.training.policy.scored import in_microbatches
+from plaudit.training.policy.scored import in_microbatches, packed
 
 
 def ppo_step(participants: Participants, experience: Experience, config: PPOConfig, cursor: Cursor, run: Run) -> Update:
@@ -62,7 +61,7 @@ def minibatch_rows(num_rows: int, config: PPOConfig, iteration: int, update: int
     """Rows of update number `update` of this iteration; reshuffled every epoch, so that rows change company."""
     epoch, index = divmod(update, config.minibatches)
     rows = permutation(num_rows, config.seed, "minibatches", iteration, epoch)
-    return order.minibatch(rows, exact_div(len(rows), config.minibatches), index)
+    return order.minibatch(rows, len(rows) // config.minibatches, index)
 
 
 def _braked(statistics: Statistics, brakes: Brakes) -> Outcome:
@@ -85,13 +84,9 @@ def backward(
     minibatch = _whitened(minibatch, config)
     minibatch = minibatch[minibatch.loss_mask.any(1).nonzero().flatten().tolist()]
     weights = loss_weights(minibatch.loss_mask, config)
-    prompts = unpad(minibatch.prompt_ids, minibatch.prompt_mask)
-    responses = unpad(minibatch.response_ids, minibatch.response_mask)
     want, temperature = wanted(config, coefficients), config.sampling.temperature
     statistics: Statistics = {}
-    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    for cut in machine.ranks.cuts(lengths, config.microbatch_tokens):
-        batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+    for cut, batch in packed(minibatch, config.microbatch_tokens, machine):
         rows = minibatch[cut].to(machine.device)
         with machine.autocast():
             other = reference.distribution(batch) if "kl_full" in want else None

@@ -13,12 +13,12 @@ from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Group
 from plaudit.runs.folder import Run
-from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.build import RewardModelScorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import summary
 from plaudit.training.descent import Descent, descend
-from plaudit.training.reward.objective import Budget, ClosedFormObjective, MeasuresFirst
+from plaudit.training.reward.objective import Budget, ClosedFormObjective
 from plaudit.training.reward.options import Centre, RewardConfig, Standardise
 from plaudit.training.reward.participants import Participants, participants
 
@@ -35,8 +35,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     """
     objective, model, budget = participants.objective, participants.model, participants.budget
     mixture, held_out = participants.mixture, participants.held_out
-    if isinstance(objective, MeasuresFirst):
-        objective.prepare(model, mixture.examples, budget)
+    objective.prepare(model, mixture.examples, budget)
     if isinstance(objective, ClosedFormObjective):
         run.truncate_metrics(0)  # a run that was stopped before its model was saved solves anew
         run.log(1, objective.solve(model, mixture.examples, budget))

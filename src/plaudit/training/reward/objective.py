@@ -3,21 +3,26 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Prompt
+from plaudit.records.text import Comparison, Prompt, Ranking
 from plaudit.telemetry.console import say
 from plaudit.tokens.batches import by_token_budget
 from plaudit.tokens.encode import AnsweredPrompt, EncodedRow, encode_answers
 from plaudit.tokens.options import TooLong
 from plaudit.training.descent import MinibatchLoss
+from plaudit.training.reward.options import ObjectiveOptions
+
+Options = TypeVar("Options", bound=ObjectiveOptions, covariant=True)
 
 
 class Example(Protocol):
@@ -30,11 +35,21 @@ class Example(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long an answer may be, and what happens to longer ones."""
+class Encoder:
+    """How answers become a model's ids, how long one may be, and what happens to longer ones."""
 
+    language: Language
     max_length: int
     too_long: TooLong
+
+    def __call__(self, rows: Sequence[tuple[Prompt, str, str]]) -> list[EncodedRow | None]:
+        """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
+        answers = [AnsweredPrompt(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
+        renderer, limit = self.language.renderer, self.max_length
+        encoded = encode_answers(answers, renderer, max_length=limit, too_long=self.too_long)
+        if encoded.dropped or encoded.truncated:
+            say(f"answers longer than {limit} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+        return list(encoded.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,52 +61,48 @@ class Budget:
     """In one forward."""
 
 
-class Objective(Protocol):
-    """A kind: its model and its rows as ids. How it learns is said by one of the two protocols below."""
+@dataclass(frozen=True)
+class Objective(Generic[Options]):
+    """A kind of reward model: the model, its rows as ids, and (one of the two classes below) how it learns."""
+
+    options: Options
+
+    def check(self, config: ModelConfig) -> None:
+        """What it asks of `model.path`: UserError, before any model loads."""
 
     def model(self, config: ModelConfig, language: Language, rows: Sequence[Any], *, seed: int) -> RewardModel:
         """The model of this kind in the folder, or a new one on its backbone, with the normalisation that it has while
         it learns; `rows` are the training rows."""
-        ...
+        raise NotImplementedError
 
-    def examples(self, sources: Sequence[Sequence[Any]], language: Language, limits: Limits) -> list[list[Example]]:
+    def examples(self, sources: Sequence[Sequence[Any]], encoder: Encoder) -> Sequence[Sequence[Example]]:
         """Each source's rows as ids, less those that teach nothing (counted and said). UserError names a row that
         won't do."""
-        ...
+        return [self.examples_of(rows, encoder) for rows in sources]
+
+    def examples_of(self, rows: Sequence[Any], encoder: Encoder) -> Sequence[Example]:
+        """The same of one source, for objectives that look at each row alone."""
+        raise NotImplementedError
+
+    def prepare(self, model: Any, examples: Sequence[Any], budget: Budget) -> None:
+        """Measure something of the model before the first step; a resumed run does it again."""
 
 
-class GradientObjective(Objective, Protocol):
+class GradientObjective(Objective[Options]):
     """An objective with a loss to descend, which is a sum over what counts, divided by the count of the whole minibatch
     (`accumulate`): micro-batches cannot change a gradient."""
 
-    def backward(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
+    def backward(self, model: Any, examples: Sequence[Any], budget: Budget) -> MinibatchLoss:
         """Accumulate this rank's part of the minibatch's gradient."""
-        ...
+        raise NotImplementedError
 
 
-@runtime_checkable
-class ChecksBackbone(Protocol):
-    """An objective that asks something of `model.path`."""
-
-    def check(self, config: ModelConfig) -> None:
-        """UserError, before any model loads."""
-        ...
-
-
-@runtime_checkable
-class MeasuresFirst(Protocol):
-    """An objective that measures something of the model before the first step; a resumed run does it again."""
-
-    def prepare(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> None: ...
-
-
-@runtime_checkable
-class ClosedFormObjective(Objective, Protocol):
+class ClosedFormObjective(Objective[Options]):
     """An objective whose model has a closed form: no optimiser steps."""
 
-    def solve(self, model: RewardModel, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
+    def solve(self, model: Any, examples: Sequence[Any], budget: Budget) -> dict[str, float]:
         """Set the model's weights; metrics."""
-        ...
+        raise NotImplementedError
 
 
 def accumulate(
@@ -130,10 +141,20 @@ def over_rows(loss: float, **metrics: float) -> MinibatchLoss:
     return MinibatchLoss(value=loss, metrics={"loss_over_rows": loss, **metrics})
 
 
-def encode_rows(rows: Sequence[tuple[Prompt, str, str]], language: Language, limits: Limits) -> list[EncodedRow | None]:
-    """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
-    answers = [AnsweredPrompt(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
-    encoded = encode_answers(answers, language.renderer, max_length=limits.max_length, too_long=limits.too_long)
-    if encoded.dropped or encoded.truncated:
-        say(f"answers longer than {limits.max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
-    return list(encoded.rows)
+def refuse_margins(rows: Sequence[Ranking | Comparison]) -> None:
+    """UserError naming the first row with a margin: all objectives but `pairwise` would ignore it."""
+    for row in rows:
+        if row.margin if isinstance(row, Comparison) else row.columns.get("margin"):
+            raise UserError(f"{row.where}: has a margin, which only `objective: pairwise` uses")
+
+
+def pair_sums(margin: Float[Tensor, " N"]) -> dict[str, float]:
+    """Of some pairs' r_w − r_l, score units: their sum, and how many are above 0 (ties half)."""
+    wins = (margin > 0).sum() + 0.5 * (margin == 0).sum()
+    return {"margin": float(margin.sum()), "wins": float(wins)}
+
+
+def pair_metrics(sums: Mapping[str, float], num_pairs: int) -> dict[str, float]:
+    """Accuracy and mean margin of a minibatch, from its `pair_sums`; 0 where it has no pair."""
+    pairs = max(num_pairs, 1)
+    return {"accuracy_over_pairs": sums["wins"] / pairs, "margin_over_pairs": sums["margin"] / pairs}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from plaudit.data.options import DataConfig
+from plaudit.errors import require
 from plaudit.evaluation.options import TruthConfig
 from plaudit.models.options import Against, Aggregate, GateShape, ModelConfig, Output
 from plaudit.records.text import Comparison, Ranking, Rating, Verdict
@@ -141,8 +142,7 @@ class SharedTrunk(ObjectiveOptions):
     """Weight of the likelihood, per nat and token; 0 lets the language model go."""
 
     def __post_init__(self) -> None:
-        if self.lm_coef < 0:
-            raise ValueError("objective.lm_coef must not be negative")
+        require(self.lm_coef >= 0, "objective.lm_coef must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +225,6 @@ class RewardConfig(DescentConfig):
 
     def __post_init__(self) -> None:
         DescentConfig.__post_init__(self)
-        if not self.reference and self.normalise != Centre():
-            raise ValueError("normalise needs `reference` answers")
+        require(self.reference or self.normalise == Centre(), "normalise needs `reference` answers")
         if self.reference and self.objective.compares:
             raise ValueError("reference: this model scores answers against each other and has no zero point to set")

@@ -1,29 +1,26 @@
 """Who takes part in training a reward model: its data as text and as ids, and the model itself."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from plaudit.errors import UserError
 from plaudit.hardware.machine import machine
-from plaudit.hardware.randomness import derive_seed
-from plaudit.models.load import load_language
+from plaudit.hardware.randomness import derive_seed, permutation
+from plaudit.models.load import Language, load_language
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.records.text import Demonstration, Ranking, Rating, Verdict
+from plaudit.records.text import Comparison, Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import check_columns, function_scorer
+from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.protocol import check_columns
+from plaudit.telemetry.console import say
+from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 from plaudit.training import state
 from plaudit.training.descent import Mixture
-from plaudit.training.reward.objective import (
-    Budget,
-    ChecksBackbone,
-    ClosedFormObjective,
-    Example,
-    GradientObjective,
-    Limits,
-)
+from plaudit.training.reward.objective import Budget, ClosedFormObjective, Encoder, Example, GradientObjective
 from plaudit.training.reward.objectives import objective_of
-from plaudit.training.reward.options import RewardConfig
-from plaudit.training.reward.rows import LabelledRow, say_truncated, shuffled, texts
+from plaudit.training.reward.options import LabelledRow, RewardConfig
 
 MEASURED = (Ranking, Rating, Verdict)
 """Held-out rows may be labelled otherwise than the training data: ratings can teach what rankings measure."""
@@ -33,7 +30,7 @@ MEASURED = (Ranking, Rating, Verdict)
 class Participants:
     """A model, what it learns, and what it is measured on; every mistake in the data was found by now."""
 
-    objective: GradientObjective | ClosedFormObjective
+    objective: GradientObjective[Any] | ClosedFormObjective[Any]
     model: RewardModel
     budget: Budget
     rows: tuple[LabelledRow, ...]
@@ -46,17 +43,8 @@ class Participants:
 def participants(config: RewardConfig, run: Run) -> Participants:
     """Read, split and encode, then load the model; every mistake in the data is found before. Raises: UserError."""
     objective = objective_of(config.objective)
-    if isinstance(objective, ChecksBackbone):
-        objective.check(config.model)
-    sources, held_out = state.load_split(
-        run,
-        config.data,
-        config.held_out,
-        config.held_out_fraction,
-        config.seed,
-        config.objective.learns_from,
-        measured=MEASURED,
-    )
+    objective.check(config.model)
+    sources, held_out = state.load_split(run, config, config.objective.learns_from, measured=MEASURED)
     if config.truth is not None:
         check_columns(function_scorer(FunctionConfig(function=config.truth.function)), held_out)
     if config.shuffle_labels:
@@ -64,8 +52,8 @@ def participants(config: RewardConfig, run: Run) -> Participants:
     reference = [row for rows in state.load_data(run, config.reference, Demonstration) for row in rows]
     learned = tuple(row for rows in sources for row in rows)
     language = load_language(config.model, [text for row in learned for text in texts(row)])
-    limits = Limits(max_length=language.limit(config.max_length), too_long=config.too_long)
-    examples = objective.examples(sources, language, limits)
+    encoder = Encoder(language=language, max_length=language.limit(config.max_length), too_long=config.too_long)
+    examples = objective.examples(sources, encoder)
     say_truncated(held_out, language)
     if not any(examples):
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")
@@ -81,3 +69,50 @@ def participants(config: RewardConfig, run: Run) -> Participants:
         held_out=tuple(held_out),
         reference=tuple(reference),
     )
+
+
+def responses(row: LabelledRow) -> tuple[str, ...]:
+    """The answers that a row speaks of."""
+    match row:
+        case Ranking():
+            return row.responses
+        case Comparison():
+            return (row.chosen, row.rejected)
+        case _:
+            return (row.response,)
+
+
+def texts(row: LabelledRow) -> list[str]:
+    """All text of a row, for a tokenizer that is made on the data."""
+    return [*(message.content for message in row.prompt.turns), *responses(row)]
+
+
+def shuffled(rows: Sequence[LabelledRow], seed: int) -> list[LabelledRow]:
+    """The control: labels permuted, inside the prompt where rows compare answers, else between the rows."""
+    if comparing := [row for row in rows if isinstance(row, Ranking | Comparison)]:
+        return [_other_order(row, seed) for row in comparing]
+    order = permutation(len(rows), seed, "shuffle_labels")
+    return [_with_label_of(row, rows[other]) for row, other in zip(rows, order, strict=True)]
+
+
+def _other_order(row: Ranking | Comparison, seed: int) -> Ranking | Comparison:
+    order = permutation(len(responses(row)), seed, "shuffle_labels", row.prompt.id)
+    if isinstance(row, Ranking):
+        return replace(row, ranks=tuple(row.ranks[i] for i in order))
+    return row if order[0] == 0 else replace(row, chosen=row.rejected, rejected=row.chosen)
+
+
+def _with_label_of(row: LabelledRow, other: LabelledRow) -> Rating | Verdict:
+    if isinstance(row, Rating) and isinstance(other, Rating):
+        return replace(row, scores=other.scores, labeller=other.labeller)
+    return replace(cast(Verdict, row), label=cast(Verdict, other).label)
+
+
+def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> None:
+    """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
+    answers = [
+        AnsweredPrompt(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)
+    ]
+    encoded = encode_answers(answers, language.renderer, max_length=language.context, too_long="truncate")
+    if encoded.truncated:
+        say(f"held out: {encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}")

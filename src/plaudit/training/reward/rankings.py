@@ -1,29 +1,45 @@
-"""A scalar from rankings and comparisons: by pairs, by the best answer, by the whole order (N3.1–N3.4)."""
+"""What learns from rankings, prompt by prompt: a scalar by one of four losses (N3.1–N3.4), a head beside a language
+model (N3.13), and the second half of ArmoRM, a gate that mixes aspects so that the mix ranks as people do (N3.7)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from plaudit.errors import UserError
+from plaudit.formulas.correlation import spearman
 from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
+from plaudit.formulas.masks import masked_sum
 from plaudit.formulas.preference_losses import kwise, pairwise_logistic, ranked_pairs
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward import scalar
+from plaudit.models.reward import gated, scalar, shared_trunk
+from plaudit.models.reward.aspects import KIND as ASPECTS
+from plaudit.models.reward.aspects import saved_aspects
+from plaudit.models.reward.gated import GatedRewardModel
+from plaudit.models.reward.loading import kind_of
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
+from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
-from plaudit.training.reward.compared import pair_metrics, pair_sums, refuse_margins
-from plaudit.training.reward.objective import Budget, Limits, accumulate, encode_rows, over_rows
-from plaudit.training.reward.options import BestOfK, ByRanking, KWise, Pairwise, PlackettLuce
+from plaudit.training.reward.objective import (
+    Budget,
+    Encoder,
+    GradientObjective,
+    accumulate,
+    over_rows,
+    pair_metrics,
+    pair_sums,
+    read_all,
+    refuse_margins,
+)
+from plaudit.training.reward.options import ByRanking, GateTraining, Pairwise, SharedTrunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,42 +68,23 @@ class Ranked:
         return sum(len(prompt) + sum(map(len, responses)) for prompt, responses in self.groups)
 
 
-@dataclass(frozen=True, slots=True)
-class RankingObjective:
+class RankingObjective(GradientObjective[ByRanking]):
     """A scalar model learned from rankings, by one of four losses."""
-
-    options: ByRanking
 
     def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> ScalarRewardModel:
         return scalar.load(config, language, seed=seed)
 
-    def examples(self, sources: Sequence[Sequence[Ranking]], language: Language, limits: Limits) -> list[list[Ranked]]:
-        match self.options:
-            case Pairwise():
-                return [ranked_examples(rows, language, limits) for rows in sources]
-            case PlackettLuce():
-                return [without_margins(rows_with_few_ties(rows), language, limits) for rows in sources]
-            case KWise() | BestOfK():
-                return [without_margins(rows, language, limits) for rows in sources]
-            case _:
-                assert_never(self.options)
+    def examples_of(self, rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
+        if isinstance(self.options, Pairwise):
+            return ranked_examples(rows, encoder)
+        return without_margins(rows_with_few_ties(rows) if self.options.kind == "plackett_luce" else rows, encoder)
 
     def backward(self, model: ScalarRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
         """Loss per prompt (`pairwise`: per pair), nats; accuracy and margin r_w − r_l over the minibatch's pairs.
 
         At equal scores it is log 2 by pairs, log K by the best answer, log K! by the whole order of an untied ranking.
         """
-        match self.options:
-            case Pairwise():
-                return learn_ranks(model, examples, _with_margins, sum(row.num_pairs for row in examples), budget)
-            case KWise():
-                return learn_prompts(model, examples, kwise, budget)
-            case BestOfK():
-                return learn_prompts(model, examples, _of_the_best, budget)
-            case PlackettLuce():
-                return learn_prompts(model, examples, plackett_luce, budget)
-            case _:
-                assert_never(self.options)
+        return learn_ranks(model, examples, self.options.kind, budget)
 
 
 def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
@@ -104,14 +101,8 @@ def rows_with_few_ties(rows: Sequence[Ranking]) -> Sequence[Ranking]:
 
 
 Numbers, Indices = Float[Tensor, " N"], Int[Tensor, " N"]
-PromptLoss = Callable[[Numbers, Indices, Indices], tuple[Float[Tensor, ""], Tensor]]
-"""A formula: (scores, ranks, which prompt each answer belongs to) → (the sum of the prompts' losses, their number)."""
 RankLoss = Callable[[Numbers, Indices, Indices, Sequence[Ranked]], Float[Tensor, ""]]
-"""The sum alone, in whatever unit counts; it sees the prompts too."""
-
-
-def _of_the_best(scores: Tensor, ranks: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-    return best_of_k(scores, ranks == 1, owner)
+"""(scores, ranks, which prompt each answer belongs to, the prompts) → the sum of the prompts' or pairs' losses."""
 
 
 def _with_margins(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[Ranked]) -> Tensor:
@@ -120,21 +111,19 @@ def _with_margins(scores: Tensor, ranks: Tensor, owner: Tensor, part: Sequence[R
     return pairwise_logistic(scores[better], scores[worse], margin[owner[better]]).sum()
 
 
-def learn_prompts(model: RewardModel, examples: Sequence[Ranked], loss: PromptLoss, budget: Budget) -> MinibatchLoss:
-    """`learn_ranks` for losses in which every prompt with a pair weighs the same."""
-    return learn_ranks(
-        model,
-        examples,
-        lambda scores, ranks, owner, _: loss(scores, ranks, owner)[0],
-        sum(row.num_pairs > 0 for row in examples),
-        budget,
-    )
+LOSSES: Mapping[str, RankLoss] = {
+    "pairwise": _with_margins,
+    "kwise": lambda scores, ranks, owner, _: kwise(scores, ranks, owner)[0],
+    "best_of_k": lambda scores, ranks, owner, _: best_of_k(scores, ranks == 1, owner)[0],
+    "plackett_luce": lambda scores, ranks, owner, _: plackett_luce(scores, ranks, owner)[0],
+}
 
 
-def learn_ranks(
-    model: RewardModel, examples: Sequence[Ranked], loss: RankLoss, count: int, budget: Budget
-) -> MinibatchLoss:
-    """Accumulate the gradient of a loss on the scores of ranked answers; a prompt's answers stay in one micro-batch."""
+def learn_ranks(model: RewardModel, examples: Sequence[Ranked], kind: str, budget: Budget) -> MinibatchLoss:
+    """Accumulate the gradient of one of `LOSSES`; a prompt's answers stay in one micro-batch. Every prompt with a pair
+    weighs the same, by `pairwise` every pair."""
+    loss = LOSSES[kind]
+    count = sum(row.num_pairs if kind == "pairwise" else row.num_pairs > 0 for row in examples)
 
     def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
         scores = model([group for row in part for group in row.groups]).float()
@@ -158,12 +147,10 @@ def margins_of(scores: Numbers, ranks: Indices, owner: Indices) -> Float[Tensor,
     return (scores[better] - scores[worse]).detach()
 
 
-def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+def ranked_examples(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
     """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out. The best of those
     that are left has rank 1, whatever was too long."""
-    pairs = iter(
-        encode_rows([(row.prompt, text, row.where) for row in rows for text in row.responses], language, limits)
-    )
+    pairs = iter(encoder([(row.prompt, text, row.where) for row in rows for text in row.responses]))
     ranked = []
     for row in rows:
         remaining = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
@@ -177,7 +164,93 @@ def ranked_examples(rows: Sequence[Ranking], language: Language, limits: Limits)
     return useful
 
 
-def without_margins(rows: Sequence[Ranking], language: Language, limits: Limits) -> list[Ranked]:
+def without_margins(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
     """`ranked_examples` for an objective that would ignore margins. UserError naming a row that has one."""
     refuse_margins(rows)
-    return ranked_examples(rows, language, limits)
+    return ranked_examples(rows, encoder)
+
+
+class SharedTrunkObjective(GradientObjective[SharedTrunk]):
+    """The K-wise loss, plus the likelihood of the best answers."""
+
+    def model(self, config: ModelConfig, language: Language, rows: object, *, seed: int) -> SharedTrunkRewardModel:
+        return shared_trunk.new(config, language, seed=seed)
+
+    def examples_of(self, rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
+        return without_margins(rows, encoder)
+
+    def backward(self, model: SharedTrunkRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
+        """Ranking loss per prompt and NLL per token of the best answers, nats; accuracy and margin over pairs."""
+        prompts = max(sum(row.num_pairs > 0 for row in examples), 1)
+        tokens = max(sum(_best_tokens(row) for row in examples), 1)
+
+        def of_part(part: Sequence[Ranked]) -> tuple[Tensor, Mapping[str, float]]:
+            scores, logprobs = model.with_likelihood([group for row in part for group in row.groups])
+            ranks, owner = ranks_and_owners(part, scores.device)
+            ranking = kwise(scores, ranks, owner)[0] / prompts
+            best = (ranks == 1).unsqueeze(1).expand_as(logprobs)
+            nll = -masked_sum(logprobs, best) / tokens
+            sums = {"ranking": float(ranking.detach()), "nll": float(nll.detach())}
+            return ranking + self.options.lm_coef * nll, {**sums, **pair_sums(margins_of(scores, ranks, owner))}
+
+        sums = accumulate(of_part, examples, 1, budget)
+        metrics = {
+            "loss_over_rows": sums["ranking"],
+            "lm_loss_over_tokens": sums["nll"],
+            **pair_metrics(sums, sum(row.num_pairs for row in examples)),
+        }
+        return MinibatchLoss(value=sums["loss"], metrics=metrics)
+
+
+def _best_tokens(row: Ranked) -> int:
+    return sum(len(answer) for (_, answer), rank in zip(row.answers, row.ranks, strict=True) if rank == 1)
+
+
+PENALTIES = tuple(i / 20 for i in range(0, 41))
+"""λ from 0 to 2 in steps of 0.05, the smallest that will do is taken."""
+
+
+class GateObjective(GradientObjective[GateTraining]):
+    """A gate over a model of aspects, by the K-wise loss of the mixed scores; the aspects stay as they are."""
+
+    def model(self, config: ModelConfig, language: Language, rows: Sequence[Ranking], *, seed: int) -> GatedRewardModel:
+        return gated.new(config, language, self.options.shape, seed=seed)
+
+    def check(self, config: ModelConfig) -> None:
+        """Before any model loads: UserError where the folder holds no aspects, or none that stands for length."""
+        if config.path == "tiny" or kind_of(config) != ASPECTS:
+            raise UserError(
+                f"model.path: {config.path!r} is no reward model of aspects, which a gate mixes; train one by "
+                "`objective: aspects_ridge`"
+            )
+        names = [aspect.name for aspect in saved_aspects(config)]
+        if self.options.verbosity and self.options.verbosity not in names:
+            raise UserError(f"objective.verbosity: no aspect {self.options.verbosity!r}; there are {', '.join(names)}")
+
+    def examples_of(self, rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
+        return without_margins(rows, encoder)
+
+    def prepare(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> None:
+        """Choose the verbosity penalties on the training answers, before the gate sees any rating."""
+        if not self.options.verbosity:
+            return
+        verbosity = [aspect.name for aspect in model.aspects.aspects].index(self.options.verbosity)
+        ratings = read_all(
+            lambda part: model.read([group for row in part for group in row.groups])[0], examples, budget
+        )
+        model.correct(verbosity, penalties(ratings, verbosity, self.options.max_correlation))
+
+    def backward(self, model: GatedRewardModel, examples: Sequence[Ranked], budget: Budget) -> MinibatchLoss:
+        """Loss per prompt, nats, of the mixed and corrected scores; accuracy and margin over pairs."""
+        return learn_ranks(model, examples, "kwise", budget)
+
+
+def penalties(ratings: Float[Tensor, "N A"], verbosity: int, max_correlation: float) -> Float[Tensor, " A"]:
+    """For each aspect the smallest λ with Spearman(z_a − λ z_v, z_v) ≤ `max_correlation`; 1 for verbosity itself, of
+    which then nothing is left. The largest on offer where none will do."""
+    long = ratings[:, verbosity]
+    chosen = []
+    for aspect in range(ratings.shape[1]):
+        small_enough = (p for p in PENALTIES if spearman(ratings[:, aspect] - p * long, long) <= max_correlation)
+        chosen.append(1.0 if aspect == verbosity else next(small_enough, PENALTIES[-1]))
+    return torch.tensor(chosen)

@@ -3,37 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.tokens.template import Renderer
+from plaudit.training.policy.scored import ScoredRollout
 
 DIGITS = 4
 """Significant digits of a number per token: files stay small. Sums over a response are kept whole."""
 
 
 def rollout_rows(
-    rollout: Rollout,
-    experience: Experience,
-    scores: Scores,
-    renderer: Renderer,
-    *,
-    count: int,
-    kl_coef: float,
-    more: Mapping[str, Float[Tensor, "B R"]] | None = None,
+    scored: ScoredRollout, experience: Experience, renderer: Renderer, *, count: int, kl_coef: float
 ) -> list[dict[str, Any]]:
     """The first `count` rollouts as rows of rollouts/000012.jsonl.gz.
 
-    Args: `kl_coef`: the β by which the KL stands in the rewards, 0 where it does not; `more`: further columns by token,
-        such as the entropy. The tokens are the rollout's own: an abstained row is shown too, with null for what was
-        never made of it (score, rewards, advantages, returns).
+    Args: `kl_coef`: the β by which the KL stands in the rewards, 0 where it does not. The tokens are the rollout's own:
+        an abstained row is shown too, with null for what was never made of it (score, rewards, advantages, returns).
     """
+    rollout, scores = scored.rollout, scored.scores
     columns = {
         "logprob": experience.old_logprobs,
         "ref_logprob": experience.ref_logprobs,
         "kl": experience.old_logprobs - experience.ref_logprobs,
-        **(more or {}),
+        "entropy": scored.outputs.entropy,
         **({} if experience.old_values is None else {"value": experience.old_values}),
         "reward": experience.rewards,
         "advantage": experience.advantages,
