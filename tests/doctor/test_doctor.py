@@ -2,16 +2,21 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from plaudit.cli import main
 from plaudit.doctor.checks import CHECKS
-from plaudit.doctor.run import Selection, at_start, diagnose
+from plaudit.doctor.run import CheckSelection, at_start, diagnose
 from plaudit.errors import UserError
 from tests.architecture.repo import ROOT
 from tests.doctor.planted import Clinic
+from tests.training.tiny import metrics, same_weights
 
 PIPELINE = """
 vars: {{model: {model}}}
@@ -83,7 +88,7 @@ def test_a_pipeline_that_has_yet_to_run_is_examined_on_what_it_starts_from(clini
 
 def test_mistakes_between_the_stages_of_a_pipeline_are_found(clinic):
     path = pipeline(clinic, held_out="prompts.jsonl", temperature=0.5)
-    stages = diagnose(Path(path), selection=Selection(only=("leaks", "sampling")))
+    stages = diagnose(Path(path), selection=CheckSelection(only=("leaks", "sampling")))
     assert [fault.message.partition(":")[0] for fault in stages[4].faults] == [
         "answers are sampled by 0.5, and ppo learned by 1",
         *["prompts.jsonl"] * 3,
@@ -94,7 +99,7 @@ def test_mistakes_between_the_stages_of_a_pipeline_are_found(clinic):
 
 def test_quick_loads_no_model_and_says_what_it_left_out(clinic, monkeypatch):
     monkeypatch.setattr("plaudit.models.weights.pretrained", lambda *_, **__: pytest.fail("weights were read"))
-    stages = diagnose(Path(pipeline(clinic)), selection=Selection(quick=True))
+    stages = diagnose(Path(pipeline(clinic)), selection=CheckSelection(quick=True))
     assert "lengths" in stages[0].checks and "weights" not in stages[0].checks
     assert dict(stages[3].not_run)["template"] == "needs ${sft}/model, which an earlier stage makes"
 
@@ -116,7 +121,7 @@ def test_exit_codes_text_and_json(clinic, capsys):
 
 
 def test_the_stage_is_told_by_options_and_rows(clinic):
-    only = Selection(only=("files",))
+    only = CheckSelection(only=("files",))
     assert diagnose(Path(write("a.yaml", SFT)), selection=only)[0].kind == "sft"
     assert diagnose(Path("a.yaml"), ["--data.0.path", "pairs.jsonl"], selection=only)[0].kind == "reward"
     assert diagnose(Path("a.yaml"), stage="reward", selection=only)[0].kind == "reward"
@@ -142,3 +147,34 @@ def test_the_page_names_every_check():
     page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
     assert [check.name for check in CHECKS if f"| `{check.name}` |" not in page] == []
     assert all(callable(check.function) for check in CHECKS)
+
+
+SHIPPED = ("src/plaudit/demo.yaml", "configs/alignment_tax/pipeline.yaml", "configs/overoptimisation/pipeline.yaml")
+"""Those that bring their own data and models."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SHIPPED)
+def test_nothing_is_said_of_the_shipped_configs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages = diagnose(ROOT / path)
+    assert [fault for one in stages for fault in one.faults] == []
+    assert sum(len(one.checks) for one in stages) > 40
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_as_the_doctor_says(clinic):
+    """What `resume` tries in one process, with a real kill -9 between two steps."""
+    options = "epochs: 12\nsave_every: 1\nmodel: {path: model}\ndata: shown.jsonl\nheld_out_fraction: 0\n"
+    config = write("sft.yaml", options + "minibatch_size: 8\n")
+    assert diagnose(Path(config), selection=CheckSelection(only=("resume",)))[0].faults == []
+    assert main(["sft", config, "--out", "whole"]) == 0
+    command = [sys.executable, "-m", "plaudit", "sft", config, "--out", "broken"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not Path("broken/checkpoints/000003").exists():
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert main(["resume", "broken"]) == 0
+    assert metrics(Path("whole")) == metrics(Path("broken"))
+    assert same_weights(Path("whole/model"), Path("broken/model"))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.findings import Level
 from plaudit.doctor.run import examine
 from plaudit.models.reference import Reference
@@ -365,7 +366,7 @@ def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
         monkeypatch.setattr("plaudit.doctor.checks.resources.free_bytes", lambda path: 1000)
     if name.startswith("memory"):
         monkeypatch.setattr("plaudit.doctor.checks.resources.total_memory_bytes", lambda machine: 1000)
-    diagnosis = examine(MAKERS[name](clinic), check, *(("starts",) if check == "files" else ()))
+    diagnosis = examine(MAKERS[name](clinic), [one for one in CHECKS if one.name == check])
     matching = [one for one in diagnosis.faults if one.check == check and words in one.message]
     assert matching, (diagnosis.findings, diagnosis.not_run)
     assert matching[0].where.endswith(where)
@@ -384,7 +385,7 @@ def test_nothing_is_said_of_a_sound_stage(kind, clinic):
         "ppo": lambda: clinic.ppo(),
         "compare": lambda: clinic.compare(clinic.held_out, clinic.run_folder(clinic.ppo())),
     }
-    diagnosis = examine(made[kind]())
+    diagnosis = examine(made[kind](), [check for check in CHECKS if kind in check.stages])
     assert diagnosis.faults == []
     assert diagnosis.not_run == ()
     assert torch.is_grad_enabled()

@@ -83,19 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(call=_data_check)
 
-    doctor = commands.add_parser(
-        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
-    )
-    doctor.allow_abbrev = False
-    doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
-    doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
-    doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
-    doctor.add_argument("--quick", action="store_true", help="files, options and tokens only; loads no model")
-    doctor.add_argument("--only", action="append", default=[], metavar="CHECK", help="this check (may be repeated)")
-    doctor.add_argument("--skip", action="append", default=[], metavar="CHECK", help="all but this check")
-    doctor.add_argument("--json", action="store_true", help="for machines")
-    doctor.set_defaults(call=_doctor, takes_options=True)
-
+    _add_doctor(commands)
     report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
     report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
     report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
@@ -117,6 +105,21 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="the most used options")
     command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
     command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+    )
+    doctor.allow_abbrev = False
+    doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
+    doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
+    doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
+    doctor.add_argument("--quick", action="store_true", help="files, options and tokens only; loads no model")
+    doctor.add_argument("--only", action="append", default=[], metavar="CHECK", help="this check (may be repeated)")
+    doctor.add_argument("--skip", action="append", default=[], metavar="CHECK", help="all but this check")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(call=_doctor, takes_options=True)
 
 
 def _add_inspect(commands: Any) -> None:
@@ -217,7 +220,7 @@ def _data_check(known: argparse.Namespace) -> int:
 
 
 def _doctor(known: argparse.Namespace) -> int:
-    from plaudit.doctor.run import Selection, diagnose
+    from plaudit.doctor.run import CheckSelection, diagnose
     from plaudit.doctor.terminal import as_json, print_diagnosis, print_end
 
     diagnoses = diagnose(
@@ -225,7 +228,7 @@ def _doctor(known: argparse.Namespace) -> int:
         known.options,
         stage=known.stage,
         out=_run_folder(known),
-        selection=Selection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
+        selection=CheckSelection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
         show=(lambda diagnosis: None) if known.json else print_diagnosis,
     )
     if known.json:

@@ -15,7 +15,7 @@ from plaudit.doctor.findings import NotRunError
 from plaudit.doctor.inputs import DataUse, KnownStage, Library, Part, data_uses, judges, texts_in
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
-from plaudit.records.text import Demonstration, Prompt, PromptRow, Row, Text
+from plaudit.records.text import Demonstration, Prompt, Row, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import LOGGER
 
@@ -90,8 +90,8 @@ class Examined:
     @cached_property
     def missing(self) -> list[str]:
         """Files and folders that earlier stages will make and nothing stands for yet."""
-        made = [text for text in texts_in(self.config) if self.stage.maker(text)]
-        return [text for text in made if not Path(text).exists()]
+        products = [text for text in texts_in(self.config) if self.stage.maker(text)]
+        return [text for text in products if not Path(text).exists()]
 
     @cached_property
     def untrained(self) -> bool:
@@ -234,10 +234,6 @@ def texts_of(row: Row) -> list[str]:
 def prompts_of(rows: Sequence[Row]) -> list[tuple[str, Prompt]]:
     """(where, prompt) of the rows that have one."""
     return [(row.where, row.prompt) for row in rows if not isinstance(row, Text)]
-
-
-def is_prompt_row(row: Row) -> bool:
-    return isinstance(row, PromptRow)
 
 
 class _Collector(logging.Handler):

@@ -14,7 +14,7 @@ from typing import Any
 from plaudit.config.load import load_config, read_plain
 from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.examined import Examined, overheard
-from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, Level, NotRunError, error
+from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, Level, NotRunError, ShownRow, error
 from plaudit.doctor.inputs import KnownStage, Library, data_uses
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, plan
@@ -27,7 +27,7 @@ AT_START_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class CheckSelection:
     """Which checks are made."""
 
     only: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def diagnose(
     *,
     stage: str = "",
     out: Path | None = None,
-    selection: Selection | None = None,
+    selection: CheckSelection | None = None,
     show: Callable[[Diagnosis], None] = lambda diagnosis: None,
 ) -> list[Diagnosis]:
     """What the checks say of a config or pipeline file, stage by stage; `show` is called with each as it is done.
@@ -65,13 +65,13 @@ def diagnose(
     `out`: the folder in which it will run, whose finished stages are used. Raises: UserError for a file that can't be
     read.
     """
-    selection, out = selection or Selection(), out or Path("runs") / path.stem
+    selection, out = selection or CheckSelection(), out or Path("runs") / path.stem
     with _known_stages(path, options, stage, out) as (stages, stand_ins):
         return [show(one) or one for one in _examine(stages, stand_ins, out, selection)]
 
 
 def _examine(
-    stages: Sequence[KnownStage], folders: dict[str, Path], out: Path, selection: Selection
+    stages: Sequence[KnownStage], folders: dict[str, Path], out: Path, selection: CheckSelection
 ) -> Iterator[Diagnosis]:
     library = Library()
     stand_ins: list[Path] = []
@@ -83,7 +83,7 @@ def _examine(
         record.make(examined, selection.checks(stage.kind, Cost.STATIC))
         every.append((stage, record))
         if folder is not None and stage.kind in ("world", "openings") and not folder.exists():
-            record.add("files", _made(stage, folder))
+            record.add("files", _run_data_stage(stage, folder))
     for stage, record in every:
         examined = Examined(stage, library=library, out=out, stand_ins=stand_ins, whole=not selection.quick)
         costs = (Cost.CHEAP,) if selection.quick else (Cost.CHEAP, Cost.RUNNING)
@@ -91,14 +91,14 @@ def _examine(
         folder = folders.get(stage.name)
         if folder is not None and not folder.exists() and not selection.quick and _leave(examined, folder):
             stand_ins.append(folder)
-        yield record.diagnosis(examined)
+        yield record.diagnosis(_rows(examined))
 
 
-def examine(examined: Examined, *names: str) -> Diagnosis:
-    """Some checks of one stage whose participants are at hand."""
+def examine(examined: Examined, checks: Sequence[Check]) -> Diagnosis:
+    """Some checks of one stage."""
     record = _Record(examined.stage)
-    record.make(examined, Selection(only=names).checks(examined.kind, *Cost))
-    return record.diagnosis(examined)
+    record.make(examined, checks)
+    return record.diagnosis()
 
 
 def at_start(kind: str, config: Any, folder: Path) -> None:
@@ -107,12 +107,10 @@ def at_start(kind: str, config: Any, folder: Path) -> None:
     is_pipeline = isinstance(config, PipelineConfig)
     for stage in _planned(config, folder) if is_pipeline else [KnownStage(name=kind, kind=kind, config=config)]:
         paths = [Path(use.config.path) for use in data_uses(stage.kind, stage.config)]
-        checks = [check for check in Selection().checks(stage.kind, Cost.STATIC) if check.at_start]
+        checks = [check for check in CheckSelection().checks(stage.kind, Cost.STATIC) if check.at_start]
         if sum(path.stat().st_size for path in paths if path.is_file()) > AT_START_BYTES:
             checks = [check for check in checks if check.name == "learning-rate"]
-        record = _Record(stage)
-        record.make(Examined(stage, library=library, out=folder), checks)
-        for finding in record.findings:
+        for finding in examine(Examined(stage, library=library, out=folder), checks).faults:
             # Held-out rows of the stage's own are looked at by itself.
             if finding.level is Level.WARNING and "by this stage" not in finding.message:
                 name = f"{stage.name}: " if is_pipeline else ""
@@ -157,21 +155,19 @@ class _Record:
             text = text.replace(str(folder), f"${{{stage.name}}}")
         return text
 
-    def diagnosis(self, examined: Examined) -> Diagnosis:
-        from plaudit.doctor.checks.tokens import shown_rows
-
+    def diagnosis(self, rows: Sequence[ShownRow] = ()) -> Diagnosis:
         return Diagnosis(
             stage=self.stage.name,
             kind=self.stage.kind,
             findings=tuple(self.findings),
             not_run=tuple(self.not_run),
             checks=tuple(self.checks),
-            rows=tuple(replace(row, where=self._named(row.where)) for row in shown_rows(examined)),
+            rows=tuple(replace(row, where=self._named(row.where)) for row in rows),
             seconds=self.seconds,
         )
 
 
-def _made(stage: KnownStage, folder: Path) -> list[Finding]:
+def _run_data_stage(stage: KnownStage, folder: Path) -> list[Finding]:
     """Run a stage that makes data, which takes no model."""
     try:
         with overheard([]), Run.create(folder, stage.kind, stage.config) as run:
@@ -179,6 +175,12 @@ def _made(stage: KnownStage, folder: Path) -> list[Finding]:
     except UserError as fault:
         return [error("", str(fault))]
     return []
+
+
+def _rows(examined: Examined) -> tuple[ShownRow, ...]:
+    from plaudit.doctor.checks.tokens import shown_rows
+
+    return shown_rows(examined)
 
 
 def _leave(examined: Examined, folder: Path) -> bool:

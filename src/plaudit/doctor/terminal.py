@@ -23,8 +23,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     for row in diagnosis.rows:
         console.print(_row(row.where, row.pieces))
     for finding in sorted(diagnosis.findings, key=lambda one: list(Level).index(one.level)):
-        place = f"{finding.where}: " if finding.where and not finding.message.startswith(finding.where) else ""
-        line = Text.assemble((f"{finding.level.value:<9}", STYLES[finding.level]), f"{finding.check}  ", f"{place}")
+        where = f"{finding.where}: " if finding.where and not finding.message.startswith(finding.where) else ""
+        line = Text.assemble((f"{finding.level.value:<9}", STYLES[finding.level]), f"{finding.check}  ", f"{where}")
         line.append(finding.message)
         console.print(line)
         if finding.remedy:

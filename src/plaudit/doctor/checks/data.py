@@ -65,7 +65,7 @@ def columns(examined: Examined) -> Iterator[Finding]:
 
 def _unread(examined: Examined, named: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Of a prompt file's columns those that no judge takes, and the names that the judges would take."""
-    from plaudit.scoring.calls import OURS, accepted, named_parameters, takes_any
+    from plaudit.scoring.calls import OURS, takes
     from plaudit.scoring.functions import function_scorer
 
     read, known = {*CONTEXTS, *QUESTIONS, "input", "messages", "role", "content", "prompt_rendered"}, set(MEANT)
@@ -77,9 +77,10 @@ def _unread(examined: Examined, named: Sequence[str]) -> tuple[list[str], frozen
             function = function_scorer(judge).function
         except UserError:  # it is told when the judges are built
             return [], MEANT
-        known |= {name for name in named_parameters(function) if name not in OURS and name not in judge.args}
+        taken = takes(function)
+        known |= {name for name in (*taken.parameters, *(taken.columns or ())) if name not in {*OURS, *judge.args}}
         near = {name for name in named if difflib.get_close_matches(name, known - {*named}, cutoff=NEAR)} - known
-        read |= accepted(function, named) - (near if takes_any(function) else set())
+        read |= taken.accepted(named) - near
     return [column for column in named if column not in read], frozenset(known)
 
 
