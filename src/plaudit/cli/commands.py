@@ -223,14 +223,17 @@ def _doctor(known: argparse.Namespace) -> int:
     from plaudit.doctor.run import CheckSelection, diagnose
     from plaudit.doctor.terminal import as_json, print_diagnosis, print_end
 
-    diagnoses = diagnose(
-        Path(known.config),
-        known.options,
-        stage=known.stage,
-        out=_run_folder(known),
-        selection=CheckSelection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
-        show=(lambda diagnosis: None) if known.json else print_diagnosis,
-    )
+    try:
+        diagnoses = diagnose(
+            Path(known.config),
+            known.options,
+            stage=known.stage,
+            out=_run_folder(known),
+            selection=CheckSelection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
+            show=(lambda diagnosis: None) if known.json else print_diagnosis,
+        )
+    except StopRequested as stop:  # nothing is left to go on with
+        return stop.exit_code
     if known.json:
         print(as_json(diagnoses), end="")
     else:

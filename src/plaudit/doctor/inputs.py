@@ -20,6 +20,7 @@ from plaudit.runs.records import RunFiles
 from plaudit.scoring.options import JudgeConfig
 from plaudit.stages import STAGES
 
+LONGEST_PATH = 1000
 LABELLED = (Kind.RANKING, Kind.RATING, Kind.VERDICT)
 
 
@@ -101,8 +102,9 @@ def judges(kind: str, config: Any) -> list[tuple[str, JudgeConfig]]:
 
 
 def texts_in(config: Any) -> Iterator[str]:
-    """Every text in a config, paths among them."""
-    yield from (value for _, value in leaves(to_plain(config)) if isinstance(value, str) and value)
+    """Every text in a config that may be a path."""
+    texts = (value for _, value in leaves(to_plain(config)) if isinstance(value, str))
+    yield from (text for text in texts if text and len(text) <= LONGEST_PATH and "\n" not in text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,12 @@ class Library:
         if isinstance(known, UserError):
             raise known
         return known
+
+    def rows_behind(self, stage: KnownStage, use: DataUse) -> list[Row]:
+        """A file's rows; of rankings that a pipeline has yet to collect, the prompts that will be answered."""
+        maker = stage.maker(use.config.path)
+        sources = data_uses(maker.kind, maker.config) if maker and maker.kind == "collect" else [use]
+        return [row for source in sources for row in self.rows(source)]
 
     def rows(self, use: DataUse) -> tuple[Row, ...]:
         """Nothing where the file can't be read."""

@@ -10,7 +10,7 @@ from plaudit.data.clean import CONTRADICTION, NO_PAIR, content, duplicates, over
 from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS
 from plaudit.doctor.examined import Examined
 from plaudit.doctor.findings import Finding, error, note, warning
-from plaudit.doctor.inputs import DataUse, KnownStage, Library, Part, data_uses, judges
+from plaudit.doctor.inputs import Part, data_uses, judges
 from plaudit.errors import UserError
 from plaudit.records.text import Comparison, Kind, Ranking, Row, Verdict
 from plaudit.scoring.options import FunctionConfig
@@ -105,11 +105,13 @@ def repeats(examined: Examined) -> Iterator[Finding]:
 
 def leaks(examined: Examined) -> Iterator[Finding]:
     """Nothing is measured on prompts that a model was fitted to, by this stage or one before it."""
-    measured = [(use, examined.rows(use)) for use in examined.uses if use.part is Part.MEASURED]
+    library = examined.library
+    measured = [(use, library.rows_behind(examined.stage, use)) for use in examined.uses if use.part is Part.MEASURED]
     stages = [examined.stage, *examined.stage.ancestors().values()]
+    learned = [(one, use) for one in stages for use in data_uses(one.kind, one.config) if use.part is Part.TRAINED]
     for use, held_out in measured:
-        for one in stages if held_out else ():
-            for source, trained in trained_rows(one, examined.library):
+        for one, source in learned:
+            if held_out and (trained := library.rows_behind(one, source)):
                 shared = overlap(trained, held_out)
                 if shared.prompts:
                     first, second = shared.examples[0]
@@ -120,17 +122,6 @@ def leaks(examined: Examined) -> Iterator[Finding]:
                         f"({source.option}): {second} has the prompt of {first}",
                         f"take those rows out of {use.config.path}, or out of {source.config.path}",
                     )
-
-
-def trained_rows(stage: KnownStage, library: Library) -> Iterator[tuple[DataUse, Sequence[Row]]]:
-    """What a stage is fitted to; of rankings that it has yet to collect, their prompts."""
-    for use in data_uses(stage.kind, stage.config):
-        if use.part is Part.TRAINED:
-            maker = stage.maker(use.config.path)
-            sources = data_uses(maker.kind, maker.config) if maker and maker.kind == "collect" else [use]
-            for source in sources:
-                if rows := library.rows(source):
-                    yield use, rows
 
 
 def labels(examined: Examined) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from plaudit.doctor.examined import Examined, overheard
 from plaudit.doctor.findings import Finding, error, note, warning
+from plaudit.doctor.inputs import judges
 from plaudit.errors import UserError
 from plaudit.formulas.statistics import RunningMoments
+from plaudit.models.reward.loading import needed_columns
 from plaudit.records.text import Group, PromptRow, Ranking, Rating, Text, Verdict
 from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.progress import Stopwatch
@@ -30,10 +32,7 @@ LONG_TEXT, FOREIGN = 400, "你好，这是一个测试。 مرحبا Приве�
 
 def strange_answers(examined: Examined) -> Iterator[Finding]:
     """Whatever a policy may write gets a finite score, in time."""
-    for option, scorer in examined.scorers:
-        real = real_answers(examined)
-        if not real:
-            continue
+    for option, scorer, real in _judged(examined):
         prompt = max(real, key=lambda group: len(group.responses[0]))
         tried = {
             "an empty answer": "",
@@ -48,6 +47,19 @@ def strange_answers(examined: Examined) -> Iterator[Finding]:
                 break
         else:
             yield from _time(scorer, real, option, examined)
+
+
+def _judged(examined: Examined) -> Iterator[tuple[str, Scorer, list[Group]]]:
+    """(option, judge, answers) of judges that any text can be put before: not by token, nor with nothing to compare."""
+    for (option, scorer), (_, judge) in zip(examined.scorers, judges(examined.kind, examined.config), strict=True):
+        real = real_answers(examined)
+        if judge.kind == "model":
+            compares = needed_columns(judge.model, judge.read_as)
+            real = [group for group in real if all(group.columns.get(column) for column in compares)]
+        elif judge.by_token:
+            continue
+        if real:
+            yield option, scorer, real
 
 
 def _fault(scorer: Scorer, group: Group) -> str:
@@ -77,14 +89,11 @@ def _time(scorer: Scorer, groups: Sequence[Group], option: str, examined: Examin
 
 def alone(examined: Examined) -> Iterator[Finding]:
     """An answer's score doesn't depend on what is judged with it, on padding or on order."""
-    groups = real_answers(examined)
-    if len(groups) < 2:
-        return
-    # One long answer: what pads the others shows.
-    longest = max(groups, key=lambda group: len(group.responses[0]))
-    groups = [*groups, replace(longest, responses=(longest.responses[0] + " word" * 40,), response_ids=())]
     tolerance = TOLERANCE[examined.machine.precision]
-    for option, scorer in examined.scorers:
+    for option, scorer, real in _judged(examined):
+        # One long answer: what pads the others shows.
+        longest = max(real, key=lambda group: len(group.responses[0]))
+        groups = [*real, replace(longest, responses=(longest.responses[0] + " word" * 40,), response_ids=())]
         try:
             with overheard([]):
                 together = _numbers(scorer, groups)
@@ -109,10 +118,9 @@ def alone(examined: Examined) -> Iterator[Finding]:
 def varied(examined: Examined) -> Iterator[Finding]:
     """Different answers get different scores."""
     examined.need_trained()
-    groups = real_answers(examined)
-    if len({group.responses for group in groups}) < 4:
-        return
-    for option, scorer in examined.scorers:
+    for option, scorer, groups in _judged(examined):
+        if len({group.responses for group in groups}) < 4:
+            continue
         try:
             with overheard([]):
                 numbers = [number for number in _numbers(scorer, groups) if number is not None]
