@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.findings import Level
 from plaudit.doctor.run import examine
-from plaudit.models.reference import Reference
+from plaudit.models.policy import Reference
 from tests.doctor.planted import Clinic, Plant
 from tests.kills import kills
 from tests.training.tiny import model_folder

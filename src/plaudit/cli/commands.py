@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    _add_generate(commands)
-    _add_score(commands)
+    for add in (_add_generate, _add_score, _add_doctor):
+        add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
@@ -95,7 +95,6 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(call=_data_check)
 
-    _add_doctor(commands)
     report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
     report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
     report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")

@@ -54,7 +54,7 @@ _DATA: Mapping[str, Sequence[tuple[str, Part]]] = {
     "reward": [("data", Part.TRAINED), ("held_out", Part.MEASURED), ("reference", Part.REFERENCE)],
     "ppo": [("prompts", Part.TRAINED), ("ptx.data", Part.TRAINED)],
     "compare": [("prompts", Part.MEASURED)],
-    "frontier": [("prompts", Part.MEASURED)],
+    "frontier": [("prompts", Part.ANSWERED)],
     "reward_eval": [("data", Part.MEASURED), ("train", Part.TRAINED)],
 }
 _JUDGES = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from plaudit.doctor.findings import NotRunError
 from plaudit.files import free_bytes
 from plaudit.hardware.machine import peak_memory_bytes, reset_peak_memory
-from plaudit.models.checkpoint import HasParameters, trainable, training_bytes
+from plaudit.models.checkpoint import trainable, training_bytes
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Group
 from plaudit.rollouts.sampler import groups, sample
@@ -95,7 +95,7 @@ def answer(participants: Any, config: Any, kind: str) -> Answered:
     )
 
 
-def _few(config: Any, model: HasParameters) -> int:
+def _few(config: Any, model: torch.nn.Module) -> int:
     tokens = min(ANSWER_TOKENS, int(ANSWER_WORK / sum(p.numel() for p in model.parameters())))
     return max(2, min(MOST_ANSWERS, tokens // config.sampling.max_new_tokens)) // 2 * 2
 
@@ -187,7 +187,7 @@ def _few_rows(examples: Sequence[Any], sizes: Sequence[int], config: Any) -> Mix
 
 
 def _of_descent(
-    participants: Any, optimise: Optimise, model: HasParameters, config: Any, sizes: Sequence[int], kind: str
+    participants: Any, optimise: Optimise, model: torch.nn.Module, config: Any, sizes: Sequence[int], kind: str
 ) -> Rehearsal:
     rows = len(participants.mixture.examples)
     small = replace(config, epochs=1, minibatch_size=rows // 2, save_every=1, evaluate_every=0)
@@ -209,7 +209,7 @@ def _of_descent(
     )
 
 
-def _bytes(model: HasParameters) -> int:
+def _bytes(model: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
@@ -255,7 +255,7 @@ def _micro_step(participants: PolicyParticipants, config: PPOConfig) -> None:
 
 
 def _twice(
-    participants: Callable[[], Any], config: Any, model: HasParameters, optimise: Optimise, kind: str
+    participants: Callable[[], Any], config: Any, model: torch.nn.Module, optimise: Optimise, kind: str
 ) -> tuple[list[dict[str, Any]], tuple[str, ...], int]:
     """Two steps, and the second again from the checkpoint between them: metrics, what differs, peak memory."""
     own = trainable(model)

@@ -265,8 +265,8 @@ def _size(row: Row, language: Language) -> int:
 
 def shown_rows(examined: Examined) -> tuple[ShownRow, ...]:
     """The first rows of the file that the stage learns from or answers; nothing where they can't be written yet."""
-    uses = [use for use in examined.own_uses if examined.rows(use)]
-    rows = examined.rows(uses[0])[:SHOWN] if uses else ()
+    first = next((use for use in examined.uses[:1] if use in examined.own_uses), None)
+    rows = examined.rows(first)[:SHOWN] if first else ()
     try:
         return tuple(ShownRow(where=row.where, pieces=_pieces(row, examined.language)) for row in rows)
     except (UserError, NotRunError):
