@@ -4,17 +4,18 @@ import math
 
 import pytest
 
-from plaudit.evaluation.best_of_n import best_of_n_kl
-from plaudit.evaluation.text_statistics import text_statistics
+from plaudit.evaluation.compare import text_statistics
+from plaudit.evaluation.frontier import best_of_n_kl
 from plaudit.records.text import FinishReason
 
 
+def statistics_of(responses):
+    return text_statistics(responses, [FinishReason.EOS] * len(responses), [1] * len(responses))
+
+
 def test_by_hand():
-    statistics = text_statistics(
-        ["a b a b", "a b", " "],
-        finish_reasons=[FinishReason.EOS, FinishReason.LENGTH, FinishReason.EOS],
-        num_tokens=[5, 2, 2],
-    )
+    ends = [FinishReason.EOS, FinishReason.LENGTH, FinishReason.EOS]
+    statistics = text_statistics(["a b a b", "a b", " "], ends, [5, 2, 2])
     assert statistics == pytest.approx(
         {
             "count": 3,
@@ -32,38 +33,23 @@ def test_by_hand():
     )
 
 
-def test_what_is_not_given_is_absent():
-    statistics = text_statistics(["a"])
-    assert "mean_tokens" not in statistics
-    assert not any(key.endswith("_rate") for key in statistics)
-
-
 def test_empty_responses_are_defined():
-    statistics = text_statistics(["", ""])
+    statistics = statistics_of(["", ""])
     assert (statistics["distinct_1"], statistics["repetition"], statistics["empty_share"]) == (1.0, 0.0, 1.0)
 
 
 def test_variety_over_the_set_sees_what_no_single_response_shows():
-    same, varied = text_statistics(["the cat sat"] * 10), text_statistics([f"w{i} x{i} y{i}" for i in range(10)])
+    same, varied = statistics_of(["the cat sat"] * 10), statistics_of([f"w{i} x{i} y{i}" for i in range(10)])
     assert same["repetition"] == varied["repetition"] == 0.0
     assert same["distinct_2"] == pytest.approx(2 / 20)
     assert varied["distinct_2"] == 1.0
 
 
 def test_chinese_characters_are_words():
-    statistics = text_statistics(["aaaa", "你好你好"])
+    statistics = statistics_of(["aaaa", "你好你好"])
     assert statistics["distinct_1"] == pytest.approx(3 / 5)
     assert statistics["repetition"] == pytest.approx((0 + 1 / 3) / 2)
     assert statistics["mean_words"] == 2.5
-
-
-def test_lists_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="no response"):
-        text_statistics([])
-    with pytest.raises(ValueError, match="1 num_tokens for 2"):
-        text_statistics(["a", "b"], num_tokens=[1])
-    with pytest.raises(ValueError, match="3 finish_reasons for 2"):
-        text_statistics(["a", "b"], finish_reasons=[FinishReason.EOS] * 3)
 
 
 def test_best_of_n_costs_what_enumeration_says():

@@ -4,18 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.scoring.builtin import (
-    BUILTIN,
-    distinct_n,
-    edit_distance,
-    edit_similarity,
-    exact_match,
-    keywords,
-    length_target,
-    regex,
-    repetition,
-    tag_format,
-)
+from plaudit.scoring.builtin import BUILTIN
+from plaudit.scoring.rules.content import keywords
+from plaudit.scoring.rules.form import regex, tag_format
+from plaudit.scoring.rules.strings import edit_distance, edit_similarity, exact_match
+from plaudit.scoring.rules.style import distinct_n, length_target, repetition
 from tests.kills import kills
 
 short_text = st.text(alphabet="ab好é ", max_size=8)
@@ -23,8 +16,8 @@ short_text = st.text(alphabet="ab好é ", max_size=8)
 
 @kills(
     "scoring/rules/strings.py",
-    old="return [0.0 - min(Levenshtein.distance",
-    new="return [0.0 + min(Levenshtein.distance",
+    old="return 0.0 - Levenshtein.distance",
+    new="return 0.0 + Levenshtein.distance",
     why="a distance as a reward: the policy is paid for being wrong",
 )
 def test_edit_similarity_of_the_textbook_pair():

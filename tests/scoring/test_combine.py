@@ -53,21 +53,12 @@ def test_an_abstaining_part_contributes_nothing_and_the_row_stays_while_one_spea
     assert [math.isnan(value) for value in scores.parts["x"].tolist()] == [False, True, True]
 
 
-def test_valid_when_all_wants_every_word():
-    parts = ((fixed("x", 1.0, None, None), 2.0), (fixed("y", 10.0, 20.0, None), 1.0))
-    scores = WeightedMix(parts=parts, valid_when="all").score(GROUPS)
-    assert scores.scores.tolist() == [12.0, 0.0, 0.0]
-    assert scores.valid.tolist() == [True, False, False]
-
-
 def test_a_part_of_weight_zero_is_measured_but_has_no_say():
     mix = WeightedMix(parts=((fixed("x", None, 2.0, 3.0), 1.0), (fixed("seen", 7.0, 7.0, None), 0.0)))
     scores = mix.score(GROUPS)
     assert scores.scores.tolist() == [0.0, 2.0, 3.0]
     assert scores.valid.tolist() == [False, True, True]
     assert scores.parts["seen"].tolist()[:2] == [7.0, 7.0]
-    every = WeightedMix(parts=mix.parts, valid_when="all").score(GROUPS)
-    assert every.valid.tolist() == [False, True, True]
 
 
 def test_parts_of_one_name_are_told_apart_and_mixes_nest():
@@ -143,8 +134,8 @@ def test_nan_on_a_row_that_does_not_count_harms_nobody():
 
 def test_the_mix_needs_what_its_parts_need():
     mix = built_in(FunctionConfig(function="edit_similarity"), FunctionConfig(function="repetition", weight=-1.0))
-    assert mix.required_columns == ("solution",)
-    assert mix.filled_columns == ("solution",)
+    assert "'edit_similarity' needs the column 'solution', which is null" in mix.row_problem({"solution": None})
+    assert not mix.row_problem({"solution": ""})
     groups = [Group(prompt=Prompt.of_text("p"), responses=("a a a",), columns={"solution": "a a"})]
     # 1 − 2 edits / 5, less the repetition of the bigrams (aa, aa): 1/2.
     assert mix.score(groups).scores.tolist() == pytest.approx([0.6 - 0.5])
@@ -157,7 +148,7 @@ def test_scores_round_trip_through_their_helpers():
 
 
 @kills(
-    "scoring/tally.py",
+    "scoring/functions.py",
     old="new = self.counts - self.counts_before",
     new="new = self.counts",
     why="each iteration shows the sum of all before it",

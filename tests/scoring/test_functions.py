@@ -10,10 +10,11 @@ import torch
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Group, Message, Prompt, PromptRow
-from plaudit.scoring.functions import HOPELESS, FunctionScorer, check_columns, function_scorer
+from plaudit.scoring.functions import HOPELESS, FunctionScorer, function_scorer
 from plaudit.scoring.isolate import CallFailed
 from plaudit.scoring.options import FunctionConfig
-from plaudit.scoring.rows import FailureKind
+from plaudit.scoring.protocol import check_columns
+from plaudit.scoring.results import FailureKind
 from tests.kills import kills
 
 
@@ -253,7 +254,7 @@ def test_none_abstains_and_is_counted():
     why="a matrix of scores is broadcast",
 )
 @kills(
-    "scoring/rows.py",
+    "scoring/results.py",
     old="    if len(entries) != len(rows):\n",
     new="    if len(entries) < len(rows):\n",
     why="scores shifted against their rows",
@@ -434,7 +435,7 @@ def test_required_columns_are_declared_or_read_off_the_signature():
 def test_a_row_without_solution_is_named(columns, why, on_error):
     scorer = function_scorer(FunctionConfig(function="edit_similarity", on_error=on_error))
     groups = [text_group("p", "a", solution="s"), text_group("q", "b", **columns)]
-    with pytest.raises(UserError, match=rf"row 1 .*'solution' is {'an ' if 'empty' in why else ''}{why}"):
+    with pytest.raises(UserError, match=rf"row 1 .*'solution', which is {'an ' if 'empty' in why else ''}{why}"):
         scorer.score(groups)
     rows = [
         PromptRow(prompt=group.prompt, columns=group.columns, where=f"prompts.jsonl:{line}")
@@ -453,7 +454,7 @@ def test_an_empty_solution_is_a_solution():
 def test_a_users_function_may_get_null_but_not_nothing():
     scorer = scorer_of(lambda completions, answer: [None if a is None else 1.0 for a in answer])
     assert scorer.score([text_group("p", "a", answer=None)]).valid.tolist() == [False]
-    with pytest.raises(UserError, match="'answer' is missing"):
+    with pytest.raises(UserError, match="'answer', which is missing"):
         scorer.score([text_group("p", "a")])
 
 

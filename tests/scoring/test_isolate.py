@@ -17,7 +17,7 @@ import pytest
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Group, Message, Prompt
 from plaudit.scoring import isolate
-from plaudit.scoring.calls import declared_columns, named_parameters, takes_any
+from plaudit.scoring.calls import takes
 from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.isolate import CallFailed, isolated
 from plaudit.scoring.options import FunctionConfig
@@ -245,10 +245,12 @@ def test_a_value_that_cannot_cross_is_named_with_its_column(file, value, words, 
 
 def test_the_signature_is_known_on_this_side(file):
     function = isolated(f"{file}:seen", timeout=1.0)
-    assert [*named_parameters(function)] == ["prompts", "completions", "completion_ids", "given", "option"]
-    assert not takes_any(function)
-    assert takes_any(isolated(f"{file}:length", timeout=1.0))
-    assert declared_columns(isolated("exact_match", timeout=1.0)) == ("solution",)
+    known = takes(function)
+    assert [*known.parameters] == ["prompts", "completions", "completion_ids", "given", "option"]
+    assert [*known.parameters.values()] == [False, False, False, True, True]
+    assert not known.any_name
+    assert takes(isolated(f"{file}:length", timeout=1.0)).any_name
+    assert takes(isolated("exact_match", timeout=1.0)).columns == ("solution",)
     assert scorer(file, "returns").required_columns == ("what",)
     with pytest.raises(UserError, match=r"no option 'optoin'; did you mean 'option'\?"):
         scorer(file, "seen", args={"optoin": 1})

@@ -10,9 +10,8 @@ from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.scoring.build import build_scorer, check_rewards, reward_model_scorer
+from plaudit.scoring.build import RewardModelScorer, build_scorer, check_rewards, reward_model_scorer
 from plaudit.scoring.combine import WeightedMix
-from plaudit.scoring.learned import RewardModelScorer
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
 from tests.kills import kills

@@ -112,7 +112,6 @@ class Best:
 
     name = "best"
     required_columns = ("answer",)
-    filled_columns = ("answer",)
 
     def __init__(self):
         self.asked = 0
@@ -129,8 +128,9 @@ def test_a_rule_is_asked_once_about_the_whole_batch():
     assert best.asked == 1
     assert [result.scores.tolist() for result in results] == [[0, 0, 0, 0, 0, 1]] * 3
     asked_of_others = FirstRankScorer(best, ALONE)
-    assert (asked_of_others.name, asked_of_others.required_columns) == ("best", ("answer",))
-    assert asked_of_others.filled_columns == ("answer",)
+    assert asked_of_others.name == "best"
+    assert asked_of_others.row_problem({}) == "the scorer 'best' needs the column 'answer', which is missing"
+    assert not asked_of_others.row_problem({"answer": None})
 
 
 def test_what_is_said_goes_through_unchanged():

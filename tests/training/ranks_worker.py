@@ -28,7 +28,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.hardware.ranks import TIMEOUT, Ranks
 from plaudit.models.load import load_causal
 from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
-from plaudit.models.reference import Reference
+from plaudit.models.policy import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import add

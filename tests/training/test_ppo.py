@@ -518,8 +518,8 @@ def no_model(monkeypatch):
 
 @kills(
     "rollouts/sampler.py",
-    old="if length + max_new_tokens > language.context",
-    new="if length > language.context",
+    old="if length > room]",
+    new="if length > language.context]",
     why="prompts that leave no room for an answer: positions overflow in mid-run",
 )
 @pytest.mark.parametrize(

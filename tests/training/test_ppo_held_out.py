@@ -58,7 +58,7 @@ def test_watching_changes_nothing_that_is_trained_and_says_what_it_saw(tmp_path)
     for line in (first, *lines):
         expected = line[SCORE] - 0.5 * line["ppo/held_out_kl_ref_over_prompts"]
         assert line[OBJECTIVE] == pytest.approx(expected, abs=1e-6)
-        assert -4 <= line["ppo/held_out_part/truth_over_prompts"] <= 4
+        assert -4 <= line["ppo/held_out_part/letters_over_prompts"] <= 4
     summary = json.loads((seeing / "summary.json").read_text(encoding="utf-8"))
     found = {result["measure"]: result for result in summary["results"]}
     assert found["held_out_score_over_prompts"]["value"] == lines[-1][SCORE]

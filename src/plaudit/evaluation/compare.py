@@ -1,6 +1,6 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,23 +9,22 @@ import torch
 from plaudit.data.sources import load
 from plaudit.engines.build import build_engine
 from plaudit.errors import UserError
-from plaudit.evaluation.intervals import mean_of
+from plaudit.evaluation.intervals import mean_of, share_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
-from plaudit.evaluation.text_statistics import text_statistics
-from plaudit.evaluation.win_rate import win_rate
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
-from plaudit.records.text import Kind, PromptRow
+from plaudit.records.text import FinishReason, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.scoring.loading import load_function
-from plaudit.scoring.protocol import Scorer
+from plaudit.scoring.protocol import Scorer, all_scores, check_scores
+from plaudit.scoring.words import distinct_share, ngrams, words
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
 from plaudit.tokens.batches import by_token_budget, pack, unpad
@@ -48,22 +47,54 @@ class _Policy:
         return [score for score in self.scores if score is not None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """What all policies are given."""
+
+    config: CompareConfig
+    run: Run
+    machine: Machine
+    rows: Sequence[PromptRow]
+    languages: Mapping[str, Language]
+
+    def load(self, name: str) -> Trunk:
+        causal = load_causal(_model(self.config, name), self.languages[name], seed=0)
+        return Trunk(causal.hf).to(self.machine.device)
+
+    def answer(self, trunk: Trunk, name: str, rows: Sequence[PromptRow], seed: int, samples: int = 1) -> Rollout:
+        language, indices = self.languages[name], list(range(samples)) * len(rows)
+        engine = build_engine(trunk, language, check_stop=self.run.check_stop)
+        repeated = [row for row in rows for _ in range(samples)]
+        with self.machine.autocast():
+            return sample(engine, language, repeated, self.config.sampling, sample_indices=indices, seed=seed)
+
+    def kl(self, trunk: Trunk, baseline: Trunk, rollout: Rollout) -> list[float]:
+        return sequence_log_ratio(trunk, baseline, rollout, self.config.sampling.temperature, self.machine)
+
+    def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer) -> _Policy:
+        rollout = self.answer(trunk, name, self.rows, self.config.seed)
+        scores = check_scores(judge.name, judge.score(groups(rollout)), len(self.rows)).optional_scores
+        if all(score is None for score in scores):
+            raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
+        kl = tuple(self.kl(trunk, baseline, rollout))
+        return _Policy(trunk=trunk, language=self.languages[name], rollout=rollout, scores=scores, kl=kl)
+
+
 def compare(config: CompareConfig, run: Run) -> None:
     """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages = _prepare(config, run)
-    here = machine(config.device)
-    judge = build_scorer(config.judge, here)
-    baseline = _load(config, config.baseline, languages, here)
+    setting = _Setting(config=config, run=run, machine=machine(config.device), rows=rows, languages=languages)
+    judge = build_scorer(config.judge, setting.machine)
+    baseline = setting.load(config.baseline)
     policies: dict[str, _Policy] = {}
-    for name, language in languages.items():
+    for name in languages:
         run.check_stop()
-        trunk = baseline if name == config.baseline else _load(config, name, languages, here)
-        rollout = _answer(trunk, language, rows, config, run, here, seed=config.seed)
-        policies[name] = _compared(trunk, language, rollout, judge, baseline, config.sampling.temperature, here)
+        trunk = baseline if name == config.baseline else setting.load(name)
+        policies[name] = setting.judged(name, trunk, baseline, judge)
         say(_in_words(name, policies[name]))
     results = [result for name in policies for result in _results(name, policies, config.baseline)]
     if config.objective is not None:
-        results += _objectives(policies, rows, config.objective, config, run, here)
+        results += _objectives(policies, config.objective, setting)
     _write_samples(run, policies, config.baseline)
     run.finish(summary(results, policies={name: _facts(policy) for name, policy in policies.items()}))
 
@@ -84,52 +115,13 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
     for name, language in languages.items():
         if language.tokenizer.get_vocab() != vocabulary:
-            raise UserError(
-                f"policies.{name}: its tokens are not those of {config.baseline!r}, so their KL is undefined"
-            )
+            raise UserError(f"policies.{name}: its tokens are not those of {config.baseline!r}: their KL is undefined")
         check_prompts(rows, language, config.sampling.max_new_tokens)
     return rows, languages
 
 
 def _model(config: CompareConfig, name: str) -> ModelConfig:
     return ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
-
-
-def _load(config: CompareConfig, name: str, languages: Mapping[str, Language], here: Machine) -> Trunk:
-    return Trunk(load_causal(_model(config, name), languages[name], seed=0).hf).to(here.device)
-
-
-def _answer(
-    trunk: Trunk,
-    language: Language,
-    rows: Sequence[PromptRow],
-    config: CompareConfig,
-    run: Run,
-    here: Machine,
-    *,
-    samples: int = 1,
-    seed: int,
-) -> Rollout:
-    engine = build_engine(trunk, language, check_stop=run.check_stop)
-    repeated, indices = [row for row in rows for _ in range(samples)], list(range(samples)) * len(rows)
-    with here.autocast():
-        return sample(engine, language, repeated, config.sampling, sample_indices=indices, seed=seed)
-
-
-def _compared(
-    trunk: Trunk,
-    language: Language,
-    rollout: Rollout,
-    judge: Scorer,
-    baseline: Trunk,
-    temperature: float,
-    here: Machine,
-) -> _Policy:
-    scores = judge.score(groups(rollout)).optional_scores
-    if all(score is None for score in scores):
-        raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers, so there is nothing to compare")
-    kl = sequence_log_ratio(trunk, baseline, rollout, temperature, here)
-    return _Policy(trunk=trunk, language=language, rollout=rollout, scores=scores, kl=tuple(kl))
 
 
 @torch.no_grad()
@@ -159,7 +151,7 @@ def _facts(policy: _Policy) -> dict[str, float]:
     return {
         "score": sum(scores) / len(scores),
         "kl": sum(policy.kl) / len(policy.kl),
-        **text_statistics(policy.rollout.responses, finish_reasons=policy.rollout.finish_reasons, num_tokens=lengths),
+        **text_statistics(policy.rollout.responses, policy.rollout.finish_reasons, lengths),
     }
 
 
@@ -186,23 +178,16 @@ def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[
     return [score, win_rate(name, policy.scores, baseline, base.scores, prompts=prompts), kl]
 
 
-def _objectives(
-    policies: Mapping[str, _Policy],
-    rows: Sequence[PromptRow],
-    objective: ObjectiveConfig,
-    config: CompareConfig,
-    run: Run,
-    here: Machine,
-) -> list[Result]:
+def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, setting: _Setting) -> list[Result]:
     """J of every policy, and where the answers can be listed its progress from J_ref to J*."""
-    scorer = build_scorer(objective.rewards, here)
-    chosen, base = rows[: objective.prompts], policies[config.baseline]
+    config, scorer = setting.config, build_scorer(objective.rewards, setting.machine)
+    chosen, base = setting.rows[: objective.prompts], policies[setting.config.baseline]
     values: dict[str, list[float]] = {}
-    for name, policy in policies.items():
-        fresh = {"samples": objective.samples, "seed": config.seed + 1}  # other answers than those compared
-        rollout = _answer(policy.trunk, policy.language, chosen, config, run, here, **fresh)
-        kl = sequence_log_ratio(policy.trunk, base.trunk, rollout, config.sampling.temperature, here)
-        values[name] = _less_the_kl(rollout, kl, scorer, objective.kl_coef)
+    for name, policy in policies.items():  # other answers than those compared
+        rollout = setting.answer(policy.trunk, name, chosen, config.seed + 1, objective.samples)
+        undefined = "objective.rewards: a judge abstained, so J is not defined on these prompts"
+        scores, kl = all_scores(scorer, groups(rollout), undefined), setting.kl(policy.trunk, base.trunk, rollout)
+        values[name] = [x - objective.kl_coef * nats for x, nats in zip(scores, kl, strict=True)]
     best: ListedOptimum | None = None
     if objective.answers:
         best = listed_optimum(
@@ -214,18 +199,11 @@ def _objectives(
             kl_coef=objective.kl_coef,
             temperature=config.sampling.temperature,
             max_new_tokens=config.sampling.max_new_tokens,
-            machine=here,
+            machine=setting.machine,
         )
         say(f"J* ≥ {best.lower_bound:.3f} by enumeration; the listed answers hold {best.optimum.mass:.1%} of π_ref")
     reference = sum(values[config.baseline]) / len(values[config.baseline])
     return [r for name, own in values.items() for r in _objective_results(name, own, reference, objective, best)]
-
-
-def _less_the_kl(rollout: Rollout, kl: Sequence[float], scorer: Scorer, kl_coef: float) -> list[float]:
-    scores = scorer.score(groups(rollout))
-    if not bool(scores.valid.all()):
-        raise UserError("objective.rewards: a judge abstained, so J is not defined on these prompts")
-    return [score - kl_coef * nats for score, nats in zip(scores.scores.tolist(), kl, strict=True)]
 
 
 def _objective_results(
@@ -267,3 +245,64 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> 
         for i, row in enumerate(after.rollout.rows)
     ]
     run.write_rows(SAMPLES, samples)
+
+
+def win_rate(
+    subject: str,
+    scores: Sequence[float | None],
+    against: str,
+    others: Sequence[float | None],
+    *,
+    prompts: Sequence[Hashable],
+) -> Result:
+    """One policy's scores against another's on the same prompts, in the same order (N5.1); None: the judge abstained.
+
+    The value is (wins + ties / 2) / count, its interval Wilson's; entries of one prompt are one cluster. A policy
+    against itself: 0.5; with the sides exchanged: 1 − value.
+    Raises: UserError where nothing can be compared.
+    """
+    outcomes: list[float] = []
+    compared: list[Hashable] = []
+    for a, b, prompt in zip(scores, others, prompts, strict=True):
+        if a is None or b is None:
+            continue
+        outcomes.append(0.5 if a == b else float(a > b))
+        compared.append(prompt)
+    if not outcomes:
+        raise UserError(f"{subject} against {against}: nothing to compare, the judge abstained on all {len(scores)}")
+    wins, ties, losses = (outcomes.count(outcome) for outcome in (1.0, 0.5, 0.0))
+    facts = {"wins": wins, "losses": losses, "abstained": len(scores) - len(outcomes)}
+    about: dict[str, Any] = {"against": against, "floor": 0.5, "ceiling": 1.0, "ties": ties, "facts": facts}
+    return share_of("win_rate_over_prompts", subject, outcomes, compared, **about)
+
+
+def text_statistics(
+    responses: Sequence[str], finish_reasons: Sequence[FinishReason], num_tokens: Sequence[int]
+) -> dict[str, float]:
+    """Numbers of a set of responses, at least one.
+
+    `count`; `mean_characters`; `mean_words`; `mean_tokens`; `empty_share` (nothing but space);
+    `distinct_1`, `distinct_2`: different n-grams / all n-grams **of the whole set** (Li et al. 2016; it falls as a set
+    grows, so compare sets of one size); `repetition`: mean over responses of 1 − distinct-2 *inside* the
+    response; `eos_rate`, `stop_rate`, `length_rate`: shares of the ways to end, which sum to 1.
+    Chinese characters are words.
+    """
+    count = len(responses)
+    pieces = [words(response) for response in responses]
+    return {
+        "count": float(count),
+        "mean_characters": sum(map(len, responses)) / count,
+        "mean_words": sum(map(len, pieces)) / count,
+        "mean_tokens": sum(num_tokens) / count,
+        "empty_share": sum(not response.strip() for response in responses) / count,
+        "distinct_1": distinct_of_set(pieces, 1),
+        "distinct_2": distinct_of_set(pieces, 2),
+        "repetition": sum(1.0 - distinct_share(piece, 2) for piece in pieces) / count,
+        **{f"{reason.value}_rate": list(finish_reasons).count(reason) / count for reason in FinishReason},
+    }
+
+
+def distinct_of_set(pieces: Sequence[list[str]], n: int) -> float:
+    """Different n-grams / all n-grams over all responses together; no n-gram spans two responses; 1.0 where none is."""
+    grams = [gram for piece in pieces for gram in ngrams(piece, n)]
+    return len(set(grams)) / len(grams) if grams else 1.0

@@ -11,7 +11,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.scoring.protocol import Scorer
+from plaudit.scoring.protocol import Scorer, all_scores
 from plaudit.tokens.batches import by_token_budget, pack_shared
 
 
@@ -53,9 +53,8 @@ def listed_optimum(
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
         finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
         if not finishable:
-            raise UserError(
-                f"{row.where}: none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
-            )
+            none = f"none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
+            raise UserError(f"{row.where}: {none}")
         answers, responses = zip(*finishable, strict=True)
         logprobs: list[float] = []
         for cut in by_token_budget(map(len, responses), budget):
@@ -64,10 +63,8 @@ def listed_optimum(
                 out = reference(batch, {"logprobs"}, temperature)["logprobs"]
             logprobs += out.double().sum(1).tolist()
         group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
-        scores = scorer.score([group])
-        if not bool(scores.valid.all()):
-            raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")
-        optimum = kl_regularised_optimum(logprobs, scores.scores.tolist(), kl_coef)
+        undefined = f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined"
+        optimum = kl_regularised_optimum(logprobs, all_scores(scorer, [group], undefined), kl_coef)
         optima.append(optimum)
         bounds.append(optimum.objective + kl_coef * torch.tensor(optimum.mass, dtype=torch.float64).log().item())
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from plaudit.config.types import check_built
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
@@ -119,6 +120,7 @@ class RewardEvalConfig:
     """Of the bootstrap intervals of correlations and areas under the curve."""
 
     def __post_init__(self) -> None:
+        check_built(self)
         if not self.data or not self.models:
             raise ValueError("data and models must name at least one each")
         if self.num_bins < 1:

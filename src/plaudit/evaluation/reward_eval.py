@@ -13,13 +13,7 @@ from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.biases import biases, margins, reliability_bins
 from plaudit.evaluation.judges.floors import floors
 from plaudit.evaluation.judges.pairs import labellers_agreement, pairs_of
-from plaudit.evaluation.judges.rows import (
-    LabelledRows,
-    read_labelled,
-    reversed_group,
-    score_groups,
-    score_rows,
-)
+from plaudit.evaluation.judges.rows import LabelledRows, read_labelled, reversed_group, score_groups, score_rows
 from plaudit.evaluation.options import RewardEvalConfig, name_of
 from plaudit.hardware.machine import Machine, machine
 from plaudit.records.results import Result

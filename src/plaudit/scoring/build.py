@@ -1,35 +1,36 @@
 """From configuration to scorer: reward models, reward functions, or a weighted mix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading
-from plaudit.models.reward.references import check_references
+from plaudit.models.reward.protocol import RewardModel, check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import function_scorer
-from plaudit.scoring.learned import RewardModelScorer
 from plaudit.scoring.options import JudgeConfig, RewardModelConfig
-from plaudit.scoring.protocol import Scorer, check_columns
-from plaudit.scoring.shares import FirstRankScorer
+from plaudit.scoring.protocol import Scorer, check_columns, missing_column
+from plaudit.scoring.shares import FirstRankScorer, score_shares
 
 
-@dataclass(frozen=True, slots=True)
-class _Unloaded:
-    """What a saved judge asks of the data, before its weights are read."""
+class RewardModelScorer:
+    """Scores by a learned model, in its own units (nats of preference for the logistic losses)."""
 
-    name: str
-    required_columns: tuple[str, ...]
-
-    @property
-    def filled_columns(self) -> tuple[str, ...]:
-        return self.required_columns
+    def __init__(self, model: RewardModel, machine: Machine, *, name: str = "reward_model", budget: int = 16384):
+        self.name, self.model, self.machine, self.budget = name, model, machine, budget
 
     def score(self, groups: Sequence[Group]) -> Scores:
-        raise NotImplementedError("a judge that isn't loaded")
+        """Flat [B] over all groups' responses, in order; the model's own parts beside its score."""
+        scores = score_shares(self._judge, groups, self.machine.ranks)
+        return replace(scores, parts={self.name: scores.scores, **scores.parts})
+
+    def _judge(self, groups: Sequence[Group]) -> Scores:
+        with self.machine.autocast():
+            return self.model.score(groups, self.budget)
 
 
 def check_rewards(
@@ -53,7 +54,7 @@ def check_rewards(
         loading.check_reward_model(model, f"{option}.{index}.path", config.read_as)
         if needed := loading.needed_columns(model, config.read_as):
             check_references(rows)
-            check_columns(_Unloaded(config.name, needed), alone)
+            check_columns(partial(missing_column, config.name, needed=needed, filled=True), alone)
 
 
 def judges_tokens(config: JudgeConfig) -> bool:

@@ -10,6 +10,7 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 RewardFunction = Callable[..., Any]
@@ -24,45 +25,36 @@ def call(function: RewardFunction, arguments: Mapping[str, Any]) -> Any:
     return wait_for(result) if inspect.isawaitable(result) else result
 
 
-def parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter] | None:
-    """The function's parameters by name; None where Python cannot tell (some functions written in C)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """What a function can be given by name."""
+
+    parameters: Mapping[str, bool]
+    """Its parameters, and whether each has a default."""
+    any_name: bool
+    """It takes `**columns`, or Python cannot tell (some functions written in C)."""
+    columns: tuple[str, ...] | None
+    """The data columns that it says it reads (`texts.uses`); None where it says nothing."""
+
+    def accepted(self, names: Iterable[str]) -> set[str]:
+        """Which of `names` to pass: all where it takes any, unless it declares the columns that it reads."""
+        if self.columns is not None:
+            return {name for name in names if name in self.columns or (name in OURS and name in self.parameters)}
+        return {name for name in names if self.any_name or name in self.parameters}
+
+
+def takes(function: RewardFunction) -> Takes:
+    """Read off the signature; a function in another process brings it along."""
+    if isinstance(known := getattr(function, "takes", None), Takes):
+        return known
+    columns = getattr(function, "data_columns", None)
     try:
-        return inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return None
-
-
-def named_parameters(function: RewardFunction) -> dict[str, inspect.Parameter]:
-    """The parameters that can be given by name."""
-    return {
-        name: parameter
-        for name, parameter in (parameters(function) or {}).items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-
-
-def takes_any(function: RewardFunction) -> bool:
-    """Whether the function takes `**columns` (or Python cannot tell)."""
-    known = parameters(function)
-    return known is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-
-
-def declared_columns(function: RewardFunction) -> tuple[str, ...] | None:
-    """What the function says it reads (`texts.uses`); None where it says nothing."""
-    return getattr(function, "data_columns", None)
-
-
-def can_hang(function: RewardFunction) -> bool:
-    """Whether a built-in function says that some texts may keep it for ever (`texts.may_hang`)."""
-    return getattr(function, "may_hang", False)
-
-
-def accepted(function: RewardFunction, names: Iterable[str]) -> set[str]:
-    """Which of `names` to pass: all where the function takes `**columns`, unless it declares the columns it reads."""
-    known, declared = named_parameters(function), declared_columns(function)
-    if declared is not None:
-        return {name for name in names if name in declared or (name in OURS and name in known)}
-    return set(names) if takes_any(function) else {name for name in names if name in known}
+        return Takes(parameters={}, any_name=True, columns=columns)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    has_default = {p.name: p.default is not p.empty for p in named}
+    return Takes(parameters=has_default, any_name=any(p.kind is p.VAR_KEYWORD for p in parameters), columns=columns)
 
 
 def wait_for(awaitable: Awaitable[Any]) -> Any:

@@ -1,19 +1,19 @@
 """Several judges, one score: a weighted sum (N3.14)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.functions import FunctionScorer
-from plaudit.scoring.protocol import Scorer, check_scores, num_responses, required_columns
+from plaudit.scoring.functions import FunctionScorer, Tally
+from plaudit.scoring.protocol import Scorer, check_scores, num_responses, row_problem
+from plaudit.scoring.results import FailureKind
 from plaudit.scoring.shares import FirstRankScorer
-from plaudit.scoring.tally import Tally, rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +22,12 @@ class WeightedMix:
 
     An abstaining part contributes nothing, as in TRL (the weights of the others are not scaled up), so let a part
     abstain where it does not apply rather than where the answer is bad. A row is valid where at least one part of
-    non-zero weight is (`valid_when: any`), or where all of them are (`all`); a row that is not valid scores 0.0.
-    A part of weight 0 is only measured. Sums are made in double precision.
+    non-zero weight is; a row that is not valid scores 0.0. A part of weight 0 is only measured. Sums are made in double
+    precision.
     """
 
     parts: tuple[tuple[Scorer, float], ...]
-    """The judges, each with its factor."""
     name: str = "mix"
-    valid_when: Literal["any", "all"] = "any"
-    """Whether one judge's word is enough for a row, or every weighted judge must have spoken."""
 
     def __post_init__(self) -> None:
         for scorer, weight in self.parts:
@@ -39,14 +36,9 @@ class WeightedMix:
         if not any(weight for _, weight in self.parts):
             raise UserError("no scorer has a weight other than 0: nothing would be scored")
 
-    @property
-    def required_columns(self) -> tuple[str, ...]:
-        """Every column that one of the parts needs."""
-        return tuple(dict.fromkeys(column for scorer, _ in self.parts for column in required_columns(scorer)))
-
-    @property
-    def filled_columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(c for scorer, _ in self.parts for c in getattr(scorer, "filled_columns", ())))
+    def row_problem(self, columns: Mapping[str, Any]) -> str:
+        """What the first part that can't judge such a row says."""
+        return next(filter(None, (row_problem(scorer, columns) for scorer, _ in self.parts)), "")
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -74,8 +66,7 @@ class WeightedMix:
             if weight:
                 total += torch.where(result.valid, weight * result.scores.double(), torch.zeros_like(total))
                 spoken.append((result, weight))
-        votes = torch.stack([result.valid for result, _ in spoken])
-        valid = votes.any(dim=0) if self.valid_when == "any" else votes.all(dim=0)
+        valid = torch.stack([result.valid for result, _ in spoken]).any(dim=0)
         scores = torch.where(valid, total, torch.zeros_like(total)).float()
         mixed = Scores(scores=scores, valid=valid, parts=parts, token_scores=_token_scores(spoken, valid))
         return check_scores(self.name, mixed, num)
@@ -111,9 +102,7 @@ def tallies(scorer: Scorer) -> dict[str, Tally]:
     by_name: dict[str, Tally] = {}
     for name, (part, _) in zip(scorer.part_names, scorer.parts, strict=True):
         inner = tallies(part)
-        by_name |= (
-            {name: inner[part.name]} if list(inner) == [part.name] else {f"{name}/{k}": t for k, t in inner.items()}
-        )
+        by_name |= {name if list(inner) == [part.name] else f"{name}/{k}": tally for k, tally in inner.items()}
     return by_name
 
 
@@ -121,7 +110,8 @@ def part_metrics(scorer: Scorer) -> dict[str, float]:
     """Metrics of what became of the rows since the last call: shares on which a part failed, or abstained."""
     metrics: dict[str, float] = {}
     for name, tally in tallies(scorer).items():
-        failed, abstained = rates(tally.take())
-        metrics[f"part_failed/{name}_over_responses"] = failed
-        metrics[f"part_abstained/{name}_over_responses"] = abstained
+        new = tally.take()
+        rows = max(new["rows"], 1)
+        metrics[f"part_failed/{name}_over_responses"] = sum(new[kind] for kind in FailureKind) / rows
+        metrics[f"part_abstained/{name}_over_responses"] = new["abstained"] / rows
     return metrics

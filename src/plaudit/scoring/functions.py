@@ -15,6 +15,7 @@ What the function returns is checked and never broadcast. What it is given are c
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,40 +24,47 @@ from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
 from plaudit.scoring.builtin import BUILTIN
-from plaudit.scoring.calls import (
-    OURS,
-    RewardFunction,
-    accepted,
-    call,
-    declared_columns,
-    named_parameters,
-    takes_any,
-)
+from plaudit.scoring.calls import OURS, RewardFunction, call, takes
 from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
 from plaudit.scoring.loading import load_function, near
 from plaudit.scoring.options import FunctionConfig, OnError, _check_policy, function_name
-from plaudit.scoring.protocol import MISSING, check_columns, column_problem, scores_of
-from plaudit.scoring.results import described
-from plaudit.scoring.rows import Failure, FailureKind, ResponseRow, RowOutcome, read_result, read_token_result, rows_of
-from plaudit.scoring.tally import Tally
-
-__all__ = [
-    "FunctionConfig",
-    "FunctionScorer",
-    "OnError",
-    "Tally",
-    "check_columns",
-    "check_options",
-    "function_scorer",
-    "load_function",
-]
-
+from plaudit.scoring.protocol import missing_column, scores_of
+from plaudit.scoring.results import Failure, FailureKind, RowOutcome, described, read_result
+from plaudit.scoring.rows import ResponseRow, rows_of
+from plaudit.telemetry.console import warn
 
 LEFT_OUT = frozenset({"prompt", "completion", "completion_ids"})
 """Data columns that are not passed on, as in TRL: their contents come as `prompts` and `completions`."""
 HOPELESS = 4
 """So many rows of a failed batch hang one after the other before the rest is given up, not waited for."""
 GIGABYTE = 2**30
+EXAMPLES_KEPT = 5
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a reward function returned for the rows that it was given: counts since the run began."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """`rows` seen, `abstained` (None), and a kind of failure each: `raised`, `timed_out`, `died`, `not_finite`."""
+    examples: list[str] = field(default_factory=list)
+    """The first few failures that `on_error` let pass, in words."""
+    counts_before: Counter[str] = field(default_factory=Counter)
+    """The counts when `take` last asked."""
+
+    def failed(self, kind: FailureKind, message: str) -> None:
+        """Count one; say the first of its kind aloud."""
+        if not self.counts[kind]:
+            warn(f"{message}; such rows are counted from now on")
+        self.counts[kind] += 1
+        if len(self.examples) < EXAMPLES_KEPT:
+            self.examples.append(message)
+
+    def take(self) -> Counter[str]:
+        """What has been counted since the last call."""
+        new = self.counts - self.counts_before
+        self.counts_before = Counter(self.counts)
+        return new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,17 +94,17 @@ class FunctionScorer:
     @property
     def required_columns(self) -> tuple[str, ...]:
         """What every data row must have: what the function declares, or its parameters without default."""
-        declared = declared_columns(self.function)
+        declared = takes(self.function).columns
         return declared if declared is not None else tuple(n for n in self._without_default() if n not in OURS)
 
-    @property
-    def filled_columns(self) -> tuple[str, ...]:
-        """Required columns in which null and [] are refused too: those of functions that declare them."""
-        return declared_columns(self.function) or ()
+    def row_problem(self, columns: Mapping[str, Any]) -> str:
+        """The column that a row lacks; null and [] are refused too where the function declares its columns."""
+        declared = takes(self.function).columns
+        return missing_column(self.name, columns, self.required_columns, filled=declared is not None)
 
     def _without_default(self) -> list[str]:
-        named = named_parameters(self.function).items()
-        return [name for name, parameter in named if parameter.default is parameter.empty and name not in self.args]
+        named = takes(self.function).parameters.items()
+        return [name for name, has_default in named if not has_default and name not in self.args]
 
     def score(self, groups: Sequence[Group]) -> Scores:
         """Flat [B]; rows on which the function returned None, or failed under `on_error: abstain`, are not valid."""
@@ -121,28 +129,24 @@ class FunctionScorer:
             raise
         except (Exception, SystemExit) as error:
             return self._one_by_one(rows, error)
-        return (read_token_result if self.by_token else read_result)(result, self.name, rows)
+        return read_result(result, self.name, rows, by_token=self.by_token)
 
     def _one_by_one(self, rows: list[ResponseRow], error: BaseException) -> list[RowOutcome]:
         """The batch failed with `error`: which rows are to blame?"""
-        failure = _failure(error)
+        failure, hung = _failure(error), FailureKind.TIMED_OUT
         if len(rows) == 1:
             return [failure]
         outcomes: list[RowOutcome] = []
         for row in rows:
-            if len(outcomes) == HOPELESS and all(_hung(outcome) for outcome in outcomes):
-                given_up = Failure(
-                    kind=FailureKind.TIMED_OUT, reason=f"was not called: the {HOPELESS} rows before it all hung"
-                )
+            if len(outcomes) == HOPELESS and all(isinstance(o, Failure) and o.kind is hung for o in outcomes):
+                given_up = Failure(kind=hung, reason=f"was not called: the {HOPELESS} rows before it all hung")
                 return outcomes + [given_up] * (len(rows) - HOPELESS)
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
                 self._settle(row, outcomes[-1])  # raises: the rest need not be called
         if self.on_error == "error":
-            raise UserError(
-                f"reward function {self.name!r} {failure.reason} on {len(rows)} rows together, "
-                f"though on none of them alone"
-            ) from error
+            together = f"on {len(rows)} rows together, though on none of them alone"
+            raise UserError(f"reward function {self.name!r} {failure.reason} {together}") from error
         return outcomes
 
     def _settle(self, row: ResponseRow, outcome: RowOutcome) -> float | tuple[float, ...] | None:
@@ -160,39 +164,30 @@ class FunctionScorer:
         """Keyword arguments of one call, all of them copies."""
         self._check_present(rows)
         columns = [name for name in dict.fromkeys(name for row in rows for name in row.columns) if name not in LEFT_OUT]
-        takes = accepted(self.function, [*OURS, *columns])
-        clash = sorted(name for name in columns if name in takes and (name in OURS or name in self.args))
+        passed = takes(self.function).accepted([*OURS, *columns])
+        clash = sorted(name for name in columns if name in passed and (name in OURS or name in self.args))
         if clash:
             raise UserError(
                 f"reward function {self.name!r}: the data column {clash[0]!r} has the name of one of the function's "
                 f"own arguments; rename the column (`columns:` of the data)"
             )
-        turns = [row.turns() for row in rows]
-        offered: dict[str, Any] = {
-            "prompts": [prompt for prompt, _ in turns],
-            "completions": [text for _, text in turns],
-        }
+        prompts, completions = zip(*(row.turns() for row in rows), strict=True)
+        offered: dict[str, Any] = {"prompts": list(prompts), "completions": list(completions)}
         if all(row.response_ids is not None for row in rows):
             offered["completion_ids"] = [list(row.response_ids or ()) for row in rows]
         for name in columns:
-            if name in takes:
+            if name in passed:
                 offered[name] = [copy.deepcopy(row.columns.get(name)) for row in rows]
-        return {name: value for name, value in offered.items() if name in takes} | copy.deepcopy(dict(self.args))
+        return {name: value for name, value in offered.items() if name in passed} | copy.deepcopy(dict(self.args))
 
     def _check_present(self, rows: list[ResponseRow]) -> None:
         """UserError naming the first row that lacks what the function cannot do without."""
-        needed, filled = self.required_columns, self.filled_columns
         wants_ids = self.by_token or "completion_ids" in self._without_default()
         for row in rows:
             if wants_ids and row.response_ids is None:
                 raise UserError(f"reward function {self.name!r}: {row} comes as text alone, without `completion_ids`")
-            for column in needed:
-                problem = column_problem(row.columns.get(column, MISSING), refuse_empty=column in filled)
-                if problem:
-                    raise UserError(
-                        f"reward function {self.name!r}: {row}: the column {column!r} {problem}. "
-                        f"Give it in the data, or its parameter a default"
-                    )
+            if problem := self.row_problem(row.columns):
+                raise UserError(f"{row}: {problem}. Give it in the data, or its parameter a default")
 
 
 def _by_token(value: float | tuple[float, ...] | None, row: ResponseRow) -> tuple[float, ...]:
@@ -203,10 +198,6 @@ def _by_token(value: float | tuple[float, ...] | None, row: ResponseRow) -> tupl
     return (0.0,) * (count - 1) + (value or 0.0,) if count else ()
 
 
-def _hung(outcome: RowOutcome) -> bool:
-    return isinstance(outcome, Failure) and outcome.kind is FailureKind.TIMED_OUT
-
-
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, CallFailed):
         return Failure(kind=error.kind, reason=error.reason, cause=error)
@@ -215,13 +206,13 @@ def _failure(error: BaseException) -> Failure:
 
 def function_scorer(config: FunctionConfig) -> FunctionScorer:
     """Load the function and check its options before anything is scored. UserError names function and option."""
-    memory = round(config.memory_gb * GIGABYTE)
+    if config.is_isolated:
+        memory = round(config.memory_gb * GIGABYTE)
+        function: RewardFunction = isolated(config.function, timeout=config.timeout, memory=memory)
+    else:
+        function = load_function(config.function)
     scorer = FunctionScorer(
-        function=(
-            isolated(config.function, timeout=config.timeout, memory=memory)
-            if config.is_isolated
-            else load_function(config.function)
-        ),
+        function=function,
         name=config.name or function_name(config.function),
         args=config.args,
         on_error=config.on_error,
@@ -234,9 +225,10 @@ def function_scorer(config: FunctionConfig) -> FunctionScorer:
 
 def check_options(scorer: FunctionScorer, builtin: RewardFunction | None = None) -> None:
     """UserError for an option that the function does not have; of a built-in one also for a wrong or missing one."""
-    columns = declared_columns(scorer.function) or ()
-    options = [name for name in named_parameters(scorer.function) if name not in OURS and name not in columns]
-    free = takes_any(scorer.function) and builtin is None
+    known = takes(scorer.function)
+    columns = known.columns or ()
+    options = [name for name in known.parameters if name not in OURS and name not in columns]
+    free = known.any_name and builtin is None
     for option in scorer.args:
         if option in OURS or option in columns or (option not in options and not free):
             raise UserError(f"reward function {scorer.name!r} has no option {option!r}{near(option, options)}")

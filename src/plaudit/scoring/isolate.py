@@ -1,7 +1,7 @@
 """A reward function in a process of its own (decision 0010): it may hang, crash or print, and the run lives on.
 
     parent                                     worker (`worker.py`)
-    {"id", "function"}                    →    loads it; {"id", "signature"} or {"id", "refused"}
+    {"id", "function"}                    →    loads it; {"id", "loaded"} or {"id", "refused"}
     {"id", "function", "arguments",       →    calls it; {"id", "result"} or {"id", "raised"}
      "limit"}
 
@@ -12,7 +12,6 @@ share a worker. It is no sandbox: the function still has the user's rights, netw
 
 import contextlib
 import functools
-import inspect
 import io
 import json
 import os
@@ -22,16 +21,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 from plaudit.errors import UserError
-from plaudit.scoring.calls import OURS
-from plaudit.scoring.results import Entry, Unusable, from_wire
-from plaudit.scoring.rows import FailureKind
+from plaudit.scoring.calls import OURS, Takes
+from plaudit.scoring.results import Entry, FailureKind, Unusable, from_wire
 
 LOADING_SECONDS = 300.0
 """How long importing the user's file may take: it may load a model."""
@@ -60,15 +57,14 @@ class IsolationError(UserError):
 
 
 class IsolatedFunction:
-    """Looks like the user's function, signature and all, and calls it in its worker."""
+    """Looks like the user's function, and calls it in its worker."""
 
     def __init__(self, spec: str, worker: "Worker", timeout: float):
         self.spec, self.worker, self.timeout = spec, worker, timeout
-        signature = self._load()
-        self.file: str = signature["file"]
-        columns, parameters = signature["columns"], signature["parameters"]
-        self.data_columns = None if columns is None else tuple(columns)
-        self.__signature__ = None if parameters is None else _signature(parameters)
+        loaded = self._load()
+        self.file, columns = loaded["file"], loaded["columns"]
+        columns = None if columns is None else tuple(columns)
+        self.takes = Takes(parameters=loaded["parameters"], any_name=loaded["any_name"], columns=columns)
 
     def _load(self) -> Mapping[str, Any]:
         try:
@@ -77,7 +73,7 @@ class IsolatedFunction:
             raise IsolationError(f"reward function {self.spec!r}: while loading, it {failed.reason}") from failed
         if "refused" in reply:
             raise IsolationError(reply["refused"] + self.worker.printed())
-        return reply["signature"]
+        return reply["loaded"]
 
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
         """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
@@ -242,19 +238,13 @@ class _Process:
         self.ended = True
         with contextlib.suppress(OSError):
             self._stdin.close()
-        if patience:
-            self._wait_unreaped(patience)
+        if patience:  # not `popen.wait`: a reaped id may belong to somebody else's group
+            self._readers[0].join(timeout=patience)
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=5.0)
         for reader in self._readers:
             reader.join(timeout=1.0)
-
-    def _wait_unreaped(self, patience: float) -> None:
-        """Until the answers' pipe is closed. Not `popen.wait`: a reaped id may belong to somebody else's group."""
-        until = time.monotonic() + patience
-        while time.monotonic() < until and self._readers[0].is_alive():
-            self._readers[0].join(timeout=0.05)
 
 
 def _end_all(running: list[_Process], owner: int) -> None:
@@ -265,18 +255,15 @@ def _end_all(running: list[_Process], owner: int) -> None:
 
 
 def _failure(process: _Process, seconds: float, file: str, *, spoke: bool) -> CallFailed:
-    position = ""
-    for frame in _FRAME.finditer(process.output()):
-        if file and frame["file"] == file:
-            position = f" (in {frame['file']}:{frame['line']} in {frame['name']})"
-            break
+    frames = (frame for frame in _FRAME.finditer(process.output()) if file and frame["file"] == file)
+    position = next((f" (in {frame['file']}:{frame['line']} in {frame['name']})" for frame in frames), "")
     if process.late:
-        return CallFailed(
-            FailureKind.TIMED_OUT, f"gave no answer within {seconds:g} s and was killed{position}{process.printed()}"
-        )
-    if spoke:
-        return CallFailed(FailureKind.DIED, f"wrote into the pipe of its answers and was killed{process.printed()}")
-    return CallFailed(FailureKind.DIED, f"{_how_it_ended(process.popen.returncode)}{position}{process.printed()}")
+        reason = f"gave no answer within {seconds:g} s and was killed{position}"
+    elif spoke:
+        reason = "wrote into the pipe of its answers and was killed"
+    else:
+        reason = f"{_how_it_ended(process.popen.returncode)}{position}"
+    return CallFailed(FailureKind.TIMED_OUT if process.late else FailureKind.DIED, reason + process.printed())
 
 
 def _how_it_ended(code: int | None) -> str:
@@ -285,17 +272,6 @@ def _how_it_ended(code: int | None) -> str:
     with contextlib.suppress(ValueError):
         return f"ended its process by {signal.Signals(-code).name}"
     return f"ended its process by signal {-code}"
-
-
-def _signature(known: list[list[Any]]) -> inspect.Signature:
-    """What the worker said of the parameters: name, kind, whether there is a default (its value stays there)."""
-    empty = inspect.Parameter.empty
-    return inspect.Signature(
-        [
-            inspect.Parameter(name, getattr(inspect.Parameter, kind), default=... if has_default else empty)
-            for name, kind, has_default in known
-        ]
-    )
 
 
 def _stranger(value: Any) -> str:

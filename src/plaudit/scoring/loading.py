@@ -32,9 +32,8 @@ def load_function(spec: str) -> RewardFunction:
     if not colon:
         if spec not in BUILTIN:
             hint = near(spec, BUILTIN) or f"; there are {', '.join(BUILTIN)}"
-            raise UserError(
-                f"no built-in reward function {spec!r} (your own: `module:function` or `path.py:function`){hint}"
-            )
+            own = "your own: `module:function` or `path.py:function`"
+            raise UserError(f"no built-in reward function {spec!r} ({own}){hint}")
         return BUILTIN[spec]
     if not source or not name:
         raise UserError(f"reward function {spec!r}: write `module:function` or `path.py:function`")
@@ -68,10 +67,8 @@ def _module_of_file(source: str, spec: str) -> ModuleType:
         beside = [file.name for file in folder.glob("*.py")] if folder.is_dir() else []
         raise UserError(f"reward function {spec!r}: there is no file {path.absolute()}{near(path.name, beside)}")
     path = path.resolve()
-    try:
+    with _explained(spec, f"loading {path}"):
         return _executed(path, path.stat().st_mtime_ns)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"reward function {spec!r}: loading {path} failed: {_last_line(error)}") from error
 
 
 @functools.cache
@@ -93,15 +90,13 @@ def _executed(path: Path, changed: int) -> ModuleType:
 
 
 def _module_of_name(source: str, spec: str) -> ModuleType:
-    try:
-        with _importing_from(Path.cwd()):
+    with _explained(spec, f"importing {source}"), _importing_from(Path.cwd()):
+        try:
             return importlib.import_module(source)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
-            raise UserError(f"reward function {spec!r}: there is no module {error.name!r}") from error
-        raise UserError(f"reward function {spec!r}: importing {source} failed: {_last_line(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise UserError(f"reward function {spec!r}: importing {source} failed: {_last_line(error)}") from error
+        except ModuleNotFoundError as error:
+            if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
+                raise UserError(f"reward function {spec!r}: there is no module {error.name!r}") from error
+            raise
 
 
 @contextmanager
@@ -115,7 +110,15 @@ def _importing_from(folder: Path) -> Generator[None]:
             sys.path.remove(str(folder))
 
 
-def _last_line(error: BaseException) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    position = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{position}"
+@contextmanager
+def _explained(spec: str, doing: str) -> Generator[None]:
+    """What the user's code raises, as a UserError with the line that raised it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        position = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+        reason = f"{type(error).__name__}: {error}{position}"
+        raise UserError(f"reward function {spec!r}: {doing} failed: {reason}") from error

@@ -63,9 +63,7 @@ class FunctionConfig:
             if not (math.isfinite(value) and (value > 0 or (value == 0 and option == "memory_gb"))):
                 raise UserError(f"reward function {self.function!r}: `{option}` must be a positive number, not {value}")
             if value != type(self).__dataclass_fields__[option].default and not self.is_isolated:
-                raise UserError(
-                    f"reward function {self.function!r}: `{option}` goes with `isolate: true` and only with it"
-                )
+                raise UserError(f"reward function {self.function!r}: `{option}` goes with `isolate: true` alone")
         if self.memory_gb and sys.platform != "linux":
             raise UserError(f"reward function {self.function!r}: `memory_gb` works on Linux only")
 
@@ -75,10 +73,9 @@ class FunctionConfig:
         if self.isolate is not None:
             return self.isolate
         from plaudit.scoring.builtin import BUILTIN  # its libraries take longer to load than all options together
-        from plaudit.scoring.calls import can_hang
 
         if self.function in BUILTIN:
-            return can_hang(BUILTIN[self.function])
+            return getattr(BUILTIN[self.function], "may_hang", False)
         return not self.function.startswith("plaudit.")
 
 

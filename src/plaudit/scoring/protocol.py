@@ -1,7 +1,8 @@
 """What every judge looks like from outside: groups in, `Scores` out (N3, N3.14)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,9 +46,8 @@ def check_scores(name: str, scores: Scores, num: int) -> Scores:
         if tuple(tensor.shape) != (num,):
             raise UserError(f"scorer {name!r}: `{field}` has shape {list(tensor.shape)} for {num} responses")
         if tensor.dtype != dtype or tensor.device.type != "cpu":
-            raise UserError(
-                f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {tensor.dtype} on {tensor.device}"
-            )
+            own = f"{tensor.dtype} on {tensor.device}"
+            raise UserError(f"scorer {name!r}: `{field}` must be {dtype} on the CPU, not {own}")
     broken = (scores.valid & ~torch.isfinite(scores.scores)).nonzero().flatten().tolist()
     if broken:
         value = scores.scores[broken[0]].item()
@@ -55,31 +55,41 @@ def check_scores(name: str, scores: Scores, num: int) -> Scores:
     return scores
 
 
-def required_columns(scorer: Scorer) -> tuple[str, ...]:
-    """Data columns without which the scorer cannot work; a scorer that says nothing needs none."""
-    return tuple(getattr(scorer, "required_columns", ()))
+def all_scores(scorer: Scorer, groups: Sequence[Group], undefined: str) -> list[float]:
+    """One number a response, flat. UserError `undefined` where the scorer abstains on one."""
+    scores = check_scores(scorer.name, scorer.score(groups), num_responses(groups))
+    if not bool(scores.valid.all()):
+        raise UserError(undefined)
+    return scores.scores.tolist()
 
 
-def check_columns(scorer: Scorer, rows: Iterable[Row]) -> None:
-    """Before any model loads: UserError naming the first row that lacks a column that `scorer` needs."""
-    needed = required_columns(scorer)
-    empty_refused = frozenset(getattr(scorer, "filled_columns", ()))
-    for index, row in enumerate(rows):
-        columns = row.columns if isinstance(row, PromptRow | Ranking) else {}
-        for column in needed:
-            value = columns.get(column, MISSING)
-            problem = column_problem(value, refuse_empty=column in empty_refused)
-            if problem:
-                where = row.where or f"row {index}"
-                raise UserError(f"{where}: the scorer {scorer.name!r} needs the column {column!r}, which {problem}")
+def row_problem(scorer: Scorer, columns: Mapping[str, Any]) -> str:
+    """Why `scorer` can't judge a row with these columns, in a sentence; empty where it can.
+
+    A scorer says so by a method of this name, or names its `required_columns`; one that does neither needs none.
+    """
+    if (own := getattr(scorer, "row_problem", None)) is not None:
+        return own(columns)
+    return missing_column(scorer.name, columns, getattr(scorer, "required_columns", ()))
 
 
-def column_problem(value: Any, *, refuse_empty: bool) -> str:
-    """Why `value` cannot stand in a needed column; empty where it can. Empty text is a value, None and [] are not."""
-    if value is MISSING:
-        return "is missing"
-    if refuse_empty and value is None:
-        return "is null"
-    if refuse_empty and isinstance(value, (list, tuple)) and not value:
-        return "is an empty list"
+def missing_column(name: str, columns: Mapping[str, Any], needed: Iterable[str], *, filled: bool = False) -> str:
+    """Which of the `needed` columns a row lacks; `filled`: null and [] count as lacking, empty text never does."""
+    for column in needed:
+        value = columns.get(column, MISSING)
+        problem = "is missing" if value is MISSING else ""
+        if filled and value is None:
+            problem = "is null"
+        elif filled and isinstance(value, (list, tuple)) and not value:
+            problem = "is an empty list"
+        if problem:
+            return f"the scorer {name!r} needs the column {column!r}, which {problem}"
     return ""
+
+
+def check_columns(problem_of: Scorer | Callable[[Mapping[str, Any]], str], rows: Iterable[Row]) -> None:
+    """Before any model loads: UserError naming the first row that a scorer can't judge by its columns."""
+    problem_of = partial(row_problem, problem_of) if isinstance(problem_of, Scorer) else problem_of
+    for index, row in enumerate(rows):
+        if problem := problem_of(row.columns if isinstance(row, PromptRow | Ranking) else {}):
+            raise UserError(f"{row.where or f'row {index}'}: {problem}")

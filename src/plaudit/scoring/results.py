@@ -1,37 +1,49 @@
-"""What a reward function returned, entry by entry, as plain values that can cross to another process. No torch here."""
+"""What a reward function returned, row by row, as plain values that can cross to another process. No torch here."""
 
 import math
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+from plaudit.errors import UserError
+from plaudit.scoring.rows import ResponseRow
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 
-@dataclass(frozen=True, slots=True)
+class FailureKind(StrEnum):
+    """Why a row has no number; the value is the word in metrics."""
+
+    RAISED = "raised"
+    TIMED_OUT = "timed_out"
+    DIED = "died"
+    NOT_FINITE = "not_finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Stands where a row's number should be."""
+
+    kind: FailureKind
+    reason: str
+    cause: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """The function returned `what` instead of a flat list."""
+    """`what` stands where a list or a number belongs."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoNumber:
-    """The entry is `what`, where a number belongs."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotFinite:
-    """The entry is `what`: NaN, infinity, or beyond float32."""
-
-    what: str
-
-
-Entry = float | tuple[float, ...] | None | NoNumber | NotFinite
-"""What stands for one completion: a number; numbers by token, which a scorer takes only where it asked for them."""
+Entry = float | tuple[float, ...] | None | Failure | Unusable
+"""What stands for one completion: a number; numbers by token, which a scorer takes only where it asked for them; no
+opinion; a number that is not finite; something that is no number."""
+RowOutcome = float | tuple[float, ...] | None | Failure
+"""What became of a row."""
 
 
 def entries_of(result: Any) -> list[Entry] | Unusable:
@@ -39,31 +51,32 @@ def entries_of(result: Any) -> list[Entry] | Unusable:
     if isinstance(result, Unusable):
         return result
     if _elsewhere(result):
-        return Unusable(f"a tensor on {result.device}: return `.tolist()`")
+        return Unusable(what=f"a tensor on {result.device}: return `.tolist()`")
     if isinstance(result, (list, tuple)):
         return [_entry(value) for value in result]
     if hasattr(result, "ndim") and hasattr(result, "tolist"):
         if result.ndim != 1:
-            return Unusable(f"an array of shape {tuple(result.shape)}")
+            return Unusable(what=f"an array of shape {tuple(result.shape)}")
         return [_entry(value) for value in result.tolist()]
-    return Unusable(typed(result))
+    return Unusable(what=typed(result))
 
 
 def _entry(value: Any) -> Entry:
-    if value is None or isinstance(value, (NoNumber, NotFinite)):
+    if value is None or isinstance(value, (Failure, Unusable)):
         return value
     if _elsewhere(value):
-        return NoNumber(f"a tensor on {value.device} (return `.item()`)")
+        return Unusable(what=f"a tensor on {value.device} (return `.item()`)")
     number = value
     if not isinstance(value, (bool, int, float)) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         number = value.item()  # a scalar of numpy or torch
     if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
         return _by_token(value)
     if not isinstance(number, (bool, int, float)):
-        return NoNumber(typed(value))
+        return Unusable(what=typed(value))
     # abs first: an int too large for a float would raise in isfinite, and 1e300 would become infinity in float32.
     if not abs(number) <= FLOAT32_MAX or not math.isfinite(number):
-        return NotFinite(repr(number) if isinstance(number, float) else f"an integer of {number.bit_length()} bits")
+        what = repr(number) if isinstance(number, float) else f"an integer of {number.bit_length()} bits"
+        return Failure(kind=FailureKind.NOT_FINITE, reason=f"returned {what}, which is no finite float32 number")
     return float(number)
 
 
@@ -73,7 +86,7 @@ def _by_token(values: Any) -> Entry:
     faults = [entry for entry in read if not isinstance(entry, float)]
     if not faults:
         return tuple(entry for entry in read if isinstance(entry, float))
-    return faults[0] if isinstance(faults[0], NotFinite) else NoNumber(typed(values))
+    return faults[0] if isinstance(faults[0], Failure) else Unusable(what=typed(values))
 
 
 def _elsewhere(value: Any) -> bool:
@@ -95,22 +108,63 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{position}"
 
 
-def to_wire(entries: list[Entry] | Unusable) -> Any:
-    """As JSON: numbers and null stand for themselves, the rest is an object with one key."""
-    if isinstance(entries, Unusable):
-        return {"unusable": entries.what}
-    keys = {NoNumber: "no_number", NotFinite: "not_finite"}
-    return [{keys[type(e)]: e.what} if isinstance(e, (NoNumber, NotFinite)) else e for e in entries]
+def to_wire(value: list[Entry] | Entry) -> Any:
+    """As JSON: numbers, lists and null stand for themselves, the rest is an object with one key."""
+    match value:
+        case Unusable():
+            return {"unusable": value.what}
+        case Failure():
+            return {"not_finite": value.reason}
+        case list():
+            return [to_wire(entry) for entry in value]
+    return value
 
 
 def from_wire(wire: Any) -> list[Entry] | Unusable:
     """The inverse of `to_wire`."""
-    if isinstance(wire, dict):
-        return Unusable(wire["unusable"])
-    return [_from_wire(entry) for entry in wire]
+    return Unusable(what=wire["unusable"]) if isinstance(wire, dict) else [_from_wire(entry) for entry in wire]
 
 
 def _from_wire(entry: Any) -> Entry:
-    if not isinstance(entry, dict):
-        return tuple(entry) if isinstance(entry, list) else entry
-    return NoNumber(entry["no_number"]) if "no_number" in entry else NotFinite(entry["not_finite"])
+    match entry:
+        case {"unusable": what}:
+            return Unusable(what=what)
+        case {"not_finite": reason}:
+            return Failure(kind=FailureKind.NOT_FINITE, reason=reason)
+    return tuple(entry) if isinstance(entry, list) else entry
+
+
+def read_result(result: Any, name: str, rows: Sequence[ResponseRow], *, by_token: bool = False) -> list[RowOutcome]:
+    """What a call returned, one number a row; `by_token` a list of them, one for each of the row's `completion_ids`.
+
+    None abstains. UserError for anything but a list of these, as long as the rows.
+    """
+    each = f"for each of the {len(rows)} completions"
+    wanted, tail = ("a list of numbers", ", one for each of its tokens") if by_token else ("one number", "")
+    wanted = f"{wanted} (or None) {each}{tail}"
+    entries = entries_of(result)
+    if isinstance(entries, Unusable):
+        raise UserError(f"reward function {name!r} must return {wanted}, not {entries.what}")
+    if len(entries) != len(rows):
+        raise UserError(f"reward function {name!r} must return {wanted}; it returned {len(entries)}")
+    outcomes: list[RowOutcome] = []
+    for entry, row in zip(entries, rows, strict=True):
+        if fault := _fault(entry, row, by_token=by_token):
+            raise UserError(f"reward function {name!r}: {row}: returned {fault}")
+        if not isinstance(entry, Unusable):
+            outcomes.append(entry)
+    return outcomes
+
+
+def _fault(entry: Entry, row: ResponseRow, *, by_token: bool) -> str:
+    """What is wrong with the entry on any row; empty where nothing is."""
+    match entry:
+        case Unusable():
+            return f"{entry.what} where a number belongs"
+        case tuple() if not by_token:
+            return f"{typed(list(entry))} where a number belongs"
+        case tuple() if len(entry) != len(row.response_ids or ()):
+            return f"{len(entry)} numbers for {len(row.response_ids or ())} tokens (`completion_ids`)"
+        case float() if by_token:
+            return f"{entry} where a list by token belongs"
+    return ""

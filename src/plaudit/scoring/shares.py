@@ -1,6 +1,6 @@
 """Judging on several ranks (docs/parallel.md): who is asked what, so that all hear what one process would have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from plaudit.hardware.ranks import Ranks
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.protocol import Scorer, required_columns
+from plaudit.scoring.protocol import Scorer, row_problem
 
 
 def score_shares(score: Callable[[Sequence[Group]], Scores], groups: Sequence[Group], ranks: Ranks) -> Scores:
@@ -37,13 +37,8 @@ class FirstRankScorer:
     def name(self) -> str:
         return self.scorer.name
 
-    @property
-    def required_columns(self) -> tuple[str, ...]:
-        return required_columns(self.scorer)
-
-    @property
-    def filled_columns(self) -> tuple[str, ...]:
-        return tuple(getattr(self.scorer, "filled_columns", ()))
+    def row_problem(self, columns: Mapping[str, Any]) -> str:
+        return row_problem(self.scorer, columns)
 
     def score(self, groups: Sequence[Group]) -> Scores:
         return from_plain(self.ranks.ask_first(lambda: plain(self.scorer.score(groups))))

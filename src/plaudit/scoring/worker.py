@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from plaudit.errors import UserError
-from plaudit.scoring.calls import RewardFunction, call, declared_columns, parameters
+from plaudit.scoring.calls import RewardFunction, call, takes
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.results import described, entries_of, to_wire
 
@@ -89,7 +90,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except UserError as error:
         return {"refused": str(error)}
     if "arguments" not in request:
-        return {"signature": _signature(function)}
+        file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", "")
+        return {"loaded": {**asdict(takes(function)), "file": file}}
     faulthandler.dump_traceback_later(request["limit"])  # so that the other side learns where it hangs, even in C
     try:
         return {"result": to_wire(entries_of(call(function, request["arguments"])))}
@@ -103,16 +105,3 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _loaded(spec: str) -> RewardFunction:
     """Once for all calls, even if the file changes meanwhile."""
     return load_function(spec)
-
-
-def _signature(function: RewardFunction) -> dict[str, Any]:
-    known = parameters(function)
-    return {
-        "parameters": None if known is None else [_parameter(parameter) for parameter in known.values()],
-        "columns": declared_columns(function),
-        "file": getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", ""),
-    }
-
-
-def _parameter(parameter: inspect.Parameter) -> list[Any]:
-    return [parameter.name, parameter.kind.name, parameter.default is not parameter.empty]

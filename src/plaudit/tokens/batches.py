@@ -88,12 +88,8 @@ class TokenBatch:
 
 
 def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
-    """Lay rows out one after the other, on the CPU.
-
-    Args: B prompts of at least one token each (something must predict the first response token) and B responses,
-    which may be empty.
-    Raises: ValueError where there is no row, a prompt is empty, or the counts differ.
-    """
+    """Lay out B prompts and responses, which may be empty, one after the other, on the CPU. ValueError as
+    `pack_shared`, and where the counts differ."""
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     return pack_shared([(prompt, [response]) for prompt, response in zip(prompts, responses, strict=True)])
@@ -102,8 +98,8 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
 def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     """Lay out (prompt, its K answers) so that each prompt runs once: P + Σ R tokens instead of K·P + Σ R.
 
-    The B rows are the answers, in order. A prompt with one answer is an ordinary row.
-    Raises: ValueError where there is no row, or a prompt is empty.
+    The B rows are the answers, in order. A prompt with one answer is an ordinary row. ValueError where there is no row,
+    or a prompt is empty: something must predict the first response token.
     """
     groups = [(prompt, answers) for prompt, answers in groups if answers]
     if not groups:
@@ -160,10 +156,8 @@ def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]
 
 def pad_left(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
     """Prompts as the house stores them: padding on the left."""
-    width = max((len(r) for r in rows), default=0)
-    ids = torch.tensor([[pad] * (width - len(r)) + list(r) for r in rows], dtype=torch.long).reshape(len(rows), width)
-    lengths = torch.tensor([len(r) for r in rows])
-    return ids, torch.arange(width) >= (width - lengths).unsqueeze(1)
+    ids, mask = pad_right([row[::-1] for row in rows], pad)
+    return ids.flip(1), mask.flip(1)
 
 
 def pad_right(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:

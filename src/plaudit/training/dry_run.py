@@ -92,13 +92,13 @@ def _answer(row: PromptRow, who: Any, scorer: Scorer, config: PPOConfig | Collec
     _show(who.language, rollout.prompt_ids[0].tolist(), rollout.response_ids[0].tolist())
     with Stopwatch() as judging:
         scores = check_scores(scorer.name, scorer.score(groups(rollout)), 1)
-    said = f"{float(scores.scores[0]):.4g}" if bool(scores.valid[0]) else "abstained"
+    number = f"{float(scores.scores[0]):.4g}" if bool(scores.valid[0]) else "abstained"
     parts = ", ".join(f"{name} {float(part[0]):.4g}" for name, part in scores.parts.items())
     ended, seconds = (
         rollout.finish_reasons[0].value,
         f"{writing.seconds:.2g} s to write, {judging.seconds:.2g} s to judge",
     )
-    say(f"the answer {rollout.responses[0]!r} ({ended}) scores {said} ({parts}); {seconds}")
+    say(f"the answer {rollout.responses[0]!r} ({ended}) scores {number} ({parts}); {seconds}")
 
 
 def _show(language: Language, prompt: Sequence[int], learned: Sequence[int]) -> None:

@@ -37,10 +37,6 @@ class StepStats:
     not_finite: str = ""
     """What was NaN or infinite: then no step was taken, weights and moments are what they were."""
 
-    @property
-    def taken(self) -> bool:
-        return not self.not_finite
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from plaudit.evaluation.judges.linear import fit, logistic, squared_error, word_table
+from plaudit.evaluation.judges.floors import fit, logistic, squared_error, word_table
 from tests.kills import kills
 
 
@@ -19,7 +19,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @kills(
-    "evaluation/judges/linear.py",
+    "evaluation/judges/floors.py",
     old="ridge * weights.square()",
     new="2 * ridge * weights.square()",
     why="the floor is held back twice as much as was asked",

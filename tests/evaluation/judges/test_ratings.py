@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from plaudit.evaluation.judges.ratings import agreement, labellers_correlation
+from plaudit.evaluation.judges.agreement import labellers_correlation, of_ratings
 from plaudit.evaluation.judges.rows import LabelledRows, score_rows
 from plaudit.records.results import Result
 from plaudit.records.tensors import Scores
@@ -32,7 +32,7 @@ def rating(prompt: str, response: str, **scores: float) -> Rating:
 
 
 def measured(rows, seed: int = 0) -> dict[str, Result]:
-    results = agreement(score_rows("mine", Judge(), LabelledRows.of(rows)), seed)
+    results = of_ratings(score_rows("mine", Judge(), LabelledRows.of(rows)), seed)
     return {result.measure: result for result in results}
 
 
@@ -105,9 +105,9 @@ def test_several_labellers_count_as_their_mean():
 
 
 @kills(
-    "evaluation/judges/ratings.py",
-    old="own_units = [unit for _, _, unit in answers]",
-    new="own_units = [unit for row in units for unit in row][: len(answers)]",
+    "evaluation/judges/agreement.py",
+    old="own_units = [unit for _, _, unit in answers]\n    linear",
+    new="own_units = [unit for row in units for unit in row][: len(answers)]\n    linear",
     why="unrated answers shift the prompts that intervals resample",
 )
 @pytest.mark.parametrize("silent", [0, 3])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from plaudit.errors import UserError
+from plaudit.evaluation.judges.agreement import auc, of_verdicts
 from plaudit.evaluation.judges.rows import LabelledRows, score_rows
-from plaudit.evaluation.judges.verdicts import agreement, auc
 from plaudit.records.results import Result
 from plaudit.records.text import Prompt, Verdict
 from plaudit.scoring.protocol import scores_of
@@ -30,7 +30,7 @@ def verdict(prompt: str, response: str, label: bool) -> Verdict:
 
 
 def measured(rows) -> dict[str, Result]:
-    return {result.measure: result for result in agreement(score_rows("mine", Judge(), LabelledRows.of(rows)), 0)}
+    return {result.measure: result for result in of_verdicts(score_rows("mine", Judge(), LabelledRows.of(rows)), 0)}
 
 
 def test_by_hand():
@@ -54,7 +54,7 @@ def test_by_hand():
 
 
 @kills(
-    "evaluation/judges/verdicts.py",
+    "evaluation/judges/agreement.py",
     old="floor=max(frequency, 1.0 - frequency)",
     new="floor=frequency",
     why="a constant that rejects everything is taken for worse than it is",

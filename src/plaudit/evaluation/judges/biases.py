@@ -34,12 +34,8 @@ def biases(scored: ScoredRows, *, num_bins: int, has_scale: bool, turned: Answer
         return []
     pairs, groups = pairs_of(scored).pairs, [row.group for row in rows]
     flips = [] if turned is None else [order_flips(scored.judge, scored.ranked, turned, groups)]
-    return [
-        *length_bias(scored.judge, pairs, scored.ranked, groups),
-        *position_bias(scored.judge, pairs),
-        *flips,
-        *calibration(scored.judge, pairs, num_bins, has_scale=has_scale),
-    ]
+    lengths, positions = length_bias(scored.judge, pairs, scored.ranked, groups), position_bias(scored.judge, pairs)
+    return [*lengths, *positions, *flips, *calibration(scored.judge, pairs, num_bins, has_scale=has_scale)]
 
 
 def calibration(judge: str, pairs: Sequence[JudgedPair], num_bins: int, *, has_scale: bool) -> list[Result]:

@@ -5,19 +5,19 @@ The longer answer scores higher; or a bag of words, fitted to the training label
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from plaudit.data.clean import unit_keys
 from plaudit.data.splits import uniform
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.agreement import agreement
-from plaudit.evaluation.judges.linear import Loss, fit, logistic, squared_error, word_table
 from plaudit.evaluation.judges.rows import LabelledRow, LabelledRows, as_ranking, score_rows
 from plaudit.records.results import Result
 from plaudit.records.tensors import Scores
@@ -33,6 +33,9 @@ MIN_ROWS = 2
 MAX_WORDS = 20_000
 MAX_PAIRS = 10_000
 MAX_ROWS = 20_000
+MAX_STEPS = 1000
+TOLERANCE = 1e-7
+"""The largest component of a fit's gradient at its end, as a part of that at zero weights."""
 OFFSET = ""
 """The feature that is 1 in every row; no word is empty. It is not penalised."""
 ORDERS = {
@@ -42,6 +45,10 @@ ORDERS = {
     "aspect/{name}_accuracy_over_pairs",
 }
 """Measures that look at the order of scores alone: a length in characters is no rating and no log-odds."""
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(predictions, targets) -> what the predictions cost, summed over rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +107,8 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
 
 
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
-    whole = replace(
-        rows,
-        ranked=tuple(replace(row, subset="", votes=()) for row in rows.ranked),
-        rated=tuple(replace(row, subset="") for row in rows.rated),
-    )
+    ranked = tuple(replace(row, subset="", votes=()) for row in rows.ranked)
+    whole = replace(rows, ranked=ranked, rated=tuple(replace(row, subset="") for row in rows.rated))
     return [replace(result, role="floor") for result in agreement(score_rows(floor.name, floor, whole))]
 
 
@@ -177,7 +181,7 @@ def _difference(plus: Mapping[str, float], minus: Mapping[str, float]) -> dict[s
 
 def _fitted(
     rows: Sequence[Mapping[str, float]],
-    targets: Float[Tensor, " N"],
+    targets: Float64[Tensor, " N"],
     aside: Tensor,
     loss: Loss,
     ridges: Sequence[float],
@@ -202,3 +206,51 @@ def _fitted(
     by_word = dict(zip(words, weights, strict=True))
     offset = by_word.pop(OFFSET, 0.0)
     return WordWeights(weights=by_word, offset=offset, ridge=ridge)
+
+
+def logistic(predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, ""]:
+    """Σ log(1 + exp(−target · predicted)), targets 1 and −1, nats."""
+    return softplus(-target * predicted).sum()
+
+
+def squared_error(predicted: Float64[Tensor, " N"], target: Float64[Tensor, " N"]) -> Float64[Tensor, ""]:
+    """Σ ½ (predicted − target)²."""
+    return 0.5 * (predicted - target).square().sum()
+
+
+def word_table(rows: Sequence[Mapping[str, float]], words: Sequence[str]) -> Float64[Tensor, "N W"]:
+    """A sparse matrix, rows × words: memory goes with the number of its entries that are not 0."""
+    column_of = {word: column for column, word in enumerate(words)}
+    known = [(i, column_of[word], x) for i, row in enumerate(rows) for word, x in row.items() if word in column_of]
+    row, column, value = zip(*known, strict=True) if known else ((), (), ())
+    positions, values = torch.tensor([row, column], dtype=torch.long), torch.tensor(value, dtype=torch.float64)
+    return torch.sparse_coo_tensor(positions, values, (len(rows), len(words)), check_invariants=True).coalesce()
+
+
+@torch.enable_grad()
+def fit(
+    table: Float64[Tensor, "N W"],
+    targets: Float64[Tensor, " N"],
+    ridge: Float64[Tensor, " W"],
+    loss: Loss,
+    *,
+    start: Float64[Tensor, " W"] | None = None,
+) -> Float64[Tensor, " W"]:
+    """The w that minimises Σ_rows loss(x·w, target) + ½ Σ_word ridge · w²; `start` only saves steps."""
+    zeros = torch.zeros_like(ridge, requires_grad=True)
+    if not len(zeros):
+        return zeros.detach()
+    (slope_at_zero,) = torch.autograd.grad(loss(table @ zeros, targets), zeros)
+    weights = (zeros if start is None else start).detach().clone().requires_grad_()
+    tolerance = TOLERANCE * max(1.0, slope_at_zero.abs().max().item())
+    limits = {"max_iter": MAX_STEPS, "tolerance_grad": tolerance, "tolerance_change": 1e-15}
+    optimizer = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **limits)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = loss(table @ weights, targets) + 0.5 * (ridge * weights.square()).sum()
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    return weights.detach()

@@ -57,10 +57,7 @@ class JudgedPairs:
 def judged_pairs(
     scores: Answers, ranks: Sequence[Sequence[int]], groups: Sequence[Group], subsets: Sequence[str]
 ) -> JudgedPairs:
-    """Every pair of answers of every group; `ranks` has 1 for the best.
-
-    Raises: ValueError for lists that do not fit together or a score that is not finite.
-    """
+    """Every pair of answers of every group; `ranks` has 1 for the best."""
     pairs: list[JudgedPair] = []
     label_ties = abstained = 0
     for row, row_ranks, group, subset in zip(scores, ranks, groups, subsets, strict=True):
@@ -71,8 +68,6 @@ def judged_pairs(
             elif score is None or other is None:
                 abstained += 1
             else:
-                if not (math.isfinite(score) and math.isfinite(other)):
-                    raise ValueError(f"scores must be finite numbers, not {score} and {other}; None abstains")
                 order = 1 if rank < other_rank else -1
                 pairs.append(
                     JudgedPair(

@@ -69,9 +69,7 @@ def word_list(
     or by their hundreds. {good: 1, bad: -2}: "Good, good, bad luck" → 0.0 with `text`; "good luck" → 0.5 with `word`.
     """
     check_choice("per", per, ("text", "word", "hundred_words"))
-    weights = dict(_weighted_words(words)) | (
-        dict(_read(file, Path(file).stat().st_mtime_ns)) if file and _there(file) else {}
-    )
+    weights = dict(_weighted_words(words)) | (dict(_read(file, _changed(file))) if file else {})
     if not weights:
         raise ValueError("give `words` or a `file` with words: without them every response scores 0")
     entries = {tuple(tokens(word)): weight for word, weight in weights.items()}
@@ -123,10 +121,10 @@ def _weight(value: Any, where: str) -> float:
     return number
 
 
-def _there(file: str) -> bool:
+def _changed(file: str) -> int:
     if not Path(file).is_file():
         raise ValueError(f"there is no file {Path(file).absolute()}")
-    return True
+    return Path(file).stat().st_mtime_ns
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from plaudit.scoring.rules.texts import Completion, may_hang, strings_option, text_of, uses
+from plaudit.scoring.rules.texts import Completion, check_choice, may_hang, strings_option, text_of, uses
 
 
 @may_hang
@@ -23,8 +23,7 @@ def regex(
 
     `\d+` in "abc 12": 1.0 with search, 0.0 with full. A pattern can take very long on some texts: keep it simple.
     """
-    if match not in ("search", "full"):
-        raise ValueError(f"match must be 'search' or 'full', not {match!r}")
+    check_choice("match", match, ("search", "full"))
     try:
         compiled = re.compile(pattern, (re.IGNORECASE if ignore_case else 0) | (re.DOTALL if dot_all else 0))
     except re.error as error:
@@ -82,9 +81,8 @@ def json_valid(
     `extra: false` allows no other keys; `fence` also takes a response that is one ```json block. required
     {name: string, age: integer}: `{"name": "Li", "age": 7}` → 1.0; with "age": "7" → 0.0; "Here: {…}" → 0.0.
     """
-    types = (
-        dict(required) if isinstance(required, Mapping) else dict.fromkeys(strings_option("required", required), "any")
-    )
+    keys = required if isinstance(required, Mapping) else strings_option("required", required)
+    types = dict(keys) if isinstance(keys, Mapping) else dict.fromkeys(keys, "any")
     for key, kind in types.items():
         if kind not in TYPES:
             raise ValueError(f"required: {key!r} must be one of {', '.join(TYPES)}, not {kind!r}")

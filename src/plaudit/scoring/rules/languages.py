@@ -2,39 +2,17 @@
 
 import functools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from plaudit.scoring.rules.texts import Completion, strings_option, text_of, uses
 
-SCRIPTS: Mapping[str, tuple[str, ...]] = {
-    "Arabic": ("ARABIC ",),
-    "Armenian": ("ARMENIAN ",),
-    "Bengali": ("BENGALI ",),
-    "Cyrillic": ("CYRILLIC ",),
-    "Devanagari": ("DEVANAGARI ",),
-    "Ethiopic": ("ETHIOPIC ",),
-    "Georgian": ("GEORGIAN ",),
-    "Greek": ("GREEK ",),
-    "Gujarati": ("GUJARATI ",),
-    "Gurmukhi": ("GURMUKHI ",),
-    "Han": ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION MARK"),
-    "Hangul": ("HANGUL ",),
-    "Hebrew": ("HEBREW ",),
-    "Hiragana": ("HIRAGANA ",),
-    "Kannada": ("KANNADA ",),
-    "Katakana": ("KATAKANA ",),
-    "Khmer": ("KHMER ",),
-    "Lao": ("LAO ",),
-    "Latin": ("LATIN ",),
-    "Malayalam": ("MALAYALAM ",),
-    "Myanmar": ("MYANMAR ",),
-    "Sinhala": ("SINHALA ",),
-    "Tamil": ("TAMIL ",),
-    "Telugu": ("TELUGU ",),
-    "Thai": ("THAI ",),
-    "Tibetan": ("TIBETAN ",),
-}
+_ALPHABETS = (
+    "Arabic Armenian Bengali Cyrillic Devanagari Ethiopic Georgian Greek Gujarati Gurmukhi Han Hangul Hebrew Hiragana "
+    "Kannada Katakana Khmer Lao Latin Malayalam Myanmar Sinhala Tamil Telugu Thai Tibetan"
+)
+_HAN = ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION MARK")
+SCRIPTS = {name: _HAN if name == "Han" else (f"{name.upper()} ",) for name in _ALPHABETS.split()}
 """Script → how the Unicode names of its letters begin. The standard library knows names, not scripts."""
 
 
@@ -83,14 +61,10 @@ def language(
     if not wanted:
         raise ValueError("language must name at least one")
     if candidates and not set(wanted) < set(candidates):
-        raise ValueError(
-            f"among must hold {', '.join(wanted)} and at least one other, not {', '.join(candidates)} alone"
-        )
+        others = ", ".join(candidates)
+        raise ValueError(f"among must hold {', '.join(wanted)} and at least one other, not {others} alone")
     identifier = _identifier(tuple(sorted(set(candidates))))
-    if unknown := sorted(set(wanted) - set(identifier.labels)):
-        raise ValueError(
-            f"language: py3langid doesn't know {', '.join(unknown)}; it knows {' '.join(identifier.labels)}"
-        )
+    _check_known("language", wanted, identifier)
 
     def probability(text: str) -> float:
         if not any(map(str.isalpha, text)):
@@ -107,7 +81,11 @@ def _identifier(among: tuple[str, ...]) -> Any:
     except ImportError as error:
         raise ValueError(f"language needs the package py3langid: pip install 'plaudit[language]' ({error})") from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    if unknown := sorted(set(among) - set(identifier.labels)):
-        raise ValueError(f"among: py3langid doesn't know {', '.join(unknown)}; it knows {' '.join(identifier.labels)}")
+    _check_known("among", among, identifier)
     identifier.set_languages(list(among) or None)
     return identifier
+
+
+def _check_known(option: str, codes: Sequence[str], identifier: Any) -> None:
+    if unknown := ", ".join(sorted(set(codes) - set(identifier.labels))):
+        raise ValueError(f"{option}: py3langid doesn't know {unknown}; it knows {' '.join(identifier.labels)}")

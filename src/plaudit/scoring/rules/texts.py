@@ -54,9 +54,7 @@ def solutions_of(solution: Any) -> list[str]:
     """One string or several → several. Raises ValueError for none, TypeError for anything that is not text."""
     several = [solution] if isinstance(solution, str) else solution
     if not isinstance(several, (list, tuple)):
-        raise TypeError(
-            f"`solution` must be a string or a list of strings, not {type(solution).__name__}: {solution!r}"
-        )
+        raise TypeError(f"`solution` must be text or a list of texts, not {type(solution).__name__}: {solution!r}")
     if not several:
         raise ValueError("`solution` is an empty list")
     for entry in several:

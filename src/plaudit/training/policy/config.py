@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
+from plaudit.config.types import check_built
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import require
@@ -104,6 +105,7 @@ class PPOConfig:
     """Rollouts written down per iteration."""
 
     def __post_init__(self) -> None:
+        check_built(self)
         counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
         small = [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]
         require(not small, f"{', '.join(small)} must be at least 1")

@@ -97,8 +97,8 @@ def measure(participants: Participants, config: PPOConfig) -> Measured:
         "held_out_objective_over_prompts": mean_score - config.kl.coef * mean_kl,
     }
     if held_out.truth:
-        true = held_out.truth.score(groups(sampled.rollout))
-        metrics["held_out_part/truth_over_prompts"] = _mean(true.scores, true.valid)
+        parts = held_out.truth.score(groups(sampled.rollout)).parts
+        metrics |= {f"held_out_part/{name}_over_prompts": float(part.nanmean()) for name, part in parts.items()}
     part_metrics(participants.scorer)  # what became of these rows is none of the next iteration's metrics
     return Measured(metrics=metrics, answers=_shown(sampled, kl, config))
 

@@ -13,7 +13,7 @@ from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Group
 from plaudit.runs.folder import Run
-from plaudit.scoring.learned import RewardModelScorer
+from plaudit.scoring.build import RewardModelScorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import summary

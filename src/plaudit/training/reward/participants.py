@@ -11,8 +11,9 @@ from plaudit.models.load import Language, load_language
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.text import Comparison, Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
-from plaudit.scoring.functions import check_columns, function_scorer
+from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig
+from plaudit.scoring.protocol import check_columns
 from plaudit.telemetry.console import say
 from plaudit.tokens.encode import AnsweredPrompt, encode_answers
 from plaudit.training import state
