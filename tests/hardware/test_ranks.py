@@ -3,7 +3,6 @@
 import json
 import math
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -144,11 +143,11 @@ def test_a_fingerprint_notices_the_last_bit(dtype):
 
 
 @pytest.fixture(scope="module")
-def worked(tmp_path_factory):
+def worked(tmp_path_factory, warm):
     """Three ranks, once for all tests."""
     worker = Path(__file__).with_name("ranks_worker.py")
     answer = subprocess.run(
-        [sys.executable, str(worker), str(tmp_path_factory.mktemp("ranks"))],
+        [warm / "python", str(worker), str(tmp_path_factory.mktemp("ranks"))],
         capture_output=True,
         text=True,
         timeout=120,

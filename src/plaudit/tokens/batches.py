@@ -107,7 +107,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     if empty := [i for i, (prompt, _) in enumerate(groups) if len(prompt) == 0]:
         raise ValueError(f"row {empty[0]}: the prompt has no token, so nothing predicts the first response token")
     line: list[int] = []
-    positions: list[Tensor] = []
+    positions: list[int] = []
     segments: list[tuple[int, int]] = []
     last_prompt: list[int] = []
     first_response: list[int] = []
@@ -117,7 +117,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
         if len(answers) > 1:
             segments.append((len(prompt), -1))
         line += prompt
-        positions.append(torch.arange(len(prompt)))
+        positions += range(len(prompt))
         end_of_prompt = len(line) - 1
         for answer in answers:
             last_prompt.append(end_of_prompt)
@@ -125,7 +125,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
             sizes.append((len(prompt), len(answer)))
             segments.append((len(answer), stem) if stem >= 0 else (len(prompt) + len(answer), -1))
             line += answer
-            positions.append(torch.arange(len(prompt), len(prompt) + len(answer)))
+            positions += range(len(prompt), len(prompt) + len(answer))
     prompt_lengths, response_lengths = (tuple(column) for column in zip(*sizes, strict=True))
     ids, before, begin = torch.tensor(line), torch.tensor(last_prompt), torch.tensor(first_response)
     count = torch.tensor(response_lengths)
@@ -136,7 +136,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     target = (begin.unsqueeze(1) + columns).clamp(max=len(line) - 1)
     return TokenBatch(
         ids=ids,
-        position_ids=torch.cat(positions),
+        position_ids=torch.tensor(positions),
         prompt_lengths=prompt_lengths,
         response_lengths=response_lengths,
         response_ids=torch.where(mask, ids[target], 0),
@@ -151,7 +151,8 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
 
 def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]:
     """The kept ids of each row, whichever side the padding is on."""
-    return [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
+    flat, ends = ids[mask].tolist(), [0, *accumulate(mask.sum(1).tolist())]
+    return [flat[begin:end] for begin, end in pairwise(ends)]
 
 
 def pad_left(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
