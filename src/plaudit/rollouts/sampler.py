@@ -108,10 +108,11 @@ def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
 
 
 def check_prompts(
-    rows: Sequence[PromptRow], language: Language, max_new_tokens: int, too_long: LongPrompts = "error"
+    rows: Sequence[PromptRow], language: Language, max_new_tokens: int, too_long: LongPrompts | None = None
 ) -> list[PromptRow]:
     """The rows whose prompt and answer fit into the context; `drop` counts the others in a line for each file.
 
+    Args: `too_long`: the option of that name, None where a caller has none.
     Raises: UserError naming those that don't fit, before a model loads; where they may be left out, if none is left.
     """
     lengths = [len(language.renderer.prompt_ids(row.prompt, where=row.where)) for row in rows]
@@ -120,9 +121,9 @@ def check_prompts(
     remaining = [row for row, length in zip(rows, lengths, strict=True) if length <= room]
     named = [f"{row.where or row.prompt.id}: {length} tokens" for row, length in long]
     cause = f"no room for {max_new_tokens} new tokens in the model's context of {language.context}"
-    if long and (too_long == "error" or not remaining):
+    if long and (too_long != "drop" or not remaining):
         more = f" … and {len(long) - 5} more" if len(long) > 5 else ""
-        drop = ", or say too_long: drop" if remaining else ""
+        drop = ", or say too_long: drop" if remaining and too_long else ""
         raise UserError(
             f"{len(long)} prompt(s) leave {cause}: {'; '.join(named[:5])}{more}. "
             f"Shorten them or lower sampling.max_new_tokens{drop}."
