@@ -10,7 +10,13 @@ from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.scoring.build import RewardModelScorer, build_scorer, check_rewards, reward_model_scorer
+from plaudit.scoring.build import (
+    RewardModelScorer,
+    build_scorer,
+    check_rewards,
+    reward_model_scorer,
+    say_unread_columns,
+)
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
@@ -155,3 +161,14 @@ def test_a_language_model_is_no_judge(tmp_path):
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
     found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).model
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)
+
+
+def test_columns_that_no_judge_takes_are_told(capsys):
+    columns = {"solution": "4", "topic": "sums", "level": None}
+    rows = [PromptRow(prompt=Prompt.of_text("2 + 2?"), columns=columns)]
+    say_unread_columns([FunctionConfig(function="numeric_match")], rows)
+    assert capsys.readouterr().err == "columns that nothing reads: topic\n"
+    say_unread_columns([FunctionConfig(function="length_target"), FunctionConfig(function="numeric_match")], rows)
+    assert "nothing reads: topic\n" in capsys.readouterr().err
+    say_unread_columns([], rows)
+    assert capsys.readouterr().err == ""
