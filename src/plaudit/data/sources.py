@@ -27,6 +27,10 @@ _SHOWN = 3
 _NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
 
 
+_LEARNT = {Kind.COMPARISON: "chosen", Kind.RANKING: "best"}
+"""Of rows that become demonstrations."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
     """A row that can't be read."""
@@ -64,6 +68,8 @@ class LoadedFile(Generic[R]):
     def __str__(self) -> str:
         """One line for the log: how many rows of what, and what was left out."""
         notes = [f"{count} {reason}" for reason, count in self.counted.items()]
+        if isinstance(next(iter(self.rows), None), Demonstration) and self.kind_found in _LEARNT:
+            notes.insert(0, f"the {_LEARNT[self.kind_found]} answers are learnt")
         notes += [f"{count} left out {reason}" for reason, count in self.dropped.items()]
         notes += [f"{len(self.bad)} bad, skipped"] if self.bad else []
         notes += [f"columns not used: {', '.join(self.unused)}"] if self.unused else []
