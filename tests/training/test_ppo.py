@@ -51,8 +51,8 @@ KEYS = {
 
 @kills(
     "rollouts/sampler.py",
-    old="torch.tensor(generation.logprobs)",
-    new="torch.tensor(generation.logprobs).exp()",
+    old="for logprob in generation.logprobs])",
+    new="for logprob in generation.logprobs]).exp()",
     why="the sampler's probabilities for its log-probs",
 )
 @kills(

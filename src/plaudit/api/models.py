@@ -28,7 +28,7 @@ from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
 
 if TYPE_CHECKING:
-    from plaudit.models.hf import HFModel, HFTokenizer
+    from plaudit.models.weights import HFModel, HFTokenizer
 
 
 class Policy:

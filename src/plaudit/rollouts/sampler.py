@@ -13,7 +13,7 @@ from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
-from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.tokens.batches import pad_left, pad_right, unpad
 
 
 def sample(
@@ -31,7 +31,9 @@ def sample(
     Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
-    prompts = [language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows]
+    distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
+    ids = {key: language.renderer.prompt_ids(row.prompt, where=row.where) for key, row in distinct.items()}
+    prompts = [ids[id(row)] for row in rows]
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
@@ -39,8 +41,7 @@ def sample(
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
-    for i, generation in enumerate(written):
-        logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
+    logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
     texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
     return Rollout(
         rows=tuple(rows),
@@ -65,7 +66,7 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
 def groups(rollout: Rollout, size: int = 1) -> list[Group]:
     """What scorers read: one group for each `size` rows in order, answers to one prompt: judges that compare see them
     side by side."""
-    ids = [tuple(row[mask].tolist()) for row, mask in zip(rollout.response_ids, rollout.response_mask, strict=True)]
+    ids = [tuple(row) for row in unpad(rollout.response_ids, rollout.response_mask)]
     return [
         Group(
             prompt=row.prompt,

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.checkpoint import HasParameters
 from plaudit.runs.folder import Run
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
@@ -57,7 +57,7 @@ class MinibatchLoss:
 class Descent(Generic[Example]):
     """A model, what it learns, and what differs between stages."""
 
-    model: HasParameters
+    model: nn.Module
     mixture: Mixture[Example]
     machine: Machine
     backward: Callable[[Sequence[Example]], MinibatchLoss]

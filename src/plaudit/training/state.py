@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.data.clean import overlap
 from plaudit.data.options import DataConfig
@@ -17,7 +17,7 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import StopRequested, UserError
 from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import HasParameters, export, load_training_state, save_training_state, training_bytes
+from plaudit.models.checkpoint import export, load_training_state, save_training_state, training_bytes
 from plaudit.models.load import Loaded
 from plaudit.records.text import KIND_OF, Row
 from plaudit.runs.folder import Run
@@ -67,7 +67,7 @@ def check_weights(run: Run, name: str, parameters: Iterable[Tensor]) -> None:
 def save(
     run: Run,
     step: int,
-    module: HasParameters,
+    module: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
@@ -90,9 +90,7 @@ def save(
         (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def restore(
-    run: Run, module: HasParameters, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
 
     Raises: UserError where the checkpoint is damaged, or holds another model's parameters, and where the disk has no

@@ -18,13 +18,12 @@ from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.options import ModelConfig
-from plaudit.models.policy import ActorCritic, actor_critic
-from plaudit.models.reference import Reference
+from plaudit.models.policy import ActorCritic, Reference, actor_critic
 from plaudit.models.reward import shared_trunk
 from plaudit.models.reward.normalisation import of_facts
+from plaudit.models.weights import HFModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
