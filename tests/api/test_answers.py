@@ -65,7 +65,10 @@ def test_cut_answers_are_counted_and_the_file_is_kept(model: str, capsys: pytest
         (["generate", "model", "gone.jsonl"], "gone.jsonl: no such file"),
         (["generate", "tiny", "--prompt", "a"], "'tiny' has no weights yet"),
         (["generate", "model", "--prompt", "a", "--max_tokens", "3"], "did you mean 'max_new_tokens'?"),
-        (["generate", "model", "--prompt", "a", "--greedy", "--samples", "2"], "all greedy answers are the same"),
+        (
+            ["generate", "model", "--prompt", "a", "--greedy", "--samples", "2"],
+            "1 with greedy",
+        ),
         (["generate", "model", "--prompt", "a", "--max_new_tokens", "9999"], "leave no room for 9999 new tokens"),
         (["generate", "run", "--prompt", "a"], "did you mean 'run/model'?"),
         (["score", "repetition"], "name a judge and a file"),

@@ -436,7 +436,7 @@ def test_a_bare_path_stands_for_a_group_that_has_one() -> None:
     why="a dict where options belong fails somewhere inside, as an AttributeError",
 )
 def test_a_config_that_was_put_together_by_hand_is_checked() -> None:
-    with pytest.raises(UserError, match="prompts: a dict stands where DataConfig belongs.*load_config"):
+    with pytest.raises(UserError, match=r"prompts: a dict stands where DataConfig belongs.*load_config"):
         PPOConfig(prompts=[{"path": "p"}], rewards=[{"function": "f"}], model={"path": "x"})  # type: ignore[arg-type, list-item]
     made = SFTConfig(data=(DataConfig(path="d", limit=len),), model=ModelConfig(path="x"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"data\.N\.limit: a builtin_function_or_method stands where whole number"):

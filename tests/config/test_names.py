@@ -42,12 +42,7 @@ def test_the_option_that_was_meant_is_named_with_its_group(stage: str, key: str,
 
 
 def test_all_names_of_other_tools_lead_to_options_that_there_are() -> None:
-    known = {
-        name.removesuffix(".kind") for stage in STAGES.values() for name in map(_name, describe(stage.config_class))
-    }
+    options = [option for stage in STAGES.values() for option in describe(stage.config_class)]
+    known = {option.name.removesuffix(".kind") for option in options}
     ours = [name for name in _ELSEWHERE if not name.startswith("--")]
     assert [name for name in ours if not any(f".{one}".endswith(f".{name}") for one in known)] == []
-
-
-def _name(option: object) -> str:
-    return str(getattr(option, "name", ""))

@@ -102,10 +102,10 @@ def load(
     config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /
 ) -> LoadedFile[Labelled]: ...
 @overload
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Row]: ...
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Row]: ...
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Any]:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
-    them, else of the first that the file can serve.
+    them, else of the first that the file can serve. Rows that teach nothing are left out, unless not `to_learn`.
 
     The file's own kind is told by its columns (or said by `config.kind`) and converted where that makes nothing up
     (see `convert`). Raises UserError, naming file, line, column and reason, for a bad row (`on_bad_row: error`), for
@@ -125,10 +125,11 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
         rows = list(once_a_prompt(rows, dropped))
     if config.answers or config.min_gap:
         rows = thinned(rows, config.answers, config.min_gap, source=config.path)
-    sound, useless = drop_useless(rows)
+    drop = drop_useless if to_learn else lambda rows: (tuple(rows), {})
+    sound, useless = drop(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
-    useful, useless_after = drop_useless(converted)
+    useful, useless_after = drop(converted)
     for reasons in (useless, lost, useless_after):
         dropped.update(reasons)
     if not useful:

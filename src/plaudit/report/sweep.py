@@ -67,5 +67,6 @@ def _spread(group: Sequence[Mapping[tuple[str, str], float]], head: tuple[str, s
 
 def _status(group: Sequence[RunData | None]) -> RunStatus:
     statuses = {run.status if run else RunStatus.NEVER_STARTED for run in group}
-    order = (RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.NEVER_STARTED, RunStatus.FINISHED)
-    return next(status for status in order if status in statuses)
+    if RunStatus.RUNNING in statuses:
+        return RunStatus.RUNNING
+    return statuses.pop() if len(statuses) == 1 else RunStatus.INTERRUPTED
