@@ -27,8 +27,8 @@ def sweep_table(item: RunData | PipelineData) -> RunsTable | None:
     groups: dict[tuple[str, ...], list[RunData | None]] = {}
     for name, values in settings.items():
         groups.setdefault(tuple(values[option] for option in options), []).append(runs.get(name))
-    found = {setting: [_numbers(run) for run in group if run] for setting, group in groups.items()}
-    heads = list(dict.fromkeys(head for each in found.values() for numbers in each for head in numbers))[:NUMBERS]
+    numbers_of = {setting: [_numbers(run) for run in group if run] for setting, group in groups.items()}
+    heads = list(dict.fromkeys(head for each in numbers_of.values() for numbers in each for head in numbers))[:NUMBERS]
     many = len({subject for _, subject in heads}) > 1
     seeds = len(grid.get(SEED, ("",)))
     return RunsTable(
@@ -41,7 +41,7 @@ def sweep_table(item: RunData | PipelineData) -> RunsTable | None:
                 status=_status(groups[setting]),
                 step=None,
                 options=setting,
-                numbers=tuple(_spread(found[setting], head, len(groups[setting])) for head in heads),
+                numbers=tuple(_spread(numbers_of[setting], head, len(groups[setting])) for head in heads),
             )
             for setting in groups
         ),

@@ -20,9 +20,9 @@ def outcome(stage: str, folder: Path | None, metrics: Iterable[Mapping[str, Any]
     left: dict[str, Any] = {}
     if stage not in RUNS:
         return left
-    made = RUNS[stage].leaves
-    if folder is not None and made and (folder / made).exists():
-        left = {"model": made, "next": RUNS[stage].next} if made == "model" else {"next": RUNS[stage].next}
+    leaves = RUNS[stage].leaves
+    if folder is not None and leaves and (folder / leaves).exists():
+        left = {"model": leaves, "next": RUNS[stage].next} if leaves == "model" else {"next": RUNS[stage].next}
     rows = list(metrics)
     ends: dict[str, dict[str, float]] = {}
     for key in RUNS[stage].main_measures:
