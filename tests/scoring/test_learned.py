@@ -163,12 +163,10 @@ def test_a_judge_is_trusted_where_the_option_says_so(trusted):
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)
 
 
-def test_columns_that_no_judge_takes_are_told(capsys):
+def test_columns_that_no_judge_takes_are_told(caplog):
     columns = {"solution": "4", "topic": "sums", "level": None}
     rows = [PromptRow(prompt=Prompt.of_text("2 + 2?"), columns=columns)]
-    say_unread_columns([FunctionConfig(function="numeric_match")], rows)
-    assert capsys.readouterr().err == "columns that nothing reads: topic\n"
-    say_unread_columns([FunctionConfig(function="length_target"), FunctionConfig(function="numeric_match")], rows)
-    assert "nothing reads: topic\n" in capsys.readouterr().err
-    say_unread_columns([], rows)
-    assert capsys.readouterr().err == ""
+    caplog.set_level("INFO")
+    for judges in ([], [FunctionConfig(function="numeric_match")], [FunctionConfig(function="length_target")]):
+        say_unread_columns(judges, rows)
+    assert caplog.messages == ["columns that nothing reads: topic", "columns that nothing reads: solution, topic"]

@@ -281,7 +281,9 @@ def test_a_rating_models_scores_are_in_the_ratings_unit(tmp_path):
     new="if other != text and other_rank == rank:",
     why="answers that became equal are learned from",
 )
-def test_answers_that_are_equal_once_they_are_cut_teach_nothing(capsys):
+def test_answers_that_are_equal_once_they_are_cut_teach_nothing(caplog):
+    caplog.set_level("INFO")
+
     def cut(rows):
         return [([0], [ord(c) for c in text[:2]]) for _, text, _ in rows]
 
@@ -291,7 +293,7 @@ def test_answers_that_are_equal_once_they_are_cut_teach_nothing(capsys):
     tied = Ranking(prompt=prompt, responses=("abX", "abY", "c"), ranks=(1, 1, 3), where="f.jsonl:3")
     examples = ranked_examples([pair, three, tied], cut)
     assert [row.ranks for row in examples] == [(1, 2), (1, 1, 3)]
-    assert "f.jsonl: 2 rows with answers that are equal once they are cut: left out" in capsys.readouterr().err
+    assert "f.jsonl: 2 rows with answers that are equal once they are cut: left out" in caplog.messages
     assert equal_once_cut(cut([("", text, "") for text in tied.responses]), tied) == []
     both = [Comparison(prompt=prompt, chosen=a, rejected="abY", where="f.jsonl:1") for a in ("abX", "c")]
     (kept,) = TokenLevelObjective(options=TokenLevel()).examples_of(both, cut)
