@@ -225,7 +225,7 @@ def judge_that_counts_padding(clinic):
     return clinic.ppo(rewards=[clinic.rule("padded")])
 
 
-@plant("judge-varies", "rewards.0", "different answers 1: there is nothing to learn")
+@plant("judge-varies", "rewards.0", "answers 1: there is nothing to learn")
 def judge_that_says_one_thing(clinic):
     return clinic.ppo(rewards=[clinic.rule("constant")])
 
