@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -223,12 +224,15 @@ def _stage(known: argparse.Namespace) -> int:
     if known.options and not Path(known.config).exists():
         usage = f"{known.parser.prog} CONFIG …"
         raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
-    from plaudit.launch import start, start_sweep
+    config = None if known.sweep else load_config(stage.config_class, Path(known.config), known.options)
+    from plaudit.launch import start, start_sweep, sweep_of
 
     if known.sweep:
-        start_sweep(stage, Path(known.config), known.options, known.sweep, _run_folder(known), known.sink)
-        return _show(_run_folder(known))
-    config = load_config(stage.config_class, Path(known.config), known.options)
+        grid, configs = sweep_of(stage, Path(known.config), known.options, known.sweep)
+        if not known.dry_run:
+            start_sweep(stage, grid, configs, _run_folder(known), known.sink)
+            return _show(_run_folder(known))
+        config = next(iter(configs.values()))
     if known.dry_run:
         from plaudit.training.dry_run import dry_run
 
@@ -245,7 +249,8 @@ def _generate(known: argparse.Namespace) -> int:
     if known.model is None:
         raise UserError("name a model: plaudit generate MODEL --prompt TEXT, or plaudit generate MODEL FILE")
     source = {"prompts": [{"path": file} for file in known.files]}
-    config = load_config(GENERATE.config_class, source, known.options)
+    options = [re.sub(r"^--(?:sampling|model)\.", "--", option) for option in known.options]  # as in a stage's file
+    config = load_config(GENERATE.config_class, source, options)
     resolve_name(GENERATE.run)(config, known.model, known.prompt, known.out)
     return 0
 
