@@ -128,7 +128,7 @@ def _ranking(
     different = zip(sorted(set(responses)), noise, strict=True)
     utilities = {text: scores[responses.index(text)] + config.noise * n for text, n in different}
     ranks = competition_ranks([-utilities[text] for text in responses])
-    chat = [{"role": m.role, "content": m.content} for m in row.prompt.turns]
+    chat = [turn.to_plain() for turn in row.prompt.turns]
     prompt = chat if row.prompt.form.value == "chat" else row.prompt.text
     ranking: dict[str, Any] = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
