@@ -251,7 +251,7 @@ def language_model_as_judge(clinic):
     return clinic.ppo(rewards=[{"kind": "model", "path": clinic.model}])
 
 
-@plant("starts", "prompts.jsonl:1", "needs the column 'solution', which is an empty list")
+@plant("files", "prompts.0", "prompts.jsonl:1: column `solution`")
 def references_that_are_empty(clinic):
     rows = [{**row, "solution": []} for row in clinic.prompts]
     return clinic.ppo(rows, rewards=[{"kind": "function", "function": "exact_match"}])
