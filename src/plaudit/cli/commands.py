@@ -70,25 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_doctor):
+    for add in (_add_generate, _add_score, _add_resume, _add_doctor):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
-
-    resume = commands.add_parser(
-        "resume",
-        help="go on with an interrupted run, or extend a finished one",
-        description="Go on where the last checkpoint is. Options of the run's stage may follow.",
-        epilog="examples: plaudit resume runs/ppo; plaudit resume runs/ppo --iterations 300; "
-        "plaudit resume runs/sft --epochs 4; plaudit resume runs/ppo --kl.coef 0.1 --change",
-        allow_abbrev=False,
-    )
-    resume.add_argument("run", help="run folder")
-    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
-    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
-    resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
     check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
@@ -110,6 +97,21 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     completion.set_defaults(call=_completion)
     return parser
+
+
+def _add_resume(commands: Any) -> None:
+    resume = commands.add_parser(
+        "resume",
+        help="go on with an interrupted run, or extend a finished one",
+        description="Go on where the last checkpoint is. Options of the run's stage may follow.",
+        epilog="examples: plaudit resume runs/ppo; plaudit resume runs/ppo --iterations 300; "
+        "plaudit resume runs/sft --epochs 4; plaudit resume runs/ppo --kl.coef 0.1 --change",
+        allow_abbrev=False,
+    )
+    resume.add_argument("run", help="run folder")
+    resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
+    resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
+    resume.set_defaults(call=_resume, takes_options=True)
 
 
 def _add_stage(commands: Any, name: str, stage: Stage) -> None:
