@@ -364,6 +364,14 @@ def clinic(tmp_path, monkeypatch):
 
 
 @kills("doctor/checks/config.py", old="usual.low <= optim.learning_rate <= usual.high", new="True", why="any rate goes")
+@kills("doctor/checks/policy.py", old="if not apart <= limit:", new="if apart <= limit:", why="agreement is the fault")
+@kills(
+    "doctor/checks/judge.py", old="yield error(option,", new="yield note(option,", why="a judge that fails is a note"
+)
+@kills(
+    "doctor/rehearsal.py", old='ignore_patterns("000002",', new='ignore_patterns("000001",', why="nothing is resumed"
+)
+@kills("doctor/checks/data.py", old="if shared.prompts:", new="if not shared.prompts:", why="leaks pass, others don't")
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     check, where, words = PLANTS[name]
