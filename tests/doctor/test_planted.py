@@ -211,7 +211,7 @@ def judge_of_infinite_scores(clinic):
     return clinic.ppo(rewards=[clinic.rule("infinite")])
 
 
-@plant("judge-answers", "rewards.0", "'slow' takes 0.11 s an answer")
+@plant("judge-answers", "rewards.0", "'slow' takes 0.26 s an answer")
 def slow_judge(clinic):
     return clinic.ppo(prompts_per_iteration=2, rewards=[clinic.rule("slow")])
 
