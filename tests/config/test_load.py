@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.config.load import config_changes, dump_yaml, load_config, to_plain
+from plaudit.config.load import config_changes, describe, dump_yaml, load_config, to_plain
 from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
@@ -427,6 +427,17 @@ def test_a_bare_path_stands_for_a_group_that_has_one() -> None:
     assert load_config(SFTConfig, {**data, "model": "runs/a/model"}).model.path == "runs/a/model"
     changed = load_config(SFTConfig, {**data, "model": {"path": "x", "template": "raw"}}, ["--model", "runs/b/model"])
     assert (changed.model.path, changed.model.template) == ("runs/b/model", "raw")
+
+
+def test_options_that_do_nothing_in_a_place_are_refused_there_unless_they_say_nothing() -> None:
+    given = {"rewards": {"kind": "model", "path": "r"}, "model": "m"}
+    prompts = [{"path": "p", "answers": 0, "limit": 3}]  # as config.yaml of a run spells it out
+    assert load_config(PPOConfig, {**given, "prompts": prompts}).prompts[0].limit == 3
+    with pytest.raises(UserError, match=r"--prompts\.0\.answers: has no effect here: prompts are read without their"):
+        load_config(PPOConfig, {**given, "prompts": prompts}, ["--prompts.0.answers", "4"])
+    assert load_config(SFTConfig, {"data": [{"path": "p", "answers": 4}]}).data[0].answers == 4
+    names = [option.name for option in describe(PPOConfig)]
+    assert "prompts.N.limit" in names and "prompts.N.answers" not in names and "ptx.data.N.weight" in names
 
 
 @kills(

@@ -19,6 +19,7 @@ from plaudit.config.types import (
     choices,
     default_of,
     field_types,
+    idle_fields,
     join,
     kind_of,
     kinds,
@@ -140,6 +141,9 @@ def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
             _tell(problems, node, join(path, name), f"missing; it has no default ({phrase(wanted)})")
         else:
             values[name] = old
+    for name, why in idle_fields(tp).items():
+        if name in node.value and values.get(name) != default_of(cls, name):
+            _tell(problems, node.value[name], join(path, name), f"has no effect here: {why}")
     try:
         return cls(**values) if len(problems) == before else None
     except (UserError, ValueError, TypeError) as error:
