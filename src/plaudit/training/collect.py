@@ -97,6 +97,8 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
                 save()
     if len(rankings) < len(prompts):
         say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
+    if ties := sum(len(set(ranking["ranks"])) == 1 for ranking in rankings):
+        say(f"{ties} of {len(rankings)} rankings are all ties: nothing can be learned from them")
     run.write_rows(RANKINGS, rankings)
     run.finish(summary(rankings=len(rankings)))
 
