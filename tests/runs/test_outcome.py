@@ -41,6 +41,15 @@ def test_the_model_the_way_and_the_next_command(tmp_path: Path) -> None:
     ]
 
 
+def test_the_best_policy_is_named_where_one_was_kept(tmp_path: Path) -> None:
+    best = {"iteration": 4, "objective": 1.25, "stopped_early": True}
+    assert as_text("ppo", tmp_path, {"model": "model", "best": best})[1:] == [
+        f"best: {tmp_path}/best (iteration 4, objective 1.25 on held-out prompts, which ended the run)"
+    ]
+    none = {"iteration": 0, "objective": None, "stopped_early": False}
+    assert as_text("ppo", tmp_path, {"model": "model", "best": none}) == [f"model: {tmp_path}/model"]
+
+
 def test_what_there_is_not_is_left_out(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
         run.finish({"format": 2})

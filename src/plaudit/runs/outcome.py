@@ -37,6 +37,11 @@ def as_text(stage: str, folder: Path, summary: Mapping[str, Any]) -> list[str]:
     """The same, a line each."""
     lines = [f"model: {folder / summary['model']}"] if "model" in summary else []
     counts = RUNS[stage].counts if stage in RUNS else "step"
+    best = summary.get("best", {})
+    if best.get("objective") is not None and "model" in summary:
+        early = ", which ended the run" if best["stopped_early"] else ""
+        facts = f"{counts} {best['iteration']}, objective {number(best['objective'])} on held-out prompts{early}"
+        lines.append(f"best: {folder / 'best'} ({facts})")
     for key, ends in summary.get("first_to_last", {}).items():
         steps = f"{counts} {ends['first_step']} to {ends['last_step']}"
         lines.append(f"{measure_of(key).title}: {number(ends['first'])} → {number(ends['last'])} ({steps})")
