@@ -11,9 +11,10 @@ from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
 from plaudit.scoring.build import RewardModelScorer, build_scorer, check_rewards, reward_model_scorer
-from plaudit.scoring.combine import WeightedMix
+from plaudit.scoring.combine import WeightedMix, part_metrics
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
+from plaudit.telemetry.register import measure_of
 from tests.kills import kills
 from tests.models.tiny import spread_out
 
@@ -155,3 +156,35 @@ def test_a_language_model_is_no_judge(tmp_path):
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
     found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).model
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)
+
+
+# ------------------------------------------------------------------------------------- what it can't read, or can't say
+
+
+def test_answers_that_its_context_cuts_are_counted_and_said_once(folder, capsys):
+    """Room for 48 tokens, a letter or so each: of the four answers two don't fit."""
+    scorer = reward_model_scorer(RewardModelConfig(path=folder, name="judge"), CPU)
+    long = "zx " * 30
+    groups = [
+        Group(prompt=Prompt.of_text("the cat"), responses=("sat", long)),
+        Group(prompt=Prompt.of_text("a" + long), responses=("a",)),
+        GROUPS[2],
+    ]
+    for _ in range(2):
+        scorer.score(groups)
+    notices = [line for line in capsys.readouterr().err.splitlines() if "room for 48 tokens" in line]
+    assert len(notices) == 1
+    assert "2 of 4 answers were judged by a part" in notices[0]
+    mix = WeightedMix(parts=((scorer, 1.0),))
+    assert part_metrics(mix) == {"part_cut/judge_over_responses": 0.5}
+    scorer.score(GROUPS)
+    assert part_metrics(mix) == {"part_cut/judge_over_responses": 0.0}
+    assert measure_of("ppo/part_cut/judge_over_responses").better == "down"
+
+
+def test_a_score_that_is_no_number_names_model_answer_and_prompt(folder):
+    scorer = reward_model_scorer(RewardModelConfig(path=folder, name="judge"), CPU)
+    with torch.no_grad():
+        scorer.model.reader.trunk.score_head.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"'judge': row 0 .*'the cat'.*'sat on the mat'.*score is nan \(4 of 4"):
+        scorer.score(GROUPS)
