@@ -12,6 +12,7 @@ from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
 from plaudit.config.read import dump_entry
 from plaudit.config.types import to_plain
+from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
 from plaudit.runs.folder import CONFIG, Run
@@ -38,6 +39,8 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
     _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
         run.attach(sinks)
+        if ranks.is_first:
+            at_start(stage.name, config, folder)
         stage.function(config, run)
 
 
@@ -58,7 +61,7 @@ def start_sweep(
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         config = load_config(stage.config_class, source, [*options, *(f"--{key}={one}" for key, one in chosen.items())])
-        name = " ".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
+        name = ",".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
         stages[name] = {"kind": stage.name, **_escaped(to_plain(config))}
     if len(stages) > 99:
         raise UserError(f"--sweep: {len(stages)} runs are more than one folder can show, 99; leave some values out")
@@ -105,7 +108,8 @@ def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, f
         if is_pipeline:
             check_late_changes(before, config, folder)
         if not adopt(run, before, config, change) and run.finished and not (is_pipeline and unfinished(config, folder)):
-            say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
+            longer = "--iterations" if stage.counts == "iteration" else "--epochs"
+            say(f"{folder} is finished" + f"; {longer} with a higher number extends it" * bool(stage.main_measures))
             return
         stage.function(config, run)
 
