@@ -568,8 +568,11 @@ def test_a_function_may_log_and_ask_how_far_training_is():
     tell_step(scorer, 3, 12)
     assert scorer.score([group]).scores.tolist() == [0.25, 0.25]
     metrics = part_metrics(scorer)
-    assert (metrics["part_logged/mine/length"], metrics["part_logged/mine/ids"]) == (3.0, 1.5)
-    assert measure_of("ppo/part_logged/mine/length")
+    assert (metrics["part_logged/mine/length_over_responses"], metrics["part_logged/mine/ids_over_responses"]) == (
+        3.0,
+        1.5,
+    )
+    assert measure_of("ppo/part_logged/mine/length_over_responses")
     assert "part_logged/mine/words" not in metrics
     assert not any("part_logged" in key for key in part_metrics(scorer)), "nothing new"
     assert scorer.required_columns == ()
@@ -586,7 +589,7 @@ def test_what_only_trl_has_is_refused_by_name():
 @pytest.mark.parametrize("parameter", ["text", "prompt", "completion"])
 def test_a_beginners_signature_is_explained(parameter):
     judge = eval(f"lambda {parameter}: [1.0]")
-    with pytest.raises(UserError, match=f"'{parameter}', which is missing .a reward function takes `prompts`"):
+    with pytest.raises(UserError, match=f"'{parameter}', which is missing; a reward function takes `prompts`"):
         scorer_of(judge).score([text_group("p", "a")])
 
 

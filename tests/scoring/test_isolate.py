@@ -463,7 +463,7 @@ def test_what_a_function_logs_and_asks_crosses_too(tmp_path):
     judge = scorer(path, "logs")
     tell_step(judge, 5, 9)
     assert judge.score([Group(prompt=Prompt.of_text("p"), responses=("a", "b"))]).scores.tolist() == [5.0, 5.0]
-    assert part_metrics(judge)["part_logged/logs/length"] == 2.0
+    assert part_metrics(judge)["part_logged/logs/length_over_responses"] == 2.0
 
 
 def test_the_first_lines_that_it_prints_are_shown(tmp_path, capsys):

@@ -123,5 +123,7 @@ def part_metrics(scorer: Scorer) -> dict[str, float]:
             continue
         metrics[f"part_failed/{name}_over_responses"] = sum(new[kind] for kind in FailureKind) / rows
         metrics[f"part_abstained/{name}_over_responses"] = new["abstained"] / rows
-        metrics |= {f"part_logged/{name}/{metric}": mean for metric, mean in tally.take_logged().items()}
+        for logged, mean in tally.take_logged().items():
+            metric = f"{name}/{logged}"
+            metrics[f"part_logged/{metric}_over_responses"] = mean
     return metrics

@@ -40,10 +40,6 @@ LEFT_OUT = frozenset({"prompt", "completion", "completion_ids"})
 HOPELESS = 4
 """So many rows of a failed batch hang one after the other before the rest is given up, not waited for."""
 GIGABYTE = 2**30
-SIGNATURE = (
-    "a reward function takes `prompts` and `completions`; each further parameter is a column of the data, to be given "
-    "there or by a default"
-)
 EXAMPLES_KEPT = 5
 
 
@@ -63,13 +59,13 @@ class Tally:
     """Whether a reward model counts here: `rows`, and those `cut` to its context."""
     state: dict[str, float] = field(default_factory=dict)
     """How far training is, for functions that take `trainer_state`."""
-    said: set[str] = field(default_factory=set)
+    notices: set[str] = field(default_factory=set)
     """Notices that were given."""
 
     def once(self, notice: str, message: str) -> None:
         """Say it the first time."""
-        if notice not in self.said:
-            self.said.add(notice)
+        if notice not in self.notices:
+            self.notices.add(notice)
             warn(message)
 
     def failed(self, kind: FailureKind, message: str) -> None:
@@ -129,8 +125,6 @@ class FunctionScorer:
         """The column that a row lacks, or whose value a built-in function can't use."""
         declared = takes(self.function).columns  # null and [] are refused too where the function declares its columns
         problem = missing_column(self.name, columns, self.required_columns, filled=declared is not None)
-        if problem and declared is None:
-            return f"{problem} ({SIGNATURE})"
         if problem or self.value_check is None:
             return problem
         try:

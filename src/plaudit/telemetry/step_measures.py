@@ -116,7 +116,8 @@ _GOAL = (
             panel="Answers judged in part",
             meaning="Share of the answers that were too long for this reward model's context, beside their prompt: it "
             "judged them by a part of the text."),
-    Measure(key="part_logged/{name}", title="logged by a reward function", unit="", panel="Logged by reward functions",
+    Measure(key="part_logged/{name}_over_responses", title="logged by a reward function", unit="as logged",
+            panel="Logged by reward functions",
             meaning="What a reward function gave to `log_metric` or `log_extra`; mean over the step."),
     Measure(key="entropy_over_tokens", title="entropy", unit="nats/token", panel="Entropy",
             meaning="Entropy of the next-token distribution, mean over the sampled tokens.",

@@ -145,8 +145,8 @@ def of_verdicts(
     scores = torch.tensor([score for score, _, _ in answers], dtype=torch.float64)
     accepted = torch.tensor([label for _, label, _ in answers], dtype=torch.float64)
     own_units = [unit for _, _, unit in answers]
-    told = 0.0 if threshold is None and log_odds else threshold
-    thresholds = learnt_thresholds(scores, accepted, own_units) if told is None else torch.full_like(scores, told)
+    fixed = 0.0 if threshold is None and log_odds else threshold
+    thresholds = learnt_thresholds(scores, accepted, own_units) if fixed is None else torch.full_like(scores, fixed)
     right = ((scores > thresholds) == (accepted > 0.5)).double().tolist()
     frequency = accepted.mean().item()
     about = {"subject": scored.judge, "count": len(answers)}
@@ -160,7 +160,7 @@ def of_verdicts(
             floor=max(frequency, 1.0 - frequency),
             ceiling=1.0,
             ties=int((scores == thresholds).sum()),
-            facts=facts | {"threshold_learnt": float(told is None)},
+            facts=facts | {"threshold_learnt": float(fixed is None)},
         )
     ]
     if 0.0 < frequency < 1.0:

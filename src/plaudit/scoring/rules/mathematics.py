@@ -56,8 +56,8 @@ def _words(text: str) -> str:
     if re.fullmatch(r"(?:[^\W\d_]|[ '-])+", content) and re.search(r"[^\W\d_]{3,}|^(?:no|up|on|in|it|he)$", content):
         names = {"sin", "cos", "tan", "log", "infinity", "inf", "abc"}
         words = re.findall(r"[^\W\d_]+(?:['-][^\W\d_]+)*", content.casefold())
-        said = len(words) == 1 or words[0] in ("no", "all", "not", "does", "infinitely", "never")
-        if not (set(words) & names) and (inside or (said and len(words) <= 4)):
+        phrase = len(words) == 1 or words[0] in ("no", "all", "not", "does", "infinitely", "never")
+        if not (set(words) & names) and (inside or (phrase and len(words) <= 4)):
             return " ".join(words)
     return ""
 
