@@ -168,11 +168,7 @@ def test_columns_that_no_judge_takes_are_told(caplog):
     columns = {"solution": "4", "topic": "sums", "level": None}
     rows = [PromptRow(prompt=Prompt.of_text("2 + 2?"), columns=columns)]
     caplog.set_level("INFO")
-    for judges in (
-        [],
-        [FunctionConfig(function="numeric_match")],
-        [FunctionConfig(function="length_target", args={"target": 3})],
-    ):
+    for judges in ([], [FunctionConfig(function="numeric_match")], [FunctionConfig(function="repetition")]):
         say_unread_columns(judges, rows)
     assert caplog.messages == ["columns that nothing reads: topic", "columns that nothing reads: solution, topic"]
 
