@@ -85,6 +85,7 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
         results = _held_out(participants, config)
         if config.floors:
             results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    results += participants.cut
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
 
 
