@@ -42,10 +42,10 @@ def sample(
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
     logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
-    texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
+    texts = (_text(g, row.prompt.form, language, sampling.stop) for row, g in zip(rows, written, strict=True))
     return Rollout(
         rows=tuple(rows),
-        responses=tuple(cut_at_stop(text, sampling.stop) for text in texts),
+        responses=tuple(texts),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -55,12 +55,15 @@ def sample(
     )
 
 
-def _text(generation: Generation, form: Form, language: Language) -> str:
-    """The words of a response: no end token, nor what the template writes in front of its own."""
-    ids = generation.ids
+def _text(generation: Generation, form: Form, language: Language, stop: Sequence[str]) -> str:
+    """The words of a response: no end token, nor what the template writes in front of its own. The engine ends it where
+    a stop string is complete, so that nothing stands behind the text but that string."""
+    ids, renderer = generation.ids, language.decoder_renderer
+    if generation.finish_reason is FinishReason.STOP:
+        return renderer.text_of_pieces(ids, cut_at_stop(renderer.response_pieces(ids, form), stop), form)
     if generation.finish_reason is FinishReason.EOS and ids[-1] not in language.renderer.end_ids:
         ids = ids[:-1]
-    return language.decoder_renderer.response_text(ids, form)
+    return renderer.response_text(ids, form)
 
 
 def groups(rollout: Rollout, size: int = 1) -> list[Group]:
