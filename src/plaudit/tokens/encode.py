@@ -66,6 +66,7 @@ def encode_answers(
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token. UserError naming the rows that are too
     long, where `too_long` is `error`."""
+    warn_of_unread(answers, renderer)
     rows: list[EncodedRow | None] = []
     long: list[str] = []
     for answer in answers:
@@ -100,9 +101,10 @@ def encode_learned(
     answers = [
         AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where, extra=row.extra) for row in shown
     ]
-    warn_of_unread(rows, renderer)
     encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
-    texts = encode_texts([row for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
+    documents = [row for row in rows if isinstance(row, Text)]
+    warn_of_unread(documents, renderer)
+    texts = encode_texts(documents, renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))
 
 
@@ -118,24 +120,20 @@ def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) 
     return rows
 
 
-def warn_of_unread(rows: Sequence[Demonstration | Text | PromptRow], renderer: Renderer) -> None:
+def warn_of_unread(rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer) -> None:
     """One line for the rows that spell control tokens as letters, and one for what their turns say in vain."""
     spelling: list[tuple[str, set[str]]] = []
     unwritten: Counter[str] = Counter()
     for row in rows:
-        turns, tools, form = (), (), row.form if isinstance(row, Text) else row.prompt.form
-        texts = [row.text] if isinstance(row, Text) else [turn.content for turn in row.prompt.turns]
-        if isinstance(row, Demonstration):
-            texts = [*(texts if form is not Form.RENDERED else ()), row.response]
-        if isinstance(row, Demonstration) or form is not Form.RENDERED:
-            spelled = {token for text in texts for token in renderer.spelled(text)}
-            spelling += [(row.where, spelled)] if spelled else []
-        if not isinstance(row, Text):
-            turns, tools = row.prompt.turns, row.prompt.tools
-        if isinstance(row, Demonstration) and row.extra:
+        spelled = {token for text in _typed(row) for token in renderer.spelled(text)}
+        spelling += [(row.where, spelled)] if spelled else []
+        if isinstance(row, Text):
+            continue
+        turns = row.prompt.turns
+        if isinstance(row, AnsweredPrompt) and row.extra:
             turns = (*turns, Message(role="assistant", content=row.response, extra=row.extra))
-        if renderer.chat and (tools or any(turn.extra for turn in turns)):
-            unwritten.update(renderer.chat.unwritten(turns, tools))
+        if renderer.chat and (row.prompt.tools or any(turn.extra for turn in turns)):
+            unwritten.update(renderer.chat.unwritten(turns, row.prompt.tools))
     if spelling:
         tokens = sorted(set().union(*(tokens for _, tokens in spelling)))
         warn(
@@ -146,3 +144,11 @@ def warn_of_unread(rows: Sequence[Demonstration | Text | PromptRow], renderer: R
     if unwritten:
         counts = ", ".join(f"`{name}` ({count})" for name, count in sorted(unwritten.items()))
         warn(f"the chat template writes nothing of what the rows' turns say in {counts}: it is not read")
+
+
+def _typed(row: AnsweredPrompt | Text | PromptRow) -> list[str]:
+    """The texts of a row in which control tokens are letters."""
+    if isinstance(row, Text):
+        return [] if row.form is Form.RENDERED else [row.text]
+    prompt = [] if row.prompt.form is Form.RENDERED else [turn.content for turn in row.prompt.turns]
+    return [*prompt, row.response] if isinstance(row, AnsweredPrompt) else prompt

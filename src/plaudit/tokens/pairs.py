@@ -50,6 +50,7 @@ class PairRenderer:
     def __init__(self, prompts: Renderer):
         self._prompts, self.tokenizer = prompts, prompts.tokenizer
         self.template, self.controls, self.variables = prompts.template, prompts.controls, prompts.variables
+        self.chat, self.spelled = prompts.chat, prompts.spelled
         self.frame = pair_frame(prompts.tokenizer)
         self.bos = self.frame.before[0] if self.frame.before else None
         """The id that stands in front of every input, or None."""
