@@ -64,10 +64,10 @@ def adapter_width(path: str) -> int:
 def with_adapter(hf: PreTrainedModel, path: str) -> PreTrainedModel:
     """The model with the adapter at `path` merged into its weights. UserError where they don't fit."""
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as notices:
             warnings.simplefilter("always")
             model = PeftModel.from_pretrained(hf, path)
-        if missing := [str(w.message) for w in told if "missing adapter keys" in str(w.message)]:
+        if missing := [str(w.message) for w in notices if "missing adapter keys" in str(w.message)]:
             raise ValueError(missing[0][:200])
         return model.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError, OSError) as error:
@@ -105,8 +105,8 @@ def value_head(path: str) -> dict[str, Tensor] | None:
         names = {name: str(Path(path) / file) for name, file in stored_names(path).items()}
     for prefix in VALUE_HEADS:
         if (weight := f"{prefix}.weight") in names:
-            found = {key: _tensor(names, f"{prefix}.{key}") for key in ("weight", "bias") if f"{prefix}.{key}" in names}
-            return {"bias": torch.zeros(found["weight"].shape[0]), **found} if weight in names else None
+            head = {key: _tensor(names, f"{prefix}.{key}") for key in ("weight", "bias") if f"{prefix}.{key}" in names}
+            return {"bias": torch.zeros(head["weight"].shape[0]), **head}
     if (Path(path) / "value_head.bin").is_file():
         raise UserError(
             f"{path!r}: value_head.bin is a pickle, which runs code when it is loaded; convert it to "
@@ -140,11 +140,17 @@ def writable(facts: Mapping[str, Any]) -> tuple[GenerationConfig, list[str]]:
     for whole in (dict(facts), {**facts, "do_sample": True}):
         if (config := _valid(whole)) is not None:
             return config, []
+    remaining = max(_remaining(facts), _remaining({**facts, "do_sample": True}), key=len)
+    return GenerationConfig(**remaining), sorted(facts.keys() - remaining.keys())
+
+
+def _remaining(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Option by option, whether they are valid together."""
     remaining: dict[str, Any] = {}
     for name in sorted(facts, key=lambda name: (name != "do_sample", name)):
         if _valid({**remaining, name: facts[name]}) is not None:
             remaining[name] = facts[name]
-    return GenerationConfig(**remaining), sorted(facts.keys() - remaining.keys())
+    return remaining
 
 
 def make_writable(hf: Any) -> None:

@@ -56,8 +56,9 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
     """All weights from the files, but those of modules whose name begins by one of `new`: transformers would draw
     others at random and say so in a log that nobody reads."""
     base = weights_of(config.path)
-    generation, lost = writable(generation_facts(base))
-    if lost and hasattr(auto, "_model_mapping") and "generation_config" not in more:
+    facts = generation_facts(base)
+    generation, lost = writable(facts)
+    if lost or generation.do_sample != facts.get("do_sample"):
         more = {**more, "generation_config": generation}
         tell_lost(config.path, tuple(lost))
     if base != config.path:
