@@ -337,7 +337,7 @@ def test_weights_whose_sum_overflows_are_sound(policy):
 
 def test_a_run_folder_is_told_where_its_model_lies(policy, tmp_path):
     shutil.copytree(policy, tmp_path / "run" / "model")
-    with pytest.raises(UserError, match=r"holds no config\.json; did you mean '.*run/model'\?"):
+    with pytest.raises(UserError, match=r"holds no config\.json.*; did you mean '.*run/model'\?"):
         check_model_path(str(tmp_path / "run"))
 
 

@@ -104,7 +104,7 @@ def value_head(path: str) -> dict[str, Tensor] | None:
     else:
         names = {name: str(Path(path) / file) for name, file in stored_names(path).items()}
     for prefix in VALUE_HEADS:
-        if (weight := f"{prefix}.weight") in names:
+        if f"{prefix}.weight" in names:
             head = {key: _tensor(names, f"{prefix}.{key}") for key in ("weight", "bias") if f"{prefix}.{key}" in names}
             return {"bias": torch.zeros(head["weight"].shape[0]), **head}
     if (Path(path) / "value_head.bin").is_file():

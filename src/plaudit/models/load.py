@@ -300,9 +300,9 @@ def check_model_path(path: str, option: str = "model.path") -> None:
     if not folder.is_dir():
         raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, a hub name, or `tiny`")
     if not (folder / "config.json").is_file() and not is_adapter(path):
-        inside = [folder / name for name in ("model", "best") if (folder / name / "config.json").is_file()]
-        hint = f"; did you mean {str(inside[0])!r}?" if inside else ", so it is no model in Hugging Face format"
-        raise UserError(f"{option}: {path!r} holds no config.json{hint}")
+        inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), "")
+        hint = f"; did you mean {str(folder / inside)!r}?" if inside else ""
+        raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format{hint}")
     weights_of(path)
 
 

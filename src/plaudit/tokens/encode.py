@@ -109,8 +109,8 @@ def encode_learned(
 
 
 def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) -> list[EncodedRow]:
-    """Plain documents for language modelling: every token but the first is a target. Long ones are cut into
-    windows of `max_length`, each of which starts with the last token of the one before."""
+    """Documents for language modelling, plain or rendered: every token but the first is a target. Long ones are cut
+    into windows of `max_length`, each of which starts with the last token of the one before."""
     rows: list[EncodedRow] = []
     for text in texts:
         ids = renderer.text_ids(text.text, text.form)
