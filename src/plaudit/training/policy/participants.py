@@ -103,7 +103,6 @@ def participants(
 
     here = machine(config.device)
     loaded, actor = _actor(config, language, policy)
-    check_savable(loaded)
     actor.to(here.device)
     frozen = Reference(actor.policy, reference.hf if reference else None)
     if config.trunk_reward:
@@ -190,6 +189,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     first, second = derive_seed(config.seed, "init"), derive_seed(config.seed, "critic")
     if policy is None:
         loaded = load_causal(config.model, language, seed=first)
+        check_savable(loaded)
         return loaded, actor_critic(loaded, config.critic, config.model, seed=second)
     if unwrapped(policy.hf) is not policy.hf:
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
@@ -197,6 +197,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
         blocks = finish(cast(HFModel, copy.deepcopy(policy.hf.base_model)), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
+    check_savable(loaded)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
 
 
