@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_doctor):
+    for add in (_add_generate, _add_score, _add_doctor, _add_inspect):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
@@ -92,6 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
     check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
     check.add_argument("files", nargs="+", help="data files")
+    read_by = "built-in function that will read each `solution`"
+    check.add_argument("--reward", action="append", default=[], metavar="NAME", help=read_by)
     check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(call=_data_check)
 
@@ -99,8 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
     report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
     report.set_defaults(call=_report)
-    _add_inspect(commands)
-
     completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
     completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -297,8 +297,13 @@ def _resume(known: argparse.Namespace) -> int:
 
 def _data_check(known: argparse.Namespace) -> int:
     from plaudit.data.check import check
+    from plaudit.scoring.builtin import BUILTIN
 
-    checked = check(known.files)
+    if unknown := [name for name in known.reward if name not in BUILTIN]:
+        raise UserError(f"--reward: no built-in function is called {unknown[0]!r}; there are {', '.join(BUILTIN)}")
+    read = {name: vars(function).get("value_check") for name, function in BUILTIN.items()}
+    readers = {name: reader for name, reader in read.items() if reader and name in (known.reward or BUILTIN)}
+    checked = check(known.files, readers, certain=bool(known.reward))
     print(checked.to_json() if known.json else checked.to_text(), end="")
     return 0 if checked.ok else 2
 
