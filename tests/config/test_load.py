@@ -422,6 +422,15 @@ def test_changes_tell_true_from_one() -> None:
 # ------------------------------------------------------------------------------------------- configs made in Python
 
 
+def test_an_option_in_the_wrong_group_is_named_where_it_belongs() -> None:
+    given = {"prompts": "p", "rewards": {"kind": "model", "path": "r"}, "model": "m"}
+    wrong = {"optim": {"iterations": 3}, "sampling": {"clip_range": 0.1}, "kl": {"path": "x"}}
+    with pytest.raises(UserError) as caught:
+        load_config(PPOConfig, {**given, **wrong})
+    assert "optim.iterations: unknown key; 'iterations' is an option, but does not stand here" in str(caught.value)
+    assert "sampling.clip_range: unknown key; 'objective.clip_range' is an option" in str(caught.value)
+
+
 def test_a_bare_path_stands_for_a_group_that_has_one() -> None:
     data = {"data": "d.jsonl"}
     assert load_config(SFTConfig, {**data, "model": "runs/a/model"}).model.path == "runs/a/model"
