@@ -8,7 +8,7 @@ from plaudit.doctor.examined import SAMPLED_ROWS, Examined, prompts_of, texts_of
 from plaudit.doctor.findings import Finding, NotRunError, ShownRow, error, note, warning
 from plaudit.doctor.inputs import DataUse, Part, judges
 from plaudit.errors import UserError
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
 from plaudit.models.load import Language, load_language
 from plaudit.records.text import Prompt, Row, Text
 from plaudit.tokens.pieces import text_pieces

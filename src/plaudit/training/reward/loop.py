@@ -63,7 +63,8 @@ def _held_out(participants: Participants, config: RewardConfig) -> list[Result]:
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
-    return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
+    log_odds = participants.model.kind == "two_class"
+    return [*agreement(scored, truth=config.truth, log_odds=log_odds), *pairs.loss(scored)]
 
 
 def _curves(results: list[Result]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from plaudit.errors import UserError
 from plaudit.evaluation.judges.rows import as_ranking
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed, permutation
+from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, load_language
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
@@ -65,6 +66,7 @@ def participants(config: RewardConfig, run: Run) -> Participants:
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")
     budget = Budget(machine=machine(config.device), tokens=config.microbatch_tokens)
     model = objective.model(config.model, language, learned, seed=derive_seed(config.seed, "init"))
+    check_savable(model.loaded)
     model.to(budget.machine.device)
     return Participants(
         objective=objective,
