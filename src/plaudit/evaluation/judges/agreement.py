@@ -27,21 +27,22 @@ DEFAULT = "score"
 """The aspect of ratings that name none; nothing is said of it in the results."""
 
 
-def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None, seed: int = 0) -> list[Result]:
-    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals.
+def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None, seed: int | None = 0) -> list[Result]:
+    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals, None for
+    none.
 
     Raises: UserError where the judge abstains on all that could be measured.
     """
     return [*pairs.agreement(scored, truth=truth), *of_ratings(scored, seed), *of_verdicts(scored, seed)]
 
 
-def of_ratings(scored: ScoredRows, seed: int) -> list[Result]:
+def of_ratings(scored: ScoredRows, seed: int | None) -> list[Result]:
     """Correlations, error and pair accuracy of every aspect that somebody rated; nothing where nothing is rated."""
     aspects = dict.fromkeys(aspect for row in scored.rows.rated for answer in row.ratings for aspect in answer)
     return [result for aspect in aspects for result in _of_aspect(aspect, scored, seed)]
 
 
-def _of_aspect(aspect: str, scored: ScoredRows, seed: int) -> list[Result]:
+def _of_aspect(aspect: str, scored: ScoredRows, seed: int | None) -> list[Result]:
     rows, aspect_scores = scored.rows.rated, scored.aspects.get(aspect, scored.rated)
     means = [[_mean(ratings.get(aspect, ())) for ratings in row.ratings] for row in rows]
     units = interval_units([row.group for row in rows])
@@ -109,7 +110,7 @@ def labellers_correlation(ratings: Sequence[Sequence[float]]) -> float | None:
     return pearson(*(torch.tensor(x, dtype=torch.float64) for x in (own, others))) if own else None
 
 
-def of_verdicts(scored: ScoredRows, seed: int) -> list[Result]:
+def of_verdicts(scored: ScoredRows, seed: int | None) -> list[Result]:
     """Accuracy of "a score above 0 accepts", area under the ROC curve (where both verdicts occur) and Brier score.
 
     Raises: UserError where there are verdicts and the judge abstains on all of them.
