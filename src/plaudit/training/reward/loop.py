@@ -59,7 +59,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
 
 
 def _held_out(participants: Participants, config: RewardConfig, *, seed: int | None = 0) -> list[Result]:
-    """Agreement with the held-out labels, and the loss on held-out rankings. A curve needs no intervals: `seed` None."""
+    """Agreement with the held-out labels, and the loss on held-out rankings. A curve needs no interval: `seed` None."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
