@@ -12,6 +12,7 @@ from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
 from plaudit.config.read import dump_entry
 from plaudit.config.types import to_plain
+from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
 from plaudit.runs.folder import CONFIG, Run
@@ -38,6 +39,8 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
     _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
         run.attach(sinks)
+        if ranks.is_first:
+            at_start(stage.name, config, folder)
         stage.function(config, run)
 
 

@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    _add_generate(commands)
-    _add_score(commands)
+    for add in (_add_generate, _add_score, _add_doctor):
+        add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
@@ -143,6 +143,21 @@ def _with_options(commands: Any, name: str, stage: Stage, call: Callable[..., in
     command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
     command.set_defaults(call=_or_help(call), stage=stage, parser=command, takes_options=True)
     return command
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+    )
+    doctor.allow_abbrev = False
+    doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
+    doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
+    doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
+    doctor.add_argument("--quick", action="store_true", help="files, options and tokens only; loads no model")
+    doctor.add_argument("--only", action="append", default=[], metavar="CHECK", help="this check (may be repeated)")
+    doctor.add_argument("--skip", action="append", default=[], metavar="CHECK", help="all but this check")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(call=_doctor, takes_options=True)
 
 
 def _add_inspect(commands: Any) -> None:
@@ -280,6 +295,28 @@ def _data_check(known: argparse.Namespace) -> int:
     checked = check(known.files)
     print(checked.to_json() if known.json else checked.to_text(), end="")
     return 0 if checked.ok else 2
+
+
+def _doctor(known: argparse.Namespace) -> int:
+    from plaudit.doctor.run import CheckSelection, diagnose
+    from plaudit.doctor.terminal import as_json, print_diagnosis, print_end
+
+    try:
+        diagnoses = diagnose(
+            Path(known.config),
+            known.options,
+            stage=known.stage,
+            out=_run_folder(known),
+            selection=CheckSelection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
+            show=(lambda diagnosis: None) if known.json else print_diagnosis,
+        )
+    except StopRequested as stop:  # nothing is left to go on with
+        return stop.exit_code
+    if known.json:
+        print(as_json(diagnoses), end="")
+    else:
+        print_end(diagnoses)
+    return 1 if any(diagnosis.faults for diagnosis in diagnoses) else 0
 
 
 def _report(known: argparse.Namespace) -> int:

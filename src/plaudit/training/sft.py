@@ -56,10 +56,13 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
-    encoded = [_encode(source, language, max_length, config.too_long) for source in sources]
+    paths = [source.path for source in config.data]
+    encoded = [
+        _encode(path, rows, language, max_length, config.too_long) for path, rows in zip(paths, sources, strict=True)
+    ]
     if not any(encoded):
-        raise UserError(f"data: no row is left to train on in {', '.join(source.path for source in config.data)}")
-    measured = _encode(held_out, language, max_length, config.too_long)
+        raise UserError(f"data: no row is left to train on in {', '.join(paths)}")
+    measured = _encode("held out", held_out, language, max_length, config.too_long)
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
     if policy:
@@ -127,11 +130,17 @@ def _texts(row: Demonstration | Text) -> list[str]:
 
 
 def _encode(
-    rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
+    name: str, rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
 ) -> list[EncodedRow]:
+    """The rows of the file `name` as ids; what is cut or left out of it is said."""
     encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
-        say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+        say(f"{name}: longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+    texts = sum(isinstance(row, Text) for row in rows)
+    windows = len(encoded.rows) - (len(rows) - texts)
+    if windows > texts:
+        say(f"{name}: {texts} texts, {windows} windows of {max_length} tokens")
+    state.warn_of_spelled_controls(rows, language.decoder_renderer.controls, name)
     return encoded.remaining
 
 
