@@ -168,7 +168,8 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
 
 
 def test_the_table_stands_between_the_untrained_model_and_the_entropy(learned):
-    (found,) = results(learned)
+    per_token, perplexity, found = results(learned)
+    assert perplexity.value == pytest.approx(math.exp(per_token.value)) and per_token.floor > per_token.value
     lines = [line for line in metrics(learned) if "sft/held_out_nll_over_answers" in line]
     assert found.floor == lines[0]["sft/held_out_nll_over_answers"]
     assert found.ceiling == 0.125

@@ -28,6 +28,10 @@ _SHOWN = 3
 _NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
 
 
+_LEARNT = {Kind.COMPARISON: "chosen", Kind.RANKING: "best"}
+"""Of rows that become demonstrations."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
     """A row that can't be read."""
@@ -64,6 +68,8 @@ class LoadedFile(Generic[R]):
     def __str__(self) -> str:
         """One line for the log: how many rows of what, and what was left out."""
         notes = [f"{count} {reason}" for reason, count in self.counted.items()]
+        if isinstance(next(iter(self.rows), None), Demonstration) and self.kind_found in _LEARNT:
+            notes.insert(0, f"the {_LEARNT[self.kind_found]} answers are learnt")
         notes += [f"{count} left out {reason}" for reason, count in self.dropped.items()]
         notes += [f"{len(self.bad)} bad, skipped"] if self.bad else []
         notes += self.unread.notes()
@@ -98,10 +104,10 @@ def load(
     config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /
 ) -> LoadedFile[Labelled]: ...
 @overload
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Row]: ...
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Row]: ...
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Any]:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
-    them, else of the first that the file can serve.
+    them, else of the first that the file can serve. Rows that teach nothing are left out, unless not `to_learn`.
 
     The file's own kind is told by its columns (or said by `config.kind`) and converted where that makes nothing up
     (see `convert`). Raises UserError, naming file, line, column and reason, for a bad row (`on_bad_row: error`), for
@@ -121,10 +127,11 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
         rows = list(once_a_prompt(rows, dropped))
     if config.answers or config.min_gap:
         rows = thinned(rows, config.answers, config.min_gap, source=config.path)
-    sound, useless = drop_useless(rows)
+    drop = drop_useless if to_learn else lambda rows: (tuple(rows), {})
+    sound, useless = drop(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
-    useful, useless_after = drop_useless(converted)
+    useful, useless_after = drop(converted)
     for reasons in (useless, lost, useless_after):
         dropped.update(reasons)
     if not useful:

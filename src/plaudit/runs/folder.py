@@ -20,6 +20,7 @@ from plaudit.errors import StopRequested, UserError
 from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftovers, write_json
 from plaudit.runs import checkpoints
 from plaudit.runs.lock import LOCK, PID, FolderLock
+from plaudit.runs.outcome import outcome
 from plaudit.runs.provenance import provenance
 from plaudit.runs.ranks import Alone, RunRanks
 from plaudit.runs.records import CONFIG, PROVENANCE, FolderRecords, MemoryRecords, NoRecords, RunFiles
@@ -285,8 +286,9 @@ class Run:
         return self._records.save_folder("skipped", f"{step:06d}", facts={"step": step})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json: the run is finished."""
-        self._records.finish(summary)
+        """Write summary.json: the run is finished. What there is to say of its outcome is added."""
+        folder = None if isinstance(self.files, MemoryRecords) else self.files.folder
+        self._records.finish({**summary, **outcome(self.stage, folder, self.files.metrics)})
 
     @property
     def finished(self) -> bool:

@@ -83,7 +83,8 @@ def missing_column(name: str, columns: Mapping[str, Any], needed: Iterable[str],
         elif filled and isinstance(value, (list, tuple)) and not value:
             problem = "is an empty list"
         if problem:
-            return f"the scorer {name!r} needs the column {column!r}, which {problem}"
+            hint = "" if filled else "; a reward function takes `prompts`, `completions` and the data's columns by name"
+            return f"the scorer {name!r} needs the column {column!r}, which {problem}{hint}"
     return ""
 
 

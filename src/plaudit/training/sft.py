@@ -12,6 +12,7 @@ from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
+from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
@@ -109,10 +110,9 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     )
     first = descend(descent, config, run)
     state.save_policy(run, participants.loaded)
-    results = []
+    results: list[Result] = []
     if held_out:
-        untrained = first["held_out_nll_over_answers"] if first else None
-        results.append(_measure(participants, config).result("SFT", floor=untrained, ceiling=participants.entropy))
+        results = _measure(participants, config).results("SFT", untrained=first, entropy=participants.entropy)
     run.finish(summary(results))
 
 
