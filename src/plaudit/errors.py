@@ -16,6 +16,13 @@ def require(holds: object, mistake: str) -> None:
         raise ValueError(mistake)
 
 
+def out_of_memory(error: BaseException) -> str:
+    """What torch or Python said where memory ran out, its first line; else nothing."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch isn't loaded for this
+    is_so = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
+    return (str(error).splitlines() or [""])[0].strip() or type(error).__name__ if is_so else ""
+
+
 class SaveFailed(UserError):
     """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
 

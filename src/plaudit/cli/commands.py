@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
-from plaudit.errors import FirstFailed, StopRequested, UserError
+from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import discard_closed, muted, say, warn
 
@@ -41,6 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        return _out_of_memory(error)
+
+
+MEMORY_ADVICE = (
+    "Training needs less with a lower microbatch_tokens (the gradient stays the same), model.activation_checkpointing: "
+    "true or model.train.kind: lora; sampling with a lower sampling.batch_size. What was saved is there: plaudit resume"
+)
+
+
+def _out_of_memory(error: Exception) -> int:
+    if not (said := out_of_memory(error)):
+        raise error
+    print(f"error: out of memory ({said}). {MEMORY_ADVICE}", file=sys.stderr)
+    return 2
 
 
 # ------------------------------------------------------------------------------------------------------ what there is
