@@ -38,6 +38,7 @@ def test_every_spelling_of_a_message(raw, role):
         ({"role": "Assistant", "content": "x"}, "unknown role 'Assistant'; did you mean 'assistant'?"),
         ({"role": "narrator", "content": "x"}, "unknown role 'narrator'; known roles: system, developer, user"),
         ({"content": "x"}, "a turn has no role"),
+        ({"from": "function_call", "value": "look it up"}, "a call of a tool must be an object with its name and"),
         ({"role": "user"}, "the content of the user turn must be a string, not null"),
         (
             {"role": "user", "content": [{"type": "image"}]},

@@ -65,6 +65,16 @@ def test_calls_thoughts_and_tools_stay_with_their_turns(tmp_path):
         learned(tmp_path, {"messages": [turns[0], {**turns[1], "tool_calls": "call it"}]})
 
 
+def test_calls_that_are_turns_of_their_own(tmp_path):
+    called = {"from": "function_call", "value": '{"name": "weather", "arguments": {"town": "Rome"}}'}
+    turns = [{"from": "human", "value": "Weather?"}, called, {**called}, {"from": "observation", "value": "sunny"}]
+    row = {"conversations": [*turns, {"from": "gpt", "value": "It is sunny.", "reasoning_content": " \n"}]}
+    first, second, last = load_rows(tmp_path, [row], Kind.DEMONSTRATION).rows
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Rome"}}}
+    assert first.extra == second.extra == {"tool_calls": [call]}
+    assert (last.response, last.extra, last.prompt.turns[3].role) == ("It is sunny.", {}, "tool")
+
+
 def test_other_keys_of_turns_are_counted(tmp_path):
     turns = [{**message("user", "q"), "id": 7}, {**message("assistant", "a"), "id": 8, "model": "m", "images": []}]
     _, told = learned(tmp_path, {"messages": turns})

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import UserError
-from plaudit.records.text import Demonstration, Prompt, Text
+from plaudit.records.text import Demonstration, Form, Prompt, Text
 from plaudit.tokens.encode import AnsweredPrompt, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
@@ -146,3 +146,10 @@ def test_demonstrations_come_before_texts_and_too_long_is_for_them():
     texts = encode_texts([Text(text="abcde")], RENDERER, max_length=4)
     assert found.rows == (None, ([0, *ids("a")], [*ids("b"), 1]), *texts)
     assert (found.dropped, found.truncated, len(texts)) == (1, 0, 2)
+
+
+def test_control_tokens_of_a_rendered_text_are_control_tokens():
+    spelled = "<s>a</s>"
+    assert encode_texts([Text(text=spelled)], RENDERER, max_length=20)[0][1][-1] == 1
+    assert len(encode_texts([Text(text=spelled)], RENDERER, max_length=20)[0][1]) == len(spelled) + 1  # letters
+    assert encode_texts([Text(text=spelled, form=Form.RENDERED)], RENDERER, max_length=20) == [([0], [*ids("a"), 1])]

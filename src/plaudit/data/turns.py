@@ -18,7 +18,7 @@ from plaudit.records.text import Form, Message, Prompt
 ROLES: dict[str, str] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "model", "function_call"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation"), "tool"),
 }
 """Role words of the ecosystem's files -> ours."""
@@ -85,7 +85,9 @@ def parse_message(value: Any, column: str) -> Message:
     ours = ROLES.get(role) if isinstance(role, str) else None
     if ours is None:
         _unknown_role(role, column)
-    extra = {key: value[key] for key in EXTRAS if not is_absent(value.get(key))}
+    extra = {key: value[key] for key in EXTRAS if not is_absent(value.get(key)) and str(value[key]).strip()}
+    if role == "function_call":  # its text is one call, as JSON
+        content, extra = None, {**extra, "tool_calls": [{"type": "function", "function": parsed_json(content)}]}
     if "tool_calls" in extra:
         extra["tool_calls"] = _calls(extra["tool_calls"], column)
         content = "" if content is None else content
@@ -110,6 +112,8 @@ def _calls(calls: Any, column: str) -> list[Any]:
     calls = parsed_json(calls)
     if not isinstance(calls, list):
         raise RowError(column, f"`tool_calls` must be a list, not {type_name(calls)}")
+    if not all(isinstance(call, Mapping) and isinstance(call.get("function", call), Mapping) for call in calls):
+        raise RowError(column, "a call of a tool must be an object with its name and arguments")
     return [_call(call) for call in calls]
 
 
@@ -174,7 +178,8 @@ def check_order(turns: Sequence[Message], column: str, before: str = "") -> None
     for number, turn in enumerate(turns, 1):
         if turn.role == "system" and (number > 1 or before):
             raise RowError(column, f"turn {number} is a system turn; only the first turn may be one")
-        if turn.role == before and turn.role in ("user", "assistant"):
+        calls = number > 1 and "tool_calls" in turns[number - 2].extra  # one turn a call, in some files
+        if turn.role == before and turn.role in ("user", "assistant") and not calls:
             raise RowError(column, f"turns {number - 1} and {number} are both {turn.role} turns")
         if turn.role in ("assistant", "tool") and before in ("", "system") and len(turns) > 1:
             raise RowError(column, f"turn {number} is the {turn.role}'s; a conversation begins with the user's turn")

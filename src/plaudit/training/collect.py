@@ -19,7 +19,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.build import build_scorer, check_rewards, say_unread_columns
 from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -56,6 +56,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     """
     prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
     check_rewards(config.labeller, prompts, option="labeller", lone=())
+    say_unread_columns(config.labeller, prompts)
     language = policy.language if policy else load_language(config.model)
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
     here = machine(config.device)

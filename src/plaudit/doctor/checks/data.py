@@ -49,10 +49,8 @@ def columns(examined: Examined) -> Iterator[Finding]:
             loaded = examined.library.read(use)
         except UserError:
             continue
-        known = MEANT
-        unused = list(loaded.unread.columns)
-        if use.kinds == (Kind.PROMPT,):
-            unused, known = _unread(examined, loaded.columns)
+        is_prompts = use.kinds == (Kind.PROMPT,)
+        unused, known = _unread(examined, loaded.columns) if is_prompts else ([*loaded.unread.columns], MEANT)
         for column in unused:
             if near := difflib.get_close_matches(column, known - {*loaded.columns}, n=1, cutoff=NEAR):
                 yield warning(
@@ -60,7 +58,7 @@ def columns(examined: Examined) -> Iterator[Finding]:
                     f"{use.config.path}: nothing reads the column `{column}`; `{near[0]}` would be read",
                     f"rename it: `columns: {{{column}: {near[0]}}}`",
                 )
-            else:
+            elif is_prompts:  # of other files `files` counts them
                 yield note(use.option, f"{use.config.path}: nothing reads the column `{column}`")
 
 
