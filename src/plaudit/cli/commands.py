@@ -52,9 +52,9 @@ MEMORY_ADVICE = (
 
 
 def _out_of_memory(error: Exception) -> int:
-    if not (said := out_of_memory(error)):
+    if not (reason := out_of_memory(error)):
         raise error
-    print(f"error: out of memory ({said}). {MEMORY_ADVICE}", file=sys.stderr)
+    print(f"error: out of memory ({reason}). {MEMORY_ADVICE}", file=sys.stderr)
     return 2
 
 

@@ -63,12 +63,12 @@ class StopSignals:
     def at_once(self) -> Generator[None]:
         """In the block the first signal raises StopRequested on the spot: for long work that leaves nothing half done,
         such as an evaluation, which can only begin again."""
-        heard = self._outer or self
-        heard._at_once = True
+        handling = self._outer or self
+        handling._at_once = True
         try:
             yield
         finally:
-            heard._at_once = False
+            handling._at_once = False
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self._signum:
