@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -250,6 +251,12 @@ def language_model_as_judge(clinic):
     return clinic.ppo(rewards=[{"kind": "model", "path": clinic.model}])
 
 
+@plant("files", "prompts.0", "prompts.jsonl:1: column `solution`")
+def references_that_are_empty(clinic):
+    rows = [{**row, "solution": []} for row in clinic.prompts]
+    return clinic.ppo(rows, rewards=[{"kind": "function", "function": "exact_match"}])
+
+
 # ------------------------------------------------------------------------------------------------------------- models
 
 
@@ -371,6 +378,28 @@ def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     assert matching, (diagnosis.findings, diagnosis.not_run)
     assert matching[0].where.endswith(where)
     assert matching[0].remedy or matching[0].level is Severity.ERROR
+
+
+def test_a_turn_token_that_is_named_bos_is_no_doubled_one(clinic):
+    """ChatML's <|im_start|>, which SmolLM's tokenizer calls its BOS and puts in front of nothing."""
+
+    def chat(tokenizer):
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+        tokenizer.chat_template = (
+            "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+        )
+
+    stage = clinic.ppo(model={"path": with_tokenizer(clinic, chat)})
+    assert stage.language.renderer.prompt_ids(stage.rows(stage.uses[0])[0].prompt).count(0) == 2
+    assert examine(stage, [one for one in CHECKS if one.name == "bos"]).faults == []
+
+
+def test_a_pad_token_that_is_the_end_token_is_no_mistake_here(clinic):
+    """Masks come from lengths, so that the end token is learned all the same."""
+    stage = clinic.sft(model={"path": with_tokenizer(clinic, lambda t: setattr(t, "pad_token", t.eos_token))})
+    assert stage.language.tokenizer.pad_token_id == stage.language.tokenizer.eos_token_id
+    assert examine(stage, [one for one in CHECKS if one.name in ("end-token", "controls", "starts")]).faults == []
+    assert stage.participants.mixture.examples[0][1][-1] in stage.language.end_ids
 
 
 def test_there_are_thirty():

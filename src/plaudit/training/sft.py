@@ -140,7 +140,6 @@ def _encode(
     windows = len(encoded.rows) - (len(rows) - texts)
     if windows > texts:
         say(f"{name}: {texts} texts, {windows} windows of {max_length} tokens")
-    state.warn_of_spelled_controls(rows, language.decoder_renderer.controls, name)
     return encoded.remaining
 
 

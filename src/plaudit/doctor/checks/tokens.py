@@ -53,7 +53,9 @@ def bos(examined: Examined) -> Iterator[Finding]:
     for use in examined.own_uses:
         for where, prompt in prompts_of(examined.rows(use))[:SAMPLED_ROWS]:
             ids = renderer.prompt_ids(prompt, where=where)
-            if (count := ids.count(token)) != (1 if renderer.bos is not None else min(count, 1)):
+            # Where the tokenizer puts none in front it may be a turn's token, as in ChatML.
+            count = ids.count(token) if renderer.bos is not None else 2 if ids[:2] == [token, token] else 1
+            if count != 1:
                 spelled = language.tokenizer.bos_token
                 yield warning(
                     where or use.option,

@@ -94,7 +94,6 @@ def participants(
             "model.end_tokens, or a text by sampling.stop"
         )
     _check_handed_in(run, language, policy, reference)
-    state.warn_of_spelled_controls(rows, language.renderer.controls, "prompts")
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
     _warn_if_unheld(config)

@@ -55,8 +55,6 @@ def participants(config: RewardConfig, run: Run) -> Participants:
     learned = tuple(row for rows in sources for row in rows)
     language = load_language(config.model, [text for row in learned for text in texts(row)])
     encoder = Encoder(language=language, max_length=language.limit(config.max_length), too_long=config.too_long)
-    for rows in sources:
-        state.warn_of_spelled_controls(rows, language.renderer.controls)
     examples = objective.examples(sources, encoder)
     say_truncated(held_out, language)
     if not any(examples):
