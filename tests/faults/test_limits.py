@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from plaudit.cli import main
-from plaudit.cli.commands import MEMORY_ADVICE
-from plaudit.errors import UserError, out_of_memory
+from plaudit.errors import MEMORY_ADVICE, UserError, out_of_memory
 from plaudit.models.load import load_causal
 from plaudit.models.options import ModelConfig
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
@@ -70,12 +69,13 @@ def test_out_of_memory_says_what_to_turn_and_keeps_the_checkpoint(tmp_path, caps
 def test_out_of_memory_is_known_by_its_first_line(allocate):
     with pytest.raises(Exception) as raised:
         allocate()
-    said = out_of_memory(raised.value)
-    assert said and "total capacity" not in said
+    message = out_of_memory(raised.value)
+    assert message.startswith("out of memory (") and "()" not in message and "total capacity" not in message
 
 
 def test_other_errors_are_not_taken_for_want_of_memory():
-    assert out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 # -------------------------------------------------------------------------------------------------------- disk (3, 32)

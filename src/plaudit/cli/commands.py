@@ -42,20 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return _out_of_memory(error)
-
-
-MEMORY_ADVICE = (
-    "Training needs less with a lower microbatch_tokens (the gradient stays the same), model.activation_checkpointing: "
-    "true or model.train.kind: lora; sampling with a lower sampling.batch_size. What was saved is there: plaudit resume"
-)
-
-
-def _out_of_memory(error: Exception) -> int:
-    if not (reason := out_of_memory(error)):
-        raise error
-    print(f"error: out of memory ({reason}). {MEMORY_ADVICE}", file=sys.stderr)
-    return 2
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
+        return 2
 
 
 # ------------------------------------------------------------------------------------------------------ what there is
