@@ -89,6 +89,11 @@ def file_written_five_times(clinic):
     return clinic.sft(clinic.shown * 5)
 
 
+@plant("repeats", "data.1", "40 rows of ")
+def file_listed_twice(clinic):
+    return clinic.sft(data=[{"path": clinic.file("shown.jsonl", clinic.shown)}] * 2)
+
+
 @plant("leaks", "held_out.0", "3 of its prompts are also trained on, by this stage (data.0)")
 def held_out_rows_that_are_trained_on(clinic):
     return clinic.sft(held_out=[{"path": clinic.file("aside.jsonl", clinic.shown[:3])}])
@@ -211,7 +216,7 @@ def judge_of_infinite_scores(clinic):
     return clinic.ppo(rewards=[clinic.rule("infinite")])
 
 
-@plant("judge-answers", "rewards.0", "'slow' takes 0.11 s an answer")
+@plant("judge-answers", "rewards.0", "'slow' takes 0.26 s an answer")
 def slow_judge(clinic):
     return clinic.ppo(prompts_per_iteration=2, rewards=[clinic.rule("slow")])
 
@@ -364,6 +369,14 @@ def clinic(tmp_path, monkeypatch):
 
 
 @kills("doctor/checks/config.py", old="usual.low <= optim.learning_rate <= usual.high", new="True", why="any rate goes")
+@kills("doctor/checks/policy.py", old="if not apart <= limit:", new="if apart <= limit:", why="agreement is the fault")
+@kills(
+    "doctor/checks/judge.py", old="yield error(option,", new="yield note(option,", why="a judge that fails is a note"
+)
+@kills(
+    "doctor/rehearsal.py", old='ignore_patterns("000002",', new='ignore_patterns("000001",', why="nothing is resumed"
+)
+@kills("doctor/checks/data.py", old="if shared.prompts:", new="if not shared.prompts:", why="leaks pass, others don't")
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     check, where, words = PLANTS[name]

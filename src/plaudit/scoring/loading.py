@@ -3,6 +3,7 @@
 Loading executes the named file or module: only what the user names is ever loaded, nothing from a checkpoint.
 """
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -40,6 +41,19 @@ def load_function(spec: str) -> RewardFunction:
     is_file = source.endswith(".py") or "/" in source or "\\" in source
     module = _module_of_file(source, spec) if is_file else _module_of_name(source, spec)
     return _function_of(module, name, spec)
+
+
+def file_of(spec: str) -> Path | None:
+    """The file that `spec` names, or in which its module stands; None for built-in functions and Python objects."""
+    source, colon, _ = spec.rpartition(":")
+    if behind(spec) is not None or not colon or source.startswith("plaudit."):
+        return None
+    path = Path(source).expanduser()
+    if not (source.endswith(".py") or "/" in source or "\\" in source):
+        with _importing_from(Path.cwd()), contextlib.suppress(ImportError, ValueError, AttributeError):
+            module = importlib.util.find_spec(source)
+            path = Path(module.origin) if module is not None and module.origin else Path()
+    return path if path.is_file() else None
 
 
 def near(name: str, known: Iterable[str]) -> str:

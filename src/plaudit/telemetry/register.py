@@ -46,6 +46,8 @@ PANELS: tuple[Panel, ...] = (
     Panel(title="How responses end", caption="What did not end by itself was cut by the limit."),
     Panel(title="Parts of the score"),
     Panel(title="Parts without an opinion", folded=True),
+    Panel(title="Answers judged in part", folded=True),
+    Panel(title="Logged by reward functions", folded=True),
     Panel(title="Entropy", caption="Near zero, the policy says one thing only."),
     Panel(title="Clip fraction"),
     Panel(title="Step away from the sampler", caption="How far a round moves."),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from plaudit.runs.folder import Run
-from plaudit.scoring.combine import part_metrics
+from plaudit.scoring.combine import part_metrics, tell_step
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
@@ -54,6 +54,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                     rollout = roll_out(participants, config, cursor.iteration)
 
                 # 2. score: what judge, policy, critic and reference say             scores [B], log-probs, values [B R]
+                tell_step(participants.scorer, cursor.iteration + 1, config.iterations)
                 with Stopwatch() as scoring:
                     scored = score(participants, rollout, config)
 

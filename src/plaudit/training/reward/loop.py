@@ -63,7 +63,8 @@ def _held_out(participants: Participants, config: RewardConfig, *, seed: int | N
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
-    return [*agreement(scored, truth=config.truth, seed=seed), *pairs.loss(scored)]
+    log_odds = participants.model.kind == "two_class"
+    return [*agreement(scored, truth=config.truth, seed=seed, log_odds=log_odds), *pairs.loss(scored)]
 
 
 def _curves(results: list[Result]) -> dict[str, float]:
@@ -84,6 +85,7 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
         results = _held_out(participants, config)
         if config.floors:
             results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    results += participants.cut
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
 
 
