@@ -89,6 +89,11 @@ def file_written_five_times(clinic):
     return clinic.sft(clinic.shown * 5)
 
 
+@plant("repeats", "data.1", "40 rows of ")
+def file_listed_twice(clinic):
+    return clinic.sft(data=[{"path": clinic.file("shown.jsonl", clinic.shown)}] * 2)
+
+
 @plant("leaks", "held_out.0", "3 of its prompts are also trained on, by this stage (data.0)")
 def held_out_rows_that_are_trained_on(clinic):
     return clinic.sft(held_out=[{"path": clinic.file("aside.jsonl", clinic.shown[:3])}])

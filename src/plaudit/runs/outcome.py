@@ -41,6 +41,10 @@ def as_text(stage: str, folder: Path, summary: Mapping[str, Any]) -> list[str]:
         return [f"model: {path}" for path in models] if len(models) < 10 else [f"models: {folder}/*/model"]
     lines = [f"{name}: {folder / summary[name]}" for name in ("model", "best") if name in summary]
     counts = RUNS[stage].counts if stage in RUNS else "step"
+    if (best := summary.get("best_policy")) and best["objective"] is not None:
+        early = "; nothing better came, and the run ended" if best["stopped_early"] else ""
+        facts = f"{counts} {best['iteration']}, objective {number(best['objective'])}"
+        lines.append(f"best on held-out prompts: {facts}{early}")
     for key, ends in summary.get("first_to_last", {}).items():
         steps = f"{counts} {ends['first_step']} to {ends['last_step']}"
         lines.append(f"{measure_of(key).title}: {number(ends['first'])} → {number(ends['last'])} ({steps})")

@@ -1,11 +1,12 @@
 """What becomes of the text: templates, BOS and end tokens, lengths, and which tokens the loss counts."""
 
+import contextlib
 from collections.abc import Iterator
 
 from plaudit.data.check import quantiles
 from plaudit.data.clean import answers, spelled_controls
 from plaudit.doctor.examined import SAMPLED_ROWS, Examined, prompts_of, texts_of
-from plaudit.doctor.findings import Finding, NotRunError, ShownRow, error, note, warning
+from plaudit.doctor.findings import Finding, ShownRow, error, note, warning
 from plaudit.doctor.inputs import DataUse, Part, judges
 from plaudit.errors import UserError
 from plaudit.models.beside import read_facts
@@ -267,10 +268,9 @@ def shown_rows(examined: Examined) -> tuple[ShownRow, ...]:
     """The first rows of the file that the stage learns from or answers; nothing where they can't be written yet."""
     first = next((use for use in examined.uses[:1] if use in examined.own_uses), None)
     rows = examined.rows(first)[:SHOWN] if first else ()
-    try:
+    with contextlib.suppress(Exception):  # whatever is wrong is told by a check
         return tuple(ShownRow(where=row.where, pieces=_pieces(row, examined.language)) for row in rows)
-    except (UserError, NotRunError):
-        return ()
+    return ()
 
 
 def _pieces(row: Row, language: Language) -> tuple[tuple[str, bool], ...]:

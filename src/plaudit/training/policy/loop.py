@@ -100,5 +100,5 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             if cursor.is_save_due(config) or watch.is_over(config):
                 save()
     state.save_policy(run, participants.loaded)
-    best = {"best": cursor.watch.facts(config)} if config.evaluation else {}
+    best = {"best_policy": cursor.watch.facts(config)} if config.evaluation else {}
     run.finish(summary(results(run.files.metrics, run.stage, config), **best))
