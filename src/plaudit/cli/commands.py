@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
-from plaudit.errors import FirstFailed, StopRequested, UserError
+from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import discard_closed, muted, say, warn
 
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
+        return 2
 
 
 # ------------------------------------------------------------------------------------------------------ what there is

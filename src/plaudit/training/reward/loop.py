@@ -49,7 +49,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _curves(_held_out(participants, config))) if held_out else None,
+            measure=(lambda: _curves(_held_out(participants, config, seed=None))) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -58,13 +58,13 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _held_out(participants: Participants, config: RewardConfig) -> list[Result]:
-    """Agreement with the held-out labels, and the loss on held-out rankings."""
+def _held_out(participants: Participants, config: RewardConfig, *, seed: int | None = 0) -> list[Result]:
+    """Agreement with the held-out labels, and the loss on held-out rankings. A curve needs no interval: `seed` None."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
     log_odds = participants.model.kind == "two_class"
-    return [*agreement(scored, truth=config.truth, log_odds=log_odds), *pairs.loss(scored)]
+    return [*agreement(scored, truth=config.truth, seed=seed, log_odds=log_odds), *pairs.loss(scored)]
 
 
 def _curves(results: list[Result]) -> dict[str, float]:
