@@ -153,10 +153,16 @@ def _with_options(commands: Any, name: str, stage: Stage, call: Callable[..., in
 
 
 def _add_doctor(commands: Any) -> None:
+    from plaudit.doctor.checks import CHECKS
+
     doctor = commands.add_parser(
-        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+        "doctor",
+        help="look for mistakes before a run: files, tokens, judges, two steps of it",
+        epilog="checks, and what holds where they find nothing:\n"
+        + "\n".join(f"  {check.name:<14} {check.proves}" for check in CHECKS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    doctor.allow_abbrev = False
     doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
     doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
     doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
