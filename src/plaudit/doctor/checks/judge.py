@@ -31,7 +31,7 @@ LONG_TEXT, FOREIGN = 400, "你好，这是一个测试。 مرحبا Приве�
 """Words of the very long answer; an answer in other scripts."""
 
 
-def strange_answers(examined: Examined) -> Iterator[Finding]:
+def answers(examined: Examined) -> Iterator[Finding]:
     """Whatever a policy may write gets a finite score, in time."""
     for option, scorer, real in _judged(examined):
         prompt = max(real, key=lambda group: len(group.responses[0]))
@@ -105,7 +105,7 @@ def alone(examined: Examined) -> Iterator[Finding]:
                 reverse = _numbers(scorer, groups[::-1])[::-1]
                 each = [_numbers(scorer, [group])[0] for group in groups]
         except UserError:
-            continue  # `strange_answers` tells
+            continue  # `answers` tells
         for what, other in (("alone", each), ("in the opposite order", reverse)):
             apart = [i for i, (a, b) in enumerate(zip(together, other, strict=True)) if _differs(a, b, tolerance)]
             if apart:
