@@ -1,12 +1,11 @@
 """The command line: parse, load the config, call the function of the same name, print what came of it."""
 
 import argparse
-import contextlib
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from plaudit import __version__
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
-from plaudit.telemetry.console import discard_closed, muted, say, warn
+from plaudit.telemetry.console import muted, say, warn, while_read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,10 +153,16 @@ def _with_options(commands: Any, name: str, stage: Stage, call: Callable[..., in
 
 
 def _add_doctor(commands: Any) -> None:
+    from plaudit.doctor.checks import CHECKS
+
     doctor = commands.add_parser(
-        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+        "doctor",
+        help="look for mistakes before a run: files, tokens, judges, two steps of it",
+        epilog="checks, and what holds where they find nothing:\n"
+        + "\n".join(f"  {check.name:<14} {check.proves}" for check in CHECKS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    doctor.allow_abbrev = False
     doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
     doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
     doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
@@ -207,7 +212,7 @@ def _or_help(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 
         stage, parser = known.stage, known.parser
         parser.description = (stage.config_class.__doc__ or "").strip()
-        with _while_read():
+        with while_read():
             parser.print_help()
             print()
             print(help_text(stage.config_class, stage.common, every=known.wants_all or not stage.common), end="")
@@ -360,19 +365,9 @@ def _inspect(known: argparse.Namespace) -> int:
     plain = known.no_color or bool(os.environ.get("NO_COLOR"))
     text = to_json(view) if known.json else to_text(view, plain=plain)
     encoding = sys.stdout.encoding or "utf-8"
-    with _while_read():
+    with while_read():
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     return 0
-
-
-@contextlib.contextmanager
-def _while_read() -> Generator[None]:
-    """What is printed here may meet a reader who has seen enough, such as `| head`."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_closed(sys.stdout)
 
 
 def _completion(known: argparse.Namespace) -> int:
