@@ -15,7 +15,7 @@ from plaudit.telemetry.console import discard_closed, muted, say, warn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Exit code 0, 2 for a user's mistake, 130/143 after SIGINT/SIGTERM."""
+    """Entry point. Exit code 0, 2 for a user's mistake, 3 by `--fail_on`, 130/143 after SIGINT/SIGTERM."""
     # Idle OpenMP threads sleep instead of spinning: anything else on the machine would slow training tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = build_parser()
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
+    _add_watching(resume)
     resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
@@ -100,10 +101,16 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command = commands.add_parser(name, help=stage.help, add_help=False, allow_abbrev=False)
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
-    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    _add_watching(command)
     command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="the most used options")
     command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
     command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
+
+
+def _add_watching(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    unwell = "exit status 3 where the run ends with a finding of this level or worse (docs/health.md)"
+    command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", help=unwell)
 
 
 def _add_inspect(commands: Any) -> None:
@@ -151,7 +158,7 @@ def _stage(known: argparse.Namespace) -> int:
     from plaudit.launch import start
 
     start(known.stage, config, _run_folder(known), known.sink)
-    return _show(_run_folder(known))
+    return _show(_run_folder(known), known.fail_on)
 
 
 def _help(parser: argparse.ArgumentParser, stage: Stage, *, every: bool) -> None:
@@ -191,8 +198,8 @@ def _demo(known: argparse.Namespace) -> int:
 def _resume(known: argparse.Namespace) -> int:
     from plaudit.launch import resume
 
-    resume(Path(known.run), known.options, change=known.change, fallback=known.fallback)
-    return _show(Path(known.run))
+    resume(Path(known.run), known.options, change=known.change, fallback=known.fallback, sinks=known.sink)
+    return _show(Path(known.run), known.fail_on)
 
 
 def _data_check(known: argparse.Namespace) -> int:
@@ -237,10 +244,11 @@ def _completion(known: argparse.Namespace) -> int:
     return 0
 
 
-def _show(folder: Path) -> int:
-    """The table of a finished run, and where its report is."""
+def _show(folder: Path, fail_on: str = "") -> int:
+    """The table of a finished run, and where its report is; 3 where `fail_on` is met."""
     if muted():
         return 0
+    from plaudit.launch import is_unwell
     from plaudit.report.html import write
     from plaudit.report.table import print_table
 
@@ -249,4 +257,4 @@ def _show(folder: Path) -> int:
     print_table(folder)
     say(f"report written in {time.monotonic() - began:.1f} s")
     print(f"report: {path}")
-    return 0
+    return 3 if fail_on and is_unwell(folder, fail_on) else 0

@@ -16,7 +16,7 @@ from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
-from plaudit.tokens.encode import EncodedRow, encode_learned
+from plaudit.tokens.encode import Encoded, EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
 from plaudit.training import state
 from plaudit.training.descent import Descent, MinibatchLoss, Mixture, descend
@@ -56,10 +56,14 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
-    encoded = [_encode(source, language, max_length, config.too_long) for source in sources]
+    every = [_encode(source, language, max_length, config.too_long) for source in sources]
+    encoded = [source.remaining for source in every]
+    rows = max(sum(len(source.rows) for source in every), 1)
+    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / rows})
+    run.observe({"cut_over_rows": sum(source.truncated for source in every) / rows})
     if not any(encoded):
         raise UserError(f"data: no row is left to train on in {', '.join(source.path for source in config.data)}")
-    measured = _encode(held_out, language, max_length, config.too_long)
+    measured = _encode(held_out, language, max_length, config.too_long).remaining
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
     if policy:
@@ -126,17 +130,21 @@ def _texts(row: Demonstration | Text) -> list[str]:
     return [row.text] if isinstance(row, Text) else [m.content for m in row.prompt.turns] + [row.response]
 
 
-def _encode(
-    rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
-) -> list[EncodedRow]:
+def _encode(rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong) -> Encoded:
     encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
         say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
-    return encoded.remaining
+    return encoded
 
 
 def _measure(participants: Participants, config: SFTConfig) -> Perplexity:
-    return perplexity(participants.trunk, participants.held_out, participants.machine, budget=config.microbatch_tokens)
+    return perplexity(
+        participants.trunk,
+        participants.held_out,
+        participants.machine,
+        budget=config.microbatch_tokens,
+        ends=participants.loaded.language.end_ids,
+    )
 
 
 def _metrics(measured: Perplexity) -> dict[str, float]:
@@ -144,6 +152,7 @@ def _metrics(measured: Perplexity) -> dict[str, float]:
         "held_out_loss_over_tokens": measured.loss,
         "held_out_perplexity": measured.perplexity,
         "held_out_nll_over_answers": measured.nll_over_answers.value,
+        **({"held_out_end_over_answers": measured.end} if measured.end is not None else {}),
     }
 
 
