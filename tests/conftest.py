@@ -10,32 +10,43 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import ipaddress
 import socket
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import hypothesis
 import jaxtyping
 import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Deadlines measure the neighbours' load, not our code; the printed blob replays a failure anywhere.
 hypothesis.settings.register_profile("plaudit", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("plaudit")
 
 
-CHECKED_CALLS = 10_000
-"""Of one test, have their shapes checked by jaxtyping: all calls of all tests but those that run a loop for long (PPO
-makes a thousand an iteration), where checking the same calls over and over would be a third of the time."""
+CHECKED_ALIKE = 10
+"""Calls of one function with tensors of the same shapes, in one test, that jaxtyping checks. Only loops make more (PPO
+makes a thousand an iteration), where checking the same over and over would be a fifth of the time."""
 
 
 class SparingConfig(type(jaxtyping.config)):
-    """jaxtyping asks its configuration before each check."""
+    """jaxtyping asks its configuration before each check, in a wrapper that knows `fn`, `args` and `kwargs`."""
 
-    calls = 0
+    calls: ClassVar[Counter[tuple[object, ...]]] = Counter()
 
     @property
     def jaxtyping_disable(self) -> bool:
-        SparingConfig.calls += 1
-        return SparingConfig.calls > CHECKED_CALLS
+        asked = sys._getframe(1).f_locals
+        given = (*asked["args"], *asked["kwargs"].values())
+        shapes = (getattr(value, "shape", None) for value in given)
+        call = (asked["fn"], *[shape for shape in shapes if isinstance(shape, tuple)])
+        self.calls[call] += 1
+        return self.calls[call] > CHECKED_ALIKE
 
 
 jaxtyping.config.__class__ = SparingConfig
@@ -43,7 +54,7 @@ jaxtyping.config.__class__ = SparingConfig
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    SparingConfig.calls = 0
+    SparingConfig.calls.clear()
 
 
 class NetworkBlocked(RuntimeError):
@@ -79,6 +90,28 @@ def _name_guard(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(host, *args, **kwargs)
 
     return guarded
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a `plaudit` and a `python` (for scripts) that have torch already: tools/warm.py, one for all.
+
+    Not for tests of a process's start, of signals to it or of its death: what is started is a client of the fork.
+    """
+    import fcntl  # not on Windows, which has no fork either
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "warm"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "starting"), (folder / "users").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        with socket.socket(socket.AF_UNIX) as server:
+            if server.connect_ex(str(folder / "socket")):
+                (folder / "socket").unlink(missing_ok=True)
+                subprocess.run([sys.executable, str(ROOT / "tools" / "warm.py"), str(folder)], check=True)
+        lent = os.dup(users.fileno())
+    yield folder
+    os.close(lent)
 
 
 @pytest.fixture(autouse=True, scope="session")

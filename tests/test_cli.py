@@ -194,7 +194,12 @@ def test_a_config_that_is_not_there(capsys):
         assert f"--config: the config file is named without an option: plaudit {' '.join(command)} FILE" in message
 
 
-@pytest.mark.parametrize("arguments", [[], ["nope"], ["eval"], ["report"], ["resume"], ["demo", "--sed", "3"]])
+def test_plaudit_alone_shows_what_there_is(capsys):
+    assert main([]) == 2
+    assert "let a model answer prompts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["eval"], ["report"], ["resume"], ["demo", "--sed", "3"]])
 def test_wrong_commands_end_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as end:
         main(arguments)
@@ -213,9 +218,9 @@ def test_help_shows_what_is_used_most_and_help_all_everything(capsys, monkeypatc
     assert main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert all(heading in out for heading in stage.common)
-    assert len(out.splitlines()) < 70
-    assert main(command.split()) == 2  # without a config: the same help, but that was a mistake
-    assert capsys.readouterr().out == out
+    assert len(out.splitlines()) < 80
+    assert main(command.split()) == 2
+    assert f"give a config file: plaudit {command} FILE" in capsys.readouterr().err
 
 
 @kills(

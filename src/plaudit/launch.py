@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
 from plaudit.config.read import dump_entry
+from plaudit.config.types import to_plain
+from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
 from plaudit.runs.folder import CONFIG, Run
@@ -39,7 +42,43 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
     _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
         run.attach(sinks)
+        if ranks.is_first:
+            at_start(stage.name, config, folder)
         stage.function(config, run)
+
+
+def start_sweep(
+    stage: Stage, source: Path, options: Sequence[str], axes: Sequence[str], folder: Path, sinks: Sequence[str] = ()
+) -> None:
+    """One run for each combination of the axes' values (`kl.coef=0.02,0.05`), as stages of one pipeline.
+
+    Raises: UserError for whatever is wrong with one of them, before the first begins.
+    """
+    grid: dict[str, tuple[str, ...]] = {}
+    for axis in axes:
+        name, equals, values = axis.removeprefix("--").partition("=")
+        grid[name] = tuple(filter(None, re.split(r",(?![^\[{]*[\]}])", values)))
+        if not name or not equals or not grid[name] or len(set(grid[name])) < len(grid[name]):
+            raise UserError(f"--sweep {axis}: write an option and its different values, such as kl.coef=0.02,0.05")
+    stages = {}
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        config = load_config(stage.config_class, source, [*options, *(f"--{key}={one}" for key, one in chosen.items())])
+        name = " ".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
+        stages[name] = {"kind": stage.name, **_escaped(to_plain(config))}
+    if len(stages) > 99:
+        raise UserError(f"--sweep: {len(stages)} runs are more than one folder can show, 99; leave some values out")
+    say(f"sweep: {len(stages)} runs of {stage.name} in {folder}")
+    start(PIPELINE, load_config(PipelineConfig, {"stages": stages, "sweep": grid}), folder, sinks)
+
+
+def _escaped(value: Any) -> Any:
+    """Plain values whose texts a pipeline takes as they are."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
 
 
 def demo(folder: Path, seed: int | None) -> None:

@@ -28,6 +28,7 @@ from plaudit.runs.provenance import versions
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import say
 from plaudit.telemetry.health import HEALTHY, PREFIX, Level
+from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.summary import read_results, summary
 
 
@@ -45,11 +46,18 @@ class PipelineConfig:
     """Words that `${name}` stands for besides stages, such as paths: `--vars.model some/folder`."""
     seed: int = 0
     """Given to every stage that names none of its own."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage → seconds that it took once, on any machine, so that the time to go of the whole can be told."""
+    sweep: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Option → its values, where the stages are the runs of a sweep; `--sweep` writes it."""
 
     @staticmethod
     def check_parts(tree: Node, problems: list[str]) -> None:
         """What is wrong in the stages, before they have folders."""
-        stages, words = (getattr(tree.value.get(name), "value", None) for name in ("stages", "vars"))
+        stages, words, times = (getattr(tree.value.get(name), "value", None) for name in ("stages", "vars", "seconds"))
+        if isinstance(stages, dict) and isinstance(times, dict):
+            others = {name: node for name, node in times.items() if name not in stages}
+            problems += [f"{node.where}: seconds.{name}: there is no such stage" for name, node in others.items()]
         known = {name: str(to_plain(node)) for name, node in words.items()} if isinstance(words, dict) else {}
         if isinstance(stages, dict):
             _planned(stages, known, 0, Path(), problems)
@@ -168,12 +176,20 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
     before = float((run.summary if run.finished else run.provenance).get("seconds", 0.0))
     results: list[Result] = []
     health: dict[str, dict[str, Any]] = {}
-    for stage in plan(config, run.folder):
+    stages = plan(config, run.folder)
+    weights = [1.0 if config.sweep else config.seconds.get(stage.name, 0.0) for stage in stages]
+    scale = 0.0  # seconds here for one of `weights`
+    for index, stage in enumerate(stages):
         run.check_stop()
-        say(f"── {stage.name} ──")
+        to_go = f", {duration(scale * sum(weights[index:]))} to go in all" if scale else ""
+        is_new = not _finished(stage.folder)
+        say(f"── {stage.name} ── stage {index + 1} of {len(stages)}{to_go if is_new else ', finished before'}")
+        start = time.monotonic()
         left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
         results += [replace(result, stage=stage.name) for result in read_results(left, stage.folder / "summary.json")]
         health |= {stage.name: left["health"]} if "health" in left else {}
+        if is_new and weights[index] >= 1.0:
+            scale = (time.monotonic() - start) / weights[index]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     levels = {name: one["level"] for name, one in health.items() if one["level"] != HEALTHY}
     say(PREFIX + (", ".join(f"{name}: {level}" for name, level in levels.items()) or HEALTHY))

@@ -32,6 +32,8 @@ class Stage:
     """Whether several processes can share it (docs/parallel.md)."""
     counts: Literal["step", "iteration"] = "step"
     """What its metrics are counted in."""
+    trains: bool = False
+    """Whether it can be swept and run dry."""
     keeps_rollouts: bool = False
     """Whether it writes rollouts/."""
     common: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ _ALL = (
         config="plaudit.training.options:SFTConfig",
         run="plaudit.training.sft:sft",
         parallel=True,
+        trains=True,
         common={
             "What it learns from": ("data", "data.N.path", "held_out_fraction"),
             "The model": _MODEL,
@@ -97,6 +100,7 @@ _ALL = (
         title="Collecting preferences",
         config="plaudit.training.options:CollectConfig",
         run="plaudit.training.collect:collect",
+        trains=True,
         common={
             "Who answers what": ("prompts", "prompts.N.path", "model.path", "samples"),
             "Who ranks": ("labeller", "labeller.N.kind", "labeller.N.function", "noise"),
@@ -113,6 +117,7 @@ _ALL = (
         config="plaudit.training.reward.options:RewardConfig",
         run="plaudit.training.reward.loop:reward",
         parallel=True,
+        trains=True,
         common={
             "What it learns from": ("data", "data.N.path", "held_out_fraction"),
             "The model": ("objective.kind", *_MODEL),
@@ -129,6 +134,7 @@ _ALL = (
         config="plaudit.training.policy.config:PPOConfig",
         run="plaudit.training.policy.loop:ppo",
         parallel=True,
+        trains=True,
         counts="iteration",
         keeps_rollouts=True,
         common={
@@ -219,3 +225,28 @@ PIPELINE = Stage(
 )  # fmt: skip
 RUNS: dict[str, Stage] = {**STAGES, "pipeline": PIPELINE}
 """What a run folder can hold."""
+
+GENERATE = Stage(
+    name="generate",
+    command="generate",
+    help="let a model answer prompts: lines of JSON",
+    title="Answers",
+    config="plaudit.api.options:GenerateConfig",
+    run="plaudit.api.answers:generate",
+    common={
+        "How it writes": ("max_new_tokens", "temperature", "greedy", "samples", "stop", "seed"),
+        "The machine": ("device", "batch_size"),
+    },
+)
+SCORE = Stage(
+    name="score",
+    command="score",
+    help="let a reward model or function score answers: lines of JSON",
+    title="Scores",
+    config="plaudit.api.options:ScoreConfig",
+    run="plaudit.api.answers:score",
+    common={
+        "Who judges what": ("judge.args", "judge.read_as", "data.N.columns"),
+        "The machine": ("device", "rows_per_batch"),
+    },
+)

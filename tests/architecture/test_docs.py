@@ -3,8 +3,6 @@
 import ast
 import dataclasses
 import re
-import subprocess
-import sys
 import typing
 from pathlib import Path
 from urllib.parse import unquote
@@ -122,19 +120,6 @@ def options(config: type) -> set[str]:
 
 def test_every_shell_block_says_whether_it_may_run():
     none_of(docs_commands.unclassified([block for path in DOCUMENTS for block in docs_commands.blocks(path)]))
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory):
-    """A folder with a `plaudit` that is there at once (tools/warm.py)."""
-    folder = tmp_path_factory.mktemp("warm")
-    command = [sys.executable, str(ROOT / "tools" / "warm.py"), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout.readline() == "ready\n"
-            yield folder
-        finally:
-            server.kill()
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "quick")], ids=named)

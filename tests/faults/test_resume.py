@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,7 @@ def test_a_log_counts_every_step_once(whole, stage):
 # --------------------------------------------------------------------------------------------- kills, in real processes
 
 
-def run_worker(*arguments: str) -> list[dict[str, Any]]:
+def run_worker(warm: Path, *arguments: str) -> list[dict[str, Any]]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(plaudit.__file__).parents[1]),
@@ -174,14 +173,14 @@ def run_worker(*arguments: str) -> list[dict[str, Any]]:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [sys.executable, str(WORKER), *arguments], capture_output=True, text=True, env=environment, timeout=280
+        [warm / "python", str(WORKER), *arguments], capture_output=True, text=True, env=environment, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def check_kills(folder: Path, kills: int) -> None:
-    told = run_worker(str(kills), str(folder), *CONFIGS)
+def check_kills(warm: Path, folder: Path, kills: int) -> None:
+    told = run_worker(warm, str(kills), str(folder), *CONFIGS)
     assert [line["stage"] for line in told] == list(CONFIGS)
     for line in told:
         assert line["killed"] == kills
@@ -190,19 +189,19 @@ def check_kills(folder: Path, kills: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
-def test_killed_at_random_moments_a_run_comes_to_the_same_end(tmp_path):
-    check_kills(tmp_path, 3)
+def test_killed_at_random_moments_a_run_comes_to_the_same_end(tmp_path, warm):
+    check_kills(warm, tmp_path, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
-def test_killed_at_many_random_moments_a_run_comes_to_the_same_end(tmp_path):
-    check_kills(tmp_path, 25)
+def test_killed_at_many_random_moments_a_run_comes_to_the_same_end(tmp_path, warm):
+    check_kills(warm, tmp_path, 25)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
-def test_a_signal_saves_and_ends_with_the_shells_code(tmp_path):
-    told = run_worker("SIGTERM,SIGINT", str(tmp_path), *CONFIGS)
+def test_a_signal_saves_and_ends_with_the_shells_code(tmp_path, warm):
+    told = run_worker(warm, "SIGTERM,SIGINT", str(tmp_path), *CONFIGS)
     assert [(line["stage"], line["code"]) for line in told] == [(s, c) for c in (143, 130) for s in CONFIGS]
     for line in told:
         assert line["step"] >= 1

@@ -131,7 +131,6 @@ def errors(ranks: Ranks) -> list[list[str]]:
 
 def gradients(ranks: Ranks) -> list[Any]:
     """Four parameters: all have a gradient, one rank has, none has, and one of another type."""
-    parallel.BUCKET = 5
     parameters = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(3)]
     parameters += [torch.nn.Parameter(torch.zeros(3, dtype=torch.float64)), torch.nn.Parameter(torch.zeros(1))]
     parameters[0].grad = torch.full((2, 2), 1.0 + ranks.rank)

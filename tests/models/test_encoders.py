@@ -20,8 +20,7 @@ from plaudit.models.load import architecture, load_backbone, load_causal, load_l
 from plaudit.models.options import LastLayers, LoRA, ModelConfig
 from plaudit.models.reward import scalar
 from plaudit.models.reward.loading import check_reward_model, load_reward_model
-from plaudit.models.reward.reader import encoded, load_reader, read_all
-from plaudit.models.reward.reader_padded import PaddedReader, padding_id
+from plaudit.models.reward.reader import PaddedReader, encoded, load_reader, padding_id, read_all
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.records.text import Form, Group, Prompt
 from tests.kills import kills
@@ -70,7 +69,7 @@ def by_transformers(folder: str) -> list[float]:
 
 
 @kills(
-    "models/reward/reader_padded.py",
+    "models/reward/reader.py",
     old="if self.typed:",
     new="if False:",
     why="token types forgotten: both texts look alike to BERT",
@@ -85,7 +84,7 @@ def test_the_score_is_that_of_transformers(folders, tmp_path, family):
 
 
 @kills(
-    "models/reward/reader_padded.py",
+    "models/reward/reader.py",
     old="for i in bucket]).argsort()",
     new="for i in bucket])",
     why="rows read by length are handed back in the order of reading",
@@ -148,7 +147,7 @@ def test_padding_may_be_the_end_token(folders):
 
 
 @kills(
-    "models/reward/reader_padded.py",
+    "models/reward/reader.py",
     old="if i is not None and i != config.eos_token_id",
     new="if i is not None",
     why="T5's classifier reads an end token in the padding",
@@ -333,7 +332,7 @@ def test_a_head_may_have_several_numbers(folders, pooling):
     config = ModelConfig(path=folders["bert"], pooling=pooling)
     reader = load_reader(config, load_language(config), seed=0, width=3)
     assert isinstance(reader, PaddedReader) and reader.width == 3
-    assert read_all(reader, encoded(reader.language, GROUPS), 100).shape == (5, 3)
+    assert read_all(reader, 3, encoded(reader.language, GROUPS), 100).shape == (5, 3)
 
 
 @kills(

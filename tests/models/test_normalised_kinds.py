@@ -31,8 +31,8 @@ GROUPS = [
 
 @kills(
     "models/reward/two_class.py",
-    old="self.normalisation.apply(log_odds(read_all(self.reader, encoded(self.language, groups), budget)))",
-    new="log_odds(read_all(self.reader, encoded(self.language, groups), budget))",
+    old="self.normalisation.apply(log_odds(self.read(groups, budget)))",
+    new="log_odds(self.read(groups, budget))",
     why="a zero point that is stored and not applied",
 )
 @kills(
@@ -43,8 +43,8 @@ GROUPS = [
 )
 @kills(
     "models/reward/shared_trunk.py",
-    old="self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))",
-    new="read_all(self, encoded(self.language, groups), budget).squeeze(1)",
+    old="Scores.of_all(self.normalisation.apply(raw))",
+    new="Scores.of_all(raw)",
     why="a zero point that is stored and not applied",
 )
 @pytest.mark.parametrize("kind", list(KINDS))

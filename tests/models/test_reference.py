@@ -9,7 +9,7 @@ from torch import nn
 from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.options import Full, LastLayers, LoRA
-from plaudit.models.reference import Reference
+from plaudit.models.policy import Reference
 from plaudit.models.trunk import Trunk
 from tests.models.tiny import build, packed
 

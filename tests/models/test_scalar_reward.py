@@ -126,7 +126,7 @@ def test_a_conversation_goes_through_this_models_own_template(language, model):
 
 def test_a_long_row_loses_the_prompts_beginning_but_keeps_its_bos(language, model, monkeypatch):
     short = dataclasses.replace(language, context=10)
-    model.reader.loaded = dataclasses.replace(model.reader.loaded, language=short)
+    model.loaded = dataclasses.replace(model.loaded, language=short)
     prompt, response = Prompt.of_text("abcdefghijklmno"), "xy"
     prompt_ids, response_ids = encode(model, prompt, response)
     assert len(response_ids) == 3
@@ -139,7 +139,7 @@ def test_a_long_row_loses_the_prompts_beginning_but_keeps_its_bos(language, mode
 
 
 def test_a_response_longer_than_the_context_is_cut_at_its_end(language, model):
-    model.reader.loaded = dataclasses.replace(model.reader.loaded, language=dataclasses.replace(language, context=8))
+    model.loaded = dataclasses.replace(model.loaded, language=dataclasses.replace(language, context=8))
     one, two = score_texts(model, [PROMPTS[0]] * 2, ["abcdefghijk", "abcdefgzzzz"], 100).tolist()
     assert one == pytest.approx(two, abs=1e-6)
 

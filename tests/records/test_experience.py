@@ -11,8 +11,8 @@ from tests.training.test_invariance import experience
 
 @kills(
     "records/tensors.py",
-    old="width = int(self.response_mask[rows].sum(1).max()) if rows else 0",
-    new="width = int(self.response_mask[rows].sum(1).min()) if rows else 0",
+    old="width = int(self.response_mask[index].sum(1).max()) if len(rows) else 0",
+    new="width = int(self.response_mask[index].sum(1).min()) if len(rows) else 0",
     why="longer responses cut to the shortest of the minibatch",
 )
 def test_a_slice_holds_its_rows_in_their_order_and_no_more_columns_than_they_need():

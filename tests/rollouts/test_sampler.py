@@ -125,6 +125,26 @@ def test_scorers_read_the_text_before_the_stop_string_and_training_the_tokens_wi
     assert len(kept) < len(engine.ids[0])
 
 
+@kills(
+    "rollouts/sampler.py",
+    old="end < min(ends) for end",
+    new="end <= min(ends) for end",
+    why="a token behind the stop is learned",
+)
+def test_tokens_that_an_engine_wrote_behind_the_stop_are_not_learned(language):
+    """An engine that doesn't look; of two stops the one that is complete first counts."""
+    engine = Scripted(language, [("the cat. sat. on", True), ("the mat", True), ("a cat.", True)])
+    engine.write = lambda ids, _: Scripted.write(engine, ids, StopStrings(engine.decode, ()))
+    stop = SamplingConfig(stop=("t. sat. ", "."))
+    rollout = sample(engine, language, ROWS, stop, sample_indices=[0, 1, 2], seed=1)
+    assert rollout.responses == ("the cat", "the mat", "a cat")
+    assert rollout.finish_reasons == (FinishReason.STOP, FinishReason.EOS, FinishReason.STOP)
+    learned = [ids[mask].tolist() for ids, mask in zip(rollout.response_ids, rollout.response_mask, strict=True)]
+    text = language.renderer.response_text
+    assert "." in text(learned[0]) and "." not in text(learned[0][:-1]) and learned[1] == engine.ids[1]
+    assert learned[2] == engine.ids[2][:-1]
+
+
 def test_without_stop_strings_nobody_is_asked(language):
     rollout, _ = scripted(language, ("the cat\n\nHuman: more", True))
     assert rollout.finish_reasons == (FinishReason.EOS,)

@@ -61,7 +61,7 @@ def test_versions_do_not_import() -> None:
     code = "import sys; from plaudit.runs.provenance import versions; versions(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert versions(["pyyaml", "no-such-package-anywhere"]).keys() == {"pyyaml"}
+    assert versions(("pyyaml", "no-such-package-anywhere")).keys() == {"pyyaml"}
 
 
 def test_commit_of_a_clean_and_a_changed_folder(tmp_path: Path) -> None:

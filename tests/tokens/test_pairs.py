@@ -17,7 +17,7 @@ PAIRS = [("the cat sat", "on the mat"), ("the cat", ""), ("", "a dog"), ("", "")
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def renderer(request) -> PairRenderer:
-    return PairRenderer(zoo.tokenizer(request.param))
+    return PairRenderer(Renderer(zoo.tokenizer(request.param)))
 
 
 def written(renderer: PairRenderer, prompt: str, response: str) -> list[int]:
@@ -40,7 +40,7 @@ def test_both_parts_together_are_the_tokenizers_own_pair(renderer, prompt, respo
 
 def test_the_frames_are_those_of_the_families():
     def spelled(family: str) -> tuple[list[str], ...]:
-        frame, words = PairRenderer(zoo.tokenizer(family)).frame, zoo.tokenizer(family)
+        frame, words = PairRenderer(Renderer(zoo.tokenizer(family))).frame, zoo.tokenizer(family)
         return tuple(words.convert_ids_to_tokens(part) for part in (frame.before, frame.between, frame.behind))
 
     assert spelled("bert") == (["[CLS]"], ["[SEP]"], ["[SEP]"])
@@ -66,7 +66,7 @@ def test_a_conversation_is_a_transcript(renderer):
 
 def test_a_template_writes_conversations_and_strings_where_there_is_one(renderer):
     template = "{% for m in messages %}{{ m['role'] }} > {{ m['content'] }} {% endfor %}"
-    auto, raw = (PairRenderer(renderer.tokenizer, policy, template) for policy in ("auto", "raw"))
+    auto, raw = (PairRenderer(Renderer(renderer.tokenizer, policy, template)) for policy in ("auto", "raw"))
     talk = Prompt(form=Form.CHAT, turns=(Message(role="user", content="the cat"),))
     wanted = renderer.prompt_ids(Prompt.of_text("user > the cat assistant >"))  # the turn that the answer fills
     assert auto.prompt_ids(talk) == raw.prompt_ids(talk) == wanted
@@ -88,7 +88,7 @@ def test_a_rendered_prompt_may_hold_separators(renderer):
 
 def test_a_tokenizer_that_puts_nothing_between_two_texts_is_refused():
     with pytest.raises(UserError, match="nothing between two texts"):
-        PairRenderer(letters())
+        PairRenderer(Renderer(letters()))
 
 
 # -------------------------------------------------------------------------------------------------------- truncation

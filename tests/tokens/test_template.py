@@ -315,7 +315,7 @@ def test_policy_and_template_decide_what_a_bare_string_is():
 def test_the_tokenizers_own_template_is_found():
     using = train_tokenizer(["a cat"], 300, chat=True)
     renderer = Renderer(using)
-    assert renderer.has_template and not Renderer(tokenizer()).has_template
+    assert renderer.template is not None and Renderer(tokenizer()).template is None
     ids = renderer.prompt_ids(Prompt.of_text("cat")) + renderer.response_ids("dog", end=True)
     assert shown(ids, using) == "<s><|user|>cat</s><|assistant|>dog</s>"
     assert renderer.end_ids == (1,)

@@ -28,7 +28,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.hardware.ranks import TIMEOUT, Ranks
 from plaudit.models.load import load_causal
 from plaudit.models.options import ModelConfig, SeparateCritic, SharedCritic
-from plaudit.models.reference import Reference
+from plaudit.models.policy import Reference
 from plaudit.models.reward import scalar
 from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import add
@@ -145,12 +145,12 @@ def ppo_cases(folder: Path) -> Iterator[Case]:
 
 
 def gradients_on_ranks(folder: Path) -> None:
-    """All cases on two ranks, some of them on three."""
+    """Every other case on two ranks, some of them on three."""
     model = Path(model_folder(folder / "m", spread=0.4))
 
     def work(ranks: Ranks) -> list[dict[str, Any]]:
         cases = itertools.chain(sft_cases(model), reward_cases(model), ppo_cases(model))
-        return [compare(ranks, *case) for case in itertools.islice(cases, 0, None, 1 if ranks.world == 2 else 4)]
+        return [compare(ranks, *case) for case in itertools.islice(cases, 0, None, 2 if ranks.world == 2 else 6)]
 
     for world in (2, 3):
         tell(done="gradients", world=world, seen=together(world, work, folder / f"gradients-{world}"))

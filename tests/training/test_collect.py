@@ -165,3 +165,25 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, monkeypatch, options,
 def test_impossible_options_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=r"samples|labeller"):
         config(tmp_path, **wrong)
+
+
+def test_a_stopped_run_goes_on_from_the_prompts_that_are_done(tmp_path, monkeypatch):
+    """Two prompts a batch; the signal comes before the third batch."""
+    whole = train(tmp_path, config(tmp_path), "whole")
+    rank, done = module._rank, []
+
+    def stopping(*asked):
+        if len(done) == 2:
+            raise StopRequested(15)
+        done.append(asked)
+        return rank(*asked)
+
+    monkeypatch.setattr(module, "_rank", stopping)
+    with pytest.raises(StopRequested):
+        train(tmp_path, config(tmp_path), "stopped")
+    monkeypatch.setattr(module, "_rank", lambda *asked: done.append(asked) or rank(*asked))
+    with Run.open(tmp_path / "stopped") as run:
+        collect(config(tmp_path), run)
+    assert len(done) == 3
+    lines = (tmp_path / "stopped" / "rankings.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == whole

@@ -10,7 +10,7 @@ import torch
 from plaudit.engines.options import SamplingConfig
 from plaudit.formulas.statistics import RunningMoments
 from plaudit.models.options import ModelConfig
-from plaudit.models.reference import Reference
+from plaudit.models.policy import Reference
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right

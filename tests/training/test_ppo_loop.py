@@ -1,7 +1,6 @@
 """examples/ppo_loop.py is what `plaudit ppo` does: the same numbers, iteration by iteration."""
 
 import subprocess
-import sys
 
 import pytest
 
@@ -46,9 +45,9 @@ def test_it_stays_a_page():
     assert len((ROOT / "examples" / "ppo_loop.py").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_it_runs_by_itself():
+def test_it_runs_by_itself(warm):
     told = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "ppo_loop.py"), "--iterations", "2"],
+        [warm / "python", str(ROOT / "examples" / "ppo_loop.py"), "--iterations", "2"],
         capture_output=True,
         text=True,
         check=True,

@@ -64,12 +64,12 @@ class Stage:
         patch.setattr(ptx, "backward", lambda *asked: self.texts.append(asked) or text)
         patch.setattr(optim, "step", self._step)
         optimizer = SimpleNamespace(zero_grad=lambda **_: None)
-        actor = SimpleNamespace(policy=None, policy_parameters=list)
+        actor = SimpleNamespace(policy=None, policy_parameters=list, named_parameters=dict)
         self.participants = SimpleNamespace(actor=actor, reference=None, machine=CPU, optimizer=optimizer, text=TEXTS)
 
     def _step(self, *_, loss: float, **__) -> StepStats:
         self.losses.append(loss)
-        return StepStats(grad_norm=0.25, learning_rate=0.125, taken=True)
+        return StepStats(grad_norm=0.25, learning_rate=0.125)
 
     def update(self, chosen, cursor: Cursor = AT) -> Update:
         return ppo_step(self.participants, experience(), chosen, cursor, None)
@@ -111,7 +111,7 @@ def test_brakes_look_at_means_over_tokens(tmp_path, stage, brakes, outcome):
 def test_what_was_seen_is_counted_of_a_minibatch_that_was_left_out_too(tmp_path, stage):
     """What was done is not."""
     done = {"ptx_tokens": Sum(6.0), "ptx_loss": Sum(4.5), "updates": Sum(1.0), "grad_norm": Sum(0.25)}
-    taken = Update(outcome=Outcome.TAKEN, statistics=SEEN | done, grad_norm=0.25, learning_rate=0.125)
+    taken = Update(outcome=Outcome.TAKEN, statistics=SEEN | done, learning_rate=0.125)
     assert stage.update(config(tmp_path)) == taken
     held = stage.update(config(tmp_path, brakes=Brakes(max_mean_ratio=1.09)))
     assert held == Update(outcome=Outcome.RATIO_TOO_LARGE, statistics=SEEN)

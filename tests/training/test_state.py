@@ -1,11 +1,13 @@
 """What a run remembers: weights, moments, cursor and tensors bit for bit; a log that ends where the weights do."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from plaudit.data.options import DataConfig
-from plaudit.errors import StopRequested, UserError
+from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.records.text import PromptRow
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
@@ -77,10 +79,19 @@ def test_another_models_checkpoint_is_the_users_mistake(tmp_path, other):
             state.restore(run, other, optim.adamw(other.parameters(), OptimConfig()))
 
 
-@pytest.mark.parametrize(("error", "saved"), [(StopRequested(15), True), (UserError("x"), False), (OSError(), False)])
-def test_a_stop_saves_first_and_a_failure_does_not(error, saved):
-    calls = []
-    with pytest.raises(type(error)), state.saved_on_stop(lambda: calls.append(1)):
+@pytest.mark.parametrize(
+    ("error", "lines", "saved"),
+    [
+        (StopRequested(15), 0, True),
+        (UserError("x"), 2, True),
+        (UserError("x"), 0, False),  # nothing was learned, and the folder may be used again
+        (SaveFailed("x"), 2, False),
+        (OSError(), 2, False),
+    ],
+)
+def test_a_stop_and_a_mistake_on_the_way_save_first(error, lines, saved):
+    calls, run = [], SimpleNamespace(saves=True, metrics_lines=lines, folder="runs/x")
+    with pytest.raises(type(error)), state.saved_on_stop(lambda: calls.append(1), run):
         raise error
     assert bool(calls) is saved
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from plaudit.api.models import Policy, RewardModel, on_disk
+from plaudit.api.options import judge_named
 from plaudit.api.rows import as_rows
 from plaudit.config.load import load_config
 from plaudit.config.objects import PythonObject, put_back
 from plaudit.config.types import child_type, field_types, shape
 from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
-from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.options import FunctionConfig
 
 C = TypeVar("C")
@@ -166,10 +166,8 @@ class _Binder:
             return {**self._judge(element, named, where), **entry}
         if isinstance(judge, str) and judge in _kinds(element):
             return {"kind": judge}
-        if isinstance(judge, str) and (judge in BUILTIN or re.search(r"[\w)]:\w+$", judge)):
-            return {"kind": "function", "function": judge}
         if isinstance(judge, str | Path):
-            return {"kind": "model", "path": str(judge)}
+            return judge_named(judge) if isinstance(judge, str) else {"kind": "model", "path": str(judge)}
         if isinstance(judge, RewardModel):
             return {"kind": "model", "path": self._model(judge, where)}
         if callable(judge):

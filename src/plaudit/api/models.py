@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ from plaudit.models.load import Loaded, language_of, load_causal, load_language
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import loading, protocol
 from plaudit.models.trunk import Trunk
+from plaudit.records.tensors import Rollout
 from plaudit.records.text import Group
 from plaudit.rollouts.sampler import check_prompts, sample
 
 if TYPE_CHECKING:
-    from plaudit.models.hf import HFModel, HFTokenizer
+    from plaudit.models.weights import HFModel, HFTokenizer
 
 
 class Policy:
@@ -97,16 +99,31 @@ class Policy:
             prompts: texts, or conversations as lists of {role, content}.
             sampling: the options of `sampling`: max_new_tokens, temperature, stop, batch_size.
         """
+        batches = self.rollouts(prompts, seed=seed, greedy=greedy, device=device, **sampling)
+        return [text for rollout in batches for text in rollout.responses]
+
+    def rollouts(
+        self, prompts: Sequence[Any], *, seed: int = 0, greedy: bool = False, device: str = "auto", **sampling: Any
+    ) -> Iterator[Rollout]:
+        """The same batch by batch, with tokens, their log-probabilities and how each answer ended.
+
+        for rollout in policy.rollouts(prompts, batch_size=32):
+            print(rollout.responses, rollout.finish_reasons)
+        """
         options = load_config(SamplingConfig, sampling)
         rows, language = prompt_rows(prompts), self.loaded.language
         check_prompts(rows, language, options.max_new_tokens)
         here = machine(DeviceConfig(device=device))
         engine = build_engine(Trunk(self.hf).to(here.device), language)
-        # The same text twice is answered twice: each time by other draws.
-        repeats = [sum(other.prompt.id == row.prompt.id for other in rows[:index]) for index, row in enumerate(rows)]
-        with here.autocast():
-            rollout = sample(engine, language, rows, options, sample_indices=repeats, seed=seed, greedy=greedy)
-        return list(rollout.responses)
+        draws: Counter[str] = Counter()  # the same text twice is answered twice: each time by other draws
+        for begin in range(0, len(rows), options.batch_size):
+            part = rows[begin : begin + options.batch_size]
+            indices = []
+            for row in part:
+                indices.append(draws[row.prompt.id])
+                draws[row.prompt.id] += 1
+            with here.autocast():
+                yield sample(engine, language, part, options, sample_indices=indices, seed=seed, greedy=greedy)
 
     def save(self, folder: str | Path) -> Path:
         """Write it as transformers and every command of plaudit read it; adapters are merged into the weights.

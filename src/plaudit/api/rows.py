@@ -60,7 +60,7 @@ def _is_conversation(row: Any) -> bool:
 
 
 def prompt_rows(prompts: Sequence[Any]) -> list[PromptRow]:
-    """Records of texts, conversations (lists of {role, content}) or mappings with a prompt, one each.
+    """Records of texts, conversations (lists of {role, content}) or mappings with a prompt, one each; records stay.
 
     Raises: UserError naming the first that can't be read.
     """
@@ -69,7 +69,8 @@ def prompt_rows(prompts: Sequence[Any]) -> list[PromptRow]:
     rows = []
     for number, raw in enumerate(as_rows(prompts, "prompts")):
         try:
-            rows.append(prompt_row(raw, Kind.PROMPT, f"prompts row {number}"))
+            is_record = isinstance(raw, PromptRow)
+            rows.append(raw if is_record else prompt_row(raw, Kind.PROMPT, f"prompts row {number}"))
         except RowError as error:
             raise UserError(f"prompts row {number}: {error.column} {error.reason}") from error
     return rows

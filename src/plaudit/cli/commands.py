@@ -4,13 +4,14 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
 from plaudit.errors import FirstFailed, StopRequested, UserError
-from plaudit.stages import RUNS, Stage
+from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import discard_closed, muted, say, warn
 
 
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = build_parser()
     known, rest = parser.parse_known_args(arguments)
+    if not hasattr(known, "call"):
+        parser.print_help(sys.stderr)
+        return 2
     if rest and not getattr(known, "takes_options", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     known.options = rest
@@ -50,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`plaudit COMMAND --help` shows a command's most used options, `--help-all` every one.",
     )
     parser.add_argument("--version", action="version", version=f"plaudit {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="the whole pipeline on the tiny world, in a few minutes, no download")
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
@@ -65,13 +69,21 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
+    for add in (_add_generate, _add_score, _add_doctor):
+        add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
 
-    resume = commands.add_parser("resume", help="go on with an interrupted run, or extend a finished one")
-    resume.allow_abbrev = False
+    resume = commands.add_parser(
+        "resume",
+        help="go on with an interrupted run, or extend a finished one",
+        description="Go on where the last checkpoint is. Options of the run's stage may follow.",
+        epilog="examples: plaudit resume runs/ppo; plaudit resume runs/ppo --iterations 300; "
+        "plaudit resume runs/sft --epochs 4; plaudit resume runs/ppo --kl.coef 0.1 --change",
+        allow_abbrev=False,
+    )
     resume.add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
@@ -98,13 +110,55 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_stage(commands: Any, name: str, stage: Stage) -> None:
-    command = commands.add_parser(name, help=stage.help, add_help=False, allow_abbrev=False)
+    command = _with_options(commands, name, stage, _stage)
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
     _add_watching(command)
+    command.set_defaults(sweep=[])
+    if stage.trains:
+        sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
+        command.add_argument("--sweep", nargs="+", default=[], metavar="OPTION=VALUES", help=sweep)
+
+
+def _add_generate(commands: Any) -> None:
+    command = _with_options(commands, "generate", GENERATE, _generate)
+    command.add_argument("model", nargs="?", help="a folder such as runs/sft/model, or a hub name")
+    command.add_argument("files", nargs="*", help="data files with prompts")
+    command.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
+    command.add_argument("--out", default="", help="file of JSON lines (default: print them)")
+
+
+def _add_score(commands: Any) -> None:
+    command = _with_options(commands, "score", SCORE, _score)
+    command.add_argument(
+        "judge", nargs="?", help="a reward model, the name of a built-in function, or rules.py:function"
+    )
+    command.add_argument("files", nargs="*", help="data files with answers")
+    command.add_argument("--out", default="", help="file of JSON lines (default: print them)")
+
+
+def _with_options(commands: Any, name: str, stage: Stage, call: Callable[..., int]) -> argparse.ArgumentParser:
+    """A command that takes the options of a config class besides its own."""
+    command = commands.add_parser(name, help=stage.help, add_help=False, allow_abbrev=False)
     command.add_argument("-h", "--help", action="store_true", dest="wants_help", help="the most used options")
     command.add_argument("--help-all", action="store_true", dest="wants_all", help="every option")
-    command.set_defaults(call=_stage, stage=stage, parser=command, takes_options=True)
+    command.set_defaults(call=_or_help(call), stage=stage, parser=command, takes_options=True)
+    return command
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+    )
+    doctor.allow_abbrev = False
+    doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
+    doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
+    doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
+    doctor.add_argument("--quick", action="store_true", help="files, options and tokens only; loads no model")
+    doctor.add_argument("--only", action="append", default=[], metavar="CHECK", help="this check (may be repeated)")
+    doctor.add_argument("--skip", action="append", default=[], metavar="CHECK", help="all but this check")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(call=_doctor, takes_options=True)
 
 
 def _add_watching(command: argparse.ArgumentParser) -> None:
@@ -142,31 +196,71 @@ def _count(text: str) -> int:
 # ------------------------------------------------------------------------------------------------------- what is done
 
 
+def _or_help(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The call, or what it would take."""
+
+    def act(known: argparse.Namespace) -> int:
+        if not known.wants_help and not known.wants_all:
+            return call(known)
+        from plaudit.config.load import help_text
+
+        stage, parser = known.stage, known.parser
+        parser.description = (stage.config_class.__doc__ or "").strip()
+        parser.print_help()
+        print()
+        print(help_text(stage.config_class, stage.common, every=known.wants_all or not stage.common), end="")
+        return 0
+
+    return act
+
+
 def _stage(known: argparse.Namespace) -> int:
     """`plaudit sft CONFIG --option value …` and its siblings."""
-    if known.wants_help or known.wants_all or known.config is None:
-        _help(known.parser, known.stage, every=known.wants_all)
-        return 0 if known.wants_help or known.wants_all else 2
     from plaudit.config.load import load_config
 
+    stage: Stage = known.stage
     if any(option.split("=")[0] == "--config" for option in known.options):
         raise UserError(f"--config: the config file is named without an option: {known.parser.prog} FILE …")
+    if known.config is None:
+        raise UserError(
+            f"give a config file: {known.parser.prog} FILE …; `plaudit init {stage.name}` writes one to start from, "
+            f"`{known.parser.prog} --help` shows the options"
+        )
     if known.options and not Path(known.config).exists():
         usage = f"{known.parser.prog} CONFIG …"
         raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
-    config = load_config(known.stage.config_class, Path(known.config), known.options)
-    from plaudit.launch import start
+    from plaudit.launch import start, start_sweep
 
-    start(known.stage, config, _run_folder(known), known.sink)
+    if known.sweep:
+        start_sweep(stage, Path(known.config), known.options, known.sweep, _run_folder(known), known.sink)
+        return _show(_run_folder(known), known.fail_on)
+    config = load_config(stage.config_class, Path(known.config), known.options)
+    start(stage, config, _run_folder(known), known.sink)
     return _show(_run_folder(known), known.fail_on)
 
 
-def _help(parser: argparse.ArgumentParser, stage: Stage, *, every: bool) -> None:
-    from plaudit.config.load import help_text
+def _generate(known: argparse.Namespace) -> int:
+    """`plaudit generate MODEL --prompt TEXT|FILE …`."""
+    from plaudit.config.load import load_config
 
-    parser.print_usage()
-    print(f"\n{(stage.config_class.__doc__ or '').strip()}\n")
-    print(help_text(stage.config_class, stage.common, every=every or not stage.common), end="")
+    if known.model is None:
+        raise UserError("name a model: plaudit generate MODEL --prompt TEXT, or plaudit generate MODEL FILE")
+    source = {"prompts": [{"path": file} for file in known.files]}
+    config = load_config(GENERATE.config_class, source, known.options)
+    resolve_name(GENERATE.run)(config, known.model, known.prompt, known.out)
+    return 0
+
+
+def _score(known: argparse.Namespace) -> int:
+    """`plaudit score JUDGE FILE …`."""
+    from plaudit.api.options import judge_named
+    from plaudit.config.load import load_config
+
+    if known.judge is None or not known.files:
+        raise UserError("name a judge and a file: plaudit score JUDGE FILE")
+    source = {"judge": judge_named(known.judge), "data": [{"path": file} for file in known.files]}
+    resolve_name(SCORE.run)(load_config(SCORE.config_class, source, known.options), known.out)
+    return 0
 
 
 def _run_folder(known: argparse.Namespace) -> Path:
@@ -208,6 +302,28 @@ def _data_check(known: argparse.Namespace) -> int:
     checked = check(known.files)
     print(checked.to_json() if known.json else checked.to_text(), end="")
     return 0 if checked.ok else 2
+
+
+def _doctor(known: argparse.Namespace) -> int:
+    from plaudit.doctor.run import CheckSelection, diagnose
+    from plaudit.doctor.terminal import as_json, print_diagnosis, print_end
+
+    try:
+        diagnoses = diagnose(
+            Path(known.config),
+            known.options,
+            stage=known.stage,
+            out=_run_folder(known),
+            selection=CheckSelection(only=tuple(known.only), skip=tuple(known.skip), quick=known.quick),
+            show=(lambda diagnosis: None) if known.json else print_diagnosis,
+        )
+    except StopRequested as stop:  # nothing is left to go on with
+        return stop.exit_code
+    if known.json:
+        print(as_json(diagnoses), end="")
+    else:
+        print_end(diagnoses)
+    return 1 if any(diagnosis.faults for diagnosis in diagnoses) else 0
 
 
 def _report(known: argparse.Namespace) -> int:

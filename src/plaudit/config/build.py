@@ -9,10 +9,12 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
+from plaudit.config.names import meant
 from plaudit.config.read import Node, from_plain, parse_option
 from plaudit.config.types import (
     MISSING,
     arm_of_kind,
+    bare_field,
     child_type,
     choices,
     default_of,
@@ -20,7 +22,6 @@ from plaudit.config.types import (
     join,
     kind_of,
     kinds,
-    only_text_field,
     phrase,
     shape,
     to_plain,
@@ -80,7 +81,7 @@ def _expand(tp: Any, node: Node) -> Node:
         return node if isinstance(node.value, list) or _by_index(node) else Node([node], node.where)
     if isinstance(node.value, (dict, list)) or not this.arms:
         return node
-    name = "kind" if len(this.arms) > 1 else only_text_field(this.arms[0])
+    name = "kind" if len(this.arms) > 1 else bare_field(this.arms[0])
     return Node({name: node}, node.where) if name else node
 
 
@@ -186,8 +187,8 @@ def _unknown(key: str, cls: type, union: Any) -> str:
     for arm in shape(union).arms:
         if arm is not cls and key in field_types(arm):
             return f"has no effect with kind {kinds(cls)[0]!r}; it belongs to kind {kinds(arm)[0]!r}"
-    near = difflib.get_close_matches(key, field_types(cls), n=1, cutoff=0.5)
-    return "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(field_types(cls))}")
+    near = meant(key, cls)
+    return "unknown key" + (f"; did you mean {near!r}?" if near else f"; known: {', '.join(field_types(cls))}")
 
 
 def _not_among(word: Any, known: Sequence[Any]) -> str:

@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.read import Node, dump_entry
-from plaudit.config.types import MISSING, default_of, field_types, kinds, leaves, phrase, shape, to_plain
+from plaudit.config.types import (
+    MISSING,
+    bare_field,
+    check_built,
+    default_of,
+    field_types,
+    kinds,
+    leaves,
+    phrase,
+    shape,
+    to_plain,
+)
 
 REQUIRED = "required"
 
@@ -69,6 +80,8 @@ def _options(cls: type, prefix: str, default: Any, note: str) -> Iterator[Option
     for name, tp in field_types(cls).items():
         if not (note and name == "kind"):
             value = getattr(default, name) if type(default) is cls else default_of(cls, name)
+            if prefix and default is MISSING and name == bare_field(cls):
+                value = MISSING  # the group must be given, and this is what it is given for
             yield from _field_options(tp, prefix + name, value, note + docs.get(name, ""), note)
 
 
@@ -160,6 +173,7 @@ def starter(config: Any, chosen: Mapping[str, Any], common: Collection[str], *, 
 def _lines(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """(dotted name, line, doc) of every field."""
     docs = field_docs(type(config))
+    check_built(config, prefix)
     for field in field_types(type(config)):
         value, name = getattr(config, field), f"{prefix}{field}"
         doc = docs.get(field, "") if docs.get(field, "").isprintable() else ""

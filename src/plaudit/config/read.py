@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -169,5 +170,15 @@ for _char, _resolvers in _Loader.yaml_implicit_resolvers.items():
 
 def dump_entry(key: str, value: Any) -> str:
     """`key: value` as YAML, plain values and nodes; a list or mapping of scalars stays on the line."""
+    return _dump(key, value) if isinstance(value, (list, dict, Node)) else _dump_again(key, value)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _dump_again(key: str, value: object) -> str:
+    """Most options of a config are scalars at their defaults: yaml needs a hundred times longer than the cache."""
+    return _dump(key, value)
+
+
+def _dump(key: str, value: Any) -> str:
     style = {"default_flow_style": None if isinstance(value, (list, dict)) else False, "width": 1 << 30}
     return yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)

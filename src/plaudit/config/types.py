@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from plaudit.config.read import Node
+from plaudit.errors import UserError
 
 MISSING = dataclasses.MISSING
 
@@ -109,10 +110,11 @@ def default_of(cls: type, name: str) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def only_text_field(cls: type) -> str:
-    """The one required field, if there is exactly one and it is text: a bare value then stands for it; else ''."""
-    required = [(name, tp) for name, tp in field_types(cls).items() if default_of(cls, name) is MISSING]
-    return required[0][0] if len(required) == 1 and shape(required[0][1]).leaf is str else ""
+def bare_field(cls: type) -> str:
+    """The field that a bare text stands for: the only required one, if it is text, else `path`; '' where none is."""
+    required = [name for name in field_types(cls) if default_of(cls, name) is MISSING]
+    (name,) = required if len(required) == 1 else ("path",)
+    return name if name in field_types(cls) and shape(field_types(cls)[name]).leaf is str else ""
 
 
 def choices(tp: Any) -> tuple[str, ...]:
@@ -160,3 +162,21 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, item in items:
         yield from leaves(item, join(path, str(key)))
+
+
+def check_built(config: Any, path: str = "") -> None:
+    """UserError where a config that was put together in Python holds what no file can say: dicts where dataclasses
+    belong, functions, models."""
+    for name, tp in field_types(type(config)).items():
+        value, this = getattr(config, name), shape(tp)
+        in_list = bool(this.items) and isinstance(value, (list, tuple))
+        arms = shape(this.items[0]).arms if in_list else this.arms
+        for one in value if in_list else (value,):
+            is_plain = one is None or isinstance(one, (str, int, float, list, tuple, Mapping, Node))
+            if type(one) not in arms and (not is_plain or (arms and one is not None)):
+                wanted = " or ".join(arm.__name__ for arm in arms) or phrase(tp)
+                raise UserError(
+                    f"{join(path.rstrip('.'), name)}: a {type(one).__name__} stands where {wanted} belongs. What is "
+                    "put together in Python isn't converted: load_config(PPOConfig, {…}) takes nested dicts, "
+                    "pl.ppo(…) functions, models and lists too (docs/python.md)"
+                )

@@ -1,6 +1,6 @@
 """The in-process engine: decodes with the live parameters, so there are no weights to send."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,13 +36,12 @@ class _Live:
 
 
 @dataclass
-class _Written:
-    ids: list[list[int]] = field(default_factory=list)
-    logprobs: list[list[float]] = field(default_factory=list)
-    finish: list[FinishReason] = field(default_factory=list)
+class _Row:
+    """What is written of a response so far."""
 
-    def rows(self) -> Iterator[tuple[list[int], list[float], FinishReason]]:
-        return zip(self.ids, self.logprobs, self.finish, strict=True)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: FinishReason = FinishReason.LENGTH
 
 
 class TorchEngine:
@@ -67,7 +66,7 @@ class TorchEngine:
         ranks: Ranks = ALONE,
     ):
         self.trunk, self.decode, self.ranks = trunk, decode, ranks
-        self.check_stop = ranks.alone(check_stop)
+        self.check_stop = check_stop if ranks.is_alone else lambda: None
         self.end_ids = torch.empty(0, dtype=torch.long, device=trunk.device)
         self._check_cache()
         self.end_ids = torch.tensor(list(end_ids), dtype=torch.long, device=trunk.device)
@@ -93,17 +92,18 @@ class TorchEngine:
         for begin in range(0, len(order), sampling.batch_size):
             part = order[begin : begin + sampling.batch_size]
             with evaluating(self.trunk.hf):
-                these = self._decode([prompts[i] for i in part], base[part], sampling, greedy)
-            written |= dict(zip(part, these.rows(), strict=True))
+                rows = self._decode([prompts[i] for i in part], base[part], sampling, greedy)
+            written |= {i: (row.ids, row.logprobs, row.finish) for i, row in zip(part, rows, strict=True)}
         everything = self.ranks.gather_rows(written)
-        return [_generation(*everything[i]) for i in range(len(prompts))]
+        return [
+            Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=FinishReason(finish))
+            for ids, logprobs, finish in (everything[i] for i in range(len(prompts)))
+        ]
 
     @torch.no_grad()
     def _check_cache(self) -> None:
-        """Does the model go on from its cache as it would from the whole text? State-space models keep another one.
-
-        Raises: UserError.
-        """
+        """UserError for a model that doesn't go on from its cache as it would from the whole text: state-space models
+        keep another one."""
         top = self.trunk.config.get_text_config().vocab_size
         prompts = [[1 % top, 2 % top, 3 % top], [4 % top]]
         keys = [SampleKey(prompt_id="", sample_index=index) for index in range(2)]
@@ -116,31 +116,21 @@ class TorchEngine:
             )
 
     def _decode(
-        self,
-        prompts: Sequence[Sequence[int]],
-        base: Tensor,
-        sampling: SamplingConfig,
-        greedy: bool,
-    ) -> _Written:
+        self, prompts: Sequence[Sequence[int]], base: Tensor, sampling: SamplingConfig, greedy: bool
+    ) -> list[_Row]:
         is_stopped = StopStrings(self.decode, sampling.stop)
         n, device = len(prompts), self.trunk.device
         ids, mask = (x.to(device) for x in pad_left(prompts))
-        written = _Written([[] for _ in range(n)], [[] for _ in range(n)], [FinishReason.LENGTH] * n)
-        live = _Live(
-            torch.arange(n, device=device),
-            mask,
-            mask.sum(1),
-            base.to(device),
-            torch.zeros(n, dtype=torch.bool, device=device),
-        )
+        written = [_Row() for _ in prompts]
+        done = torch.zeros(n, dtype=torch.bool, device=device)
+        live = _Live(torch.arange(n, device=device), mask, mask.sum(1), base.to(device), done)
         cache = DynamicCache(config=self.trunk.config)
         position_ids = (mask.long().cumsum(1) - 1).clamp(min=0)
         for step in range(sampling.max_new_tokens):
             self.check_stop()
             logits = self._logits(ids, live.mask, position_ids, cache)
-            tokens, logprobs = _draw(
-                logits, sampling.temperature, uniforms(live.base, torch.full_like(live.base, step)), greedy
-            )
+            uniform = uniforms(live.base, torch.full_like(live.base, step))
+            tokens, logprobs = _draw(logits, sampling.temperature, uniform, greedy)
             self._record(written, live, tokens, logprobs, is_stopped)
             if bool(live.done.all()):
                 break
@@ -158,42 +148,24 @@ class TorchEngine:
         """Next-token logits [N V] in fp32."""
         inner = self.trunk.inner
         hidden = inner.base_model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
+            input_ids=ids, attention_mask=mask.long(), position_ids=position_ids, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]
         return self.trunk.logits(hidden)
 
     def _record(
-        self,
-        written: _Written,
-        live: _Live,
-        tokens: Tensor,
-        logprobs: Tensor,
-        is_stopped: StopStrings,
+        self, written: list[_Row], live: _Live, tokens: Tensor, logprobs: Tensor, is_stopped: StopStrings
     ) -> None:
         ended = torch.isin(tokens, self.end_ids)
-        rows = zip(
-            live.rows.tolist(), tokens.tolist(), logprobs.tolist(), ended.tolist(), live.done.tolist(), strict=True
-        )
-        for slot, (row, token, logprob, is_end, done) in enumerate(rows):
+        columns = (live.rows, tokens, logprobs, ended, live.done)
+        for slot, (index, token, logprob, is_end, done) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             if done:
                 continue
-            written.ids[row].append(token)
-            written.logprobs[row].append(logprob)
-            if is_end:
-                written.finish[row] = FinishReason.EOS
-            elif is_stopped(written.ids[row]):
-                written.finish[row] = FinishReason.STOP
-            else:
-                continue
-            live.done[slot] = True
-
-
-def _generation(ids: Sequence[int], logprobs: Sequence[float], finish: str) -> Generation:
-    return Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=FinishReason(finish))
+            row = written[index]
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+            if is_end or is_stopped(row.ids):
+                row.finish = FinishReason.EOS if is_end else FinishReason.STOP
+                live.done[slot] = True
 
 
 def _draw(logits: Tensor, temperature: float, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     for name, language in languages.items():
         if language.tokenizer.get_vocab() != vocabulary:
             raise UserError(f"policies.{name}: its tokens are not those of {config.baseline!r}: their KL is undefined")
-        check_prompts(rows, language, config.sampling.max_new_tokens)
+        rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     return rows, languages
 
 

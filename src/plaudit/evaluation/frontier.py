@@ -69,8 +69,7 @@ def _prepare(config: FrontierConfig, run: Run) -> tuple[list[PromptRow], Languag
         check_rewards(judge, rows, option=f"judges.{name}")
     check_rewards(config.truth, rows, option="truth")
     language = load_language(config.model)
-    check_prompts(rows, language, config.sampling.max_new_tokens)
-    return rows, language
+    return check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long), language
 
 
 def _result(judge: str, points: Sequence[Mapping[str, Any]], num_prompts: int) -> Result:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from plaudit.config.types import check_built
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
 from plaudit.scoring.options import JudgeConfig, function_name
+from plaudit.tokens.options import LongPrompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class CompareConfig:
     """Measure PPO's own objective too."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policies write."""
+    too_long: LongPrompts = "error"
+    """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     end_tokens: tuple[str, ...] = ()
     """Tokens that end a response, beside the model's own EOS ids."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -85,6 +89,8 @@ class FrontierConfig:
     """Answers to each prompt, the pool; n goes 1, 2, 4, … up to this."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policy writes."""
+    too_long: LongPrompts = "error"
+    """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
     """The machine."""
     seed: int = 0
@@ -119,6 +125,7 @@ class RewardEvalConfig:
     """Of the bootstrap intervals of correlations and areas under the curve."""
 
     def __post_init__(self) -> None:
+        check_built(self)
         if not self.data or not self.models:
             raise ValueError("data and models must name at least one each")
         if self.num_bins < 1:

@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -62,6 +63,34 @@ def _own(device: torch.device, ranks: Ranks) -> torch.device:
         raise UserError(f"device: there is no GPU number {ranks.local_rank} here; start no more ranks than GPUs")
     torch.cuda.set_device(ranks.local_rank)
     return torch.device("cuda", ranks.local_rank)
+
+
+def computes_bf16(machine: Machine) -> bool:
+    """Whether the device has units for bf16; a CPU says so among its flags, where the system tells them."""
+    if machine.device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    with contextlib.suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+    return True
+
+
+def total_memory_bytes(machine: Machine) -> int:
+    """The device's memory, or this machine's where that computes: what its container allows, if that is less."""
+    if machine.device.type == "cuda":
+        return torch.cuda.get_device_properties(machine.device).total_memory
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return total
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_bytes` begin anew, where the system can."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory_bytes() -> int:

@@ -12,7 +12,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -29,8 +29,6 @@ T = TypeVar("T")
 
 TIMEOUT = "PLAUDIT_RANK_TIMEOUT"
 """Environment: seconds that a rank waits for the others before it gives up. The first may be asking a slow judge."""
-BUCKET = 1 << 25
-"""Numbers that are summed in one message; what a message takes beside the gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,6 @@ class Ranks:
         Longest first, each to the rank that has the fewest tokens so far.
         """
         lengths = list(lengths)
-        if self.is_alone:
-            return list(range(len(lengths)))
         loads = [0] * self.world
         mine = []
         for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -74,11 +70,6 @@ class Ranks:
         lengths = list(lengths)
         mine = self.share(lengths)
         return [[mine[i] for i in cut] for cut in by_token_budget((lengths[row] for row in mine), budget)]
-
-    def alone(self, check_stop: Callable[[], None]) -> Callable[[], None]:
-        """`check_stop` for work in which the ranks differ, such as writing answers: there only a single process may
-        stop, since the others would wait for this one's result."""
-        return check_stop if self.is_alone else lambda: None
 
     # ---- adding up
 
@@ -97,8 +88,6 @@ class Ranks:
 
     def add_counts(self, counts: Counter[str]) -> Counter[str]:
         """Σ over ranks of each named number, in double precision; a name that a rank doesn't know counts 0 there."""
-        if self.is_alone:
-            return counts
         total: Counter[str] = Counter()
         for part in self.gather(counts):
             total.update(part)
@@ -116,11 +105,8 @@ class Ranks:
             return
         trained = [p for p in parameters if p.requires_grad]
         holders = self.sum(torch.tensor([p.grad is not None for p in trained], dtype=torch.int64)).tolist()
-        for bucket in _buckets([p for p, count in zip(trained, holders, strict=True) if count]):
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-            flat = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))
-            for p, grad, part in zip(bucket, grads, flat.split([p.numel() for p in bucket]), strict=True):
-                p.grad = grad.copy_(part.view_as(p))
+        for p in (p for p, count in zip(trained, holders, strict=True) if count):
+            p.grad = self.sum(torch.zeros_like(p) if p.grad is None else p.grad)
 
     # ---- telling each other
 
@@ -139,8 +125,6 @@ class Ranks:
 
     def gather_rows(self, rows: Mapping[int, Any]) -> dict[int, Any]:
         """Every row's value, from whoever computed it: {row: plain JSON value}."""
-        if self.is_alone:
-            return dict(rows)
         return {row: value for part in self.gather(list(rows.items())) for row, value in part}
 
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -156,8 +140,6 @@ class Ranks:
 
     def first(self, work: Callable[[], T]) -> T | None:
         """Do `work` on the first rank while the others wait; None on them. Its UserError is raised on all."""
-        if self.is_alone:
-            return work()
         if not self.is_first:
             if failure := self.gather(None)[0]:
                 raise FirstFailed(failure)
@@ -172,17 +154,11 @@ class Ranks:
 
     def ask_first(self, work: Callable[[], Any]) -> Any:
         """What `work` returns on the first rank, on all of them. Plain JSON values."""
-        result = self.first(work)
-        return result if self.is_alone else self.gather(result)[0]
+        return self.gather(self.first(work))[0]
 
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
-        if self.is_alone:
-            return number
-        largest = torch.tensor(number, dtype=torch.int64)
-        with _together():
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        return max(self.gather(number))
 
     def wait(self) -> None:
         """Go on when all have come here."""
@@ -240,19 +216,6 @@ def fingerprint(parameters: Iterable[Tensor]) -> list[int]:
     return [int(p.detach().view(kinds[p.element_size()]).sum(dtype=torch.int64)) for p in parameters]
 
 
-def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Neighbours of one type and device, at most BUCKET numbers together (a larger one stands alone)."""
-    bucket: list[nn.Parameter] = []
-    for p in parameters:
-        alike = bucket and (p.dtype, p.device) == (bucket[0].dtype, bucket[0].device)
-        if bucket and not (alike and sum(q.numel() for q in bucket) + p.numel() <= BUCKET):
-            yield bucket
-            bucket = []
-        bucket.append(p)
-    if bucket:
-        yield bucket
-
-
 @contextlib.contextmanager
 def _together() -> Generator[None]:
     """A message among all; where it fails, somebody is gone."""
@@ -275,6 +238,3 @@ def _short(error: BaseException) -> str:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-__all__ = ["ALONE", "Ranks", "fingerprint", "join", "start"]

@@ -17,21 +17,17 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from plaudit.errors import UserError
-from plaudit.models.hf import HFModel
 from plaudit.models.options import Full, LastLayers, LoRA, Trainable
+from plaudit.models.weights import HFModel
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
 
 
 def apply(hf_model: HFModel, config: Trainable, *, seed: int = 0) -> HFModel:
-    """Make the model train what `config` says.
+    """Make a transformers model train what `config` says, in place; for LoRA the peft model around it is returned.
 
-    Args:
-        hf_model: a transformers model; changed in place.
-        seed: of LoRA's first A matrices, drawn on the CPU by a generator of their own: the same on every device, and
-            the global generators are left as they were.
-    Returns: `hf_model`, or for LoRA the peft model around it.
+    `seed`: of LoRA's first A matrices, drawn on the CPU by a generator of their own, the same on every device.
     Raises: UserError when the model has fewer blocks, or no matrix of a given name.
     """
     if config.kind == "lora":
@@ -53,7 +49,8 @@ def freeze(hf_model: HFModel, train: Full | LastLayers) -> HFModel:
         for parameters, wanted in ((before, train.embeddings), (after, train.head)):
             for parameter in parameters:
                 parameter.requires_grad_(wanted)
-    _train_classifier(hf_model)
+    for head in _classifier(hf_model):
+        head.requires_grad_(True)
     return hf_model
 
 
@@ -75,16 +72,12 @@ def merge(hf_model: HFModel) -> HFModel:
 
 def add_critic(hf_model: HFModel, *, seed: int) -> None:
     """A second adapter of the same shape beside the policy's, on the same frozen base; `critic_on` lets it answer.
-
-    Raises: TypeError when the model has no adapters.
-    """
+    TypeError when the model has no adapters."""
     if not isinstance(hf_model, PeftModel):
         raise TypeError("only a model with LoRA adapters can carry the critic's")
-    trained = _trained(hf_model)
-    with _quiet(hf_model):
+    with _same_trained(hf_model), _quiet(hf_model):
         hf_model.add_adapter(CRITIC, copy.deepcopy(hf_model.peft_config[POLICY]))
     _draw(hf_model, seed, CRITIC)
-    _restore(trained)
     for parameter in critic_parameters(hf_model):
         parameter.requires_grad_(True)
 
@@ -105,40 +98,35 @@ def critic_on(hf_model: HFModel) -> Generator[None]:
     """Inside the block the critic's adapter answers; what is trained stays trained (peft would freeze the other)."""
     layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
     before = [layer.active_adapters for layer in layers]
-    trained = _trained(hf_model)
-    try:
+    with _same_trained(hf_model):
         for layer in layers:
             layer.set_adapter(CRITIC)
+        try:
+            yield
+        finally:
+            for layer, names in zip(layers, before, strict=True):
+                layer.set_adapter(names)
+
+
+@contextlib.contextmanager
+def _same_trained(hf_model: HFModel) -> Generator[None]:
+    """After the block the same parameters are trained as before: peft trains the active adapter alone."""
+    trained = [(p, p.requires_grad) for p in hf_model.parameters()]
+    try:
         yield
     finally:
-        for layer, names in zip(layers, before, strict=True):
-            layer.set_adapter(names)
-        _restore(trained)
-
-
-def _trained(hf_model: HFModel) -> list[tuple[nn.Parameter, bool]]:
-    return [(p, p.requires_grad) for p in hf_model.parameters()]
-
-
-def _restore(trained: Sequence[tuple[nn.Parameter, bool]]) -> None:
-    for parameter, flag in trained:
-        parameter.requires_grad_(flag)
+        for parameter, flag in trained:
+            parameter.requires_grad_(flag)
 
 
 @contextlib.contextmanager
 def base_off(hf_model: HFModel) -> Generator[HFModel]:
     """Inside the block the frozen base answers, its adapter switched off: the reference without a second copy.
-
-    Raises: TypeError when the model has no adapters, because its "base" would be the policy itself.
-    """
+    TypeError when the model has no adapters, because its "base" would be the policy itself."""
     if not isinstance(hf_model, PeftModel):
         raise TypeError("only a model with LoRA adapters can answer as its own base")
-    trained = _trained(hf_model)
-    try:
-        with hf_model.disable_adapter():
-            yield hf_model
-    finally:
-        _restore(trained)  # peft, switching on again, would train the active adapter alone
+    with _same_trained(hf_model), hf_model.disable_adapter():
+        yield hf_model
 
 
 def _stacks(hf_model: HFModel) -> list[str]:
@@ -178,11 +166,6 @@ def _around(hf_model: HFModel, stacks: Sequence[str]) -> tuple[list[nn.Parameter
 HEADS = ("score", "classifier", "classification_head", "pre_classifier", "pooler", "head")
 
 
-def _train_classifier(hf_model: HFModel) -> None:
-    for head in _classifier(hf_model):
-        head.requires_grad_(True)
-
-
 def _classifier(hf_model: HFModel) -> list[nn.Module]:
     """What a sequence or token classifier has beyond its backbone, an encoder's pooler too; [] for a language model."""
     if "Classification" not in type(hf_model).__name__:
@@ -206,7 +189,8 @@ def _with_adapters(hf_model: HFModel, config: LoRA, seed: int) -> PeftModel:
     with _quiet(hf_model):
         model = get_peft_model(hf_model, lora)
     _draw(model, seed, POLICY)
-    _train_classifier(hf_model)
+    for head in _classifier(hf_model):
+        head.requires_grad_(True)
     return model
 
 
@@ -227,8 +211,9 @@ def _targets(hf_model: HFModel, wanted: Literal["all-linear"] | Sequence[str]) -
     matrices = [n for n, m in hf_model.named_modules() if isinstance(m, nn.Linear | Conv1D | nn.Embedding)]
     if wanted == "all-linear":
         blocks = [n for n in matrices if isinstance(hf_model.get_submodule(n), nn.Linear | Conv1D)]
-        outside = _head_names(hf_model)
-        return [n for n in blocks if n not in outside]
+        heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
+        outside = {id(module) for head in heads if head is not None for module in head.modules()}
+        return [n for n in blocks if id(hf_model.get_submodule(n)) not in outside]
     for name in wanted:
         if not any(_ends_in(matrix, name) for matrix in matrices):
             endings = sorted({matrix.rsplit(".", 1)[-1] for matrix in matrices})
@@ -240,12 +225,6 @@ def _targets(hf_model: HFModel, wanted: Literal["all-linear"] | Sequence[str]) -
 
 def _ends_in(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
-
-
-def _head_names(hf_model: HFModel) -> set[str]:
-    heads = [hf_model.get_output_embeddings(), *_classifier(hf_model)]
-    inside = {id(module) for head in heads if head is not None for module in head.modules()}
-    return {name for name, module in hf_model.named_modules() if id(module) in inside}
 
 
 def _refuse_tied(hf_model: HFModel, chosen: Sequence[str]) -> None:

@@ -8,7 +8,8 @@ Several answers may share one prompt, which then runs once: a branch's tokens lo
 earlier ones, never at another branch.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from plaudit.models.hf import HFModel
+from plaudit.models.weights import HFModel
 
 PACKED = "plaudit_packed"
 WASTE = 1.25
@@ -145,18 +146,15 @@ def packed_attention(
     return line.index_select(0, segments.restore).view(1, -1, heads, head_dim), None
 
 
-class attention_implementation:
+@contextlib.contextmanager
+def attention_implementation(hf: HFModel, name: str | None) -> Generator[None]:
     """Inside the block the model attends by the named implementation."""
-
-    def __init__(self, hf: HFModel, name: str | None):
-        self.config, self.name = hf.config.get_text_config(), name
-
-    def __enter__(self) -> None:
-        self.before = self.config._attn_implementation
-        self.config._attn_implementation = self.name
-
-    def __exit__(self, *_: object) -> None:
-        self.config._attn_implementation = self.before
+    config = hf.config.get_text_config()
+    before, config._attn_implementation = config._attn_implementation, name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -23,7 +23,8 @@ def _fetched(path: str, name: str) -> Path | None:
         return Path(hf_hub_download(path, name))
     except (EntryNotFoundError, OSError, ValueError) as error:  # who reads the weights says what is wrong with the name
         if not _is_absent(error, path, name):
-            warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({_first_line(error)})")
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({reason})")
         return None
 
 
@@ -32,7 +33,3 @@ def _is_absent(error: Exception, path: str, name: str) -> bool:
     if isinstance(error, LocalEntryNotFoundError):  # no network, and no copy in the cache
         return try_to_load_from_cache(path, name) is _CACHED_NO_EXIST
     return isinstance(error, EntryNotFoundError)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

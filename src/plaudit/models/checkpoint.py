@@ -1,9 +1,9 @@
 """Tensors to and from files: safetensors and JSON only, never pickle, which runs code on load."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,25 +19,17 @@ from plaudit.models.load import Loaded
 PLAUDIT_JSON = "plaudit.json"
 
 
-@runtime_checkable
-class HasParameters(Protocol):
-    """A module, as far as its checkpoints go."""
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
-
-def trainable(module: HasParameters) -> dict[str, nn.Parameter]:
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, by name; tied ones once."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def training_bytes(module: HasParameters) -> int:
+def training_bytes(module: nn.Module) -> int:
     """How much a checkpoint takes: the trainable weights, and AdamW's two moments of each."""
     return 3 * sum(p.numel() * p.element_size() for p in trainable(module).values())
 
 
-def save_training_state(folder: Path, module: HasParameters, optimizer: torch.optim.Optimizer) -> None:
+def save_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Trainable weights and the optimiser's moments, each tensor under its parameter's name."""
     parameters = trainable(module)
     save_file({n: p.detach().cpu().contiguous() for n, p in parameters.items()}, folder / "weights.safetensors")
@@ -50,7 +42,7 @@ def save_training_state(folder: Path, module: HasParameters, optimizer: torch.op
     save_file(moments, folder / "optimizer.safetensors")
 
 
-def load_training_state(folder: Path, module: HasParameters, optimizer: torch.optim.Optimizer) -> None:
+def load_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """The inverse, bit for bit. Raises ValueError, before anything is changed, where the parameters are not the saved
     ones."""
     parameters = trainable(module)
@@ -90,7 +82,7 @@ def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
         generation.eos_token_id = list(language.end_ids)
         _make_valid(generation)
     hf.save_pretrained(folder)
-    if language.renderer.has_template:
+    if language.renderer.template is not None:
         language.tokenizer.chat_template = language.renderer.template
     language.tokenizer.save_pretrained(folder)
     write_facts(folder, {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids), **facts})

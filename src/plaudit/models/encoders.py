@@ -22,10 +22,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.beside import file_beside
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_width, finish, is_classifier, read_config
 from plaudit.models.options import ModelConfig
-from plaudit.models.weights import pretrained
+from plaudit.models.weights import HFModel, pretrained
 
 HEAD = "head.safetensors"
 NEW = ("pooler.", "classifier.", "classification_head.", "pre_classifier.", "head.")
@@ -86,10 +85,7 @@ def load_encoder_classifier(
     config: ModelConfig, language: Language, *, seed: int, width: int, fresh: bool = False
 ) -> Loaded:
     """A classifier of `width` numbers on the CPU in fp32: a saved one, or a new head on a saved backbone (`fresh`: in
-    any case).
-
-    Raises: UserError where the folder holds something else, not all of its weights, or another pooling.
-    """
+    any case). UserError where the folder holds something else, not all of its weights, or another pooling."""
     stored = stored_pooling(config.path)
     if stored and config.pooling not in ("auto", stored):
         raise UserError(f"model.pooling: {config.path!r} was trained with {stored!r}, not {config.pooling!r}")
@@ -98,13 +94,8 @@ def load_encoder_classifier(
         fresh = fresh or not is_classifier(config)
         if not fresh:
             check_width(config, width)
-        new = NEW if fresh else ()
-        return finish(
-            pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=width),
-            language,
-            config,
-            seed,
-        )
+        new, auto = NEW if fresh else (), AutoModelForSequenceClassification
+        return finish(pretrained(auto, config, seed, new=new, num_labels=width), language, config, seed)
     if pooling == "cls" and language.renderer.bos is None:
         raise UserError("model.pooling: the tokenizer puts no token in front of a text, so there is no `cls` to read")
     hf = PooledForSequenceClassification(encoder_backbone(config, seed), pooling, width, seed)

@@ -30,9 +30,8 @@ from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
-from plaudit.models.hf import HFModel
 from plaudit.models.options import ModelConfig
-from plaudit.models.weights import from_scratch, pretrained
+from plaudit.models.weights import HFModel, from_scratch, pretrained
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, token_id, train_tokenizer
@@ -106,10 +105,8 @@ def architecture(config: ModelConfig) -> Architecture:
 
 
 def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
-    """Tokenizer, template, end ids and context length; `texts` train the tokenizer of a `tiny` model.
-
-    Raises: UserError naming the folder or option.
-    """
+    """Tokenizer, template, end ids and context length; `texts` train the tokenizer of a `tiny` model. UserError naming
+    the folder or option."""
     if isinstance(in_hand := behind(config.path), Loaded):
         return in_hand.language
     if config.path == "tiny":
@@ -127,19 +124,14 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
                 f"{text_config.vocab_size} embeddings"
             )
     if architecture(config) != "decoder":
-        pairs = PairRenderer(tokenizer, config.template, _chat_template(config))
-        return Language(
-            tokenizer=tokenizer,
-            renderer=pairs,
-            end_ids=pairs.end_ids,
-            context=context,
-            texts_apart=_is_pairrm(read_config(config)),
-        )
+        pairs = PairRenderer(Renderer(tokenizer, config.template, _chat_template(config)))
+        apart = _is_pairrm(read_config(config))
+        return Language(tokenizer=tokenizer, renderer=pairs, end_ids=pairs.end_ids, context=context, texts_apart=apart)
     return _decoder_language(tokenizer, config, generation, context)
 
 
 def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelConfig) -> Language:
-    """The language of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
+    """That of a causal model that the caller has loaded; of `config` the template and the end tokens count."""
     if not tokenizer.is_fast:
         raise UserError("the tokenizer is not a fast one (tokenizer.json); convert it with transformers first")
     text_config = hf.config.get_text_config()
@@ -152,7 +144,8 @@ def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelCo
 def _decoder_language(
     tokenizer: PreTrainedTokenizerFast, config: ModelConfig, generation: dict[str, Any] | None, context: int
 ) -> Language:
-    end_id = _first_end(tokenizer, config.end_tokens)
+    # What training puts after an answer: the user's own end token where one is named, else the tokenizer's.
+    end_id = token_id(tokenizer, config.end_tokens[0]) if config.end_tokens else None
     renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
     ends = dict.fromkeys((*renderer.end_ids, *end_ids(tokenizer, generation, config.end_tokens)))
@@ -188,16 +181,9 @@ def _chat_template(config: ModelConfig) -> str | None:
         raise UserError(f"model.chat_template: {template!r} is neither Jinja text nor a file: {error}") from error
 
 
-def _first_end(tokenizer: PreTrainedTokenizerFast, end_tokens: tuple[str, ...]) -> int | None:
-    """What training puts after an answer: the user's own end token where one is named, else the tokenizer's."""
-    return token_id(tokenizer, end_tokens[0]) if end_tokens else None
-
-
 def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
-    """A causal language model on the CPU in fp32, its trainable part chosen; `seed` initialises what is new.
-
-    Raises: UserError where the folder holds something else, or not all of its weights.
-    """
+    """A causal language model on the CPU in fp32, its trainable part chosen; `seed` initialises what is new. UserError
+    where the folder holds something else, or not all of its weights."""
     if isinstance(in_hand := behind(config.path), Loaded):
         return in_hand
     _check_decoder(config)
@@ -235,8 +221,8 @@ def load_classifier(
         fresh = fresh or not is_classifier(config)
         if not fresh:
             check_width(config, num_labels)
-        auto, new = AutoModelForSequenceClassification, ("score.",) if fresh else ()
-        hf = pretrained(auto, config, seed, new=new, num_labels=num_labels)
+        new = ("score.",) if fresh else ()
+        hf = pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
         raise UserError(
             f"model.path: {type(hf).__name__} has no linear head `score`; give a decoder such as Llama or Qwen"

@@ -139,8 +139,6 @@ class AdapterCritic:
 
 
 Critic = SharedCritic | SeparateCritic | AdapterCritic
-
-
 ReadAs = Literal["auto", "seq2seq"]
 
 
@@ -163,9 +161,5 @@ class GateShape:
 
 
 Aggregate = Literal["matrix", "one_pass"]
-
-
 Output = Literal["probability", "log_odds"]
-
-
 Against = Literal["nothing", "references"]

@@ -1,6 +1,7 @@
-"""The policy and its critic (N1.3, N4.8)."""
+"""The policy, its critic and its reference (N1.3, N4.8)."""
 
 import contextlib
+import copy
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from plaudit.models import adapters
 from plaudit.models.load import Loaded, load_backbone
 from plaudit.models.options import Critic, Head, ModelConfig
 from plaudit.models.trunk import OtherPolicy, Trunk, undrawn_linear
+from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch
 from plaudit.tokens.tokenizer import load_tokenizer
 
@@ -31,11 +33,7 @@ class ActorCritic(nn.Module):
         self.critic = critic
 
     def forward(
-        self,
-        batch: TokenBatch,
-        want: Collection[str],
-        temperature: float = 1.0,
-        other: OtherPolicy | None = None,
+        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0, other: OtherPolicy | None = None
     ) -> dict[str, Float[Tensor, "B R"]]:
         """As `Trunk.forward`; `values` come from the critic, wherever it lives."""
         if self.critic is None:
@@ -77,11 +75,8 @@ def actor_critic(
     loaded: Loaded, critic: Critic | None, model: ModelConfig, *, seed: int, blocks: Loaded | None = None
 ) -> ActorCritic:
     """Give the loaded policy its critic; `model` is the policy's own config. `blocks`: a copy of the policy's own for a
-    separate critic, where no folder holds them.
-
-    Raises: UserError for a critic that reads other tokens than the policy writes, or wants an adapter of a model that
-    has none.
-    """
+    separate critic, where no folder holds them. UserError for a critic that reads other tokens than the policy writes,
+    or wants an adapter of a model that has none."""
     if critic is None:
         return ActorCritic(Trunk(loaded.hf), None)
     if critic.kind == "shared":
@@ -98,3 +93,45 @@ def actor_critic(
         model = replace(model, path=critic.init)
     own = blocks or load_backbone(model, loaded.language, seed=seed)
     return ActorCritic(Trunk(loaded.hf), Trunk(own.hf, value_head=value_head(own.hf.config, critic.head, seed=seed)))
+
+
+class Reference:
+    """π_ref: the policy as it was when training began, without gradient (N1.3).
+
+    With LoRA it is the policy's own base, the adapter switched off: no second copy in memory. `own`: another model that
+    is the reference instead, frozen and moved to the policy's device in place.
+    """
+
+    def __init__(self, policy: Trunk, own: HFModel | None = None):
+        self.shares_base = own is None and hasattr(policy.hf, "disable_adapter")
+        if self.shares_base:
+            self.trunk = policy
+        else:
+            self.trunk = Trunk(copy.deepcopy(policy.hf) if own is None else own).to(policy.device)
+            self.trunk.requires_grad_(False)
+
+    def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:
+        """log π_ref of the response tokens [B R], nats, at the sampling temperature."""
+        return self.look(batch, {"logprobs"}, temperature)["logprobs"]
+
+    @torch.no_grad()
+    def look(self, batch: TokenBatch, want: Collection[str], temperature: float) -> dict[str, Tensor]:
+        """As `Trunk.forward`: log-probs, and scores where a reward head sits on the trunk (N3.13)."""
+        with self._answering():
+            return self.trunk(batch, want, temperature)
+
+    @torch.no_grad()
+    def distribution(self, batch: TokenBatch) -> OtherPolicy:
+        """π_ref over the whole vocabulary, for the exact KL (N4.6): one pass now, its logits in chunks later."""
+        if self.trunk.layout == "padded" and batch.is_shared:
+            batch = batch.unshared()
+        with self._answering():
+            return OtherPolicy(self.trunk.hidden(batch), self._logits)
+
+    @torch.no_grad()
+    def _logits(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
+        with self._answering():
+            return self.trunk.logits(hidden)
+
+    def _answering(self) -> contextlib.AbstractContextManager[object]:
+        return adapters.base_off(self.trunk.hf) if self.shares_base else contextlib.nullcontext()

@@ -4,7 +4,8 @@
 `TokenBatch` and names what it wants; what comes back has the field's shapes, [B R] or [B], zero outside the mask.
 """
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
-from plaudit.models.hf import HFModel
+from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
 OF_LOGITS = frozenset({"logprobs", "entropy", "kl_full"})
@@ -71,11 +72,7 @@ class Trunk(nn.Module):
         return next(self.hf.parameters()).device
 
     def forward(
-        self,
-        batch: TokenBatch,
-        want: Collection[str],
-        temperature: float = 1.0,
-        other: OtherPolicy | None = None,
+        self, batch: TokenBatch, want: Collection[str], temperature: float = 1.0, other: OtherPolicy | None = None
     ) -> dict[str, Float[Tensor, "B R"] | Float[Tensor, " B"] | Float[Tensor, "B n"]]:
         """Run the trunk once.
 
@@ -89,7 +86,10 @@ class Trunk(nn.Module):
             other: what `kl_full` compares with, asked of the same batch.
         Raises: ValueError for an unknown want or a missing head.
         """
-        self._check(want)
+        if unknown := set(want) - WANTS:
+            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
+        for name in sorted(set(want) - HEADLESS):
+            self._head(name)
         if ("kl_full" in want) != (other is not None):
             raise ValueError("`kl_full` and `other` go together")
         if self.layout == "padded" and batch.is_shared:
@@ -126,17 +126,10 @@ class Trunk(nn.Module):
             out["prompt_hidden"] = hidden.index_select(0, batch.prompt_index)
         return out
 
-    def _check(self, want: Collection[str]) -> None:
-        if unknown := set(want) - WANTS:
-            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
-        for name in sorted(want):
-            if name not in HEADLESS:
-                self._head(name)
-
     def _head(self, name: str) -> nn.Module:
         """What makes the wanted numbers of hidden states. ValueError where the trunk has no such head."""
-        output = self.inner.get_output_embeddings() if name in OF_LOGITS else None
-        head = output if name in OF_LOGITS else self.score_head if name in OF_SCORES else self.value_head
+        of_scores = self.score_head if name in OF_SCORES else self.value_head
+        head = self.inner.get_output_embeddings() if name in OF_LOGITS else of_scores
         if head is None:
             raise ValueError(f"{name!r} wanted of a trunk without that head")
         return head
@@ -234,21 +227,18 @@ def final_logits(config: Any, logits: Tensor) -> Tensor:
     return logits
 
 
-class evaluating:
+@contextlib.contextmanager
+def evaluating(hf: HFModel) -> Generator[None]:
     """Inside the block the model is in evaluation mode; afterwards it is as it was.
 
     Where activations are checkpointed, transformers drops its cache in training mode, and says nothing.
     """
-
-    def __init__(self, hf: HFModel):
-        self.hf = hf
-
-    def __enter__(self) -> None:
-        self.training = [module for module in self.hf.modules() if module.training]
-        self.hf.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module in self.training:
+    training = [module for module in hf.modules() if module.training]
+    hf.eval()
+    try:
+        yield
+    finally:
+        for module in training:
             module.training = True
 
 

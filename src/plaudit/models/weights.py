@@ -3,14 +3,22 @@
 import contextlib
 import itertools
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from torch import nn
+from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plaudit.errors import UserError
-from plaudit.models.hf import HFModel
 from plaudit.models.options import ModelConfig, TinyShape
+
+if TYPE_CHECKING:
+    HFModel = PreTrainedModel
+else:
+    # peft's wrapper hands every attribute through to the model inside, `encoders.PooledForSequenceClassification` has a
+    # classifier's methods; neither is a subclass, so at run time (jaxtyping's checks in tests) any module will do.
+    HFModel = nn.Module
+HFTokenizer = PreTrainedTokenizerFast
 
 M = TypeVar("M", bound=HFModel)
 

@@ -91,9 +91,9 @@ class Experience:
 
     def __getitem__(self, rows: Sequence[int]) -> "Experience":
         """These rows in this order, responses no wider than the longest of them."""
-        rows = list(rows)
-        width = int(self.response_mask[rows].sum(1).max()) if rows else 0
-        chosen = {name: tensor[rows] for name, tensor in self.tensors().items()}
+        index = torch.tensor(list(rows), dtype=torch.long, device=self.response_mask.device)
+        width = int(self.response_mask[index].sum(1).max()) if len(rows) else 0
+        chosen = {name: tensor[index] for name, tensor in self.tensors().items()}
         by_token = [name for name, tensor in chosen.items() if tensor.ndim == 2 and not name.startswith("prompt_")]
         return Experience(**chosen | {name: chosen[name][:, :width] for name in by_token})
 

@@ -60,7 +60,7 @@ def head(item: RunData | PipelineData) -> Head:
         status=item.status,
         step=step,
         sentences=sentences,
-        health=health,
+        health=tuple(health),
         facts=facts,
         more=more,
     )

@@ -1,5 +1,6 @@
 """Prompts in, rollouts out (N4.1): prompts → tokens → the engine's continuations → one record."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,9 @@ from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
-from plaudit.tokens.batches import pad_left, pad_right
+from plaudit.telemetry.console import say
+from plaudit.tokens.batches import pad_left, pad_right, unpad
+from plaudit.tokens.options import LongPrompts
 
 
 def sample(
@@ -31,16 +34,20 @@ def sample(
     Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
-    prompts = [language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows]
+    distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
+    ids = {key: language.renderer.prompt_ids(row.prompt, where=row.where) for key, row in distinct.items()}
+    prompts = [ids[id(row)] for row in rows]
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
     written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy)
+    if sampling.stop:
+        forms = [row.prompt.form for row in rows]
+        written = [_ended(g, form, language, sampling.stop) for g, form in zip(written, forms, strict=True)]
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
-    for i, generation in enumerate(written):
-        logprobs[i, : len(generation.logprobs)] = torch.tensor(generation.logprobs)
+    logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
     texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
     return Rollout(
         rows=tuple(rows),
@@ -54,6 +61,20 @@ def sample(
     )
 
 
+def _ended(generation: Generation, form: Form, language: Language, stop: Sequence[str]) -> Generation:
+    """The same, without tokens behind the one that completes a stop string, should an engine have written some: the
+    policy learns what the judge reads."""
+    text = _text(generation, form, language)
+    ends = [text.find(string) + len(string) for string in stop if string in text]
+    if not ends:
+        return generation
+    count = 1 + sum(end < min(ends) for end in language.decoder_renderer.response_ends(generation.ids, text, form))
+    if count >= len(generation.ids):
+        return generation
+    cut = {"ids": generation.ids[:count], "logprobs": generation.logprobs[:count]}
+    return replace(generation, finish_reason=FinishReason.STOP, **cut)
+
+
 def _text(generation: Generation, form: Form, language: Language) -> str:
     """The words of a response: no end token, nor what the template writes in front of its own."""
     ids = generation.ids
@@ -65,7 +86,7 @@ def _text(generation: Generation, form: Form, language: Language) -> str:
 def groups(rollout: Rollout, size: int = 1) -> list[Group]:
     """What scorers read: one group for each `size` rows in order, answers to one prompt: judges that compare see them
     side by side."""
-    ids = [tuple(row[mask].tolist()) for row, mask in zip(rollout.response_ids, rollout.response_mask, strict=True)]
+    ids = [tuple(row) for row in unpad(rollout.response_ids, rollout.response_mask)]
     return [
         Group(
             prompt=row.prompt,
@@ -86,16 +107,29 @@ def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
     ]
 
 
-def check_prompts(rows: Sequence[PromptRow], language: Language, max_new_tokens: int) -> None:
-    """Every prompt and its answer must fit into the context. Raises UserError naming the rows, before a model loads."""
-    long = []
-    for row in rows:
-        length = len(language.renderer.prompt_ids(row.prompt, where=row.where))
-        if length + max_new_tokens > language.context:
-            long.append(f"{row.where or row.prompt.id}: {length} tokens")
-    if long:
+def check_prompts(
+    rows: Sequence[PromptRow], language: Language, max_new_tokens: int, too_long: LongPrompts | None = None
+) -> list[PromptRow]:
+    """The rows whose prompt and answer fit into the context; `drop` counts the others in a line for each file.
+
+    Args: `too_long`: the option of that name, None where a caller has none.
+    Raises: UserError naming those that don't fit, before a model loads; where they may be left out, if none is left.
+    """
+    lengths = [len(language.renderer.prompt_ids(row.prompt, where=row.where)) for row in rows]
+    room = language.context - max_new_tokens
+    long = [(row, length) for row, length in zip(rows, lengths, strict=True) if length > room]
+    remaining = [row for row, length in zip(rows, lengths, strict=True) if length <= room]
+    named = [f"{row.where or row.prompt.id}: {length} tokens" for row, length in long]
+    cause = f"no room for {max_new_tokens} new tokens in the model's context of {language.context}"
+    if long and (too_long != "drop" or not remaining):
         more = f" … and {len(long) - 5} more" if len(long) > 5 else ""
+        drop = ", or say too_long: drop" if remaining and too_long else ""
         raise UserError(
-            f"{len(long)} prompt(s) leave no room for {max_new_tokens} new tokens in the model's context of "
-            f"{language.context}: {'; '.join(long[:5])}{more}. Shorten them or lower sampling.max_new_tokens."
+            f"{len(long)} prompt(s) leave {cause}: {'; '.join(named[:5])}{more}. "
+            f"Shorten them or lower sampling.max_new_tokens{drop}."
         )
+    for file, dropped in Counter(row.where.rpartition(":")[0] for row, _ in long).items():
+        of = sum(row.where.rpartition(":")[0] == file for row in rows)
+        example = next(name for name, (row, _) in zip(named, long, strict=True) if row.where.startswith(file))
+        say(f"{file or 'prompts'}: {dropped} of {of} prompts left out ({cause}), e.g. {example}")
+    return remaining

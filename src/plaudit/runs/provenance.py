@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,13 +33,14 @@ def provenance(stage: str = "") -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count() or 0,
         "world_size": int(world) if (world := os.environ.get("WORLD_SIZE", "1")).isdecimal() else 1,
-        "versions": versions(),
+        "versions": dict(versions()),
         "commit": git_commit(Path.cwd()),
         "data": {},
     }
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+@functools.cache
+def versions(packages: tuple[str, ...] = PACKAGES) -> Mapping[str, str]:
     """Installed versions, read from the packages' metadata without importing them; absent ones left out."""
     installed = {}
     for name in packages:

@@ -7,8 +7,7 @@ from functools import partial
 from plaudit.config.objects import behind
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading
-from plaudit.models.reward.protocol import RewardModel
-from plaudit.models.reward.references import check_references
+from plaudit.models.reward.protocol import RewardModel, check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.combine import WeightedMix

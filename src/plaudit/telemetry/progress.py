@@ -28,6 +28,9 @@ class Progress:
         self._start, self._interval, self._beat, self._clock = start, interval, beat, clock
         self._display: _Lines | _Bar | _Cell | None = None
         self._unshown: tuple[int, str, str] | None = None
+        self._first: tuple[int, float] | None = None
+        """This process's first step, and when it ended: it pays for what is made once, and may be the rest of a step
+        that another process began, so that the rate is judged by the steps after it."""
 
     def __enter__(self) -> Progress:
         self._began, self._shown = self._clock(), float("-inf")
@@ -79,8 +82,10 @@ class Progress:
         """`12/30  18 s to go`."""
         if not self.total:
             return str(step)
-        done, left = step - self._start, self.total - step
-        to_go = f"  {duration((self._clock() - self._began) / done * left)} to go" if done > 0 and left > 0 else ""
+        if self._first is None:
+            self._first = (step, self._clock())
+        done, left = step - self._first[0], self.total - step
+        to_go = f"  {duration((self._clock() - self._first[1]) / done * left)} to go" if done > 0 and left > 0 else ""
         return f"{step}/{self.total}{to_go}"
 
 

@@ -87,6 +87,24 @@ _GOAL = (
     Measure(key="kl_ref_over_responses", title="KL to the reference", unit="nats/response",
             panel="KL to the reference", meaning="How far responses lie from what the reference would write: the "
             "log-ratio summed over a response's tokens, mean over responses.", formula=_KL_SUM),
+    Measure(key="held_out_score_over_prompts", title="score on held-out prompts", unit="score", better="up",
+            panel="Score", curve="held_out_score_over_prompts",
+            meaning="What the training's judge says of answers to prompts that nothing is trained on, drawn by the "
+            "same random numbers each time. Floor: before training.", formula="(1/B) Σ_b r(x_b, y_b)"),
+    Measure(key="held_out_greedy_score_over_prompts", title="score of the likeliest answers", unit="score", better="up",
+            panel="Score", curve="held_out_greedy_score_over_prompts",
+            meaning="The same of answers whose every token is the likeliest one."),
+    Measure(key="held_out_kl_ref_over_prompts", title="KL to the reference on held-out prompts", unit="nats/response",
+            panel="KL to the reference", curve="held_out_kl_ref_over_prompts",
+            meaning="How far answers to held-out prompts lie from what the reference would write.", formula=_KL_SUM),
+    Measure(key="held_out_objective_over_prompts", title="objective on held-out prompts", unit="score", better="up",
+            panel="Objective", curve="held_out_objective_over_prompts",
+            meaning="Score less the price of the KL on held-out prompts, by the β that the run began with: the policy "
+            "with the highest one is kept in best/.", formula="held-out score − β · held-out KL"),
+    Measure(key="held_out_part/{name}_over_prompts", title="another judge on held-out prompts", unit="score",
+            better="up", panel="Score", curve="held_out_part/{name}_over_prompts",
+            meaning="What a judge says that teaches nothing (`evaluation.truth`) of the same answers to held-out "
+            "prompts. It falling while the score rises is how a judge is fooled."),
     Measure(key="length_over_responses", title="length", unit="tokens/response", panel="Length",
             meaning="Tokens of a response, the end token included."),
     Measure(key="eos_over_responses", title="ended by itself", unit="fraction", panel="How responses end",

@@ -88,12 +88,8 @@ class TokenBatch:
 
 
 def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
-    """Lay rows out one after the other, on the CPU.
-
-    Args: B prompts of at least one token each (something must predict the first response token) and B responses,
-    which may be empty.
-    Raises: ValueError where there is no row, a prompt is empty, or the counts differ.
-    """
+    """Lay out B prompts and responses, which may be empty, one after the other, on the CPU. ValueError as
+    `pack_shared`, and where the counts differ."""
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts but {len(responses)} responses")
     return pack_shared([(prompt, [response]) for prompt, response in zip(prompts, responses, strict=True)])
@@ -102,8 +98,8 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
 def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     """Lay out (prompt, its K answers) so that each prompt runs once: P + Σ R tokens instead of K·P + Σ R.
 
-    The B rows are the answers, in order. A prompt with one answer is an ordinary row.
-    Raises: ValueError where there is no row, or a prompt is empty.
+    The B rows are the answers, in order. A prompt with one answer is an ordinary row. ValueError where there is no row,
+    or a prompt is empty: something must predict the first response token.
     """
     groups = [(prompt, answers) for prompt, answers in groups if answers]
     if not groups:
@@ -111,7 +107,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     if empty := [i for i, (prompt, _) in enumerate(groups) if len(prompt) == 0]:
         raise ValueError(f"row {empty[0]}: the prompt has no token, so nothing predicts the first response token")
     line: list[int] = []
-    positions: list[Tensor] = []
+    positions: list[int] = []
     segments: list[tuple[int, int]] = []
     last_prompt: list[int] = []
     first_response: list[int] = []
@@ -121,7 +117,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
         if len(answers) > 1:
             segments.append((len(prompt), -1))
         line += prompt
-        positions.append(torch.arange(len(prompt)))
+        positions += range(len(prompt))
         end_of_prompt = len(line) - 1
         for answer in answers:
             last_prompt.append(end_of_prompt)
@@ -129,7 +125,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
             sizes.append((len(prompt), len(answer)))
             segments.append((len(answer), stem) if stem >= 0 else (len(prompt) + len(answer), -1))
             line += answer
-            positions.append(torch.arange(len(prompt), len(prompt) + len(answer)))
+            positions += range(len(prompt), len(prompt) + len(answer))
     prompt_lengths, response_lengths = (tuple(column) for column in zip(*sizes, strict=True))
     ids, before, begin = torch.tensor(line), torch.tensor(last_prompt), torch.tensor(first_response)
     count = torch.tensor(response_lengths)
@@ -140,7 +136,7 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
     target = (begin.unsqueeze(1) + columns).clamp(max=len(line) - 1)
     return TokenBatch(
         ids=ids,
-        position_ids=torch.cat(positions),
+        position_ids=torch.tensor(positions),
         prompt_lengths=prompt_lengths,
         response_lengths=response_lengths,
         response_ids=torch.where(mask, ids[target], 0),
@@ -155,15 +151,14 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
 
 def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]:
     """The kept ids of each row, whichever side the padding is on."""
-    return [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
+    flat, ends = ids[mask].tolist(), [0, *accumulate(mask.sum(1).tolist())]
+    return [flat[begin:end] for begin, end in pairwise(ends)]
 
 
 def pad_left(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
     """Prompts as the house stores them: padding on the left."""
-    width = max((len(r) for r in rows), default=0)
-    ids = torch.tensor([[pad] * (width - len(r)) + list(r) for r in rows], dtype=torch.long).reshape(len(rows), width)
-    lengths = torch.tensor([len(r) for r in rows])
-    return ids, torch.arange(width) >= (width - lengths).unsqueeze(1)
+    ids, mask = pad_right([row[::-1] for row in rows], pad)
+    return ids.flip(1), mask.flip(1)
 
 
 def pad_right(rows: Sequence[Ids], pad: int = 0) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:

@@ -60,10 +60,8 @@ def encode_answers(
     too_long: TooLong,
     end: bool = True,
 ) -> Encoded:
-    """Prompt and response ids of each answer, the response with its end token.
-
-    Raises: UserError naming the rows that are too long, where `too_long` is `error`.
-    """
+    """Prompt and response ids of each answer, the response with its end token. UserError naming the rows that are too
+    long, where `too_long` is `error`."""
     rows: list[EncodedRow | None] = []
     long: list[str] = []
     prompts: dict[str, list[int]] = {}

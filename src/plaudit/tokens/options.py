@@ -3,3 +3,5 @@
 from typing import Literal
 
 TooLong = Literal["error", "drop", "truncate"]
+LongPrompts = Literal["error", "drop"]
+"""A prompt that is to be answered is never cut."""

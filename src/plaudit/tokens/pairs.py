@@ -9,11 +9,10 @@ model that was trained on pairs of texts sees what it knows. What stands before,
 tokenizer itself. Text is text here too: a separator that a user spells stays letters.
 """
 
-import copy
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Prompt
@@ -43,26 +42,15 @@ class Frame:
 class PairRenderer:
     """One tokenizer's way of writing a prompt and an answer as two texts; it stands where `Renderer` does for decoders.
 
-    A conversation is written as a transcript, `role: content` a line, unless there is a chat template.
+    A conversation is written as a transcript, `role: content` a line, unless `prompts` has a chat template.
 
-    Args: as `Renderer`'s.
-    Raises: UserError for a tokenizer that puts nothing between two texts, or a template that can't be read.
+    Raises: UserError for a tokenizer that puts nothing between two texts.
     """
 
-    def __init__(
-        self,
-        tokenizer: "PreTrainedTokenizerFast",
-        policy: Literal["auto", "raw"] = "auto",
-        template: str | None = None,
-        *,
-        variables: Mapping[str, Any] | None = None,
-    ):
-        self.tokenizer = tokenizer
-        self.frame = pair_frame(tokenizer)
-        self._prompts = Renderer(tokenizer, policy, template, variables=variables)
-        self.policy = policy
-        self.template = self._prompts.template
-        self.controls = self._prompts.controls
+    def __init__(self, prompts: Renderer):
+        self._prompts, self.tokenizer = prompts, prompts.tokenizer
+        self.template, self.controls = prompts.template, prompts.controls
+        self.frame = pair_frame(prompts.tokenizer)
         self.bos = self.frame.before[0] if self.frame.before else None
         """The id that stands in front of every input, or None."""
         self.closing = len(self.frame.behind)
@@ -70,14 +58,7 @@ class PairRenderer:
 
     def with_controls(self, tokenizer: "PreTrainedTokenizerFast", tokens: Iterable[str]) -> "PairRenderer":
         """As `Renderer`'s."""
-        renderer = copy.copy(self)
-        renderer.tokenizer, renderer._prompts = tokenizer, self._prompts.with_controls(tokenizer, tokens)
-        renderer.controls = renderer._prompts.controls
-        return renderer
-
-    @property
-    def has_template(self) -> bool:
-        return self._prompts.has_template
+        return PairRenderer(self._prompts.with_controls(tokenizer, tokens))
 
     @property
     def template_hash(self) -> str:
@@ -91,14 +72,12 @@ class PairRenderer:
 
     def prompt_ids(self, prompt: Prompt, where: str = "") -> list[int]:
         """Ids of the first text with what stands before it. An empty prompt is no mistake: the frame is there.
-
-        Raises: UserError, beginning with `where`, where a chat template refuses the conversation.
-        """
+        UserError, beginning with `where`, where a chat template refuses the conversation."""
         return [*self.frame.before, *self.source_ids(prompt, where)]
 
     def source_ids(self, prompt: Prompt, where: str = "") -> list[int]:
         """Ids of the first text alone."""
-        templated = self.has_template and not (prompt.form is Form.TEXT and self.policy == "raw")
+        templated = self.template is not None and not (prompt.form is Form.TEXT and self._prompts.policy == "raw")
         if not templated and prompt.form is not Form.RENDERED:
             return encode_plain(self.tokenizer, prompt.text, self.controls)
         ids = self._prompts.prompt_ids(prompt, where)
@@ -112,10 +91,6 @@ class PairRenderer:
     def response_ids(self, text: str, end: bool, form: Form = Form.TEXT) -> list[int]:
         """Ids that follow `prompt_ids`: what stands between, the second text, what stands behind if `end`."""
         return [*self.frame.between, *self.answer_ids(text), *(self.frame.behind if end else ())]
-
-    def text_ids(self, text: str) -> list[int]:
-        """A document alone."""
-        return [*self.frame.before, *self.answer_ids(text), *self.frame.behind]
 
     def token_types(self, prompt_length: int, response_length: int) -> list[int]:
         """The token type of each id of a prompt and a response: which of the two texts it belongs to."""
@@ -150,6 +125,6 @@ def pair_frame(tokenizer: "PreTrainedTokenizerFast") -> Frame:
 def _find(ids: Sequence[int], part: Sequence[int], begin: int) -> int:
     """Where `part` stands in `ids`, from `begin` on."""
     for start in range(begin, len(ids) - len(part) + 1):
-        if list(ids[start : start + len(part)]) == list(part):
+        if ids[start : start + len(part)] == part:
             return start
     raise UserError("the tokenizer rewrites a text when another stands beside it; plaudit can't write pairs with it")

@@ -14,17 +14,17 @@ which writes today's date gets the same day always: a run resumed tomorrow must 
 import copy
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Message, Prompt
-from plaudit.tokens.pieces import text_pieces
+from plaudit.tokens.pieces import text_ends, text_pieces
 from plaudit.tokens.tokenizer import (
     bos_id,
     cut,
@@ -115,10 +115,6 @@ class Renderer:
         return renderer
 
     @property
-    def has_template(self) -> bool:
-        return self.template is not None
-
-    @property
     def template_hash(self) -> str:
         """16 hex digits of the template's text, the policy and the variables: equal hashes render alike."""
         facts = [self.template, self.policy, *([self.variables] if self.variables else [])]
@@ -132,8 +128,8 @@ class Renderer:
     def prompt_ids(self, prompt: Prompt, where: str = "") -> list[int]:
         """Ids ready for the answer, with BOS exactly once in front if the tokenizer uses one.
 
-        Raises: UserError, beginning with `where`, when a conversation meets no template, the template refuses it
-            (roles, order of turns, system turn), or nothing is left to condition on.
+        UserError, beginning with `where`, when a conversation meets no template, the template refuses it (roles, order
+        of turns, system turn), or nothing is left to condition on.
         """
         try:
             ids = self._prompt_ids(prompt)
@@ -144,10 +140,8 @@ class Renderer:
         return ids
 
     def response_ids(self, text: str, end: bool, form: Form = Form.TEXT) -> list[int]:
-        """Ids that follow `prompt_ids` when the answer is `text`, the end token last if `end`.
-
-        Args: form: of the prompt; it matters only where a chat template exists and the policy is raw.
-        """
+        """Ids that follow `prompt_ids` when the answer is `text`, the end token last if `end`. `form`: of the prompt;
+        it matters only where a chat template exists and the policy is raw."""
         style = self._style(form)
         text = style.lead + (text.strip() if style.strips else text)
         if end:
@@ -159,24 +153,19 @@ class Renderer:
         """The inverse of `response_ids`: what the answer says, without control tokens and the template's spaces."""
         style = self._style(form)
         ended = len(ids) > 0 and ids[-1] in self.end_ids
-        text = (decode if style.opens_text else decode_continuing)(self.tokenizer, list(ids[:-1] if ended else ids))
-        text = text.removeprefix(style.lead)
+        text = self._decode(form, ids[:-1] if ended else ids).removeprefix(style.lead)
         return text.removesuffix(style.tail) if ended else text
 
     def response_pieces(self, ids: Sequence[int], form: Form = Form.TEXT) -> list[str]:
         """What each id of an answer wrote, control tokens (the end token among them) as they are spelled."""
-        read = decode if self._style(form).opens_text else decode_continuing
-        return text_pieces(lambda part: read(self.tokenizer, part, keep_specials=True), ids)
+        return text_pieces(functools.partial(self._decode, form, keep_specials=True), ids)
 
     def response_ends(self, ids: Sequence[int], text: str, form: Form = Form.TEXT) -> list[int]:
         """How many characters of `text`, which is what `ids` say, stand once each id is written; control tokens write
         none, and the template's own spaces in front are not in the text."""
-        controls = set(self.tokenizer.all_special_ids)
-        pieces = self.response_pieces(ids, form)
-        words = ["" if i in controls else piece for i, piece in zip(ids, pieces, strict=True)]
-        lead = self._style(form).lead
-        before = len(lead) if "".join(words).startswith(lead) else 0  # a policy may not write it
-        return [min(max(end - before, 0), len(text)) for end in accumulate(map(len, words))]
+        read, lead = functools.partial(self._decode, form), self._style(form).lead
+        before = len(lead) if read(ids).startswith(lead) else 0  # a policy may not write it
+        return [min(max(end - before, 0), len(text)) for end in text_ends(read, ids)]
 
     def written_ends(self, text: str, form: Form = Form.TEXT) -> list[int]:
         """`response_ends` of `response_ids(text, end=True)`. Outer white space that the template strips is none of its
@@ -192,6 +181,10 @@ class Renderer:
 
     def _style(self, form: Form) -> Answering:
         return self._plain if form is Form.TEXT and self.policy == "raw" else self._turn
+
+    def _decode(self, form: Form, ids: Sequence[int], keep_specials: bool = False) -> str:
+        read = decode if self._style(form).opens_text else decode_continuing
+        return read(self.tokenizer, ids, keep_specials)
 
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         if prompt.form is Form.RENDERED:

@@ -31,15 +31,8 @@ TINY_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Of tokenizers trained with `chat=True`: a role token, the content, </s>."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "spm.model",
-    "tekken.json",
-)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "spm.model")
+TOKENIZER_FILES += ("tekken.json",)
 _AFTER = "\n"
 """Text put in front, and its ids taken off again, where a tokenizer would otherwise write a space."""
 
@@ -47,8 +40,8 @@ _AFTER = "\n"
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a local folder or a hub name. Code that comes with it is never run.
 
-    Raises: UserError when the folder is missing or holds no tokenizer (found out before transformers is imported, and
-        without asking the hub), or when it has no fast version.
+    UserError when the folder is missing or holds no tokenizer (found out before transformers is imported, and without
+    asking the hub), or when it has no fast version.
     """
     local = looks_local(path)
     if local:
@@ -67,14 +60,10 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerFast":
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False) -> "PreTrainedTokenizerFast":
-    """Byte-level BPE on `texts`; the same texts give the same tokenizer.
+    """Byte-level BPE on `texts`, at most `vocab_size` tokens with the control tokens; the same texts give the same one.
 
     Every text, in any language, comes back exactly from `decode(encode_plain(text))`. Ids 0, 1, 2 are <s>, </s>, <pad>;
-    <s> is put in front, as Llama's tokenizers do.
-
-    Args:
-        vocab_size: at most so many tokens, control tokens included; fewer when the texts are few.
-        chat: also tokens for the three roles, and a chat template.
+    <s> is put in front, as Llama's tokenizers do. `chat`: also tokens for the three roles, and a chat template.
     Raises: UserError when `vocab_size` has no room for the 256 bytes.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -100,11 +89,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, 0)]
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=backend, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
     if chat:
         tokenizer.chat_template = TINY_TEMPLATE
@@ -114,13 +99,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, *, chat: bool = False
 def end_ids(
     tokenizer: "PreTrainedTokenizerFast", generation_config: Mapping[str, Any] | None, extra: Sequence[int | str] = ()
 ) -> tuple[int, ...]:
-    """Every token that ends a response: the generation config's EOS ids, the tokenizer's, then the user's own.
-
-    Args:
-        generation_config: its `eos_token_id` is a number, a list, or absent.
-        extra: ids, or tokens as they are spelled, for models that end otherwise (some end by `<s>`).
-    Raises: UserError for a token that the vocabulary doesn't have.
-    """
+    """Every token that ends a response: the generation config's EOS ids, the tokenizer's, then the user's own, as ids
+    or as they are spelled (some models end by `<s>`). UserError for one that the vocabulary doesn't have."""
     configured = (generation_config or {}).get("eos_token_id")
     ids = [configured] if isinstance(configured, int) else list(configured or ())
     if tokenizer.eos_token_id is not None:
@@ -130,24 +110,15 @@ def end_ids(
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iterable[str] = ()) -> list[int]:
-    """Ids of `text` as text: no BOS, no EOS, and a control token spelled out in it is letters.
-
-    Args:
-        controls: added tokens that aren't special and shall be letters too.
-    Raises: UserError for text that is no Unicode (lone surrogates).
-    """
-    ids: list[int] = []
-    for number, piece in enumerate(cut(text, controls)):
-        ids += encode_continuing(tokenizer, piece) if number else _ids(tokenizer, piece)
-    return ids
+    """Ids of `text` as text: no BOS, no EOS, and a control token spelled out in it is letters, so are `controls` (added
+    tokens that aren't special). UserError for text that is no Unicode (lone surrogates)."""
+    first, *rest = cut(text, controls)
+    return _ids(tokenizer, first) + [i for piece in rest for i in _continuing(tokenizer, piece)]
 
 
 def encode_continuing(tokenizer: "PreTrainedTokenizerFast", text: str, controls: Iterable[str] = ()) -> list[int]:
     """As `encode_plain`, for text that stands right behind other text: no space is put in front of it."""
-    ids: list[int] = []
-    for piece in cut(text, controls):
-        ids += _continuing(tokenizer, piece, special_is_text=True)
-    return ids
+    return [i for piece in cut(text, controls) for i in _continuing(tokenizer, piece)]
 
 
 def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[str]) -> list[int]:
@@ -156,13 +127,8 @@ def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[
     The text comes in pieces that follow each other without a gap; no token spans two of them, so a cut inside a spelled
     control token makes letters of it.
     """
-    ids: list[int] = []
-    for number, piece in enumerate(pieces):
-        if number:
-            ids += _continuing(tokenizer, piece, special_is_text=False)
-        else:
-            ids += _ids(tokenizer, piece, special_is_text=False)
-    return ids
+    first, *rest = pieces
+    return _ids(tokenizer, first, False) + [i for piece in rest for i in _continuing(tokenizer, piece, False)]
 
 
 def cut(text: str, controls: Iterable[str]) -> list[str]:
@@ -202,7 +168,7 @@ def decode_continuing(tokenizer: "PreTrainedTokenizerFast", ids: Sequence[int], 
 def bos_id(tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id that the model's own tokenizer puts in front of a text; None when it puts nothing there."""
     bare, full = _ids(tokenizer, "a"), tokenizer.encode("a", add_special_tokens=True)
-    return full[0] if full[1 : 1 + len(bare)] == bare else None
+    return full[0] if full and full[1 : 1 + len(bare)] == bare else None
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> frozenset[str]:
@@ -217,7 +183,7 @@ def writes_space(tokenizer: "PreTrainedTokenizerFast") -> bool:
     return _ids(tokenizer, f"{_AFTER}a") != _ids(tokenizer, _AFTER) + _ids(tokenizer, "a")
 
 
-def _continuing(tokenizer: "PreTrainedTokenizerFast", text: str, *, special_is_text: bool) -> list[int]:
+def _continuing(tokenizer: "PreTrainedTokenizerFast", text: str, special_is_text: bool = True) -> list[int]:
     if text and writes_space(tokenizer):
         front = _ids(tokenizer, _AFTER)
         both = _ids(tokenizer, _AFTER + text, special_is_text)

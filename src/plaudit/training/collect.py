@@ -1,5 +1,6 @@
 """Answers to learn preferences from (N2): the model gives K answers to each prompt, a labeller ranks them."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from plaudit.data.formats import competition_ranks
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
+from plaudit.files import write_json
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import generator
 from plaudit.models.load import Language, Loaded, load_causal, load_language
@@ -25,6 +27,10 @@ from plaudit.training import state
 from plaudit.training.options import CollectConfig
 
 RANKINGS = "rankings.jsonl"
+RANKED = "ranked.json"
+"""In a checkpoint: how many prompts are done, and their rankings."""
+SAVE_EVERY = 10
+"""Batches of answers between checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
     check_rewards(config.labeller, prompts, option="labeller", lone=())
     language = policy.language if policy else load_language(config.model)
-    check_prompts(prompts, language, config.sampling.max_new_tokens)
+    prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
     here = machine(config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)
@@ -67,18 +73,27 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
 def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
     """Write the run's rankings.jsonl: rows {prompt, responses, ranks}; equal answers share a rank (N2.1).
 
-    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two. A stopped run
-    begins anew.
+    Answers on which the labeller abstains are left out, and with them prompts that keep fewer than two. What is done is
+    saved now and then and at a stop, and a resumed run goes on from there.
     """
-    prompts = participants.prompts
-    rankings: list[dict[str, Any]] = []
+    prompts, latest = participants.prompts, run.latest()
+    saved = json.loads((latest / RANKED).read_text(encoding="utf-8")) if latest else {"prompts": 0, "rankings": []}
+    rankings, done = list(saved["rankings"]), int(saved["prompts"])
     per_batch = max(1, config.sampling.batch_size // config.samples)
-    with run.progress(len(prompts)) as progress:
-        for begin in range(0, len(prompts), per_batch):
+
+    def save() -> None:
+        with run.checkpoint(done) as folder:
+            write_json(folder / RANKED, {"prompts": done, "rankings": rankings})
+
+    with state.saved_on_stop(save, run), run.progress(len(prompts), start=done) as progress:
+        while done < len(prompts):
             run.check_stop()
-            part = prompts[begin : begin + per_batch]
+            part = prompts[done : done + per_batch]
             rankings += _rank(participants, config, part)
-            progress.update(begin + len(part), {})
+            done += len(part)
+            progress.update(done, {})
+            if run.saves and done % (per_batch * SAVE_EVERY) == 0:
+                save()
     if len(rankings) < len(prompts):
         say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
     run.write_rows(RANKINGS, rankings)

@@ -5,14 +5,15 @@ held-out rows now and then → a line of metrics → a checkpoint now and then. 
 a function of seed and step, all else that a step depends on stands in the checkpoint.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
 from plaudit.hardware.machine import Machine
-from plaudit.models.checkpoint import HasParameters
 from plaudit.runs.folder import Run
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
@@ -57,7 +58,7 @@ class MinibatchLoss:
 class Descent(Generic[Example]):
     """A model, what it learns, and what differs between stages."""
 
-    model: HasParameters
+    model: nn.Module
     mixture: Mixture[Example]
     machine: Machine
     backward: Callable[[Sequence[Example]], MinibatchLoss]
@@ -102,7 +103,7 @@ def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mappi
     def save() -> None:
         state.save(run, cursor.step, descent.model, optimizer, asdict(cursor))
 
-    with state.saved_on_stop(save), run.progress(total, start=cursor.step) as progress:
+    with state.saved_on_stop(save, run, descent.machine.ranks), run.progress(total, start=cursor.step) as progress:
         if measure and descent.measure_first and cursor.first is None:
             cursor = replace(cursor, first=dict(measure()))
             run.log(0, cursor.first or {})
@@ -141,16 +142,28 @@ def _step(
     step, ranks = cursor.step, descent.machine.ranks
     with Stopwatch() as clock:
         loss = descent.backward(chosen)
-        stats = optim.step(optimizer, config.optim, step=step, total_steps=total, loss=loss.value, ranks=ranks)
-    if not stats.taken:
-        state.keep_batch(run, step, {}, {"loss": str(loss.value), "rows": [str(example) for example in chosen]})
-    norm = stats.grad_norm
-    skipped = cursor.skipped.after(stats.taken, config.optim, grad_norm=norm, step=step, total_steps=total)
+        named, rate = descent.model.named_parameters(), {"step": step, "total_steps": total}
+        stats = optim.step(optimizer, config.optim, **rate, loss=loss.value, ranks=ranks, named=named)
+    not_finite = stats.not_finite
+    if not_finite:
+        not_finite += _culprit(descent, optimizer, chosen)
+        facts = {"loss": str(loss.value), "rows": [str(example) for example in chosen]}
+        state.keep_batch(run, step, {}, facts, not_finite)
+    skipped = cursor.skipped.after(not_finite, config.optim, **rate)
     metrics = {
         **loss.metrics,
-        "grad_norm": norm,
+        "grad_norm": stats.grad_norm,
         "learning_rate": stats.learning_rate,
         "skipped_updates": skipped.total,
         **{f"{what}_over_seconds": count / clock.seconds for what, count in descent.amounts(chosen).items()},
     }
     return replace(cursor, step=step + 1, skipped=skipped), metrics
+
+
+def _culprit(descent: Descent[Example], optimizer: torch.optim.Optimizer, chosen: Sequence[Example]) -> str:
+    """Which rows of a minibatch have a loss that is no finite number each by itself."""
+    broken = [row for row, example in enumerate(chosen) if not math.isfinite(descent.backward([example]).value)]
+    optimizer.zero_grad(set_to_none=True)
+    if len(broken) == len(chosen):
+        return ", of every row alone: the weights have gone too far"
+    return f", of row {', '.join(map(str, broken[:5]))} of the minibatch alone" if broken else ""

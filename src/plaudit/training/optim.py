@@ -34,8 +34,8 @@ class StepStats:
     grad_norm: float
     """Before clipping."""
     learning_rate: float
-    taken: bool
-    """False: loss or gradient was NaN or infinite; weights and moments are what they were."""
+    not_finite: str = ""
+    """What was NaN or infinite: then no step was taken, weights and moments are what they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,16 @@ class Skipped:
     total: int = 0
     in_a_row: int = 0
 
-    def after(self, taken: bool, config: OptimConfig, *, grad_norm: float, step: int, total_steps: int) -> "Skipped":
+    def after(self, not_finite: str, config: OptimConfig, *, step: int, total_steps: int) -> "Skipped":
         """The count after one more step. Raises: UserError after `max_skipped` in a row."""
-        if taken:
+        if not not_finite:
             return replace(self, in_a_row=0)
         counted = Skipped(total=self.total + 1, in_a_row=self.in_a_row + 1)
         if counted.in_a_row >= config.max_skipped:
             raise UserError(
-                f"optimiser step {step + 1} of {total_steps}: loss or gradient (norm {grad_norm}) is no "
-                f"finite number, {counted.in_a_row} time(s) in a row. These steps were not taken, the last checkpoint "
-                "is as it was, and the batches lie in the run folder under skipped/. A lower optim.learning_rate may "
-                "help, or device.precision fp32."
+                f"optimiser step {step + 1} of {total_steps}: {not_finite}, {counted.in_a_row} time(s) in a row. These "
+                "steps were not taken, what was learned before is kept, and the batches lie in the run folder under "
+                "skipped/. A lower optim.learning_rate may help, or device.precision fp32."
             )
         return counted
 
@@ -68,11 +67,12 @@ def step(
     total_steps: int,
     loss: float,
     ranks: Ranks = ALONE,
+    named: Iterable[tuple[str, nn.Parameter]] = (),
 ) -> StepStats:
     """Add up the ranks' gradients, clip, step, forget them. The rate is a function of the step alone: a resume needs no
     scheduler.
 
-    Nothing is taken where `loss` or the gradient's norm is NaN or infinite.
+    Nothing is taken where `loss` or the gradient's norm is NaN or infinite; `named` parameters are then called by name.
     """
     warmup = round(config.warmup_fraction * total_steps)
     rate = learning_rate(step, total_steps, peak=config.learning_rate, warmup_steps=warmup, shape=config.schedule)
@@ -80,10 +80,14 @@ def step(
         group["lr"] = rate
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     ranks.sum_gradients(parameters)
-    limit = config.max_grad_norm or float("inf")
-    norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    taken = math.isfinite(norm) and math.isfinite(loss)
-    if taken:
+    total_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = float(total_norm)
+    not_finite = "" if math.isfinite(loss) else f"the loss is {loss}"
+    if not not_finite and not math.isfinite(norm):
+        broken = (name for name, p in named if p.grad is not None and not bool(p.grad.isfinite().all()))
+        not_finite = f"the gradient's norm is {norm} ({next(broken, 'too large for a sum')})"
+    if not not_finite:
+        nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm or float("inf"), total_norm)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepStats(grad_norm=norm, learning_rate=rate, taken=taken)
+    return StepStats(grad_norm=norm, learning_rate=rate, not_finite=not_finite)

@@ -9,7 +9,7 @@ from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
 from plaudit.scoring.options import JudgeConfig
-from plaudit.tokens.options import TooLong
+from plaudit.tokens.options import LongPrompts, TooLong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +117,8 @@ class CollectConfig:
     """K, answers to each prompt (InstructGPT: 4 to 9)."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the model writes."""
+    too_long: LongPrompts = "error"
+    """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
     """The machine."""
     seed: int = 0

@@ -9,15 +9,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.data.clean import overlap
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.data.splits import split
-from plaudit.errors import StopRequested, UserError
-from plaudit.hardware.ranks import fingerprint
-from plaudit.models.checkpoint import HasParameters, export, load_training_state, save_training_state, training_bytes
+from plaudit.errors import SaveFailed, StopRequested, UserError
+from plaudit.hardware.ranks import ALONE, Ranks, fingerprint
+from plaudit.models.checkpoint import export, load_training_state, save_training_state, training_bytes
 from plaudit.models.load import Loaded
 from plaudit.records.text import KIND_OF, Row
 from plaudit.runs.folder import Run
@@ -67,7 +67,7 @@ def check_weights(run: Run, name: str, parameters: Iterable[Tensor]) -> None:
 def save(
     run: Run,
     step: int,
-    module: HasParameters,
+    module: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
@@ -90,9 +90,7 @@ def save(
         (folder / STATE_JSON).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def restore(
-    run: Run, module: HasParameters, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Load the newest checkpoint into module and optimiser; what `save` was given comes back. Empty for a new run.
 
     Raises: UserError where the checkpoint is damaged, or holds another model's parameters, and where the disk has no
@@ -110,6 +108,9 @@ def restore(
         raise UserError(f"{error}. A resumed run keeps its model, tokenizer and trained part.") from error
     state = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
     run.truncate_metrics(state.pop("metrics_lines"))
+    iteration = state.get("cursor", {}).get("iteration")
+    where = "" if iteration is None else f", iteration {iteration + 1}"
+    say(f"{run.stage}: going on from checkpoint {folder.name}{where}")
     extra = Path(folder) / "extra.safetensors"
     return state, load_file(extra) if extra.is_file() else {}
 
@@ -121,21 +122,31 @@ def save_policy(run: Run, loaded: Loaded, name: str = "model") -> None:
             export(folder, loaded, {"kind": "policy", "stage": run.stage})
 
 
-def keep_batch(run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def keep_batch(
+    run: Run, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], not_finite: str = "NaN or infinity"
+) -> None:
     """Write down the batch of a step that could not be taken, to be looked at: batch.json and batch.safetensors."""
     with run.keep_batch(step) as folder:
         if tensors:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "batch.safetensors")
         (folder / "batch.json").write_text(json.dumps(dict(facts), ensure_ascii=False), encoding="utf-8")
     where = f" Its batch lies in {run.folder}/skipped/{step:06d}" if run.saves else ""
-    warn(f"optimiser step {step + 1} was not taken: NaN or infinity.{where}")
+    warn(f"optimiser step {step + 1} was not taken: {not_finite}.{where}")
 
 
 @contextlib.contextmanager
-def saved_on_stop(save_now: Callable[[], None]) -> Generator[None]:
-    """SIGINT and SIGTERM end the block at a safe point (`run.check_stop`); what was done is saved first."""
+def saved_on_stop(save_now: Callable[[], None], run: Run, ranks: Ranks = ALONE) -> Generator[None]:
+    """SIGINT and SIGTERM end the block at a safe point (`run.check_stop`); what was done is saved first. So it is where
+    a mistake comes up on the way, such as a judge's: of a single process, since others may not know of it.
+    """
     try:
         yield
     except StopRequested:
         save_now()
+        raise
+    except UserError as error:
+        if ranks.is_alone and run.saves and run.metrics_lines and not isinstance(error, SaveFailed):
+            with contextlib.suppress(UserError):
+                save_now()
+                say(f"what was learned until here is saved in {run.folder}")
         raise

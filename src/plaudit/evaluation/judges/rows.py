@@ -18,7 +18,7 @@ Answers = tuple[tuple[float | None, ...], ...]
 BATCH_RESPONSES = 256
 VOTES = "votes"
 """The column of rankings that holds each labeller's own ranks, [[1, 2], [2, 1], [1, 1]]."""
-_LABELS = {
+LABELS = {
     "chosen", "rejected", "margin", "responses", "ranks", "best",
     "completion", "response", "output", "score", "scores", "labeller", "label",
 }  # fmt: skip
@@ -114,7 +114,7 @@ def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict
     """Each row's columns beside its prompt, by file and line: most records don't keep them."""
     wanted = {row.where for row in loaded.rows}
     rows = [prompt_row(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted]
-    return {row.where: {name: x for name, x in row.columns.items() if name not in _LABELS} for row in rows}
+    return {row.where: {name: x for name, x in row.columns.items() if name not in LABELS} for row in rows}
 
 
 def _ranked(row: Ranking, columns: Mapping[str, Any], subset: str) -> RankedRow:

@@ -1,22 +1,20 @@
 """One number for each aspect of an answer, such as helpfulness and clarity (N3.7)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.errors import UserError
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.encoders import holds_head
 from plaudit.models.load import Language, label_names, name_labels
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
+from plaudit.models.reward.reader import Reader, ReaderRewardModel, SharedRows, load_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.telemetry.console import say
@@ -39,18 +37,14 @@ class Aspect:
     """In the score, per standard deviation."""
 
 
-class AspectsRewardModel(nn.Module):
+class AspectsRewardModel(ReaderRewardModel):
     """r(x, y) = Σ_a weight_a · z_a(x, y), z_a the standardised rating that the head predicts for aspect a."""
 
-    def __init__(self, reader: Reader, aspects: Sequence[Aspect]):
-        super().__init__()
-        self.reader = reader
-        self.aspects = tuple(aspects)
-        self.normalisation = Normalisation()
+    kind = KIND
 
-    @property
-    def language(self) -> Language:
-        return self.reader.language
+    def __init__(self, reader: Reader, aspects: Sequence[Aspect]):
+        super().__init__(reader)
+        self.aspects = tuple(aspects)
 
     def table(self, column: str) -> Float[Tensor, " A"]:
         """One property of every aspect."""
@@ -62,7 +56,7 @@ class AspectsRewardModel(nn.Module):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised weighted sums, flat [B]; parts `aspect/NAME` hold the predicted ratings in their own units."""
-        standardised = read_all(self.reader, encoded(self.language, groups), budget) + self.table("offset").cpu()
+        standardised = self.read(groups, budget) + self.table("offset").cpu()
         scores = self.normalisation.apply(standardised @ self.table("weight").cpu())
         return Scores.of_all(scores, self.ratings(standardised))
 
@@ -70,10 +64,9 @@ class AspectsRewardModel(nn.Module):
         """`aspect/NAME` → the rating in its own unit."""
         return {f"aspect/{a.name}": standardised[:, i] * a.std + a.mean for i, a in enumerate(self.aspects)}
 
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """A transformers sequence classifier whose labels are the aspects, and `plaudit.json` with their scales."""
-        own = {"kind": KIND, "aspects": [asdict(a) for a in self.aspects]}
-        export(folder, self.reader.loaded, {**own, "normalisation": self.normalisation.facts(), **facts})
+    def facts(self) -> dict[str, Any]:
+        """The aspects with their scales."""
+        return {"aspects": [asdict(a) for a in self.aspects]}
 
 
 def new(config: ModelConfig, language: Language, aspects: Sequence[Aspect], *, seed: int) -> AspectsRewardModel:

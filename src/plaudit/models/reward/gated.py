@@ -22,12 +22,11 @@ from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
 from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
@@ -37,22 +36,19 @@ KIND = "gated"
 GATE = "gate.safetensors"
 
 
-class GatedRewardModel(nn.Module):
+class GatedRewardModel(RewardModel):
     """The aspects' ratings, and a gate beside them. Only the gate is trained."""
 
+    kind = KIND
+
     def __init__(self, aspects: AspectsRewardModel, shape: GateShape, *, seed: int = 0):
-        super().__init__()
+        super().__init__(aspects.loaded)
         self.aspects = aspects.requires_grad_(False)
         self.shape = shape
         self.gate = _network(aspects.reader.config.get_text_config().hidden_size, shape, len(aspects.aspects), seed)
         self.penalties: Tensor
         self.register_buffer("penalties", torch.zeros(len(aspects.aspects)))
         self.verbosity = -1
-        self.normalisation = Normalisation()
-
-    @property
-    def language(self) -> Language:
-        return self.aspects.language
 
     @property
     def reader(self) -> PackedReader:
@@ -89,38 +85,22 @@ class GatedRewardModel(nn.Module):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]; parts `aspect/NAME` are ratings in their own units, `gate/NAME` the weights."""
-        both = read_all(_Both(self), encoded(self.language, groups), budget)
+        rows, width = encoded(self.language, groups), 2 * len(self.aspects.aspects)
+        both = read_all(lambda part: torch.cat(self.read(part), dim=1), width, rows, budget)
         standardised, weights = both.chunk(2, dim=1)
-        scores = (weights * self._corrected_on_cpu(standardised)).sum(dim=1)
+        corrected = self.corrected(standardised.to(self.penalties.device)).cpu()
+        scores = (weights * corrected).sum(dim=1)
         mixed = {f"gate/{a.name}": weights[:, i] for i, a in enumerate(self.aspects.aspects)}
         return Scores.of_all(self.normalisation.apply(scores), {**self.aspects.ratings(standardised), **mixed})
 
-    def _corrected_on_cpu(self, standardised: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        return self.corrected(standardised.to(self.penalties.device)).cpu()
+    def facts(self) -> dict[str, Any]:
+        return {**self.aspects.facts(), "gate": asdict(self.shape), "verbosity": self.verbosity}
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """The aspects as a transformers sequence classifier; the gate in a file of its own, facts in plaudit.json."""
-        own = {
-            "kind": KIND,
-            "aspects": [asdict(a) for a in self.aspects.aspects],
-            "gate": asdict(self.shape),
-            "verbosity": self.verbosity,
-            "normalisation": self.normalisation.facts(),
-        }
-        export(folder, self.reader.loaded, {**own, **facts})
+        super().save(folder, facts)
         tensors = {"penalties": self.penalties, **{f"gate.{n}": p for n, p in self.gate.state_dict().items()}}
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / GATE)
-
-
-class _Both(nn.Module):
-    """z and g side by side, as a reader of 2A numbers."""
-
-    def __init__(self, model: GatedRewardModel):
-        super().__init__()
-        self.model, self.width = model, 2 * len(model.aspects.aspects)
-
-    def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
-        return torch.cat(self.model.read(groups), dim=1)
 
 
 def _network(inputs: int, shape: GateShape, outputs: int, seed: int) -> nn.Sequential:

@@ -7,22 +7,10 @@ from plaudit.models.load import architecture, check_model_path, is_classifier, l
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
-from plaudit.models.reward.protocol import RewardModel, SavedKind
-from plaudit.models.reward.references import REFERENCES
+from plaudit.models.reward.protocol import REFERENCES, RewardModel, SavedKind
 
-KINDS: dict[str, SavedKind] = {
-    kind.name: kind
-    for kind in (
-        scalar.SAVED,
-        two_class.SAVED,
-        aspects.SAVED,
-        gated.SAVED,
-        token_level.SAVED,
-        shared_trunk.SAVED,
-        pair.SAVED,
-        seq2seq.SAVED,
-    )
-}
+MODULES = (scalar, two_class, aspects, gated, token_level, shared_trunk, pair, seq2seq)
+KINDS: dict[str, SavedKind] = {module.SAVED.name: module.SAVED for module in MODULES}
 """By the name in plaudit.json."""
 
 
@@ -42,13 +30,9 @@ def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto
         if stored not in (None, read_as):
             raise UserError(f"{option}: {path!r} is a model of kind {stored!r}, which can't be read as a {read_as!r}")
     elif stored == "policy" or not (stored or is_judge):
-        may_compare = not stored and architecture(config) == "encoder_decoder"
-        hint = (
-            "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`"
-            if may_compare
-            else ""
-        )
-        raise UserError(no_judge + hint)
+        if not stored and architecture(config) == "encoder_decoder":
+            no_judge += "; if it was trained to choose between A and B, as SteamSHP was, say `read_as: seq2seq`"
+        raise UserError(no_judge)
     saved_kind(config, read_as, option).check(config, option)
 
 

@@ -27,19 +27,15 @@ from torch import Tensor, nn
 from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
-from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
 from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.encoders import encoder_backbone
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language
 from plaudit.models.options import Aggregate, Full, ModelConfig
 from plaudit.models.reward import pairrm
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader_padded import in_buckets, padding_id
-from plaudit.models.reward.references import references_of, refuse_lone
+from plaudit.models.reward.protocol import RewardModel, SavedKind, references_of, refuse_lone
+from plaudit.models.reward.reader import in_buckets, padding_id
 from plaudit.models.trunk import silence_noise
 from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
@@ -87,34 +83,20 @@ class Joint:
         return Joint(self.source, self.second, self.first)
 
 
-class PairRewardModel(nn.Module):
+class PairRewardModel(RewardModel):
     """Log-odds of one answer against another, by a backbone that reads both at once."""
 
-    normalisation = Normalisation()
-    """Always the identity: a score among others has no zero point of its own (N3.12 leaves this kind out)."""
+    kind = KIND
 
     def __init__(self, loaded: Loaded, *, aggregate: Aggregate, decoder: bool, seed: int):
-        super().__init__()
-        self.loaded, self.aggregate, self.decoder = loaded, aggregate, decoder
-        self.backbone = loaded.hf
-        size = self.inner.config.get_text_config().hidden_size
+        super().__init__(loaded)
+        # Its normalisation stays the identity: a score among others has no zero point (N3.12 leaves this kind out).
+        self.aggregate, self.decoder, self.backbone = aggregate, decoder, loaded.hf
+        size = self.config.get_text_config().hidden_size
         with seeded(seed):
             self.head = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh(), nn.Linear(size, 1))
         silence_noise(self)
         self.markers = tuple(token_id(loaded.language.tokenizer, marker) for marker in MARKERS)
-
-    @property
-    def inner(self) -> HFModel:
-        """The transformers model itself, below a LoRA wrapper where there is one."""
-        return unwrapped(self.backbone)
-
-    @property
-    def language(self) -> Language:
-        return self.loaded.language
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.backbone.parameters()).device
 
     def forward(self, pairs: Sequence[Joint]) -> Float[Tensor, " M"]:
         """Log-odds that the answer shown first is the better one, in order, in fp32."""
@@ -137,7 +119,7 @@ class PairRewardModel(nn.Module):
         return ids, positions
 
     def _read(self, rows: Sequence[tuple[list[int], list[int]]]) -> Float[Tensor, " b"]:
-        ids, mask = pad_right([row for row, _ in rows], padding_id(self.inner.config))
+        ids, mask = pad_right([row for row, _ in rows], padding_id(self.config))
         ids, mask = ids.to(self.device), mask.long().to(self.device)
         uncached = {"use_cache": False} if self.decoder else {}
         states = self.backbone(input_ids=ids, attention_mask=mask, **uncached).last_hidden_state
@@ -215,10 +197,12 @@ class PairRewardModel(nn.Module):
         parts = [self([pairs[i] for i in cut]).cpu() for cut in by_token_budget((p.num_tokens for p in pairs), budget)]
         return torch.cat([torch.zeros(0), *parts])
 
+    def facts(self) -> dict[str, Any]:
+        return {"aggregate": self.aggregate}
+
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """The backbone for transformers' AutoModel with the tokenizer that knows the markers, the head beside it."""
-        own = {"kind": KIND, "aggregate": self.aggregate, "normalisation": self.normalisation.facts()}
-        export(folder, self.loaded, {**own, **facts})
+        super().save(folder, facts)
         head = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
         save_file(head, folder / HEAD)
 

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
 from plaudit.errors import UserError
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, read_config
 from plaudit.models.options import ModelConfig
-from plaudit.models.weights import pretrained
+from plaudit.models.weights import HFModel, pretrained
 
 ARCHITECTURE = "DebertaV2PairRM"
 

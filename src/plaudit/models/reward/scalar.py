@@ -1,35 +1,24 @@
 """One number per answer: learned from rankings, comparisons or ratings (N3.1–N3.4, N3.6)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from plaudit.models.checkpoint import export
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.normalisation import Normalisation
 from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import Reader, SharedRows, encoded, load_reader, read_all
+from plaudit.models.reward.reader import ReaderRewardModel, SharedRows, load_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 
 KIND = "scalar"
 
 
-class ScalarRewardModel(nn.Module):
+class ScalarRewardModel(ReaderRewardModel):
     """r(x, y), the reader's one number; its unit is what the training loss made it."""
 
-    def __init__(self, reader: Reader):
-        super().__init__()
-        self.reader = reader
-        self.normalisation = Normalisation()
-
-    @property
-    def language(self) -> Language:
-        return self.reader.language
+    kind = KIND
 
     def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, " B"]:
         """Raw scores of all groups' answers, in order."""
@@ -37,12 +26,7 @@ class ScalarRewardModel(nn.Module):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]."""
-        scores = self.normalisation.apply(read_all(self.reader, encoded(self.language, groups), budget).squeeze(1))
-        return Scores.of_all(scores)
-
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """A transformers sequence classifier (raw scores) and `plaudit.json` with the normalisation."""
-        export(folder, self.reader.loaded, {"kind": KIND, "normalisation": self.normalisation.facts(), **facts})
+        return Scores.of_all(self.normalisation.apply(self.read(groups, budget).squeeze(1)))
 
 
 def load(config: ModelConfig, language: Language, *, seed: int = 0) -> ScalarRewardModel:

@@ -8,26 +8,22 @@ differences, which are all that PPO sees, are small. `output: log_odds` doesn't.
 beside real answers, as in training, and in both orders, so that what a letter gains by its position cancels.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
 from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
-from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import alike
-from plaudit.models.checkpoint import export, read_facts
+from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, Loaded, architecture, finish, load_language
 from plaudit.models.options import Against, ModelConfig, Output
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader_padded import in_buckets, padding_id
-from plaudit.models.reward.references import references_of, refuse_lone
+from plaudit.models.reward.protocol import RewardModel, SavedKind, references_of, refuse_lone
+from plaudit.models.reward.reader import in_buckets, padding_id
 from plaudit.models.trunk import silence_noise
 from plaudit.models.weights import pretrained
 from plaudit.records.tensors import Scores
@@ -42,29 +38,17 @@ NOTHING = "."
 LETTERS = ("A", "B")
 
 
-class Seq2SeqRewardModel(nn.Module):
+class Seq2SeqRewardModel(RewardModel):
     """Which of two answers is better, as the probabilities of the letters A and B over the whole vocabulary (N3.11)."""
 
+    kind = KIND
+
     def __init__(self, loaded: Loaded, *, output: Output, against: Against):
-        super().__init__()
-        self.loaded, self.hf = loaded, loaded.hf
+        super().__init__(loaded)
+        self.hf = loaded.hf
         self.output, self.against = output, against
-        self.normalisation = Normalisation()
         self.letters = letter_ids(loaded.language)
         silence_noise(self)
-
-    @property
-    def config(self) -> Any:
-        """The transformers model's own config."""
-        return unwrapped(self.hf).config
-
-    @property
-    def language(self) -> Language:
-        return self.loaded.language
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.hf.parameters()).device
 
     def forward(self, questions: Sequence[Ids]) -> Float[Tensor, "M 2"]:
         """log P of "A" and of "B" as the first token, in order, in fp32."""
@@ -85,8 +69,7 @@ class Seq2SeqRewardModel(nn.Module):
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised, flat [B]: P("A") or log P("A") − log P("B"), beside the B "." or as `_beside_others` says."""
         raw = self._beside_nothing(groups, budget) if self.against == "nothing" else self._beside_others(groups, budget)
-        scores = self.normalisation.apply(raw)
-        return Scores.of_all(scores)
+        return Scores.of_all(self.normalisation.apply(raw))
 
     def _beside_nothing(self, groups: Sequence[Group], budget: int) -> Float[Tensor, " B"]:
         pairs = [(group.prompt, answer, NOTHING) for group in groups for answer in group.responses]
@@ -117,15 +100,8 @@ class Seq2SeqRewardModel(nn.Module):
         parts = [self([questions[i] for i in cut]).cpu() for cut in by_token_budget(map(len, questions), budget)]
         return torch.cat([torch.zeros(0, 2), *parts])
 
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """A sequence-to-sequence model for transformers, and plaudit.json."""
-        own = {
-            "kind": KIND,
-            "output": self.output,
-            "against": self.against,
-            "normalisation": self.normalisation.facts(),
-        }
-        export(folder, self.loaded, {**own, **facts})
+    def facts(self) -> dict[str, Any]:
+        return {"output": self.output, "against": self.against}
 
 
 def letter_ids(language: Language, where: str = "") -> tuple[int, int]:
@@ -204,9 +180,7 @@ def load(
     facts = read_facts(config.path)
     loaded = finish(pretrained(AutoModelForSeq2SeqLM, config, seed), language, config, seed)
     return Seq2SeqRewardModel(
-        loaded,
-        output=output or facts.get("output", "probability"),
-        against=against or facts.get("against", "nothing"),
+        loaded, output=output or facts.get("output", "probability"), against=against or facts.get("against", "nothing")
     )
 
 

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import export
 from plaudit.models.load import Language, Loaded, load_causal
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
+from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.reader import SharedRows, encoded, read_all
 from plaudit.models.trunk import Trunk, undrawn_linear
 from plaudit.records.tensors import Scores
@@ -31,20 +29,14 @@ KIND = "shared_trunk"
 HEAD = "score_head.safetensors"
 
 
-class SharedTrunkRewardModel(nn.Module):
+class SharedTrunkRewardModel(RewardModel):
     """r(x, y) = a linear head on the language model's hidden state at the last token of y."""
 
-    width = 1
+    kind = KIND
 
     def __init__(self, loaded: Loaded, head: nn.Linear):
-        super().__init__()
-        self.loaded = loaded
+        super().__init__(loaded)
         self.trunk = Trunk(loaded.hf, score_head=head)
-        self.normalisation = Normalisation()
-
-    @property
-    def language(self) -> Language:
-        return self.loaded.language
 
     def forward(self, groups: Sequence[SharedRows]) -> Float[Tensor, "B n"]:
         """Raw scores of all groups' answers, in order, [B 1]."""
@@ -57,12 +49,12 @@ class SharedTrunkRewardModel(nn.Module):
 
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised scores, flat [B]."""
-        scores = self.normalisation.apply(read_all(self, encoded(self.language, groups), budget).squeeze(1))
-        return Scores.of_all(scores)
+        raw = read_all(self, 1, encoded(self.language, groups), budget).squeeze(1)
+        return Scores.of_all(self.normalisation.apply(raw))
 
     def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """A transformers causal language model, the head beside it, and `plaudit.json`."""
-        export(folder, self.loaded, {"kind": KIND, "normalisation": self.normalisation.facts(), **facts})
+        super().save(folder, facts)
         assert self.trunk.score_head is not None
         head = self.trunk.score_head.state_dict()
         save_file({name: t.detach().cpu().contiguous() for name, t in head.items()}, folder / HEAD)

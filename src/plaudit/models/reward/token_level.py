@@ -1,39 +1,38 @@
 """A value at every token of an answer; the one at its last token is its score (N3.8)."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from plaudit.models.checkpoint import export
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, sharing
+from plaudit.models.reward.protocol import RewardModel, SavedKind
+from plaudit.models.reward.reader import (
+    PackedReader,
+    SharedRows,
+    encoded,
+    load_packed_reader,
+    sharing,
+)
 from plaudit.records.tensors import Scores
-from plaudit.records.text import Form, Group
+from plaudit.records.text import Group
 from plaudit.tokens.batches import TokenBatch, by_token_budget
 from plaudit.tokens.encode import EncodedRow
 
 KIND = "token_level"
 
 
-class TokenLevelRewardModel(nn.Module):
+class TokenLevelRewardModel(RewardModel):
     """v_t(x, y_≤t) for each token of y; r(x, y) = v at the last real token."""
 
-    def __init__(self, reader: PackedReader):
-        super().__init__()
-        self.reader = reader
-        self.normalisation = Normalisation()
+    kind = KIND
 
-    @property
-    def language(self) -> Language:
-        return self.reader.language
+    def __init__(self, reader: PackedReader):
+        super().__init__(reader.loaded)
+        self.reader = reader
 
     def forward(self, groups: Sequence[SharedRows]) -> tuple[Float[Tensor, "B R"], TokenBatch]:
         """Raw values at all tokens of all groups' answers, and the batch that they belong to."""
@@ -72,19 +71,11 @@ class TokenLevelRewardModel(nn.Module):
             for group in groups
             for text, ends in zip(group.responses, group.token_ends, strict=True)
         ]
-        return tuple(
-            spread(value.diff(prepend=value.new_zeros(1)).tolist(), self._ends(text, len(value), form), ends)
+        at = self.language.decoder_renderer.written_ends
+        return tuple(  # of this model's own tokens, what the context cut off is not read
+            spread(value.diff(prepend=value.new_zeros(1)).tolist(), at(text, form)[: len(value)], ends)
             for (form, text, ends), value in zip(texts, values, strict=True)
         )
-
-    def _ends(self, text: str, count: int, form: Form) -> list[int]:
-        """After how many characters each of this model's own tokens ends; what the context cut off is not read."""
-        return self.language.decoder_renderer.written_ends(text, form)[:count]
-
-    def save(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """A transformers sequence classifier, whose score at the last token is this model's, and `plaudit.json`."""
-        own = {"kind": KIND, "normalisation": self.normalisation.facts()}
-        export(folder, self.reader.loaded, {**own, **facts})
 
 
 def spread(amounts: Sequence[float], at: Sequence[int], ends: Sequence[int]) -> tuple[float, ...]:

@@ -1,16 +1,39 @@
 """PPO's options, all together; `options` holds the parts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from plaudit.config.types import check_built
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Critic, ModelConfig, SharedCritic
 from plaudit.scoring.options import JudgeConfig
+from plaudit.tokens.options import LongPrompts
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy import options as parts
 from plaudit.training.policy.options import AdaptiveKL, AdaptiveTrust, FixedKL, FixedTrust, Overlong, TrunkReward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The policy on prompts that nothing is trained on: before training, now and then, and at the end."""
+
+    prompts: tuple[DataConfig, ...]
+    """Files of held-out prompts."""
+    every: int = 0
+    """Iterations between two measurements; 0: ten times in a run."""
+    samples: int = 1
+    """Sampled answers to each prompt, beside the likeliest one; always by the same random numbers."""
+    truth: tuple[JudgeConfig, ...] = ()
+    """Another judge of the same answers, from which nothing is learned: the true reward where it is known."""
+    patience: int = 0
+    """So many measurements in a row without a better objective (score − β·KL) end the run; 0: none do."""
+
+    def __post_init__(self) -> None:
+        require(self.prompts, "evaluation.prompts must name at least one file")
+        require(min(self.every, self.patience) >= 0, "evaluation.every and patience must not be negative")
+        require(self.samples >= 1, "evaluation.samples must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +53,10 @@ class PPOConfig:
     """How much better than expected a token was: `gae`, or without a critic `returns`."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policy writes."""
+    too_long: LongPrompts = "error"
+    """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
+    evaluation: Evaluation | None = None
+    """Held-out prompts to watch the policy on while it learns; the best one is kept in best/. Null: none."""
     objective: parts.Objective = field(default_factory=parts.Clip)
     """What the policy maximises: `clip`, `surrogate` or `policy_gradient`."""
     trust: FixedTrust | AdaptiveTrust | None = None
@@ -78,6 +105,7 @@ class PPOConfig:
     """Rollouts written down per iteration."""
 
     def __post_init__(self) -> None:
+        check_built(self)
         counts = ("iterations", "prompts_per_iteration", "samples_per_prompt", "epochs", "minibatches")
         small = [name for name in (*counts, "microbatch_tokens", "save_every") if getattr(self, name) < 1]
         require(not small, f"{', '.join(small)} must be at least 1")
@@ -90,6 +118,9 @@ class PPOConfig:
             raise ValueError("rewards: one head fits on a trunk, so at most one may be of kind trunk")
         if self.critic_warmup and not (self.critic and self.value_coef):
             raise ValueError("critic_warmup trains the critic alone, and without one, or with value_coef: 0, none is")
+        learned = {one.name: one.default for one in fields(self) if one.name in ("value_clip_range", "value_coef")}
+        idle = [name for name, default in learned.items() if not self.critic and getattr(self, name) != default]
+        require(not idle, f"{', '.join(idle)}: without a critic (critic: null) there are no values to learn")
         if self.advantage.needs_critic and self.critic is None:
             raise ValueError(f"advantage: {self.advantage.kind} needs a critic; with critic: null take kind returns")
         if self.critic and not self.advantage.needs_critic:

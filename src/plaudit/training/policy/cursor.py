@@ -14,6 +14,7 @@ from plaudit.records.statistics import Statistics, add, from_plain, to_plain
 from plaudit.records.tensors import Experience
 from plaudit.training.optim import Skipped
 from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.held_out import Watch
 from plaudit.training.policy.objective import Coefficients
 
 
@@ -34,8 +35,8 @@ class Update:
     outcome: Outcome
     statistics: Statistics
     """Over its tokens, taken or not; of what was taken `updates` and `grad_norm` too."""
-    grad_norm: float = 0.0
-    """Before clipping; 0 where no step was tried."""
+    not_finite: str = ""
+    """What was NaN or infinite."""
     learning_rate: float = 0.0
 
 
@@ -50,6 +51,7 @@ class Cursor:
     scores_seen: RunningMoments = field(default_factory=RunningMoments)
     """What normalising knows of the judge's scores."""
     skipped: Skipped = field(default_factory=Skipped)
+    watch: Watch = field(default_factory=Watch)
 
     @classmethod
     def start(cls, config: PPOConfig) -> "Cursor":
@@ -62,10 +64,10 @@ class Cursor:
 
     def after(self, update: Update, config: PPOConfig) -> "Cursor":
         """Raises: UserError where too many in a row were not finite."""
-        skipped, taken = self.skipped, update.outcome is Outcome.TAKEN
-        if taken or update.outcome is Outcome.NOT_FINITE:
+        skipped = self.skipped
+        if update.outcome in (Outcome.TAKEN, Outcome.NOT_FINITE):
             at = {"step": self.step(config), "total_steps": config.total_steps}
-            skipped = skipped.after(taken, config.optim, grad_norm=update.grad_norm, **at)
+            skipped = skipped.after(update.not_finite, config.optim, **at)
         return replace(self, update=self.update + 1, skipped=skipped)
 
     def next(self, config: PPOConfig, kl: tuple[float, int], kl_old: float) -> "Cursor":
@@ -147,6 +149,7 @@ def from_state(
         ),
         scores_seen=RunningMoments(**saved["scores_seen"]),
         skipped=Skipped(**saved["skipped"]),
+        watch=Watch(**saved.get("watch", {})),
     )
     if not tensors:
         return cursor, None

@@ -8,8 +8,9 @@ from plaudit.telemetry.progress import Stopwatch
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.policy.config import PPOConfig
-from plaudit.training.policy.cursor import Pending, from_state, to_state
+from plaudit.training.policy.cursor import Cursor, Pending, from_state, to_state
 from plaudit.training.policy.estimation import agreement, estimate
+from plaudit.training.policy.held_out import is_due, watched
 from plaudit.training.policy.metrics import describe, mean_kl, results, summarise
 from plaudit.training.policy.participants import Participants, participants
 from plaudit.training.policy.rollout_records import rollout_rows
@@ -39,8 +40,13 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
         facts, tensors = to_state(cursor, pending, config)
         state.save(run, cursor.step(config), participants.actor, participants.optimizer, facts, tensors)
 
-    with state.saved_on_stop(save), run.progress(config.iterations, start=cursor.iteration) as progress:
-        while cursor.iteration < config.iterations:
+    saved = state.saved_on_stop(save, run, participants.machine.ranks)
+    with saved, run.progress(config.iterations, start=cursor.iteration) as progress:
+        if config.evaluation and cursor == Cursor.start(config) and pending is None:
+            watch, metrics = watched(participants, config, run, cursor.watch, 0)
+            cursor = replace(cursor, watch=watch)
+            run.log(0, metrics)
+        while cursor.iteration < config.iterations and not cursor.watch.is_over(config):
             run.check_stop()
             if pending is None:
                 # 1. sample: y ~ π_old(· | x)                                        response_ids, response_mask [B R]
@@ -80,12 +86,18 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             # 6. record, and let the controllers of the coefficients look at what was measured
             metrics = {**pending.metrics, **summarise(pending, config), "seconds_update": updating.seconds}
             metrics["skipped_updates"] = cursor.skipped.total
+            watch = cursor.watch
+            if is_due(cursor.iteration + 1, config):
+                watch, measured = watched(participants, config, run, watch, cursor.iteration + 1)
+                metrics |= measured
             run.log(cursor.iteration + 1, metrics)
             shown = {"score": metrics["score_over_responses"], "KL": metrics["kl_ref_over_responses"]}
             progress.update(cursor.iteration + 1, shown)
             kl_old = drift(participants, pending.experience, config)
+            cursor = replace(cursor, watch=watch)
             cursor, pending = cursor.next(config, mean_kl(pending.experience), kl_old), None
-            if cursor.is_save_due(config):
+            if cursor.is_save_due(config) or watch.is_over(config):
                 save()
     state.save_policy(run, participants.loaded)
-    run.finish(summary(results(run.files.metrics, run.stage, config)))
+    best = {"best": cursor.watch.facts(config)} if config.evaluation else {}
+    run.finish(summary(results(run.files.metrics, run.stage, config), **best))

@@ -119,16 +119,15 @@ def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) 
 
     `logged`: lines of metrics.jsonl. The interval is that of the mean over the last iteration's responses.
     """
-    if not logged:
-        return []
-    first, last = logged[0], logged[-1]
     key = f"{stage}/score_over_responses"
-    if first[key] is None or last[key] is None:
-        return []
+    lines = [line for line in logged if key in line]
+    if not lines or lines[0][key] is None or lines[-1][key] is None:
+        return _held_out_results(logged, stage)
+    first, last = lines[0], lines[-1]
     answers = config.prompts_per_iteration * config.samples_per_prompt
     judged_first, count = (round(answers * (1.0 - one[f"{stage}/abstained_over_responses"])) for one in (first, last))
     if not count:
-        return []
+        return _held_out_results(logged, stage)
     half = 1.96 * last[f"{stage}/score_std_over_responses"] / count**0.5
     score = Result(
         measure="score_over_responses",
@@ -140,4 +139,20 @@ def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) 
         count=count,
     )
     kl = Result(measure="kl_ref_over_responses", subject="policy", value=last[f"{stage}/kl_ref_over_responses"])
-    return [score, kl]
+    return [score, kl, *_held_out_results(logged, stage)]
+
+
+def _held_out_results(logged: Sequence[Mapping[str, Any]], stage: str) -> list[Result]:
+    """The last measurement on held-out prompts; its floor is the one before the first iteration."""
+    lines = [line for line in logged if f"{stage}/held_out_score_over_prompts" in line]
+    keys = [key for key in (lines[-1] if lines else {}) if key.startswith(f"{stage}/held_out_")]
+    return [
+        Result(
+            measure=key.removeprefix(f"{stage}/"),
+            subject="policy",
+            value=lines[-1][key],
+            floor=lines[0].get(key) if len(lines) > 1 else None,
+        )
+        for key in keys
+        if lines[-1][key] is not None
+    ]

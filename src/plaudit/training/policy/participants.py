@@ -4,13 +4,14 @@ reward head on the trunk that PPO runs anyway, without a pass of its own (N3.13)
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.data.clean import overlap
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
@@ -18,13 +19,12 @@ from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import read_facts
-from plaudit.models.hf import HFModel
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.options import ModelConfig
-from plaudit.models.policy import ActorCritic, actor_critic
-from plaudit.models.reference import Reference
+from plaudit.models.policy import ActorCritic, Reference, actor_critic
 from plaudit.models.reward import shared_trunk
 from plaudit.models.reward.normalisation import of_facts
+from plaudit.models.weights import HFModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
@@ -36,6 +36,14 @@ from plaudit.training import optim, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import TrunkReward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Prompts that nothing is trained on, and who else judges the answers to them."""
+
+    rows: tuple[PromptRow, ...] = ()
+    truth: Scorer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,7 @@ class Participants:
     engine: Engine
     optimizer: torch.optim.Optimizer
     text: ptx.Texts
+    held_out: HeldOut = field(default_factory=HeldOut)
 
 
 def participants(
@@ -85,7 +94,8 @@ def participants(
             "model.end_tokens, or a text by sampling.stop"
         )
     _check_handed_in(run, language, policy, reference)
-    check_prompts(rows, language, config.sampling.max_new_tokens)
+    rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
+    aside = _held_out(config, run, language, rows)
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
@@ -96,6 +106,7 @@ def participants(
     if config.trunk_reward:
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
     say(f"ppo: {len(rows)} prompts, {config.iterations} iterations on {here}, {actor.policy.layout} rows")
+    truth = config.evaluation.truth if config.evaluation else ()
     if scorer is None:
         scorer = build_scorer(config.judges, here) if config.judges else Silent()
     return Participants(
@@ -109,6 +120,7 @@ def participants(
         engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
+        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here) if truth else None),
     )
 
 
@@ -142,6 +154,18 @@ def _prompts(config: PPOConfig, run: Run, prompts: Sequence[PromptRow] | None) -
     if len(first) < len(every):
         say(f"{len(every) - len(first)} repeated prompts left out; the first of each stays")
     return list(first.values())
+
+
+def _held_out(config: PPOConfig, run: Run, language: Language, trained: Sequence[PromptRow]) -> tuple[PromptRow, ...]:
+    """The prompts of `evaluation`, with the columns that all judges read."""
+    if config.evaluation is None:
+        return ()
+    rows = [row for source in state.load_data(run, config.evaluation.prompts, PromptRow) for row in source]
+    check_rewards((*config.judges, *config.evaluation.truth), rows, option="evaluation.truth", lone=())
+    rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
+    if (shared := overlap(trained, rows)).prompts:
+        warn(f"evaluation.prompts: {shared.prompts} of them are also trained on, e.g. {shared.examples[0]}")
+    return tuple(rows)
 
 
 def _check_handed_in(run: Run, language: Language, policy: Loaded | None, reference: Loaded | None) -> None:

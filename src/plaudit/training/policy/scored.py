@@ -46,6 +46,12 @@ class ScoredRollout:
         """The rollout's, less the rows whose judge abstained."""
         return self.rollout.response_mask & self.scores.valid.unsqueeze(1)
 
+    @property
+    def kl_by_response(self) -> Float[Tensor, " B"]:
+        """log π_old/π_ref summed over each response's tokens, nats (k1)."""
+        log_ratio = self.outputs.old_logprobs - self.outputs.ref_logprobs
+        return torch.where(self.rollout.response_mask, log_ratio, 0.0).sum(1)
+
 
 def roll_out(participants: Participants, config: PPOConfig, iteration: int) -> Rollout:
     """Let the policy answer this iteration's prompts, G times each: rows of one prompt stand together. The stream of

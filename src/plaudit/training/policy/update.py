@@ -1,5 +1,7 @@
 """Paragraph 5: one optimiser step: a minibatch in micro-batches, brakes, text beside it, AdamW (N4.10, N4.11)."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -46,15 +48,28 @@ def ppo_step(participants: Participants, experience: Experience, config: PPOConf
         total_steps=config.total_steps,
         loss=number(statistics, "loss") + number(statistics, "ptx_loss"),
         ranks=participants.machine.ranks,
+        named=participants.actor.named_parameters(),
     )
-    if not step.taken:
+    if step.not_finite:
+        not_finite = step.not_finite + _culprit(statistics, experience, rows)
         at = {"iteration": cursor.iteration, "update": cursor.update, "rows": rows}
-        state.keep_batch(run, cursor.step(config), experience[rows].tensors(), at)
-        return Update(outcome=Outcome.NOT_FINITE, statistics=statistics, grad_norm=step.grad_norm)
+        state.keep_batch(run, cursor.step(config), experience[rows].tensors(), at, not_finite)
+        return Update(outcome=Outcome.NOT_FINITE, statistics=statistics, not_finite=not_finite)
     statistics = add(statistics, {"updates": Sum(1.0), "grad_norm": Sum(step.grad_norm)})
-    return Update(
-        outcome=Outcome.TAKEN, statistics=statistics, grad_norm=step.grad_norm, learning_rate=step.learning_rate
-    )
+    return Update(outcome=Outcome.TAKEN, statistics=statistics, learning_rate=step.learning_rate)
+
+
+def _culprit(statistics: Statistics, experience: Experience, rows: Sequence[int]) -> str:
+    """The terms of the loss that are no finite numbers, and the first row of the iteration whose tensors held one."""
+    values = {name: number(statistics, name) for name in ("policy_loss", "value_loss", "kl_loss", "ptx_loss")}
+    parts = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+    for row in rows:
+        by_token = {name: t for name, t in experience.tensors().items() if t.shape == experience.rewards.shape}
+        masked = {name: tensor[row][experience.response_mask[row]] for name, tensor in by_token.items()}
+        if broken := [name for name, numbers in masked.items() if not bool(numbers.isfinite().all())]:
+            parts.append(f"{', '.join(broken)} of row {row}")
+            break
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def minibatch_rows(num_rows: int, config: PPOConfig, iteration: int, update: int) -> list[int]:

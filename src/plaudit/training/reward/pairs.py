@@ -205,15 +205,15 @@ class Seq2SeqObjective(GradientObjective[Seq2Seq]):
 
     def backward(self, model: Seq2SeqRewardModel, examples: Sequence[Questions], budget: Budget) -> MinibatchLoss:
         """Loss per question, nats; accuracy of the letter and margin of its log-odds, both orders averaged."""
-        asked = [questions for example in examples for questions in example.pairs]
+        every = [questions for example in examples for questions in example.pairs]
 
         def loss(part: Sequence[TwoQuestions]) -> tuple[Tensor, Mapping[str, float]]:
             as_a, as_b = model([*(both.as_a for both in part), *(both.as_b for both in part)]).split(len(part))
             margin = 0.5 * ((as_a[:, 0] - as_a[:, 1]) + (as_b[:, 1] - as_b[:, 0])).detach()
             return -0.5 * (as_a[:, 0] + as_b[:, 1]).sum(), pair_sums(margin)
 
-        sums = accumulate(loss, asked, len(asked), budget)
-        return over_rows(sums["loss"] / max(len(asked), 1), **pair_metrics(sums, len(asked)))
+        sums = accumulate(loss, every, len(every), budget)
+        return over_rows(sums["loss"] / max(len(every), 1), **pair_metrics(sums, len(every)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

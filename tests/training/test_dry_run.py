@@ -1,0 +1,44 @@
+"""A dry run builds everything, shows a row, an answer and sizes, and leaves nothing."""
+
+import pytest
+
+from plaudit.data.options import DataConfig
+from plaudit.errors import UserError
+from plaudit.scoring.options import FunctionConfig
+from plaudit.training.dry_run import dry_run
+from plaudit.training.options import SFTConfig
+from plaudit.training.reward.options import RewardConfig
+from tests.training import scripted, test_collect
+from tests.training.tiny import jsonl
+
+
+def rows(folder, name: str, *lines: dict) -> tuple[DataConfig, ...]:
+    return (DataConfig(path=jsonl(folder / name, list(lines))),)
+
+
+def test_every_stage_shows_what_it_would_do_and_leaves_nothing(tmp_path, capsys):
+    shown = [{"prompt": "a", "response": "bc"}, {"prompt": "b", "response": "a"}]
+    pairs = [{"prompt": "a", "chosen": "bc", "rejected": "b"}, {"prompt": "b", "chosen": "c", "rejected": "a"}]
+    ppo, collect = scripted.config(tmp_path), test_collect.config(tmp_path)
+    sft = SFTConfig(data=rows(tmp_path, "sft.jsonl", *shown), model=ppo.model, held_out_fraction=0.0)
+    reward = RewardConfig(data=rows(tmp_path, "pairs.jsonl", *pairs), model=ppo.model, held_out_fraction=0.0)
+    before = sorted(tmp_path.iterdir())
+    expected = {
+        "sft": (sft, ["tokens learned: 'bc</s>'", "2 rows", "1 optimiser steps", "parameters"]),
+        "reward": (reward, ["tokens learned: 'bc</s>'", "tokens learned: 'b</s>'", "2 rows", "parameters"]),
+        "ppo": (ppo, ["one row", "scores", "8 answers of up to 4 tokens, 4 optimiser steps; 2 iterations", "GiB"]),
+        "collect": (collect, ["the answer", "scores", "5 prompts × 4 answers: at most 80 tokens"]),
+    }
+    for stage, (config, words) in expected.items():
+        dry_run(stage, config)
+        said = capsys.readouterr().err
+        assert [word for word in words if word not in said] == [], said
+        assert f"{stage}: dry run; nothing was learned and nothing written" in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_judge_that_fails_is_found(tmp_path):
+    (tmp_path / "broken.py").write_text("def f(completions, **c):\n    return [1 / 0]\n", encoding="utf-8")
+    config = scripted.config(tmp_path, rewards=(FunctionConfig(function=f"{tmp_path / 'broken.py'}:f"),))
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        dry_run("ppo", config)
