@@ -13,6 +13,7 @@ from plaudit.records.results import Result
 from plaudit.telemetry.health import HEALTHY, Level, Monitor, Trend, diagnose, verdict, worst
 from plaudit.telemetry.health_rules import RESULT_RULES, RULES
 from plaudit.telemetry.register import MEASURES
+from tests.architecture.repo import ROOT
 from tests.kills import kills
 
 N = 30
@@ -67,7 +68,12 @@ SICK: dict[str, tuple[dict[str, Sequence[float]], int]] = {
     "scores_alike": ({"score_over_responses": [1.0] * N, "score_std_over_responses": [0.0] * N}, 2),
     "judge_abstains": ({"abstained_over_responses": [0.0, 0.5, 0.1] + [0.5] * 27}, 5),
     "part_fails": ({"part_failed/rule_over_responses": [0.0] * 5 + [0.2] * 25}, 7),
+    "judge_beyond_training": ({"part_beyond/judge_over_responses": [0.0] * 5 + [0.6] * 25}, 8),
     "part_falls": ({"part/second_over_responses": noisy(FALLING)}, 10),
+    "second_judge_falls": (
+        {"held_out_part/truth_over_prompts": noisy(FALLING), "held_out_score_over_prompts": noisy(RISING)},
+        10,
+    ),
     "score_bought": ({"objective_over_responses": noisy(FALLING), "score_over_responses": noisy(RISING)}, 10),
     "score_falls": ({"score_over_responses": noisy(FALLING)}, 10),
     "scores_off_zero": ({"score_over_responses": [5.0, 5.1, 5.0], "value_over_tokens": [0.0] * 3}, 1),
@@ -233,3 +239,19 @@ def test_rules_speak_of_declared_measures_and_have_names_of_their_own() -> None:
     names = [rule.name for rule in (*RULES, *RESULT_RULES)]
     assert len(set(names)) == len(names)
     assert {*SICK, *TRAINED} | {rule.name for rule in RESULT_RULES} == set(names)
+
+
+def table() -> str:
+    """The rules as docs/health.md has them."""
+    rows = ["| rule | stage | measure | holds where it is | what it says; what to do | source |", "|" + "---|" * 6]
+    for rule in (*RULES, *RESULT_RULES):
+        keys = "; ".join(f"`{key}`" for key in rule.keys)
+        says = f"{rule.says.replace('{now}', '…').replace('{', '*').replace('}', '*')}. **{rule.do}**"
+        stages = ", ".join(rule.stages)
+        rows.append(f"| {rule.level} `{rule.name}` | {stages} | {keys} | {rule.when} | {says} | {rule.source} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_documentation_has_every_rule() -> None:
+    told = (ROOT / "docs" / "health.md").read_text(encoding="utf-8")
+    assert told.partition("\n\n| rule |")[1] and told.endswith(table()), "end docs/health.md with what `table` gives"

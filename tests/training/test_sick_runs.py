@@ -137,6 +137,14 @@ def by_chance(count: int) -> list[dict]:
     return [{"prompt": row["prompt"], "completion": test_reward.word(generator)} for row in test_reward.rankings(count)]
 
 
+def beyond_its_judge(folder: Path) -> Path:
+    """The judge has seen answers of three letters; the policy finds longer ones."""
+    model = reward(folder, pairs(60, better="worth"), epochs=4, optim=SLOW) / "model"
+    (folder / "ppo").mkdir()
+    judge = RewardModelConfig(path=str(model), name="judge")
+    return ppo(folder / "ppo", rewards=(judge,), letters="abcdefgh", kl=FREE, iterations=16)
+
+
 def exaggerated(folder: Path) -> Path:
     rows = pairs(40, better="worth")
     model = reward(folder, rows, optim=STILL) / "model"
@@ -162,6 +170,7 @@ SICK: dict[str, Callable[[Path], Path]] = {
     "part_falls": lambda folder: ppo(
         folder, rewards=(judged(folder, "likes_a"), judged(folder, "likes_b", weight=0.0)), optim=SLOW, iterations=20
     ),
+    "judge_beyond_training": beyond_its_judge,
     "score_falls": lambda folder: ppo(folder, "sours", optim=STILL, iterations=14),
     "clip_high": lambda folder: ppo(folder, objective=Clip(clip_range=1e-4), iterations=3),
     "steps_skipped": lambda folder: ppo(folder, "huge", epochs=1, iterations=1),
@@ -187,13 +196,14 @@ BESIDES = {
     "part_falls": {"answers_cut", "answers_grow", "answers_repeat"},
     "rows_cut": {"end_not_learned"},
     "loss_rises": {"held_out_loss_rises", "end_not_learned"},
+    "judge_beyond_training": {"answers_cut", "critic_blind"},
     "judge_overfits": {"judge_surer_than_right", "judge_below_floor"},
     "judge_miscalibrated": {"judge_below_floor"},  # it is untrained
 }
 """What comes of a sickness, and is named too."""
 LONG_RUNS = {
     "answers_cut", "answers_grow", "answers_vanish", "entropy_collapsed", "answers_repeat", "critic_blind",
-    "part_falls", "score_falls", "held_out_loss_rises", "judge_overfits",
+    "part_falls", "score_falls", "held_out_loss_rises", "judge_overfits", "judge_beyond_training",
 }  # fmt: skip
 
 

@@ -49,7 +49,9 @@ def head(item: RunData | PipelineData) -> Head:
     known += [f"Python {provenance['python']}"] if provenance.get("python") else []
     cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
     machine, commit = f"{provenance.get('platform', '')}{cpus}", str(provenance.get("commit", ""))
+    own_commit = str(provenance.get("plaudit_commit", ""))
     more = {"Versions": ", ".join(known), "Machine": machine, "Commit": commit, "Command": own.command}
+    more["plaudit's commit"] = own_commit if own_commit != commit else ""
     if isinstance(item, PipelineData):
         step, sentences = None, headline(item.results, _controls(item.stages)) if item.results else ()
     else:

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from plaudit.config.objects import behind
 from plaudit.errors import UserError
+from plaudit.runs.checkpoints import file_sha256
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import RewardFunction
 
@@ -40,6 +41,13 @@ def load_function(spec: str) -> RewardFunction:
     is_file = source.endswith(".py") or "/" in source or "\\" in source
     module = _module_of_file(source, spec) if is_file else _module_of_name(source, spec)
     return _function_of(module, name, spec)
+
+
+def code_fingerprints(specs: Iterable[str]) -> dict[str, str]:
+    """sha256 of each `path.py` that the functions stand in, for `Run.check_data`: a resumed run is judged alike."""
+    sources = [spec.rpartition(":")[0] for spec in specs]
+    files = {source: Path(source).expanduser() for source in sources if source.endswith(".py")}
+    return {source: file_sha256(path) for source, path in files.items() if path.is_file()}
 
 
 def near(name: str, known: Iterable[str]) -> str:

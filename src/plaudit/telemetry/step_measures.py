@@ -121,6 +121,9 @@ _GOAL = (
             meaning="Share of the answers on which this part raised, hung, died or was not finite (N3.14)."),
     Measure(key="part_abstained/{name}_over_responses", title="part without an opinion", unit="fraction",
             panel="Parts without an opinion", meaning="Share of the answers of which this part had no opinion."),
+    Measure(key="part_beyond/{name}_over_responses", title="beyond what the judge knows", unit="fraction",
+            better="down", panel="Parts without an opinion", meaning="Share of the answers that this reward model "
+            "scores above every held-out answer that it was measured on when it was trained."),
     Measure(key="entropy_over_tokens", title="entropy", unit="nats/token", panel="Entropy",
             meaning="Entropy of the next-token distribution, mean over the sampled tokens.",
             formula="−(1/N) Σ_t Σ_v π_old(v | x, y_<t) log π_old(v | x, y_<t)"),

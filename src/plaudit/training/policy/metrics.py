@@ -10,6 +10,8 @@ from torch import Tensor
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.value_losses import explained_variance
+from plaudit.models.checkpoint import read_facts
+from plaudit.models.reward.normalisation import HIGHEST
 from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio
 from plaudit.records.tensors import Experience
@@ -63,7 +65,15 @@ def describe(
         "kl_sampler_over_tokens": agreed.kl_sampler,
         **({"sampler_corrected_over_tokens": agreed.corrected} if config.sampler_mismatch else {}),
         **{f"part/{name}_over_responses": float(torch.nanmean(part)) for name, part in scores.parts.items()},
+        **_beyond_what_judges_know(scores.parts, config),
     }
+
+
+def _beyond_what_judges_know(parts: Mapping[str, Tensor], config: PPOConfig) -> dict[str, float]:
+    """Share of the responses that a reward model scores above every answer that it was measured on."""
+    known = {judge.name: read_facts(judge.path).get(HIGHEST) for judge in config.judges if judge.kind == "model"}
+    ends = {name: end for name, end in known.items() if isinstance(end, float | int) and name in parts}
+    return {f"part_beyond/{n}_over_responses": float((parts[n] > end).float().mean()) for n, end in ends.items()}
 
 
 def repetition(ids: Int[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> float:

@@ -30,6 +30,7 @@ from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
+from plaudit.scoring.loading import code_fingerprints
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
 from plaudit.training import optim, state
@@ -85,6 +86,7 @@ def participants(
     """
     rows = _prompts(config, run, prompts)
     _check_judges(config, rows, scorer)
+    run.check_data(code_fingerprints(judge.function for judge in config.judges if judge.kind == "function"))
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)

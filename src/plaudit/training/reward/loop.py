@@ -1,14 +1,14 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 from plaudit.errors import UserError
 from plaudit.evaluation.judges import pairs
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.floors import floors
-from plaudit.evaluation.judges.rows import LabelledRows, score_rows
-from plaudit.models.reward.normalisation import Normalisation, centring, standardising
+from plaudit.evaluation.judges.rows import LabelledRows, ScoredRows, score_rows
+from plaudit.models.reward.normalisation import HIGHEST, Normalisation, centring, standardising
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Group
@@ -49,7 +49,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _curves(_held_out(participants, config))) if held_out else None,
+            measure=(lambda: _curves(_agreement(_scored(participants, config), config))) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -58,11 +58,15 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _held_out(participants: Participants, config: RewardConfig) -> list[Result]:
-    """Agreement with the held-out labels, and the loss on held-out rankings."""
+def _scored(participants: Participants, config: RewardConfig) -> ScoredRows:
+    """Its scores of the held-out answers."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
-    scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
+    return score_rows(name, scorer, LabelledRows.of(participants.held_out))
+
+
+def _agreement(scored: ScoredRows, config: RewardConfig) -> list[Result]:
+    """With the held-out labels, and the loss on held-out rankings."""
     return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
 
 
@@ -75,15 +79,17 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     model, reference = participants.model, participants.reference
     if reference:
         model.normalisation = normalisation(model, reference, config.normalise, participants.budget)
-    facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
+    facts: dict[str, Any] = {"objective": config.objective.kind, "reference_answers": len(reference)}
+    results: list[Result] = []
+    if participants.held_out:
+        scored = _scored(participants, config)
+        results = _agreement(scored, config)
+        facts[HIGHEST] = scored.highest
     if run.saves:
         with run.save_model() as folder:
             model.save(folder, facts)
-    results: list[Result] = []
-    if participants.held_out:
-        results = _held_out(participants, config)
-        if config.floors:
-            results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    if participants.held_out and config.floors:
+        results += floors(LabelledRows.of(participants.held_out), participants.rows)
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
 
 
