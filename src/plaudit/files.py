@@ -150,6 +150,8 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, FileNotFoundError):  # /proc and its like
+            reason = f"{next(above for above in folder.absolute().parents if above.exists())} takes no new folders"
         raise UserError(f"cannot write to the folder {str(folder)!r}: {reason}; choose another one") from error
 
 

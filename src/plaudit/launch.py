@@ -64,7 +64,7 @@ def start_sweep(
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         config = load_config(stage.config_class, source, [*options, *(f"--{key}={one}" for key, one in chosen.items())])
-        name = " ".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
+        name = ",".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
         stages[name] = {"kind": stage.name, **_escaped(to_plain(config))}
     if len(stages) > 99:
         raise UserError(f"--sweep: {len(stages)} runs are more than one folder can show, 99; leave some values out")
@@ -124,7 +124,8 @@ def resume(
         if is_pipeline:
             check_late_changes(before, config, folder)
         if not adopt(run, before, config, change) and run.finished and not (is_pipeline and unfinished(config, folder)):
-            say(f"{folder} is finished; extend it with an option such as --epochs or --iterations")
+            longer = "--iterations" if stage.counts == "iteration" else "--epochs"
+            say(f"{folder} is finished" + f"; {longer} with a higher number extends it" * bool(stage.main_measures))
             return
         if is_pipeline and sinks:
             raise UserError(_NO_SINK)

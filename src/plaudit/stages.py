@@ -36,6 +36,12 @@ class Stage:
     """Whether it can be swept and run dry."""
     keeps_rollouts: bool = False
     """Whether it writes rollouts/."""
+    leaves: str = ""
+    """What it makes in its folder, for others to use."""
+    next: str = ""
+    """The command that may come next; RUN stands for the run's folder."""
+    main_measures: tuple[str, ...] = ()
+    """Metrics of which the first and the last number are told at the end, without the stage."""
     common: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Heading → the options that are asked for most, for `--help` and `plaudit init`."""
     starter: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +89,9 @@ _ALL = (
         title="Supervised fine-tuning",
         config="plaudit.training.options:SFTConfig",
         run="plaudit.training.sft:sft",
+        leaves="model",
+        next='plaudit generate RUN/model --prompt "…"',
+        main_measures=("held_out_loss_over_tokens", "loss_over_tokens"),
         parallel=True,
         trains=True,
         common={
@@ -100,6 +109,8 @@ _ALL = (
         title="Collecting preferences",
         config="plaudit.training.options:CollectConfig",
         run="plaudit.training.collect:collect",
+        leaves="rankings.jsonl",
+        next="plaudit data check RUN/rankings.jsonl",
         trains=True,
         common={
             "Who answers what": ("prompts", "prompts.N.path", "model.path", "samples"),
@@ -116,6 +127,9 @@ _ALL = (
         title="Reward model",
         config="plaudit.training.reward.options:RewardConfig",
         run="plaudit.training.reward.loop:reward",
+        leaves="model",
+        next="plaudit score RUN/model answers.jsonl",
+        main_measures=("held_out_accuracy_over_pairs", "held_out_accuracy_over_rows", "loss_over_rows"),
         parallel=True,
         trains=True,
         common={
@@ -133,6 +147,9 @@ _ALL = (
         title="PPO",
         config="plaudit.training.policy.config:PPOConfig",
         run="plaudit.training.policy.loop:ppo",
+        leaves="model",
+        next="plaudit inspect RUN",
+        main_measures=("score_over_responses", "kl_ref_over_responses"),
         parallel=True,
         trains=True,
         counts="iteration",

@@ -8,7 +8,6 @@ from tests.architecture.repo import PACKAGE, ROOT, files, none_of, package_files
 
 CALLED_FROM_OUTSIDE = {
     "telemetry/console.py:Terminal.emit": "logging calls its handlers by it",
-    "training/dry_run.py:dry_run": "the command line, by its name: --dry-run",
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.config.load import config_changes, dump_yaml, load_config, to_plain
+from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
+from plaudit.models.options import ModelConfig
+from plaudit.training.options import SFTConfig
+from plaudit.training.policy.config import PPOConfig
 from tests.config.schema import Config, Data, Optim, Separate, Shared
 from tests.kills import kills
 
@@ -413,3 +417,27 @@ def test_changes_name_dotted_keys_both_values_and_absence() -> None:
 def test_changes_tell_true_from_one() -> None:
     assert config_changes({"a": True}, {"a": 1}) == ["a: True -> 1"]
     assert config_changes({"a": 1}, {"a": 1.0}) == ["a: 1 -> 1.0"]
+
+
+# ------------------------------------------------------------------------------------------- configs made in Python
+
+
+def test_a_bare_path_stands_for_a_group_that_has_one() -> None:
+    data = {"data": "d.jsonl"}
+    assert load_config(SFTConfig, {**data, "model": "runs/a/model"}).model.path == "runs/a/model"
+    changed = load_config(SFTConfig, {**data, "model": {"path": "x", "template": "raw"}}, ["--model", "runs/b/model"])
+    assert (changed.model.path, changed.model.template) == ("runs/b/model", "raw")
+
+
+@kills(
+    "config/types.py",
+    old="if type(one) not in arms and (not is_plain or (arms and one is not None)):",
+    new="if not is_plain and type(one) not in arms:",
+    why="a dict where options belong fails somewhere inside, as an AttributeError",
+)
+def test_a_config_that_was_put_together_by_hand_is_checked() -> None:
+    with pytest.raises(UserError, match=r"prompts: a dict stands where DataConfig belongs.*load_config"):
+        PPOConfig(prompts=[{"path": "p"}], rewards=[{"function": "f"}], model={"path": "x"})  # type: ignore[arg-type, list-item]
+    made = SFTConfig(data=(DataConfig(path="d", limit=len),), model=ModelConfig(path="x"))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"data\.N\.limit: a builtin_function_or_method stands where whole number"):
+        dump_yaml(made)

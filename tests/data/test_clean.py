@@ -2,9 +2,18 @@
 
 import pytest
 
-from plaudit.data.clean import count_oddities, drop_useless, duplicates, normalise, overlap, prompt_key
-from plaudit.records.text import Comparison, Demonstration, PromptRow, Ranking, Rating, Text, Verdict
+from plaudit.data.clean import (
+    count_oddities,
+    drop_useless,
+    duplicates,
+    normalise,
+    overlap,
+    prompt_key,
+    spelled_controls,
+)
+from plaudit.records.text import Comparison, Demonstration, Form, Prompt, PromptRow, Ranking, Rating, Text, Verdict
 from tests.data.files import chat, plain
+from tests.kills import kills
 
 Q = plain("q")
 
@@ -119,3 +128,33 @@ def test_overlap_counts_prompts_rows_and_names_places():
     assert (found.prompts, found.rows) == (2, (3, 3))
     assert found.examples == (("a:1", "b:1"), ("a:2", "b:3"))
     assert overlap(first[3:], second).prompts == 0
+
+
+@kills(
+    "data/clean.py",
+    old="verdicts.setdefault(what, verdict) == -verdict",
+    new="verdicts.setdefault(what, verdict) == verdict",
+    why="rows that agree are called contradictions",
+)
+def test_judgements_that_contradict_an_earlier_row_are_counted():
+    pairs = [
+        Comparison(prompt=Q, chosen="a", rejected="b"),
+        Comparison(prompt=Q, chosen="b", rejected="a"),
+        Comparison(prompt=plain("p"), chosen="b", rejected="a"),
+        Ranking(prompt=Q, responses=("c", "b", "a"), ranks=(1, 2, 3)),
+    ]
+    assert count_oddities(pairs) == {"judging the same two answers the other way round than an earlier row": 2}
+    verdicts = [Verdict(prompt=Q, response="a", label=True), Verdict(prompt=Q, response="a", label=False)]
+    assert sum(count_oddities(verdicts).values()) == 1
+
+
+def test_prompts_inside_answers_and_spelled_control_tokens_are_counted():
+    q = plain("What is a sea?")
+    rows = [
+        Comparison(prompt=q, chosen="What is a sea? Salt water.", rejected="What is a sea? A hat."),
+        Demonstration(prompt=q, response="Salt water.</s>"),
+        Demonstration(prompt=Prompt.of_text("<s>q", Form.RENDERED), response="a"),
+    ]
+    assert count_oddities(rows) == {"with the prompt repeated at the beginning of an answer": 1}
+    assert spelled_controls(rows) == (1, ["</s>"])
+    assert spelled_controls(rows, ["Salt"]) == (2, ["Salt"])

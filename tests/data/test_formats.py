@@ -95,10 +95,12 @@ def test_special_tokens_in_a_users_text_stay_text():
         ({"prompt": "q", "conversation": [message("user", "x")]}, "prompt: is not the last user turn of"),
         ({"role": "user", "content": 3}, "role: the content of the user turn must be a string, not a number"),
         ({"role": "assistant", "content": "a"}, "content: the last turn of a prompt must be the user's"),
-        ({"prompt": "q", "solution": None}, "solution: must be a string or a list of strings, not null"),
+        (
+            {"prompt": "q", "solution": {}},
+            "solution: must be a string, a number or a list of",
+        ),
         ({"prompt": "q", "solution": []}, "solution: the list of solutions is empty"),
-        ({"prompt": "q", "solution": ["a", 3]}, "solution: the list must hold strings, not a number"),
-        ({"prompt": "q", "solution": 51.0}, "solution: must be a string or a list of strings, not a number"),
+        ({"prompt": "q", "solution": ["a", None]}, "solution: the list must hold strings or numbers, not null"),
     ],
 )
 def test_a_bad_prompt_says_why(raw, reason):
@@ -255,6 +257,8 @@ def test_answers_of_several_turns_are_left_out():
         ({"ranks": [2, 1, 3]}, (2, 1, 3)),
         ({"ranks": [2, 1, 1]}, (3, 1, 1)),
         ({"ranks": [0, 1, 2]}, (1, 2, 3)),
+        ({"ranks": [2.5, 1.0, 2.5]}, (2, 1, 2)),
+        ({"best": 1.0}, (2, 1, 2)),
         ({"best": 1}, (2, 1, 2)),
         ({"best": 0}, (1, 2, 2)),
     ],
@@ -293,8 +297,8 @@ def test_answers_to_a_transcript_lose_the_formats_blank():
         ({"responses": ["a", "b"]}, "ranks: `ranks` or `best` is missing"),
         ({"responses": ["a", 3], "ranks": [1, 2]}, "responses: must be a string or a message, not a number"),
         ({"responses": ["a", "b"], "ranks": [1]}, "ranks: must be a list with one rank for each of the 2 responses"),
-        ({"responses": ["a", "b"], "ranks": [1, 1.5]}, "ranks: must be a whole number, not 1.5"),
-        ({"responses": ["a", "b"], "ranks": [1, True]}, "ranks: must be a whole number, not true"),
+        ({"responses": ["a", "b"], "ranks": [1, "2"]}, "ranks: must be a number, not a string"),
+        ({"responses": ["a", "b"], "ranks": [1, True]}, "ranks: must be a number, not true"),
         ({"responses": ["a", "b"], "best": 2}, "best: is 2, but the 2 responses are numbered from 0 to 1"),
         (
             {"responses": [{"text": "a", "score": 1}, {"text": "b"}]},

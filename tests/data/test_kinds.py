@@ -5,7 +5,7 @@ import pytest
 from plaudit.data.kinds import candidates, recognise, samples
 from plaudit.errors import UserError
 from plaudit.records.text import Kind
-from tests.data.files import message
+from tests.data.files import load_rows, message
 
 ASKED = [message("user", "q")]
 ANSWERED = [message("user", "q"), message("assistant", "a")]
@@ -90,3 +90,42 @@ def test_two_columns_of_one_meaning_are_refused(row):
     with pytest.raises(UserError, match="mean the same to plaudit") as caught:
         recognise(row, source="x.jsonl")
     assert str(caught.value).startswith("x.jsonl: `")
+
+
+def test_the_kind_does_not_depend_on_the_order_of_the_rows(tmp_path):
+    open_end = {"messages": [message("user", "q"), message("assistant", "a"), message("user", "thanks")]}
+    good = {"messages": [message("user", "q"), message("assistant", "a")]}
+    for rows in ([open_end, good, good], [good, good, open_end]):
+        loaded = load_rows(tmp_path, rows, Kind.DEMONSTRATION, on_bad_row="skip", max_bad_fraction=0.5)
+        assert (loaded.kind_found, len(loaded.rows)) == (Kind.DEMONSTRATION, 2)
+        assert loaded.bad[0].reason == "the last turn of a demonstration must be the assistant's, not the user's"
+        assert len(load_rows(tmp_path, rows, Kind.PROMPT).rows) == 2  # each conversation's open question, once
+    with pytest.raises(UserError, match="Its conversations all end with the user's turn, none with an answer"):
+        load_rows(tmp_path, [open_end], Kind.DEMONSTRATION)
+
+
+def test_a_dialogue_that_cannot_be_read_says_why(tmp_path):
+    spelt = {"messages": [{"role": "User", "content": "q"}, {"role": "Assistant", "content": "a"}]}
+    with pytest.raises(UserError, match=r"rows.jsonl:1: column `messages` unknown role 'User'; did you mean 'user'"):
+        load_rows(tmp_path, [spelt], Kind.DEMONSTRATION)
+    with pytest.raises(UserError, match="must be a list of turns, not a string; the list stands inside a string"):
+        load_rows(tmp_path, [{"messages": '[{"role": "user", "content": "q"}]'}], Kind.DEMONSTRATION)
+    for column in ("prompt", "messages"):
+        asked = [message("user", "q"), message("assistant", "a"), message("user", " ")]
+        with pytest.raises(UserError, match=f"column `{column}` its last turn, the user's, is empty"):
+            load_rows(tmp_path, [{column: asked}], Kind.PROMPT)
+
+
+def test_null_is_absent(tmp_path):
+    turn = {"role": None, "from": "human", "content": None, "value": "q", "weight": None, "tool_calls": None}
+    rows = [
+        {"conversations": [turn, {"from": "gpt", "value": "a"}], "prompt": None, "system": None, "history": None},
+        {"conversations": None, "prompt": "q", "completion": "a", "system": "", "tools": []},
+    ]
+    loaded = load_rows(tmp_path, rows[:1], Kind.DEMONSTRATION)
+    assert (loaded.rows[0].response, str(loaded)) == ("a", "1 row from demonstration data")
+    assert str(load_rows(tmp_path, rows[1:], Kind.DEMONSTRATION)) == "1 row from demonstration data"
+    (prompt,) = load_rows(tmp_path, [{"prompt": "q", "solution": None}], Kind.PROMPT).rows
+    assert dict(prompt.columns) == {}
+    with pytest.raises(UserError, match="column `solution` is missing, while other rows have it"):
+        load_rows(tmp_path, [{"prompt": "q", "solution": 4}, {"prompt": "p", "solution": None}], Kind.PROMPT)

@@ -25,6 +25,9 @@ def rows(path: Path) -> list[dict]:
         ("One two", 2, ""),
         ("One two \n", 2, ""),
         ("One two .", 2, "One two"),
+        ("从前有一只猫。", 3, "从前有"),
+        ("从前 a cat", 3, "从前 a"),
+        ("从前", 2, ""),
     ],
 )
 def test_an_opening_leaves_something_to_say(text, words, wanted):

@@ -20,7 +20,7 @@ def test_what_is_told_of_a_file(tmp_path):
     assert loaded.kind_found is Kind.COMPARISON
     assert [row.where.rpartition(":")[2] for row in loaded.rows] == ["1", "2", "4"]
     assert loaded.columns == ("prompt", "chosen", "rejected", "source")
-    assert loaded.unused == ("source",)
+    assert loaded.unread.columns == {"source": 1}
     assert loaded.bad == ()
     assert loaded.dropped == {"with chosen equal to rejected": 1}
     assert loaded.counted == {"with an empty reply": 1, "repeating an earlier row": 1}
@@ -197,7 +197,7 @@ def test_prompts_keep_all_columns_whatever_the_file_holds_and_come_once(tmp_path
     assert [row.prompt for row in loaded.rows] == [plain("q"), plain("p")]
     assert loaded.rows[0].columns == {"response": "a", "level": 1}
     assert loaded.dropped == {"with a prompt that came before": 1}
-    assert loaded.unused == ()
+    assert loaded.unread.columns == {}
 
 
 def test_the_prompts_of_pairs_that_teach_nothing_stay(tmp_path):

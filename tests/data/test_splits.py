@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.data.clean import prompt_key
-from plaudit.data.splits import split, uniform
+from plaudit.data.splits import split, split_files, uniform
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, PromptRow
 from tests.data.files import chat, plain
+from tests.kills import kills
 
 ROWS = [Demonstration(prompt=plain(f"question {i // 3}"), response=str(i), where=f"f:{i}") for i in range(600)]
 
@@ -87,3 +88,19 @@ def test_a_fraction_out_of_range(fraction):
 def test_an_empty_side_is_an_error():
     with pytest.raises(UserError, match=r"one side empty: 3 rows with 1 different prompts"):
         split(ROWS[:3], 0.5, 0)
+
+
+@kills(
+    "data/splits.py",
+    old="if count and held_out_fraction > 0 and not (any(train",
+    new="if count and held_out_fraction > 0 and not all(held for _, held in parts) and not (any(train",
+    why="sides are judged file by file again",
+)
+def test_sides_are_judged_over_all_files():
+    large = [PromptRow(prompt=plain(f"question {i}")) for i in range(200)]
+    small = [PromptRow(prompt=plain("Who are you?"))]
+    (_, aside), (train, none) = split_files([large, small], 0.05, 0, ["large", "small"])
+    assert aside
+    assert (train, none) == (tuple(small), ())
+    with pytest.raises(UserError, match=r"1 rows with 1 different prompts in small, .*`held_out_fraction: 0` trains"):
+        split_files([small], 0.05, 0, ["small"])

@@ -33,8 +33,8 @@ def load(tmp_path, **options):
 )
 @kills(
     "data/thinning.py",
-    old="return tuple(value[index] for index in indices)",
-    new="return tuple(value[: len(indices)])",
+    old="tuple(value[i] for i in indices)",
+    new="tuple(value[: len(indices)])",
     why="the answers keep other answers' scores",
 )
 def test_as_many_as_asked_in_their_old_order_with_places_of_their_own(tmp_path):

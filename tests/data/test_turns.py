@@ -36,10 +36,14 @@ def test_every_spelling_of_a_message(raw, role):
     [
         ({"role": "usr", "content": "x"}, "unknown role 'usr'; did you mean 'user'?"),
         ({"role": "Assistant", "content": "x"}, "unknown role 'Assistant'; did you mean 'assistant'?"),
-        ({"role": "narrator", "content": "x"}, "unknown role 'narrator'; known roles: system, user"),
+        ({"role": "narrator", "content": "x"}, "unknown role 'narrator'; known roles: system, developer, user"),
         ({"content": "x"}, "a turn has no role"),
+        ({"from": "function_call", "value": "look it up"}, "a call of a tool must be an object with its name and"),
         ({"role": "user"}, "the content of the user turn must be a string, not null"),
-        ({"role": "user", "content": [{"type": "text"}]}, "the content of the user turn must be a string, not a list"),
+        (
+            {"role": "user", "content": [{"type": "image"}]},
+            "the content of the user turn has a part that is",
+        ),
         ("hello", "a turn must be an object with role and content, not a string"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from plaudit.doctor.checks import CHECKS
-from plaudit.doctor.findings import Level
+from plaudit.doctor.findings import Severity
 from plaudit.doctor.run import examine
 from plaudit.models.policy import Reference
 from tests.doctor.planted import Clinic, Plant
@@ -155,7 +155,7 @@ def doubled_bos(clinic):
     return clinic.ppo([{"prompt": f"ab<s>{row['prompt']}", "prompt_rendered": True} for row in clinic.prompts])
 
 
-@plant("controls", "shown.jsonl:1", "40 of 40 rows spell a control token such as </s>")
+@plant("controls", "shown.jsonl:1", "40 of 40 rows spell control tokens (</s>)")
 def end_token_spelled_in_the_answers(clinic):
     return clinic.sft([{**row, "completion": row["completion"] + "</s>"} for row in clinic.shown])
 
@@ -225,7 +225,7 @@ def judge_that_counts_padding(clinic):
     return clinic.ppo(rewards=[clinic.rule("padded")])
 
 
-@plant("judge-varies", "rewards.0", "different answers 1: there is nothing to learn")
+@plant("judge-varies", "rewards.0", "answers 1: there is nothing to learn")
 def judge_that_says_one_thing(clinic):
     return clinic.ppo(rewards=[clinic.rule("constant")])
 
@@ -370,7 +370,7 @@ def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     matching = [one for one in diagnosis.faults if one.check == check and words in one.message]
     assert matching, (diagnosis.findings, diagnosis.not_run)
     assert matching[0].where.endswith(where)
-    assert matching[0].remedy or matching[0].level is Level.ERROR
+    assert matching[0].remedy or matching[0].level is Severity.ERROR
 
 
 def test_there_are_thirty():

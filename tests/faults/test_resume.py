@@ -227,7 +227,7 @@ def test_a_finished_run_says_so_and_stays(tmp_path, capsys, stage):
     files = [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
     before = {p: p.read_bytes() for p in files if p.stem not in ("report", "status", "events")}
     assert main(["resume", str(tmp_path / "run")]) == 0
-    assert "is finished; extend it with an option such as --epochs or --iterations" in capsys.readouterr().err
+    assert f"is finished; --{LENGTH[stage]} with a higher number extends it" in capsys.readouterr().err
     assert before == {p: p.read_bytes() for p in before}
 
 

@@ -10,7 +10,13 @@ from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import scalar
 from plaudit.models.reward.normalisation import Normalisation
 from plaudit.records.text import Group, Prompt, PromptRow
-from plaudit.scoring.build import RewardModelScorer, build_scorer, check_rewards, reward_model_scorer
+from plaudit.scoring.build import (
+    RewardModelScorer,
+    build_scorer,
+    check_rewards,
+    reward_model_scorer,
+    say_unread_columns,
+)
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
@@ -155,3 +161,12 @@ def test_a_language_model_is_no_judge(tmp_path):
 def test_a_judge_is_trusted_where_the_option_says_so(trusted):
     found = RewardModelConfig(path="me/judge", trust_remote_code=trusted).model
     assert (found.path, found.trust_remote_code) == ("me/judge", trusted)
+
+
+def test_columns_that_no_judge_takes_are_told(caplog):
+    columns = {"solution": "4", "topic": "sums", "level": None}
+    rows = [PromptRow(prompt=Prompt.of_text("2 + 2?"), columns=columns)]
+    caplog.set_level("INFO")
+    for judges in ([], [FunctionConfig(function="numeric_match")], [FunctionConfig(function="repetition")]):
+        say_unread_columns(judges, rows)
+    assert caplog.messages == ["columns that nothing reads: topic", "columns that nothing reads: solution, topic"]

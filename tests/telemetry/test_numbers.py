@@ -5,6 +5,7 @@ from plaudit.telemetry.numbers import duration, fixed, number, percent, signed, 
 
 def test_numbers_and_changes() -> None:
     shown = [number(x) for x in (None, 0.0, 3.0, -0.51424, 1234.5, 123456.7, 1e-5, -2.5e7, 0.001)]
+    assert [number(x) for x in (float("nan"), float("-inf"))] == ["nan", "-inf"]
     assert shown == ["–", "0", "3", "−0.5142", "1234", "123,457", "1·10⁻⁵", "−2.5·10⁷", "0.001"]
     assert [number(x, 3) for x in (0.98765, 12345.0)] == ["0.988", "12,345"]
     assert [signed(x) for x in (1.2345, -0.5, 0.0)] == ["+1.23", "−0.5", "0"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import UserError
-from plaudit.records.text import Demonstration, Prompt, Text
+from plaudit.records.text import Demonstration, Form, Prompt, Text
 from plaudit.tokens.encode import AnsweredPrompt, encode_answers, encode_learned, encode_texts, fit
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import train_tokenizer
@@ -123,15 +123,15 @@ def test_nothing_to_encode():
 
 def test_a_document_by_hand():
     a, b, c, d, e = ids("abcde")
-    assert encode_texts(["abcde"], RENDERER, max_length=7) == [([0], [a, b, c, d, e, 1])]
-    assert encode_texts(["abcde"], RENDERER, max_length=4) == [([0], [a, b, c]), ([c], [d, e, 1])]
-    assert encode_texts(["abcde"], RENDERER, max_length=3) == [([0], [a, b]), ([b], [c, d]), ([d], [e, 1])]
-    assert encode_texts(["", "a"], RENDERER, max_length=4) == [([0], [1]), ([0], [a, 1])]
+    assert encode_texts([Text(text="abcde")], RENDERER, max_length=7) == [([0], [a, b, c, d, e, 1])]
+    assert encode_texts([Text(text="abcde")], RENDERER, max_length=4) == [([0], [a, b, c]), ([c], [d, e, 1])]
+    assert encode_texts([Text(text="abcde")], RENDERER, max_length=3) == [([0], [a, b]), ([b], [c, d]), ([d], [e, 1])]
+    assert encode_texts([Text(text=""), Text(text="a")], RENDERER, max_length=4) == [([0], [1]), ([0], [a, 1])]
 
 
 @given(st.lists(st.text("abc", max_size=12), max_size=4), st.integers(2, 9))
 def test_every_token_but_the_first_is_a_target_exactly_once(texts, max_length):
-    rows = encode_texts(texts, RENDERER, max_length=max_length)
+    rows = encode_texts([Text(text=text) for text in texts], RENDERER, max_length=max_length)
     assert [token for _, targets in rows for token in targets] == [t for text in texts for t in (*ids(text), 1)]
     assert all(len(prompt) == 1 and 1 <= len(targets) < max_length for prompt, targets in rows)
 
@@ -143,6 +143,13 @@ def test_demonstrations_come_before_texts_and_too_long_is_for_them():
         Demonstration(prompt=Prompt.of_text("a"), response="b", where="f:3"),
     ]
     found = encode_learned(rows, RENDERER, max_length=4, too_long="drop")
-    texts = encode_texts(["abcde"], RENDERER, max_length=4)
+    texts = encode_texts([Text(text="abcde")], RENDERER, max_length=4)
     assert found.rows == (None, ([0, *ids("a")], [*ids("b"), 1]), *texts)
     assert (found.dropped, found.truncated, len(texts)) == (1, 0, 2)
+
+
+def test_control_tokens_of_a_rendered_text_are_control_tokens():
+    spelled = "<s>a</s>"
+    assert encode_texts([Text(text=spelled)], RENDERER, max_length=20)[0][1][-1] == 1
+    assert len(encode_texts([Text(text=spelled)], RENDERER, max_length=20)[0][1]) == len(spelled) + 1  # letters
+    assert encode_texts([Text(text=spelled, form=Form.RENDERED)], RENDERER, max_length=20) == [([0], [*ids("a"), 1])]

@@ -92,7 +92,7 @@ class Broken:
         ({"policy": "lora"}, {}, "holds adapters already"),
         ({}, {"max_new_tokens": 30}, "leave no room"),
         ({"reference": "policy"}, {}, "reference: is the policy itself"),
-        ({"scorer": Broken()}, {}, "scorer 'broken': row 0 scores nan"),
+        ({"scorer": Broken()}, {}, "scorer 'broken': the answer .* scores nan"),
     ],
 )
 def test_what_is_handed_in_is_checked(tmp_path, chosen, given, options, message):

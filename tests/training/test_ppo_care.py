@@ -407,7 +407,7 @@ def test_a_checkpoint_says_all_that_moves(tmp_path):
     chosen = config(tmp_path, iterations=1, save_every=1)
     run(tmp_path, chosen)
     state = json.loads((tmp_path / "run" / "checkpoints" / "000004" / "state.json").read_text(encoding="utf-8"))
-    assert set(state["cursor"]) == {"iteration", "update", "coefficients", "scores_seen", "skipped"}
+    assert set(state["cursor"]) == {"iteration", "update", "coefficients", "scores_seen", "skipped", "watch"}
     assert set(weights(tmp_path / "run" / "model")) == set(weights(tmp_path / "sft"))
 
 

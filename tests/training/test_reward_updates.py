@@ -10,8 +10,9 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import shared_trunk as shared_trunk_models
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.normalisation import Normalisation
+from plaudit.models.reward.reader import read_all
 from plaudit.records.tensors import Scores
-from plaudit.records.text import Demonstration, Prompt, Rating
+from plaudit.records.text import Comparison, Demonstration, Prompt, Ranking, Rating
 from plaudit.training.reward import labelled
 from plaudit.training.reward.labelled import Labelled, Rated
 from plaudit.training.reward.loop import normalisation
@@ -24,9 +25,11 @@ from plaudit.training.reward.options import (
     RatingRegression,
     SharedTrunk,
     Standardise,
+    TokenLevel,
     TwoClass,
 )
-from plaudit.training.reward.rankings import Ranked
+from plaudit.training.reward.pairs import TokenLevelObjective
+from plaudit.training.reward.rankings import Ranked, equal_once_cut, ranked_examples
 from tests.kills import kills
 from tests.training.tiny import CPU, gradients, language, model_folder, relative_difference
 
@@ -270,3 +273,42 @@ def test_a_rating_models_scores_are_in_the_ratings_unit(tmp_path):
     assert pooled.apply(raw).tolist() == pytest.approx([4.0, 4.0 + 5**0.5])
     own = objective_of(RatingRegression(per_labeller=True)).model(config, spoken, rows, seed=0).normalisation
     assert own.apply(raw).tolist() == [0.0, 1.0]
+
+
+@kills(
+    "training/reward/rankings.py",
+    old="if other != text and other_rank != rank:",
+    new="if other != text and other_rank == rank:",
+    why="answers that became equal are learned from",
+)
+def test_answers_that_are_equal_once_they_are_cut_teach_nothing(caplog):
+    caplog.set_level("INFO")
+
+    def cut(rows):
+        return [([0], [ord(c) for c in text[:2]]) for _, text, _ in rows]
+
+    prompt = Prompt.of_text("q")
+    pair = Ranking(prompt=prompt, responses=("abX", "abY"), ranks=(1, 2), where="f.jsonl:1")
+    three = Ranking(prompt=prompt, responses=("abX", "c", "d", "abY"), ranks=(1, 2, 3, 4), where="f.jsonl:2")
+    tied = Ranking(prompt=prompt, responses=("abX", "abY", "c"), ranks=(1, 1, 3), where="f.jsonl:3")
+    examples = ranked_examples([pair, three, tied], cut)
+    assert [row.ranks for row in examples] == [(1, 2), (1, 1, 3)]
+    assert "f.jsonl: 2 rows with answers that are equal once they are cut: left out" in caplog.messages
+    assert equal_once_cut(cut([("", text, "") for text in tied.responses]), tied) == []
+    both = [Comparison(prompt=prompt, chosen=a, rejected="abY", where="f.jsonl:1") for a in ("abX", "c")]
+    (kept,) = TokenLevelObjective(options=TokenLevel()).examples_of(both, cut)
+    assert kept.chosen == ([0], [ord("c")])
+
+
+def test_equal_answers_are_read_once_and_tie_exactly():
+    calls = []
+
+    def read(groups):
+        answers = [answer for _, answers in groups for answer in answers]
+        calls.append(len(answers))
+        return torch.tensor([[float(sum(answer)) + len(calls)] for answer in answers])
+
+    rows = [([0], [1, 2]), ([0], [5]), ([0], [1, 2]), ([3], [1, 2])]
+    numbers = read_all(read, 1, rows, 4).flatten().tolist()
+    assert sum(calls) == 3
+    assert numbers[0] == numbers[2]

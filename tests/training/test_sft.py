@@ -168,7 +168,8 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
 
 
 def test_the_table_stands_between_the_untrained_model_and_the_entropy(learned):
-    (found,) = results(learned)
+    per_token, perplexity, found = results(learned)
+    assert perplexity.value == pytest.approx(math.exp(per_token.value)) and per_token.floor > per_token.value
     lines = [line for line in metrics(learned) if "sft/held_out_nll_over_answers" in line]
     assert found.floor == lines[0]["sft/held_out_nll_over_answers"]
     assert found.ceiling == 0.125
@@ -322,8 +323,8 @@ def test_impossible_options_are_refused(wrong):
         SFTConfig(**{"data": (DataConfig(path="x.jsonl"),), **wrong})
 
 
-def test_a_gradient_that_is_no_number_stops_without_touching_the_checkpoint(tmp_path, monkeypatch):
-    """The loss is made NaN at step 4; the checkpoint of step 2 stays, and the run goes on from it."""
+def test_a_gradient_that_is_no_number_stops_with_what_was_learned_before(tmp_path, monkeypatch):
+    """The loss is made NaN at step 4; what was learned in three steps is saved, and the run goes on from it."""
     chosen = config(
         tmp_path,
         echoes(24),
@@ -345,7 +346,7 @@ def test_a_gradient_that_is_no_number_stops_without_touching_the_checkpoint(tmp_
     monkeypatch.setattr(module, "nll_backward", broken)
     with pytest.raises(UserError, match="step 4 of 6"):
         train(tmp_path, chosen)
-    assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").glob("0*"))] == ["000002"]
+    assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").glob("0*"))] == ["000002", "000003"]
     monkeypatch.setattr(module, "nll_backward", honest)
     with Run.open(tmp_path / "run") as run:
         sft(chosen, run)

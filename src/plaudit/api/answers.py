@@ -102,7 +102,8 @@ def score(config: ScoreConfig, out: str) -> None:
 
 def _groups(source: DataConfig) -> Iterator[tuple[Group, str]]:
     """Each row's answers with the columns that a judge may read, and where the row stands."""
-    loaded = load(source, Kind.RANKING, Kind.COMPARISON, Kind.RATING, Kind.VERDICT, Kind.DEMONSTRATION)
+    kinds = (Kind.RANKING, Kind.COMPARISON, Kind.RATING, Kind.VERDICT, Kind.DEMONSTRATION)
+    loaded = load(source, *kinds, to_learn=False)
     say(f"{source.path}: {loaded}")
     raws = dict(read_raw(source).raws)
     for row in loaded.rows:

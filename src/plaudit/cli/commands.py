@@ -114,10 +114,11 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
     _add_watching(command)
-    command.set_defaults(sweep=[])
+    command.set_defaults(sweep=[], dry_run=False)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
         command.add_argument("--sweep", nargs="+", default=[], metavar="OPTION=VALUES", help=sweep)
+        command.add_argument("--dry-run", action="store_true", help="check everything, show a row, train nothing")
 
 
 def _add_generate(commands: Any) -> None:
@@ -235,6 +236,11 @@ def _stage(known: argparse.Namespace) -> int:
         start_sweep(stage, Path(known.config), known.options, known.sweep, _run_folder(known), known.sink)
         return _show(_run_folder(known), known.fail_on)
     config = load_config(stage.config_class, Path(known.config), known.options)
+    if known.dry_run:
+        from plaudit.training.dry_run import dry_run
+
+        dry_run(stage.name, config)
+        return 0
     start(stage, config, _run_folder(known), known.sink)
     return _show(_run_folder(known), known.fail_on)
 
@@ -361,16 +367,21 @@ def _completion(known: argparse.Namespace) -> int:
 
 
 def _show(folder: Path, fail_on: str = "") -> int:
-    """The table of a finished run, and where its report is; 3 where `fail_on` is met."""
+    """The table of a finished run, what it made, and where its report is; 3 where `fail_on` is met."""
     if muted():
         return 0
     from plaudit.launch import is_unwell
     from plaudit.report.html import write
     from plaudit.report.table import print_table
+    from plaudit.runs.outcome import as_text
+    from plaudit.runs.records import RunFiles
 
     began = time.monotonic()
     path = write([folder], folder / "report.html")
     print_table(folder)
     say(f"report written in {time.monotonic() - began:.1f} s")
     print(f"report: {path}")
+    run = RunFiles(folder)
+    for line in as_text(str(run.provenance.get("stage", "")), folder, run.summary):
+        print(line)
     return 3 if fail_on and is_unwell(folder, fail_on) else 0

@@ -9,12 +9,23 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from plaudit.data.clean import Overlap, answers, count_oddities, drop_useless, duplicates, overlap_of_keys, prompt_key
+from plaudit.data.clean import (
+    CONTROLS,
+    Overlap,
+    answers,
+    count_oddities,
+    drop_useless,
+    duplicates,
+    overlap_of_keys,
+    prompt_key,
+    spelled_controls,
+)
 from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
-from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser, unused_columns
+from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser
+from plaudit.data.unread import unread
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Ranking, Row, Text
 
@@ -37,7 +48,11 @@ class FileReport:
     serves_as: tuple[str, ...] = ()
     """Other kinds that its rows can become."""
     columns: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    unused: dict[str, int] = field(default_factory=dict)
+    """Columns that nobody reads, and how many rows have each."""
+    unused_turn_keys: dict[str, int] = field(default_factory=dict)
+    answers: tuple[int, int] | None = None
+    """Where conversations have several answers: how many SFT learns, and how many there are."""
     rows: int = 0
     """Rows that stay."""
     prompts: int = 0
@@ -100,31 +115,40 @@ def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
         kind = recognise(columns, source=config.path) if config.kind == "auto" else Kind(config.kind)
     except UserError as error:
         return FileReport(path=config.path, error=str(error)), []
-    return _report(config.path, raw, kind)
+    return _report(config, raw, kind)
 
 
-def _report(path: str, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple[str, str]]]:
-    parsed, bad, dropped = parse_all(raw, row_parser(kind, kind, raw.columns))
+def _report(config: DataConfig, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple[str, str]]]:
+    parsed, bad, dropped = parse_all(raw, row_parser(raw, kind, kind, config.learn))
+    left = unread(raw.raws, kind, parsed)
     rows, useless = drop_useless(parsed)
     dropped.update(useless)
     keys = [(prompt_key(row), row.where) for row in rows]
+    counted = {BLANK_LINE: raw.blank_lines, **count_oddities(rows), **_controls(rows)}
     report = FileReport(
-        path=path,
+        path=config.path,
         error="",
         kind=kind.value,
         serves_as=tuple(other.value for other in serves_rows(rows, kind)),
         columns=raw.columns,
-        unused=unused_columns(raw.columns, kind),
+        unused=dict(left.columns),
+        unused_turn_keys=dict(left.turn_keys),
+        answers=left.answers,
         rows=len(rows),
         prompts=len({key for key, _ in keys}),
         lengths=_lengths(rows),
         dropped=dict(dropped),
-        counted={**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(rows)},
+        counted={reason: count for reason, count in counted.items() if count},
         duplicates=duplicates(rows),
         bad=tuple(bad),
         fingerprint=raw.fingerprint,
     )
     return report, keys
+
+
+def _controls(rows: Sequence[Row]) -> dict[str, int]:
+    count, tokens = spelled_controls(rows)
+    return {f"{CONTROLS} ({', '.join(tokens)})": count} if count else {}
 
 
 def _lengths(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
@@ -158,6 +182,8 @@ def _file_lines(file: FileReport) -> list[str]:
         _line("kind", file.kind + also),
         _line("columns", ", ".join(file.columns)),
         _line("not used", ", ".join(file.unused)) if file.unused else "",
+        _line("in turns", "not used: " + _counted(file.unused_turn_keys)) if file.unused_turn_keys else "",
+        _line("answers", f"{file.answers[0]:,} of {file.answers[1]:,} are learned by SFT") if file.answers else "",
         _line("labels", _LABELLED_TEXTS) if file.kind == "text" and _LABELS & {*file.unused} else "",
         _line("rows", f"{file.rows:,}{different}"),
         _line("sha256", file.fingerprint),
@@ -168,6 +194,10 @@ def _file_lines(file: FileReport) -> list[str]:
         *_bad_lines(file.bad),
     ]
     return [line for line in lines if line]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
 
 
 def _line(label: str, value: Any) -> str:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-from plaudit.records.text import Comparison, Demonstration, Ranking, Rating, Row, Text, Verdict
+from plaudit.records.text import Comparison, Demonstration, Form, Ranking, Rating, Row, Text, Verdict
 
 # Reasons are worded to follow a number: "3 with chosen equal to rejected".
 SAME_ANSWERS = "with chosen equal to rejected"
@@ -29,7 +30,11 @@ DUPLICATE = "repeating an earlier row"
 NO_PAIR = "without a pair (one answer, or all tied)"
 TIES = "with ties"
 CONTRADICTION = "with equal answers on different places"
+OPPOSITE = "judging the same two answers the other way round than an earlier row"
+PROMPT_REPEATED = "with the prompt repeated at the beginning of an answer"
+CONTROLS = "with control tokens spelled as text"
 
+_USUAL_CONTROLS = r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|<\uff5c[^<>\n]{1,40}\uff5c>"
 _NOT_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
 
 
@@ -41,7 +46,7 @@ def drop_reason(row: Row) -> str:
     match row:
         case Comparison() if row.chosen == row.rejected or row.chosen.strip() == row.rejected.strip():
             return SAME_ANSWERS
-        case Demonstration() if not row.response.strip():
+        case Demonstration() if not row.response.strip() and not row.extra:
             return EMPTY_DEMONSTRATION
         case Text() if not row.text.strip():
             return EMPTY_TEXT
@@ -65,14 +70,15 @@ def count_oddities(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows are odd in which way, though they stay."""
     counted: Counter[str] = Counter()
     for row in rows:
-        if any(not answer or answer.isspace() for answer in answers(row)):
+        if any(not answer or answer.isspace() for answer in answers(row)) and not isinstance(row, Demonstration):
             counted[EMPTY_REPLY] += 1
         if isinstance(row, Ranking):
             counted.update(_oddities_of_ranking(row))
+        counted[PROMPT_REPEATED] += _repeats_prompt(row)
+    counted[OPPOSITE] = len(opposites(rows))
     repeats = len(duplicates(rows))
-    if repeats:
-        counted[DUPLICATE] = repeats
-    return dict(counted)
+    counted[DUPLICATE] = repeats
+    return {reason: count for reason, count in counted.items() if count}
 
 
 def _oddities_of_ranking(row: Ranking) -> list[str]:
@@ -83,6 +89,51 @@ def _oddities_of_ranking(row: Ranking) -> list[str]:
     if len(set(zip(row.responses, row.ranks, strict=True))) > len(set(row.responses)):
         oddities.append(CONTRADICTION)
     return oddities
+
+
+def _repeats_prompt(row: Row) -> bool:
+    """Where prompts of a few letters ("Hi") are repeated, that says nothing."""
+    question = "" if isinstance(row, Text) else row.prompt.turns[-1].content.strip()
+    return len(question) > 4 and any(answer.lstrip().startswith(question) for answer in answers(row))
+
+
+def opposites(rows: Sequence[Row]) -> list[str]:
+    """Where rows stand that say the opposite of an earlier one: B over A after A over B, no after yes."""
+    verdicts: dict[tuple[Hashable, ...], int] = {}
+    wheres: list[str] = []
+    for row in rows:
+        opposed = [verdicts.setdefault(what, verdict) == -verdict for what, verdict in _judgements(row) if verdict]
+        wheres += [row.where] if any(opposed) else []
+    return wheres
+
+
+def _judgements(row: Row) -> Iterator[tuple[tuple[Hashable, ...], int]]:
+    """What is judged, and how: +1 or -1."""
+    match row:
+        case Comparison():
+            yield (row.prompt, *sorted((row.chosen, row.rejected))), 1 if row.chosen < row.rejected else -1
+        case Ranking():
+            for (a, rank_a), (b, rank_b) in combinations(sorted(zip(row.responses, row.ranks, strict=True)), 2):
+                yield (row.prompt, a, b), ((rank_a < rank_b) - (rank_a > rank_b)) * (a != b)
+        case Verdict():
+            yield (row.prompt, row.response), 1 if row.label else -1
+
+
+def spelled_controls(rows: Sequence[Row], tokens: Iterable[str] = ()) -> tuple[int, list[str]]:
+    """How many rows spell control tokens as text, and which they spell: those of `tokens`, or where none are given
+    the usual ones. What is rendered is left out: there they are meant."""
+    words = sorted(tokens, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, words)) if words else _USUAL_CONTROLS)
+    spellings: Counter[str] = Counter()
+    count = 0
+    for row in rows:
+        form = row.form if isinstance(row, Text) else row.prompt.form
+        texts = [row.text] if isinstance(row, Text) else [turn.content for turn in row.prompt.turns]
+        own = answers(row) if form is Form.RENDERED else (*texts, *answers(row))
+        spelled = {match for text in own for match in pattern.findall(text)}
+        spellings.update(spelled)
+        count += bool(spelled)
+    return count, [token for token, _ in spellings.most_common(3)]
 
 
 def answers(row: Row) -> tuple[str, ...]:

@@ -4,107 +4,180 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from plaudit.data.kinds import ANSWERS, CONTEXTS, Raw
-from plaudit.data.prompts import has_prompt, parse_answer, parse_prompt, prompt_columns
+from plaudit.data.prompts import (
+    answer_turn,
+    beside_prompt,
+    frame_columns,
+    framed,
+    has_prompt,
+    is_rendered,
+    parse_answer,
+    parse_prompt,
+    prompt_columns,
+    question_beside,
+)
 from plaudit.data.turns import (
+    RowDropped,
     RowError,
+    answer_text,
     chat_prompt,
     is_message,
+    is_trained,
     is_transcript,
-    parse_messages,
     split_texts,
     split_turns,
     type_name,
 )
-from plaudit.records.text import Comparison, Demonstration, Kind, Prompt, PromptRow, Ranking, Rating, Row, Text, Verdict
+from plaudit.records.text import (
+    Comparison,
+    Demonstration,
+    Form,
+    Kind,
+    Message,
+    Prompt,
+    PromptRow,
+    Ranking,
+    Rating,
+    Row,
+    Text,
+    Verdict,
+)
 
+NOTHING_TRAINED = "with weight 0 on every answer"
 _RANKING_COLUMNS = ("responses", "ranks", "best")
 
 
-def parse(raw: Raw, kind: Kind, where: str = "") -> tuple[Row, ...]:
-    """One raw row -> its records (several where one row holds the ratings of several answers).
+def parse(raw: Raw, kind: Kind, where: str = "", *, learn: Literal["all", "last"] = "all") -> tuple[Row, ...]:
+    """One raw row -> its records: several where a row holds the ratings of several answers, or a conversation of which
+    `all` answers are learned.
 
     Raises RowError (column and reason) for a bad row, RowDropped for one that is left out by rule.
     """
+    if kind is Kind.DEMONSTRATION:
+        return _parse_demonstration(raw, where, learn)
     return _PARSERS[kind](raw, where)
 
 
 def prompt_row(raw: Raw, kind: Kind, where: str = "") -> PromptRow:
     """The prompt of a row of any kind, with all columns that are not the prompt itself, for reward functions."""
-    own: tuple[str, ...] = ()
-    if kind is Kind.COMPARISON and not has_prompt(raw):
+    if kind is Kind.COMPARISON and (not has_prompt(raw) or _whole_conversations(raw["chosen"], raw["rejected"])):
         prompt = _parse_comparison(raw, where)[0].prompt
-    elif kind is Kind.DEMONSTRATION and _turns_column(raw):
-        prompt, own = _parse_demonstration(raw, where)[0].prompt, (_turns_column(raw),)
+    elif kind is Kind.DEMONSTRATION and (column := turns_column(raw)):
+        turns = beside_prompt(raw, raw[column], column)
+        before = turns[:-1] if turns[-1].role == "assistant" else turns
+        prompt = framed(raw, chat_prompt(before, column))
     else:
         prompt = parse_prompt(raw)[0]
-    return PromptRow(prompt=prompt, columns=_other_columns(raw, own), where=where)
-
-
-def _other_columns(raw: Raw, own: Sequence[str]) -> dict[str, Any]:
-    """What is neither the prompt nor `own`, for reward functions."""
-    used = (*prompt_columns(raw), *own)
-    columns = {column: value for column, value in raw.items() if column not in used}
-    if "solution" in columns:
+    columns = _other_columns(raw, prompt_parts(raw, kind))
+    # Absent solutions are no solutions; one beside others is an error of its own (`sources.row_parser`).
+    if columns.get("solution", ...) is None:
+        del columns["solution"]
+    elif "solution" in columns:
         _check_solution(columns["solution"])
-    return columns
+    return PromptRow(prompt=prompt, columns=columns, where=where)
+
+
+def prompt_parts(raw: Raw, kind: Kind) -> tuple[str, ...]:
+    """The columns of which the prompt of a row of this kind is made."""
+    if kind is Kind.COMPARISON and _whole_conversations(raw.get("chosen"), raw.get("rejected")):
+        return _parts_beside(raw)
+    if kind is Kind.DEMONSTRATION and (column := turns_column(raw)):
+        return (column, *_parts_beside(raw))
+    return prompt_columns(raw)
+
+
+def _parts_beside(raw: Raw) -> tuple[str, ...]:
+    question = question_beside(raw)
+    return (question, *(("input",) if isinstance(raw.get(question), str) else ()), *frame_columns(raw))
+
+
+def _other_columns(raw: Raw, used: Sequence[str]) -> dict[str, Any]:
+    """What is not `used`, for reward functions."""
+    return {column: value for column, value in raw.items() if column not in used}
 
 
 def _check_solution(value: Any) -> None:
-    """`solution` is one string or several (N3.14): an absent one would silently score as the empty string."""
-    if isinstance(value, str):
-        return
-    if not isinstance(value, Sequence):
-        raise RowError("solution", f"must be a string or a list of strings, not {type_name(value)}")
-    if not value:
+    """`solution` is one or several texts or numbers (N3.14): an absent one would silently score as the empty string."""
+    values = value if isinstance(value, list) else [value]
+    if not values:
         raise RowError("solution", "the list of solutions is empty")
-    for item in value:
-        if not isinstance(item, str):
-            raise RowError("solution", f"the list must hold strings, not {type_name(item)}")
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, str | int | float):
+            listed = "the list must hold" if isinstance(value, list) else "must be a string, a number or a list of"
+            raise RowError("solution", f"{listed} strings or numbers, not {type_name(item)}")
 
 
 def _parse_text(raw: Raw, where: str) -> tuple[Row, ...]:
-    return (Text(text=_string(raw, "text"), where=where),)
+    form = Form.RENDERED if is_rendered(raw) else Form.TEXT
+    return (Text(text=_string(raw, "text"), form=form, where=where),)
 
 
 def _parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
     return (prompt_row(raw, Kind.PROMPT, where),)
 
 
-def _turns_column(raw: Raw) -> str:
+def turns_column(raw: Raw) -> str:
     """The column whose turns hold the answer too; empty where the answer has a column of its own."""
     if any(raw.get(c) is not None for c in ANSWERS):
         return ""
     return next((c for c in (*CONTEXTS, "messages") if raw.get(c) is not None), "")
 
 
-def _parse_demonstration(raw: Raw, where: str) -> tuple[Demonstration, ...]:
-    column = _turns_column(raw)
+def _parse_demonstration(raw: Raw, where: str, learn: Literal["all", "last"]) -> tuple[Demonstration, ...]:
+    column = turns_column(raw)
     if not column:
-        prompt, response, _ = _prompt_and_answer(raw)
-        return (Demonstration(prompt=prompt, response=response, where=where),)
-    turns = parse_messages(raw[column], column)
+        prompt, answer, column = _prompt_and_answer(raw)
+        if _weights(raw[column], column) == [False]:
+            raise RowDropped(NOTHING_TRAINED)
+        return (Demonstration(prompt=prompt, response=answer.content, extra=answer.extra, where=where),)
+    turns = beside_prompt(raw, raw[column], column)
     if turns[-1].role != "assistant":
         raise RowError(column, f"the last turn of a demonstration must be the assistant's, not the {turns[-1].role}'s")
-    return (Demonstration(prompt=chat_prompt(turns[:-1], column), response=turns[-1].content, where=where),)
+    chat_prompt(turns[:-1], column)  # says what is wrong with the question that the last answer answers
+    weights = [None] * (len(turns) - len(raw[column])) + _weights(raw[column], column)
+    learned = _learned(turns, weights, learn)
+    if not learned:
+        raise RowDropped(NOTHING_TRAINED)
+    demonstrations = []
+    for index in learned:
+        prompt = framed(raw, Prompt(form=Form.CHAT, turns=turns[:index]))
+        answer = turns[index]
+        demonstrations.append(Demonstration(prompt=prompt, response=answer.content, extra=answer.extra, where=where))
+    return tuple(demonstrations)
 
 
-def _prompt_and_answer(raw: Raw) -> tuple[Prompt, str, str]:
+def _weights(turns: Any, column: str) -> list[bool | None]:
+    listed = turns if isinstance(turns, list) else [turns]
+    return [is_trained(turn, column) if isinstance(turn, Mapping) else None for turn in listed]
+
+
+def _learned(turns: Sequence[Message], weights: Sequence[bool | None], learn: Literal["all", "last"]) -> list[int]:
+    """Which turns are learned: what the turns' own weights say, where one of them says something; else by `learn`."""
+    answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+    if any(weights[index] is not None for index in answers):
+        return [index for index in answers if weights[index] is not False]
+    return answers if learn == "all" else answers[-1:]
+
+
+def _prompt_and_answer(raw: Raw) -> tuple[Prompt, Message, str]:
     """Prompt, answer, and the answer's column."""
     prompt, transcript = parse_prompt(raw)
     column = next((c for c in ANSWERS if raw.get(c) is not None), None)
     if column is None:
         named = next((c for c in ANSWERS if c in raw), None)
         raise RowError(named or "response", "is null" if named else "is missing")
-    return prompt, parse_answer(raw[column], column, transcript), column
+    return prompt, answer_turn(raw[column], column, transcript), column
 
 
 def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
     chosen, rejected = _present(raw, "chosen"), _present(raw, "rejected")
     if _whole_conversations(chosen, rejected):
-        prompt, chosen, rejected = split_turns(parse_messages(chosen, "chosen"), parse_messages(rejected, "rejected"))
+        sides = beside_prompt(raw, chosen, "chosen"), beside_prompt(raw, rejected, "rejected")
+        prompt, chosen, rejected = split_turns(*sides)
+        prompt = framed(raw, prompt)
     elif has_prompt(raw) and not (is_transcript(chosen) and is_transcript(rejected)):
         prompt, transcript = parse_prompt(raw)
         chosen = parse_answer(chosen, "chosen", transcript)
@@ -115,6 +188,7 @@ def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
                 reason = f"without a prompt column it must be a whole text or conversation, not {type_name(value)}"
                 raise RowError(column, reason)
         prompt, chosen, rejected = split_texts(chosen, rejected)
+        prompt = framed(raw, prompt)
     margin = 0.0 if raw.get("margin") is None else _number(raw["margin"], "margin")
     if margin < 0:
         raise RowError("margin", f"must not be negative, it is {margin:g}")
@@ -137,7 +211,7 @@ def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
         ranks = _own_ranks(raw, texts)
     if ranks is None:
         raise RowError("ranks", "`ranks` or `best` is missing")
-    columns = {**_other_columns(raw, _RANKING_COLUMNS), **extras}
+    columns = {**_other_columns(raw, (*prompt_columns(raw), *_RANKING_COLUMNS)), **extras}
     return (Ranking(prompt=prompt, responses=texts, ranks=ranks, columns=columns, where=where),)
 
 
@@ -170,7 +244,7 @@ def _own_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
             raise RowError(
                 "ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {actual}"
             )
-        return competition_ranks([_integer(rank, "ranks") for rank in ranks])
+        return competition_ranks([_number(rank, "ranks") for rank in ranks])  # ties may share a mean rank, 2.5
     if raw.get("best") is None:
         return None
     best = _integer(raw["best"], "best")
@@ -221,8 +295,8 @@ def competition_ranks(values: Sequence[float]) -> tuple[int, ...]:
 def _judged_answers(raw: Raw) -> tuple[Prompt, list[tuple[str, Mapping[str, Any]]]]:
     """The prompt, and (answer, what is said of it): one answer with columns of its own, or those of `responses`."""
     if raw.get("responses") is None or any(raw.get(c) is not None for c in ANSWERS):
-        prompt, response, _ = _prompt_and_answer(raw)
-        return prompt, [(response, raw)]
+        prompt, answer, column = _prompt_and_answer(raw)
+        return prompt, [(answer_text(answer, column), raw)]
     prompt, transcript = parse_prompt(raw)
     responses = _responses(raw)
     texts, _ = _described(responses, transcript)
@@ -300,6 +374,8 @@ def _number(value: Any, column: str) -> float:
 
 
 def _integer(value: Any, column: str) -> int:
+    if isinstance(value, float) and value.is_integer():  # tables with a missing value hold 1 as 1.0
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         actual = value if isinstance(value, float) else type_name(value)
         raise RowError(column, f"must be a whole number, not {actual}")
@@ -307,7 +383,6 @@ def _integer(value: Any, column: str) -> int:
 
 
 _PARSERS: dict[Kind, Callable[[Raw, str], tuple[Row, ...]]] = {
-    Kind.DEMONSTRATION: _parse_demonstration,
     Kind.TEXT: _parse_text,
     Kind.COMPARISON: _parse_comparison,
     Kind.RANKING: _parse_ranking,

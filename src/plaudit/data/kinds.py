@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from plaudit.data.turns import ROLES
 from plaudit.errors import UserError
 from plaudit.records.text import Kind
 
@@ -29,19 +30,29 @@ NEEDS: dict[Kind, str] = {
 CONTEXTS = ("conversations", "conversation")
 QUESTIONS = ("prompt", "instruction")
 ANSWERS = ("completion", "response", "output")
-_PROMPT_COLUMNS = (*CONTEXTS, *QUESTIONS, "input", "messages", "role", "content", "prompt_rendered")
-_COMPARISON_COLUMNS = ("chosen", "rejected", "margin")
-_ANSWERED = (*ANSWERS, "score", "scores", "labeller", "label")
+COMPARISON_COLUMNS = ("chosen", "rejected", "margin")
+ANSWERED = (*ANSWERS, "score", "scores", "labeller", "label")
 
 
 def samples(raws: Sequence[Raw]) -> dict[str, Any]:
-    """Column -> its first value that says something (not null), over the first 500 rows; None where all are null."""
+    """Column -> its value that says most: of all rows the first that tells an answered conversation or judged
+    responses, else the first that isn't null; None where all are. The order of the rows makes no difference to that."""
     firsts: dict[str, Any] = {}
-    for raw in raws[:500]:
+    for raw in raws:
         for column, value in raw.items():
-            if firsts.get(column) is None:
+            if value is not None and _tells(column, value) > _tells(column, firsts.get(column)):
                 firsts[column] = value
+            firsts.setdefault(column, value)
     return firsts
+
+
+def _tells(column: str, value: Any) -> int:
+    """How much a value says of its file's kind: nothing, something, or all."""
+    if value is None:
+        return 0
+    if column in (*CONTEXTS, "messages"):
+        return 2 if _ends_in_answer(value) else 1
+    return 2 if column == "responses" and _kind_of_items(value) else 1
 
 
 def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
@@ -58,7 +69,8 @@ def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
     if kinds:
         return tuple(kinds)
     dialogues = ("messages",) if has.intersection(QUESTIONS) else (*CONTEXTS, "messages")
-    if any(_ends_in_answer(sample.get(column)) for column in dialogues):
+    present = [sample[column] for column in dialogues if sample.get(column)]
+    if any(_ends_in_answer(turns) or not _last_role(turns) for turns in present):  # unreadable: each row says why
         return (Kind.DEMONSTRATION,)
     if has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message:
         return (Kind.PROMPT,)
@@ -68,7 +80,10 @@ def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
 def _kind_of_responses(sample: Mapping[str, Any]) -> list[Kind]:
     if sample.get("ranks") is not None or sample.get("best") is not None:
         return [Kind.RANKING]
-    items = sample["responses"]
+    return _kind_of_items(sample["responses"])
+
+
+def _kind_of_items(items: Any) -> list[Kind]:
     first = items[0] if isinstance(items, Sequence) and items else None
     if not isinstance(first, Mapping):
         return []
@@ -87,9 +102,14 @@ def _kinds_of_answer(has: set[str]) -> list[Kind]:
 
 
 def _ends_in_answer(turns: Any) -> bool:
-    last = turns[-1] if isinstance(turns, Sequence) and turns else None
+    return _last_role(turns) == "assistant"
+
+
+def _last_role(turns: Any) -> str:
+    """Whose the last turn is; empty where that can't be read."""
+    last = turns[-1] if isinstance(turns, list) and turns else None
     role = (last.get("role") or last.get("from")) if isinstance(last, Mapping) else None
-    return role in ("assistant", "gpt")
+    return ROLES.get(role, "") if isinstance(role, str) else ""
 
 
 def recognise(sample: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source: str = "the rows") -> Kind:
@@ -135,13 +155,3 @@ def _check_one_of(sample: Mapping[str, Any], names: Sequence[str], source: str) 
             f"{source}: {' and '.join(f'`{name}`' for name in present)} mean the same to plaudit; columns found: "
             f"{listed(sample)}. Rename the one that is not meant: `columns: {{{present[-1]}: other_{present[-1]}}}`."
         )
-
-
-def used_columns(kind: Kind, columns: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns that reading as `kind` looks at. Rankings and prompts keep all: the rest goes to reward functions."""
-    if kind in (Kind.PROMPT, Kind.RANKING):
-        return tuple(columns)
-    if kind is Kind.TEXT:
-        return ("text",)
-    own = _COMPARISON_COLUMNS if kind is Kind.COMPARISON else (*_ANSWERED, "responses")
-    return tuple(column for column in columns if column in (*_PROMPT_COLUMNS, *own))

@@ -5,6 +5,7 @@ Texts and openings are divided together, by the hash of the opening, so that no 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +17,12 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
-from plaudit.records.text import Kind, Prompt, PromptRow, Text
+from plaudit.records.text import UNSPACED, Kind, Prompt, PromptRow, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
+
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class OpeningsConfig:
     data: tuple[DataConfig, ...]
     """Files of plain text."""
     words: int = 8
-    """Of each text's opening, cut at white space."""
+    """Of each text's opening: cut at white space, each Chinese character or kana a word."""
     held_out_fraction: float = 0.1
     """Share of the openings that is set aside, by hash, with all texts that begin so."""
     seed: int = 0
@@ -49,9 +52,9 @@ def openings(config: OpeningsConfig, run: Run) -> None:
 
 
 def opening(text: str, words: int) -> str:
-    """The first `words` words, cut at white space, which stays as it is between them; "" for a text with no more."""
-    match = re.match(rf"\s*((?:\S+\s+){{{words - 1}}}\S+)\s+\S", text)
-    return match[1] if match else ""
+    """The first `words` words as they stand, each Chinese character a word; "" for a text with no more."""
+    first = list(itertools.islice(_WORD.finditer(text), words + 1))
+    return text[first[0].start() : first[-2].end()] if len(first) > words else ""
 
 
 def write_openings(

@@ -22,6 +22,11 @@ class DataConfig:
     """One prompt for all rows of a file that has none, such as texts with labels; they are divided by their texts."""
     accept: tuple[str, ...] = ()
     """Values of `label` that mean accept, all others mean reject, where labels are words or more than two numbers."""
+    learn: Literal["all", "last"] = "all"
+    """Which answers of a conversation SFT learns: all, each after what precedes it, or only the last one. Where turns
+    have a `weight` (0 or 1), that decides."""
+    rendered: bool = False
+    """Prompts and texts stand as a chat template wrote them: what spells a control token in them is one."""
     answers: int = 0
     """Keep this many answers of a ranking at most, drawn by a hash of the prompt; 0 = all."""
     min_gap: float = 0.0

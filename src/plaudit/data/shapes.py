@@ -4,9 +4,12 @@
 |---|---|
 | `response1`, `response2`, `majority` or `annotations` (0 tie; 1, 2 the better) | `responses`, `ranks`, `votes` |
 | `responses` [{text, model}], `reviews` [{model_1, model_2, score_1, score_2}] | a ranking of two answers a review |
+| `chosen` and `rejected`, lists of texts | a ranking: all chosen on place 1, all rejected behind them |
+| exports of labelling tools | see `exports` |
 
 The first is PandaLM's (annotations are three people's votes), the second Vicuna's, where a judge compared some pairs of
-the answers: pairs that nobody compared are not made up, so that the answers of a prompt get no common order.
+the answers: pairs that nobody compared are not made up, so that the answers of a prompt get no common order. The third
+is RewardBench 2's.
 Two options of a file work here too: `prompt` for rows without one, and `accept` for labels that are words.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from plaudit.data.exports import exported
 from plaudit.data.kinds import CONTEXTS, QUESTIONS, Raw
 from plaudit.data.turns import RowError, type_name
 
@@ -31,7 +35,15 @@ def reshaped(raw: Raw, columns: Iterable[str]) -> list[Raw]:
         return [_two_answers(raw)]
     if {"responses", "reviews"} <= names:
         return _reviews(raw)
-    return [raw]
+    if all(_are_texts(raw.get(side)) for side in ("chosen", "rejected")):
+        rest = {name: value for name, value in raw.items() if name not in ("chosen", "rejected")}
+        ranks = [1] * len(raw["chosen"]) + [2] * len(raw["rejected"])
+        return [{**rest, "responses": [*raw["chosen"], *raw["rejected"]], "ranks": ranks}]
+    return exported(raw)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def _two_answers(raw: Raw) -> Raw:

@@ -11,12 +11,13 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
 from plaudit.data.formats import parse, prompt_row
-from plaudit.data.kinds import NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples, used_columns
+from plaudit.data.kinds import CONTEXTS, NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, Source, open_source
 from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
+from plaudit.data.unread import Unread, unread
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Kind, Labelled, PromptRow, Ranking, Row, Text
 
@@ -25,6 +26,10 @@ RowParser = Callable[[Raw, str], tuple[Row, ...]]
 
 _SHOWN = 3
 _NUMBERS = re.compile(r"(?::| row )(\d+)(?: \(item (\d+)\))?$")
+
+
+_LEARNT = {Kind.COMPARISON: "chosen", Kind.RANKING: "best"}
+"""Of rows that become demonstrations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,7 @@ class LoadedFile(Generic[R]):
     """What the file holds; the rows themselves are of the kind that was wanted."""
     columns: tuple[str, ...]
     """The file's columns, renamed as asked."""
-    unused: tuple[str, ...]
-    """Columns that no row keeps."""
+    unread: Unread
     bad: tuple[BadRow, ...]
     dropped: dict[str, int]
     """Rows left out by rule, by reason."""
@@ -64,9 +68,11 @@ class LoadedFile(Generic[R]):
     def __str__(self) -> str:
         """One line for the log: how many rows of what, and what was left out."""
         notes = [f"{count} {reason}" for reason, count in self.counted.items()]
+        if isinstance(next(iter(self.rows), None), Demonstration) and self.kind_found in _LEARNT:
+            notes.insert(0, f"the {_LEARNT[self.kind_found]} answers are learnt")
         notes += [f"{count} left out {reason}" for reason, count in self.dropped.items()]
         notes += [f"{len(self.bad)} bad, skipped"] if self.bad else []
-        notes += [f"columns not used: {', '.join(self.unused)}"] if self.unused else []
+        notes += self.unread.notes()
         tail = f" ({'; '.join(notes)})" if notes else ""
         return f"{len(self.rows)} {'row' if len(self.rows) == 1 else 'rows'} from {self.kind_found.value} data{tail}"
 
@@ -80,6 +86,8 @@ class RawRows:
     bad: tuple[BadRow, ...]
     blank_lines: int
     columns: tuple[str, ...]
+    dropped: Mapping[str, int]
+    """Rows left out by rule, by reason."""
     fingerprint: str
 
 
@@ -96,10 +104,10 @@ def load(
     config: DataConfig, one: Literal[Kind.RANKING], two: Literal[Kind.RATING], three: Literal[Kind.VERDICT], /
 ) -> LoadedFile[Labelled]: ...
 @overload
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Row]: ...
-def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Row]: ...
+def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[Any]:
     """The rows of a file as rows of the kind wanted; where several would do, of the file's own kind if it is one of
-    them, else of the first that the file can serve.
+    them, else of the first that the file can serve. Rows that teach nothing are left out, unless not `to_learn`.
 
     The file's own kind is told by its columns (or said by `config.kind`) and converted where that makes nothing up
     (see `convert`). Raises UserError, naming file, line, column and reason, for a bad row (`on_bad_row: error`), for
@@ -112,17 +120,18 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
     if not served:
         raise _cannot_serve(config.path, raw, kind, kinds)
     wanted = served[0]
-    rows, bad, dropped = parse_all(raw, row_parser(kind, wanted, raw.columns), stop_at=_stop_at(config))
+    rows, bad, dropped = parse_all(raw, row_parser(raw, kind, wanted, config.learn), stop_at=_stop_at(config))
     _check_bad(config, kind, bad, total=len(raw.raws) + len(raw.bad))
     read_as = Kind.PROMPT if wanted is Kind.PROMPT else kind
     if read_as is not kind:
         rows = list(once_a_prompt(rows, dropped))
     if config.answers or config.min_gap:
         rows = thinned(rows, config.answers, config.min_gap, source=config.path)
-    sound, useless = drop_useless(rows)
+    drop = drop_useless if to_learn else lambda rows: (tuple(rows), {})
+    sound, useless = drop(rows)
     counted = {**({BLANK_LINE: raw.blank_lines} if raw.blank_lines else {}), **count_oddities(sound)}
     converted, lost = convert(sound, read_as, wanted, source=config.path)
-    useful, useless_after = drop_useless(converted)
+    useful, useless_after = drop(converted)
     for reasons in (useless, lost, useless_after):
         dropped.update(reasons)
     if not useful:
@@ -131,7 +140,7 @@ def load(config: DataConfig, *kinds: Kind) -> LoadedFile[Any]:
         rows=useful,
         kind_found=kind,
         columns=raw.columns,
-        unused=unused_columns(raw.columns, read_as),
+        unread=unread(raw.raws, read_as, rows),
         bad=tuple(bad),
         dropped=dict(dropped),
         counted=counted,
@@ -171,10 +180,18 @@ def read_raw(config: DataConfig) -> RawRows:
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
     if config.columns:
         raws, columns = _rename(raws, columns, config)
-    raws = _reshape(raws, columns, config, bad)
+    dropped: Counter[str] = Counter()
+    raws = _reshape(raws, columns, config, bad, dropped)
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
+    if not raws:
+        raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
     return RawRows(
-        raws=tuple(raws), bad=tuple(bad), blank_lines=blank_lines, columns=columns, fingerprint=source.fingerprint
+        raws=tuple(raws),
+        bad=tuple(bad),
+        blank_lines=blank_lines,
+        columns=columns,
+        dropped=dropped,
+        fingerprint=source.fingerprint,
     )
 
 
@@ -217,18 +234,26 @@ def _rename(
 
 
 def _reshape(
-    raws: Sequence[tuple[str, Raw]], columns: Sequence[str], config: DataConfig, bad: list[BadRow]
+    raws: Sequence[tuple[str, Raw]],
+    columns: Sequence[str],
+    config: DataConfig,
+    bad: list[BadRow],
+    dropped: Counter[str],
 ) -> list[tuple[str, Raw]]:
-    """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`."""
+    """The rows with the options `prompt` and `accept`, and from other shapes into ours; what can't be is `bad`, what
+    holds no judgement `dropped`."""
     rows: list[tuple[str, Raw]] = []
     labels: set[str] = set()
     for where, raw in raws:
         try:
             row = with_prompt(raw, config.prompt) if config.prompt else raw
-            if config.accept:
-                row, labels_of_row = with_verdicts(row, config.accept)
+            row = {"prompt_rendered": True, **row} if config.rendered else row
+            for new in reshaped(row, columns):
+                judged, labels_of_row = with_verdicts(new, config.accept) if config.accept else (new, set())
                 labels |= labels_of_row
-            rows += [(where, new) for new in reshaped(row, columns)]
+                rows.append((where, judged))
+        except RowDropped as drop:
+            dropped[drop.reason] += 1
         except RowError as error:
             bad.append(BadRow(where=where, column=error.column, reason=error.reason))
     if bad and config.on_bad_row == "error":
@@ -247,21 +272,15 @@ def _kind_of(config: DataConfig, raw: RawRows, kinds: Sequence[Kind]) -> Kind:
     return recognise(samples([row for _, row in raw.raws]), kinds, source=config.path)
 
 
-def unused_columns(columns: Sequence[str], kind: Kind) -> tuple[str, ...]:
-    """The columns that rows read as `kind` don't keep."""
-    used = used_columns(kind, dict.fromkeys(columns))
-    return tuple(column for column in columns if column not in used)
-
-
-def row_parser(kind: Kind, wanted: Kind, columns: Sequence[str]) -> RowParser:
+def row_parser(raw: RawRows, kind: Kind, wanted: Kind, learn: Literal["all", "last"] = "all") -> RowParser:
     """(raw row, where) -> records. Prompts are read from the raw rows whatever the kind, so that all columns reach the
     reward functions; a `solution` that some rows have, all must have."""
     if wanted is not Kind.PROMPT:
-        return lambda raw, where: parse(raw, kind, where)
-    needs_solution = "solution" in columns
+        return lambda row, where: parse(row, kind, where, learn=learn if wanted is Kind.DEMONSTRATION else "last")
+    needs_solution = any(row.get("solution") is not None for _, row in raw.raws)
 
     def parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
-        if needs_solution and "solution" not in raw:
+        if needs_solution and raw.get("solution") is None:
             raise RowError("solution", "is missing, while other rows have it")
         return (prompt_row(raw, kind, where),)
 
@@ -274,7 +293,7 @@ def parse_all(
     """(rows, bad rows, rows left out by reason); ends early once `stop_at` rows are bad."""
     rows: list[Row] = []
     bad = list(raw.bad)
-    dropped: Counter[str] = Counter()
+    dropped: Counter[str] = Counter(raw.dropped)
     for where, row in raw.raws:
         try:
             rows += parser(row, where)
@@ -285,6 +304,11 @@ def parse_all(
         except RowDropped as drop:
             dropped[drop.reason] += 1
     return rows, sorted(bad, key=_position), dropped
+
+
+def file_of(where: str) -> str:
+    """The file of a row that stands at `where`."""
+    return _NUMBERS.sub("", where)
 
 
 def _position(row: BadRow) -> tuple[int, ...]:
@@ -324,8 +348,10 @@ def _cannot_serve(path: str, raw: RawRows, kind: Kind, wanted: Sequence[Kind]) -
     can = ", ".join(k.value for k in (kind, *others, *serves(kind)))
     words = " or ".join(k.value for k in wanted)
     could = [k for k in Kind if k not in wanted and any(w in serves(k) for w in wanted)]
+    unanswered = kind is Kind.PROMPT and any(sample.get(c) for c in (*CONTEXTS, "messages"))
+    why = " Its conversations all end with the user's turn, none with an answer." if unanswered else ""
     return UserError(
-        f"{path}: holds {kind.value} rows, but {words} rows are needed here. Columns: {listed(raw.columns)}.\n"
+        f"{path}: holds {kind.value} rows, but {words} rows are needed here.{why} Columns: {listed(raw.columns)}.\n"
         f"This file can serve as: {can}. What would do here:\n{needs([*wanted, *could])}\n"
         f"{RENAME}"
     )

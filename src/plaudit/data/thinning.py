@@ -47,9 +47,7 @@ def _of_answers(row: Ranking, indices: Sequence[int]) -> Ranking:
         responses=tuple(row.responses[index] for index in indices),
         ranks=tuple(1 + sum(other < rank for other in ranks) for rank in ranks),
         columns={
-            name: tuple(value[i] for i in indices)
-            if name.startswith("response_") and isinstance(value, tuple)
-            else value
+            name: tuple(value[i] for i in indices) if isinstance(value, tuple) else value  # files give lists
             for name, value in row.columns.items()
         },
     )

@@ -6,6 +6,8 @@ Everything here answers for one row; what is wrong is said by `RowError` (a faul
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -14,24 +16,28 @@ from typing import Any, NoReturn
 from plaudit.records.text import Form, Message, Prompt
 
 ROLES: dict[str, str] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "tool": "tool",
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "function_call"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation"), "tool"),
 }
 """Role words of the ecosystem's files -> ours."""
 
+EXTRAS = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "thinking")
+"""What a turn may say beside its content, for chat templates that write it; every other key is counted as not used."""
+TRAINED = ("weight", "train", "training", "loss")
+"""0 or false: this answer is context, and not learned."""
+
 SEVERAL_TURNS = "with answers of several turns"
 NO_USER_TURN = "with a transcript whose last turn is not the human's"
+NO_ANSWER = "with a transcript that ends with the human's turn, not with an answer"
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
 _LABEL = re.compile(r"[^\s:][^:\n]{0,20}:")
 _CONTENT_KEYS = ("content", "text", "value")
 _ROLE_KEYS = ("role", "from")
+TURN_KEYS = (*_ROLE_KEYS, *_CONTENT_KEYS)
 
 
 class RowError(Exception):
@@ -51,6 +57,11 @@ class RowDropped(Exception):
         self.reason = reason
 
 
+def is_absent(value: Any) -> bool:
+    """null is absent, and so is what says nothing."""
+    return value is None or (not isinstance(value, bool | int | float) and not value)
+
+
 def type_name(value: Any) -> str:
     """The JSON word for what a value is, for messages."""
     if value is None:
@@ -66,17 +77,78 @@ def is_message(value: Any) -> bool:
 
 
 def parse_message(value: Any, column: str) -> Message:
-    """`{role, content}`, `{role, text}` or `{from, value}` -> Message, the role in our words."""
+    """`{role, content}`, `{role, text}` or `{from, value}` -> Message, the role in our words, with its EXTRAS."""
     if not isinstance(value, Mapping):
         raise RowError(column, f"a turn must be an object with role and content, not {type_name(value)}")
-    role = next((value[k] for k in _ROLE_KEYS if k in value), None)
-    content = next((value[k] for k in _CONTENT_KEYS if k in value), None)
+    role = next((value[k] for k in _ROLE_KEYS if value.get(k) is not None), None)
+    content = next((value[k] for k in _CONTENT_KEYS if value.get(k) is not None), None)
     ours = ROLES.get(role) if isinstance(role, str) else None
     if ours is None:
         _unknown_role(role, column)
+    extra = {key: value[key] for key in EXTRAS if not is_absent(value.get(key)) and str(value[key]).strip()}
+    if role == "function_call":  # its text is one call, as JSON
+        content, extra = None, {**extra, "tool_calls": [{"type": "function", "function": parsed_json(content)}]}
+    if "tool_calls" in extra:
+        extra["tool_calls"] = _calls(extra["tool_calls"], column)
+        content = "" if content is None else content
+    if isinstance(content, list):
+        content = "".join(_text_part(part, ours, column) for part in content)
     if not isinstance(content, str):
         raise RowError(column, f"the content of the {ours} turn must be a string, not {type_name(content)}")
-    return Message(role=ours, content=content)
+    return Message(role=ours, content=content, extra=extra)
+
+
+def _text_part(part: Any, role: str, column: str) -> str:
+    if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    kind = part.get("type") if isinstance(part, Mapping) else type_name(part)
+    raise RowError(
+        column, f"the content of the {role} turn has a part that is no text ({kind}); plaudit reads text only"
+    )
+
+
+def _calls(calls: Any, column: str) -> list[Any]:
+    """Tool calls as chat templates take them: a list whose arguments are objects, not JSON inside a string."""
+    calls = parsed_json(calls)
+    if not isinstance(calls, list):
+        raise RowError(column, f"`tool_calls` must be a list, not {type_name(calls)}")
+    if not all(isinstance(call, Mapping) and isinstance(call.get("function", call), Mapping) for call in calls):
+        raise RowError(column, "a call of a tool must be an object with its name and arguments")
+    return [_call(call) for call in calls]
+
+
+def _call(call: Any) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    call = {key: value for key, value in call.items() if value is not None}
+    for key, read in (("function", _call), ("arguments", parsed_json)):
+        if key in call:
+            call[key] = read(call[key])
+    return call
+
+
+def parsed_json(value: Any) -> Any:
+    """A value, or what a string that is JSON says: tables can't hold objects of many shapes otherwise."""
+    with contextlib.suppress(ValueError):
+        return json.loads(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else value
+    return value
+
+
+def is_trained(value: Mapping[str, Any], column: str) -> bool | None:
+    """What a turn's own `weight` (or one of TRAINED) says of learning it; None where it has none."""
+    key = next((k for k in TRAINED if value.get(k) is not None), None)
+    if key is None:
+        return None
+    if value[key] not in (0, 1):
+        raise RowError(column, f"`{key}` of a turn must be 0 or 1 (true or false), not {value[key]!r:.40}")
+    return bool(value[key])
+
+
+def unread_keys(turns: Any, *, extras: bool, trained: bool) -> list[str]:
+    """The keys of turns that say something and that nobody reads; `extras`, `trained`: those are read here."""
+    read = {*TURN_KEYS, *(EXTRAS if extras else ()), *(TRAINED if trained else ())}
+    listed = turns if isinstance(turns, list) else [turns]
+    return [key for turn in listed if is_message(turn) for key in turn if key not in read and not is_absent(turn[key])]
 
 
 def _unknown_role(role: Any, column: str) -> NoReturn:
@@ -87,24 +159,27 @@ def _unknown_role(role: Any, column: str) -> NoReturn:
     raise RowError(column, f"unknown role {role!r}{hint}")
 
 
-def parse_messages(value: Any, column: str) -> tuple[Message, ...]:
+def parse_messages(value: Any, column: str, *, goes_on: bool = False) -> tuple[Message, ...]:
     """A list of turns, in an order that chat templates accept: an optional system turn first, then user and
-    assistant by turns, the user first. Raises RowError with the number of the odd turn (from 1)."""
+    assistant by turns, the user first (unless it `goes_on` from a prompt). RowError with the number of the odd turn
+    (from 1)."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise RowError(column, f"must be a list of turns, not {type_name(value)}")
+        inside = "; the list stands inside a string: store it as a list" if parsed_json(value) is not value else ""
+        raise RowError(column, f"must be a list of turns, not {type_name(value)}{inside}")
     if not value:
         raise RowError(column, "the list of turns is empty")
     turns = tuple(parse_message(v, column) for v in value)
-    _check_order(turns, column)
+    check_order(turns, column, before="user" if goes_on else "")
     return turns
 
 
-def _check_order(turns: tuple[Message, ...], column: str) -> None:
-    before = ""
+def check_order(turns: Sequence[Message], column: str, before: str = "") -> None:
+    """RowError where chat templates would refuse the order; `before` is the role of the turn in front."""
     for number, turn in enumerate(turns, 1):
-        if turn.role == "system" and number > 1:
+        if turn.role == "system" and (number > 1 or before):
             raise RowError(column, f"turn {number} is a system turn; only the first turn may be one")
-        if turn.role == before and turn.role in ("user", "assistant"):
+        calls = number > 1 and "tool_calls" in turns[number - 2].extra  # one turn a call, in some files
+        if turn.role == before and turn.role in ("user", "assistant") and not calls:
             raise RowError(column, f"turns {number - 1} and {number} are both {turn.role} turns")
         if turn.role in ("assistant", "tool") and before in ("", "system") and len(turns) > 1:
             raise RowError(column, f"turn {number} is the {turn.role}'s; a conversation begins with the user's turn")
@@ -117,7 +192,9 @@ def chat_prompt(turns: tuple[Message, ...], column: str) -> Prompt:
         last = turns[-1].role if turns else "no"
         raise RowError(column, f"the last turn of a prompt must be the user's, here it is the {last} turn")
     if not turns[-1].content.strip():
-        raise RowError(column, "the prompt is empty")
+        raise RowError(
+            column, "the prompt is empty" if len(turns) == 1 else f"its last turn, the {turns[-1].role}'s, is empty"
+        )
     return Prompt(form=Form.CHAT, turns=turns)
 
 
@@ -164,7 +241,7 @@ def transcript_answer(text: str) -> str:
         return text.strip()
     turns = parse_transcript("\n\nAssistant:" + text)
     if len(turns) > 1:
-        raise RowDropped(SEVERAL_TURNS)
+        raise RowDropped(SEVERAL_TURNS if turns[-1].role == "assistant" else NO_ANSWER)
     return turns[0].content
 
 
@@ -177,11 +254,20 @@ def split_turns(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> t
     if shared == 0:
         raise RowError("chosen", "shares no first turn with rejected, so the prompt can't be told; add `prompt`")
     ends = chosen[shared:], rejected[shared:]
+    for column, end in zip(("chosen", "rejected"), ends, strict=True):
+        if end[-1].role != "assistant":
+            raise RowError(column, f"ends with the {end[-1].role}'s turn; an answer is the assistant's")
     if any(len(end) != 1 for end in ends):
         raise RowDropped(SEVERAL_TURNS)
-    if any(end[0].role != "assistant" for end in ends):
-        raise RowError("chosen", "the turn in which chosen and rejected differ must be the assistant's")
-    return chat_prompt(chosen[:shared], "chosen"), ends[0][0].content, ends[1][0].content
+    answers = [answer_text(end[0], column) for column, end in zip(("chosen", "rejected"), ends, strict=True)]
+    return chat_prompt(chosen[:shared], "chosen"), answers[0], answers[1]
+
+
+def answer_text(turn: Message, column: str) -> str:
+    """What a judge compares. An answer that is a call has no text to be judged by."""
+    if "tool_calls" in turn.extra:
+        raise RowError(column, "the answer calls a tool (`tool_calls`); only answers in text are judged")
+    return turn.content
 
 
 def split_texts(chosen: str, rejected: str) -> tuple[Prompt, str, str]:

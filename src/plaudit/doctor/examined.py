@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -185,7 +186,10 @@ class Examined:
         if not self.whole:
             raise NotRunError("needs judges, which --quick doesn't load")
         with overheard([]):
-            return [(option, build_scorer([judge], self.machine)) for option, judge in judges(self.kind, self.config)]
+            return [
+                (option, build_scorer([replace(judge, weight=1.0)], self.machine))
+                for option, judge in judges(self.kind, self.config)
+            ]
 
     @property
     def answered(self) -> Answered:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from plaudit.doctor.examined import Examined
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How much a finding matters. From WARNING on the exit code is 1."""
 
     NOTE = "note"
@@ -38,7 +38,7 @@ class Cost(StrEnum):
 class Finding:
     """One thing that a check has to say; its runner fills in check and stage."""
 
-    level: Level
+    level: Severity
     where: str
     """The option, or file and line, that it is about."""
     message: str
@@ -49,15 +49,15 @@ class Finding:
 
 
 def note(where: str, message: str) -> Finding:
-    return Finding(level=Level.NOTE, where=where, message=message)
+    return Finding(level=Severity.NOTE, where=where, message=message)
 
 
 def warning(where: str, message: str, remedy: str) -> Finding:
-    return Finding(level=Level.WARNING, where=where, message=message, remedy=remedy)
+    return Finding(level=Severity.WARNING, where=where, message=message, remedy=remedy)
 
 
 def error(where: str, message: str, remedy: str = "") -> Finding:
-    return Finding(level=Level.ERROR, where=where, message=message, remedy=remedy)
+    return Finding(level=Severity.ERROR, where=where, message=message, remedy=remedy)
 
 
 class NotRunError(Exception):
@@ -110,7 +110,7 @@ class Diagnosis:
     @property
     def faults(self) -> list[Finding]:
         """What is more than a note."""
-        return [finding for finding in self.findings if finding.level is not Level.NOTE]
+        return [finding for finding in self.findings if finding.level is not Severity.NOTE]
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""

@@ -52,7 +52,7 @@ _DATA: Mapping[str, Sequence[tuple[str, Part]]] = {
     "sft": [("data", Part.TRAINED), ("held_out", Part.MEASURED)],
     "collect": [("prompts", Part.ANSWERED)],
     "reward": [("data", Part.TRAINED), ("held_out", Part.MEASURED), ("reference", Part.REFERENCE)],
-    "ppo": [("prompts", Part.TRAINED), ("ptx.data", Part.TRAINED)],
+    "ppo": [("prompts", Part.TRAINED), ("ptx.data", Part.TRAINED), ("evaluation.prompts", Part.MEASURED)],
     "compare": [("prompts", Part.MEASURED)],
     "frontier": [("prompts", Part.ANSWERED)],
     "reward_eval": [("data", Part.MEASURED), ("train", Part.TRAINED)],
@@ -80,7 +80,7 @@ def data_uses(kind: str, config: Any) -> list[DataUse]:
 
 def _kinds(kind: str, config: Any, option: str) -> tuple[Kind, ...]:
     """As the stage itself asks for them."""
-    if option.startswith("prompts"):
+    if option.endswith("prompts"):
         return (Kind.PROMPT,)
     if kind == "openings":
         return (Kind.TEXT,)
@@ -98,6 +98,8 @@ def judges(kind: str, config: Any) -> list[tuple[str, JudgeConfig]]:
     named = [(f"{name}.{i}", one) for name in _JUDGES.get(kind, ()) for i, one in enumerate(getattr(config, name))]
     if kind == "frontier":
         named += [(f"judges.{name}.{i}", one) for name, group in config.judges.items() for i, one in enumerate(group)]
+    if kind == "ppo" and config.evaluation:
+        named += [(f"evaluation.truth.{i}", one) for i, one in enumerate(config.evaluation.truth)]
     return [(option, judge) for option, judge in named if judge.kind != "trunk"]
 
 

@@ -129,6 +129,7 @@ def _shrunk(config: PPOConfig, prompts: int) -> PPOConfig:
         epochs=1 if max(prompts, 2) % 2 == 0 else 2,
         minibatches=2 if max(prompts, 2) % 2 == 0 else 1,
         critic_warmup=0,
+        evaluation=None,
         save_every=1,
     )
 

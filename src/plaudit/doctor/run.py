@@ -14,7 +14,7 @@ from typing import Any
 from plaudit.config.load import load_config, read_plain
 from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.examined import Examined, overheard
-from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, Level, NotRunError, ShownRow, error
+from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, NotRunError, Severity, ShownRow, error
 from plaudit.doctor.inputs import KnownStage, Library, data_uses
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, plan
@@ -112,7 +112,7 @@ def at_start(kind: str, config: Any, folder: Path) -> None:
             checks = [check for check in checks if check.name == "learning-rate"]
         for finding in examine(Examined(stage, library=library, out=folder), checks).faults:
             # Held-out rows of the stage's own are looked at by itself.
-            if finding.level is Level.WARNING and "by this stage" not in finding.message:
+            if finding.level is Severity.WARNING and "by this stage" not in finding.message:
                 name = f"{stage.name}: " if is_pipeline else ""
                 warn(f"{name}{finding.where}: {finding.message}; {finding.remedy}")
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from plaudit.doctor.findings import Diagnosis, Level
+from plaudit.doctor.findings import Diagnosis, Severity
 from plaudit.telemetry.console import print_width
 from plaudit.telemetry.numbers import duration
 
-STYLES = {Level.NOTE: "dim", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+STYLES = {Severity.NOTE: "dim", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
 LEARNED, CONTEXT = "green", "dim"
 
 
@@ -22,7 +22,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(Text(f"── {diagnosis.stage} ──", "bold"))
     for row in diagnosis.rows:
         console.print(_row(row.where, row.pieces))
-    for finding in sorted(diagnosis.findings, key=lambda one: list(Level).index(one.level)):
+    for finding in sorted(diagnosis.findings, key=lambda one: list(Severity).index(one.level)):
         where = f"{finding.where}: " if finding.where and not finding.message.startswith(finding.where) else ""
         line = Text.assemble((f"{finding.level.value:<9}", STYLES[finding.level]), f"{finding.check}  ", f"{where}")
         line.append(finding.message)
@@ -38,7 +38,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 def print_end(diagnoses: Sequence[Diagnosis]) -> None:
     """The last line."""
     faults = [fault for one in diagnoses for fault in one.faults]
-    errors = sum(fault.level is Level.ERROR for fault in faults)
+    errors = sum(fault.level is Severity.ERROR for fault in faults)
     checks, seconds = sum(len(one.checks) for one in diagnoses), sum(one.seconds for one in diagnoses)
     word = f"{errors} errors, {len(faults) - errors} warnings" if faults else "nothing wrong"
     _console().print(Text(f"{word} in {checks} checks, {duration(seconds)}", "bold"))

@@ -21,7 +21,7 @@ from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.build import build_scorer, check_rewards, say_unread_columns
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer, all_scores, check_scores
 from plaudit.scoring.words import distinct_share, ngrams, words
@@ -103,14 +103,17 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     """Everything that can be wrong with the input is found here, before a model loads."""
     loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
     run.check_data({path: one.fingerprint for path, one in loaded})
+    for path, one in loaded:
+        say(f"{path}: {one}")
     rows = [row for _, one in loaded for row in one.rows]
     for name, path in config.policies.items():
         check_model_path(path, option=f"policies.{name}")
     check_rewards(config.judge, rows, option="judge")
-    if config.objective is not None:
-        check_rewards(config.objective.rewards, rows, option="objective.rewards")
-        if config.objective.answers:
-            load_function(config.objective.answers)
+    rewards = config.objective.rewards if config.objective else ()
+    check_rewards(rewards, rows, option="objective.rewards")
+    say_unread_columns([*config.judge, *rewards], rows)
+    if config.objective and config.objective.answers:
+        load_function(config.objective.answers)
     languages = {name: load_language(_model(config, name)) for name in config.policies}
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
     for name, language in languages.items():

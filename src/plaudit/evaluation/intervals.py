@@ -29,9 +29,12 @@ class Estimate:
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values and its normal interval, in their unit. ValueError for none."""
+    """The mean of independent values and its normal interval, in their unit; NaN where one is no finite number.
+    ValueError for none."""
     if not values:
         raise ValueError("mean_estimate: no values")
+    if not all(map(math.isfinite, values)):
+        return Estimate(value=math.nan, low=None, high=None)
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return Estimate(value=mean, low=None, high=None)

@@ -1,7 +1,7 @@
 """Held-out loss of a language model."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,9 +38,19 @@ class Perplexity:
         """Nats per answer: what an entropy per answer is compared with. Answers are taken as independent."""
         return mean_estimate(self.nll)
 
-    def result(self, subject: str, *, floor: float | None, ceiling: float | None) -> Result:
-        """Loss of a whole answer, between an untrained model's and the entropy of the answers."""
-        return mean_of("held_out_nll_over_answers", subject, self.nll, floor=floor, ceiling=ceiling)
+    def results(self, subject: str, *, untrained: Mapping[str, float] | None, entropy: float | None) -> list[Result]:
+        """Loss per token, perplexity, and the loss of a whole answer between an untrained model's and the entropy of
+        the answers."""
+        before = untrained or {}
+        single = {"held_out_loss_over_tokens": self.loss, "held_out_perplexity": self.perplexity}
+        answers = "held_out_nll_over_answers"
+        return [
+            *(
+                Result(measure=key, subject=subject, value=value, floor=before.get(key), count=self.num_tokens)
+                for key, value in single.items()
+            ),
+            mean_of(answers, subject, self.nll, floor=before.get(answers), ceiling=entropy),
+        ]
 
 
 @torch.no_grad()

@@ -45,6 +45,8 @@ def machine(config: DeviceConfig) -> Machine:
         torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]  # torch lists every kernel it has
+        if "Expected one of" in reason:  # and then every device that torch may have been built for
+            reason = "it is none of cpu, cuda, cuda:1"
         raise UserError(f"device: {config.device!r} can't be used here ({reason}); try `device: auto`") from error
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -252,7 +252,9 @@ def check_model_path(path: str, option: str = "model.path") -> None:
     if not folder.is_dir():
         raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, a hub name, or `tiny`")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format")
+        inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), "")
+        hint = f"; did you mean {str(folder / inside)!r}?" if inside else ""
+        raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format{hint}")
 
 
 def read_config(config: ModelConfig, option: str = "model.path") -> Any:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# Scripts written without spaces: kana and Chinese characters. (Hangul has spaces; Thai, which has none, is not cut.)
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+
 
 class Kind(StrEnum):
     """What a data row teaches. The value is the word that users read and write."""

@@ -14,6 +14,8 @@ from plaudit.report.collect import PipelineData, collect
 from plaudit.report.heads import head
 from plaudit.report.measures import measure, shown
 from plaudit.report.reading import finite, visible
+from plaudit.report.runs_table import RunsTable
+from plaudit.report.sweep import sweep_table
 from plaudit.telemetry.console import print_width
 from plaudit.telemetry.numbers import duration, size
 
@@ -27,14 +29,29 @@ def print_table(folder: Path) -> None:
         return
     console = Console(width=print_width(), highlight=False)
     console.print(Text(str(folder), style="bold"))
-    for sentence in head(item).sentences:
+    sweep = sweep_table(item)
+    for sentence in (sweep.title,) if sweep else head(item).sentences:
         console.print(Text(visible(sentence, " ")))
-    console.print(results_table(item.results))
+    with console.capture() as capture:
+        console.print(_settings_table(sweep) if sweep else results_table(item.results))
+    print("\n".join(line.rstrip() for line in capture.get().rstrip().splitlines()))
     summary = (item.own if isinstance(item, PipelineData) else item).summary
     if finite(summary.get("seconds")) is not None:
         took, memory = duration(finite(summary["seconds"])), size(finite(summary.get("peak_memory_bytes")))
         facts = [took, f"{memory} at most" if memory else "", f"seed {summary.get('seed')}"]
         console.print(", ".join(part for part in facts if part))
+
+
+def _settings_table(sweep: RunsTable) -> Table:
+    """One row a setting of a sweep."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for option in sweep.options:
+        table.add_column(option, overflow="fold")
+    for key, subject in sweep.numbers:
+        table.add_column(" · ".join(filter(None, (measure(key).title, subject))), justify="right")
+    for line in sweep.lines:
+        table.add_row(*(Text(visible(cell, " ")) for cell in (*line.options, *line.numbers)))
+    return table
 
 
 def results_table(results: Sequence[Result]) -> Table:

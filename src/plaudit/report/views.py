@@ -17,6 +17,7 @@ from plaudit.report.frontier import frontier
 from plaudit.report.heads import Head, head
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
 from plaudit.report.spread import distributions
+from plaudit.report.sweep import sweep_table
 from plaudit.report.token_cards import Side, TokenRun, token_runs
 from plaudit.stages import RUNS
 from plaudit.telemetry.health import PREFIX
@@ -112,7 +113,7 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         kind=_kind(collected),
         heads=tuple(map(head, named)),
         problems=tuple(_problems(everything)),
-        side_by_side=runs_tables(named),
+        side_by_side=(*filter(None, map(sweep_table, collected)), *runs_tables(named)),
         tables=_for_each("Results", [(item.name, _by_stage(item)) for item in collected if item.results]),
         stage_lists=_for_each("Stages", [(i.name, _stage_lines(i)) for i in collected if isinstance(i, PipelineData)]),
         groups=_figure_groups(runs, compared),

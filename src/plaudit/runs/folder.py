@@ -23,6 +23,7 @@ from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftover
 from plaudit.records.results import Result
 from plaudit.runs import checkpoints
 from plaudit.runs.lock import LOCK, PID, FolderLock
+from plaudit.runs.outcome import outcome
 from plaudit.runs.provenance import provenance
 from plaudit.runs.ranks import Alone, RunRanks
 from plaudit.runs.records import CONFIG, PROVENANCE, FolderRecords, MemoryRecords, NoRecords, RunFiles
@@ -322,7 +323,7 @@ class Run:
         return self._records.save_folder("skipped", f"{step:06d}", facts={"step": step})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json: the run is finished. Its health is judged, told and written with it."""
+        """Write summary.json: the run is finished. Its health is judged and told; that and its outcome are added."""
         if self.ranks.is_first and is_watched(self.stage):
             found = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
             for finding, sink in itertools.product(found, self._sinks):
@@ -332,7 +333,8 @@ class Run:
             (say if level in (None, Level.NOTICE) else warn)(verdict(findings))
             plain = [finding.to_plain() for finding in findings]
             summary = {**summary, "health": {"level": level or HEALTHY, "findings": plain}}
-        self._records.finish(summary)
+        folder = None if isinstance(self.files, MemoryRecords) else self.files.folder
+        self._records.finish({**summary, **outcome(self.stage, folder, self.files.metrics)})
 
     @property
     def finished(self) -> bool:

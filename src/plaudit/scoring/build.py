@@ -10,11 +10,13 @@ from plaudit.models.reward import loading
 from plaudit.models.reward.protocol import RewardModel, check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
+from plaudit.scoring.calls import takes
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import JudgeConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_columns, missing_column
 from plaudit.scoring.shares import FirstRankScorer, score_shares
+from plaudit.telemetry.console import say
 
 
 class RewardModelScorer:
@@ -55,6 +57,19 @@ def check_rewards(
         if needed := loading.needed_columns(model, config.read_as):
             check_references(rows)
             check_columns(partial(missing_column, config.name, needed=needed, filled=True), alone)
+
+
+def say_unread_columns(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow]) -> None:
+    """One line on columns of the prompts that no judge takes, before any model loads."""
+    named = dict.fromkeys(name for row in rows for name, value in row.columns.items() if value is not None)
+    for config in configs:
+        if config.kind != "model":
+            read = takes(function_scorer(config).function).accepted(named)
+        else:
+            read = set(loading.needed_columns(config.model, config.read_as))
+        named = {name: None for name in named if name not in read}
+    if named and configs:
+        say(f"columns that nothing reads: {', '.join(named)}")
 
 
 def judges_tokens(config: JudgeConfig) -> bool:

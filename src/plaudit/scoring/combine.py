@@ -60,7 +60,7 @@ class WeightedMix:
         spoken: list[tuple[Scores, float]] = []
         parts: dict[str, torch.Tensor] = {}
         for name, (scorer, weight) in zip(self.part_names, self.parts, strict=True):
-            result = check_scores(scorer.name, scorer.score(groups), num)
+            result = check_scores(scorer.name, scorer.score(groups), num, groups)
             parts[name] = torch.where(result.valid, result.scores, torch.full_like(result.scores, math.nan))
             parts |= {f"{name}/{part}": values for part, values in result.parts.items() if part != scorer.name}
             if weight:

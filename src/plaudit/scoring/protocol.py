@@ -40,8 +40,9 @@ def scores_of(name: str, values: Sequence[float | None]) -> Scores:
     return Scores(scores=torch.where(valid, part, torch.zeros_like(part)), valid=valid, parts={name: part})
 
 
-def check_scores(name: str, scores: Scores, num: int) -> Scores:
-    """The same `scores`, or a UserError how they break the protocol: length, dtype, device, NaN in a valid row."""
+def check_scores(name: str, scores: Scores, num: int, groups: Sequence[Group] = ()) -> Scores:
+    """The same `scores`, or a UserError how they break the protocol: length, dtype, device, NaN in a valid row, whose
+    answer is shown where the `groups` are known."""
     for field, tensor, dtype in (("scores", scores.scores, torch.float32), ("valid", scores.valid, torch.bool)):
         if tuple(tensor.shape) != (num,):
             raise UserError(f"scorer {name!r}: `{field}` has shape {list(tensor.shape)} for {num} responses")
@@ -51,7 +52,12 @@ def check_scores(name: str, scores: Scores, num: int) -> Scores:
     broken = (scores.valid & ~torch.isfinite(scores.scores)).nonzero().flatten().tolist()
     if broken:
         value = scores.scores[broken[0]].item()
-        raise UserError(f"scorer {name!r}: row {broken[0]} scores {value} and counts as valid")
+        answers = [(text, group.prompt.text) for group in groups for text in group.responses]
+        row = f"row {broken[0]}"
+        if answers:
+            text, prompt = answers[broken[0]]
+            row = f"the answer {text[:80]!r} to {prompt[:80]!r}"
+        raise UserError(f"scorer {name!r}: {row} scores {value}, which is no finite number")
     return scores
 
 
@@ -83,7 +89,8 @@ def missing_column(name: str, columns: Mapping[str, Any], needed: Iterable[str],
         elif filled and isinstance(value, (list, tuple)) and not value:
             problem = "is an empty list"
         if problem:
-            return f"the scorer {name!r} needs the column {column!r}, which {problem}"
+            hint = "" if filled else "; a reward function takes `prompts`, `completions` and the data's columns by name"
+            return f"the scorer {name!r} needs the column {column!r}, which {problem}{hint}"
     return ""
 
 

@@ -25,7 +25,7 @@ class ResponseRow:
         """The prompt and completion as TRL writes them: two strings, or two fresh lists of messages."""
         if self.prompt.form is not Form.CHAT:
             return self.prompt.turns[0].content, self.response
-        messages = [{"role": turn.role, "content": turn.content} for turn in self.prompt.turns]
+        messages = [turn.to_plain() for turn in self.prompt.turns]
         begun = messages.pop()["content"] if messages and messages[-1]["role"] == "assistant" else ""
         return messages, [{"role": "assistant", "content": begun + self.response}]
 

@@ -3,10 +3,10 @@
 import re
 from typing import Literal
 
+from plaudit.records.text import UNSPACED
+
 Unit = Literal["words", "characters"]
 
-# Scripts written without spaces: kana and Chinese characters. (Hangul has spaces; Thai, which has none, is not cut.)
-UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PIECES = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _TOKENS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’][^\W{UNSPACED}]+)*|[^\w\s]")
 

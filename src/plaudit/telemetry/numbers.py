@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 NONE = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -12,6 +14,8 @@ def number(value: float | None, digits: int = 4) -> str:
         return NONE
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        return str(value)
     if 1e-3 <= abs(value) < 1e6:
         return (f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}").replace("-", "−")
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")

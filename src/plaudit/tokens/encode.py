@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from plaudit.errors import UserError
-from plaudit.records.text import Demonstration, Prompt, Text
+from plaudit.records.text import Demonstration, Form, Prompt, Text
 from plaudit.tokens.options import TooLong
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
@@ -93,16 +93,18 @@ def encode_learned(
     shown = [row for row in rows if isinstance(row, Demonstration)]
     answers = [AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where) for row in shown]
     encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
-    texts = encode_texts([row.text for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
+    texts = encode_texts([row for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))
 
 
-def encode_texts(texts: Sequence[str], renderer: Renderer, *, max_length: int) -> list[EncodedRow]:
-    """Plain documents for language modelling: every token but the first is a target. Long ones are cut into
-    windows of `max_length`, each of which starts with the last token of the one before."""
+def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) -> list[EncodedRow]:
+    """Documents for language modelling, plain or rendered: every token but the first is a target. Long ones are cut
+    into windows of `max_length`, each of which starts with the last token of the one before."""
     rows: list[EncodedRow] = []
     for text in texts:
-        ids = renderer.text_ids(text)
+        rendered = text.form is Form.RENDERED
+        prompt = Prompt.of_text(text.text, Form.RENDERED)
+        ids = renderer.prompt_ids(prompt, text.where) if rendered else renderer.text_ids(text.text)
         for begin in range(0, len(ids) - 1, max_length - 1):
             window = ids[begin : begin + max_length]
             rows.append((window[:1], window[1:]))

@@ -19,7 +19,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards
+from plaudit.scoring.build import build_scorer, check_rewards, say_unread_columns
 from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -56,6 +56,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     """
     prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
     check_rewards(config.labeller, prompts, option="labeller", lone=())
+    say_unread_columns(config.labeller, prompts)
     language = policy.language if policy else load_language(config.model)
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
     here = machine(config.device)
@@ -128,7 +129,7 @@ def _ranking(
     different = zip(sorted(set(responses)), noise, strict=True)
     utilities = {text: scores[responses.index(text)] + config.noise * n for text, n in different}
     ranks = competition_ranks([-utilities[text] for text in responses])
-    chat = [{"role": m.role, "content": m.content} for m in row.prompt.turns]
+    chat = [turn.to_plain() for turn in row.prompt.turns]
     prompt = chat if row.prompt.form.value == "chat" else row.prompt.text
     ranking: dict[str, Any] = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":

@@ -118,8 +118,9 @@ def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mappi
             if measure and (cursor.step % evaluate_every == 0 or cursor.step == total):
                 measured = measure()
                 metrics |= measured
-                if descent.best_by and (cursor.best is None or measured[descent.best_by] < cursor.best):
-                    cursor = replace(cursor, best=measured[descent.best_by])
+                now = measured[descent.best_by] if descent.best_by else math.nan
+                if math.isfinite(now) and (cursor.best is None or now < cursor.best):
+                    cursor = replace(cursor, best=now)
                     descent.keep_best()
             run.log(cursor.step, metrics)
             shown = descent.headline.items()
@@ -162,7 +163,7 @@ def _step(
 
 def _culprit(descent: Descent[Example], optimizer: torch.optim.Optimizer, chosen: Sequence[Example]) -> str:
     """Which rows of a minibatch have a loss that is no finite number each by itself."""
-    broken = [row for row, example in enumerate(chosen) if not math.isfinite(descent.backward([example]).value)]
+    broken = [row for row, example in enumerate(chosen, 1) if not math.isfinite(descent.backward([example]).value)]
     optimizer.zero_grad(set_to_none=True)
     if len(broken) == len(chosen):
         return ", of every row alone: the weights have gone too far"

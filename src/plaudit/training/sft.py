@@ -12,6 +12,7 @@ from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
+from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
@@ -56,14 +57,17 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
-    every = [_encode(source, language, max_length, config.too_long) for source in sources]
+    paths = [source.path for source in config.data]
+    every = [
+        _encode(path, rows, language, max_length, config.too_long) for path, rows in zip(paths, sources, strict=True)
+    ]
     encoded = [source.remaining for source in every]
-    rows = max(sum(len(source.rows) for source in every), 1)
-    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / rows})
-    run.observe({"cut_over_rows": sum(source.truncated for source in every) / rows})
+    count = max(sum(len(source.rows) for source in every), 1)
+    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / count})
+    run.observe({"cut_over_rows": sum(source.truncated for source in every) / count})
     if not any(encoded):
-        raise UserError(f"data: no row is left to train on in {', '.join(source.path for source in config.data)}")
-    measured = _encode(held_out, language, max_length, config.too_long).remaining
+        raise UserError(f"data: no row is left to train on in {', '.join(paths)}")
+    measured = _encode("held out", held_out, language, max_length, config.too_long).remaining
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
     if policy:
@@ -110,10 +114,9 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     )
     first = descend(descent, config, run)
     state.save_policy(run, participants.loaded)
-    results = []
+    results: list[Result] = []
     if held_out:
-        untrained = first["held_out_nll_over_answers"] if first else None
-        results.append(_measure(participants, config).result("SFT", floor=untrained, ceiling=participants.entropy))
+        results = _measure(participants, config).results("SFT", untrained=first, entropy=participants.entropy)
     run.finish(summary(results))
 
 
@@ -130,10 +133,18 @@ def _texts(row: Demonstration | Text) -> list[str]:
     return [row.text] if isinstance(row, Text) else [m.content for m in row.prompt.turns] + [row.response]
 
 
-def _encode(rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong) -> Encoded:
+def _encode(
+    name: str, rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
+) -> Encoded:
+    """The rows of the file `name` as ids; what is cut or left out of it is said."""
     encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
-        say(f"longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+        say(f"{name}: longer than {max_length} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+    texts = sum(isinstance(row, Text) for row in rows)
+    windows = len(encoded.rows) - (len(rows) - texts)
+    if windows > texts:
+        say(f"{name}: {texts} texts, {windows} windows of {max_length} tokens")
+    state.warn_of_spelled_controls(rows, language.decoder_renderer.controls, name)
     return encoded
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from plaudit.data.clean import CONTRADICTION, NO_PAIR, content, duplicates, overlap
 from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS
+from plaudit.data.prompts import FRAME
 from plaudit.doctor.examined import Examined
 from plaudit.doctor.findings import Finding, error, note, warning
 from plaudit.doctor.inputs import Part, data_uses, judges
@@ -17,7 +18,7 @@ from plaudit.scoring.options import FunctionConfig
 
 MEANT = frozenset(
     f"{' '.join((*CONTEXTS, *QUESTIONS, *ANSWERS))} messages chosen rejected margin responses ranks best score scores "
-    "label labeller text prompt_rendered solution references".split()
+    "label labeller text prompt_rendered solution references system history tools".split()
 )
 """Columns that mean something somewhere: one spelled nearly so is taken for a slip."""
 NEAR = 0.8
@@ -48,10 +49,8 @@ def columns(examined: Examined) -> Iterator[Finding]:
             loaded = examined.library.read(use)
         except UserError:
             continue
-        known = MEANT
-        unused = list(loaded.unused)
-        if use.kinds == (Kind.PROMPT,):
-            unused, known = _unread(examined, loaded.columns)
+        is_prompts = use.kinds == (Kind.PROMPT,)
+        unused, known = _unread(examined, loaded.columns) if is_prompts else ([*loaded.unread.columns], MEANT)
         for column in unused:
             if near := difflib.get_close_matches(column, known - {*loaded.columns}, n=1, cutoff=NEAR):
                 yield warning(
@@ -59,7 +58,7 @@ def columns(examined: Examined) -> Iterator[Finding]:
                     f"{use.config.path}: nothing reads the column `{column}`; `{near[0]}` would be read",
                     f"rename it: `columns: {{{column}: {near[0]}}}`",
                 )
-            else:
+            elif is_prompts:  # of other files `files` counts them
                 yield note(use.option, f"{use.config.path}: nothing reads the column `{column}`")
 
 
@@ -68,7 +67,8 @@ def _unread(examined: Examined, named: Sequence[str]) -> tuple[list[str], frozen
     from plaudit.scoring.calls import OURS, takes
     from plaudit.scoring.functions import function_scorer
 
-    read, known = {*CONTEXTS, *QUESTIONS, "input", "messages", "role", "content", "prompt_rendered"}, set(MEANT)
+    own = {*CONTEXTS, *QUESTIONS, *FRAME, "input", "messages", "role", "content", "prompt_rendered"}
+    read, known = own, set(MEANT)
     for _, judge in judges(examined.kind, examined.config):
         if not isinstance(judge, FunctionConfig):
             read.add("references")

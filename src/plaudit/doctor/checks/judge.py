@@ -116,24 +116,28 @@ def alone(examined: Examined) -> Iterator[Finding]:
 
 
 def varied(examined: Examined) -> Iterator[Finding]:
-    """Different answers get different scores."""
+    """Different answers get different scores; of several judges one may have nothing to say of these."""
     examined.need_trained()
-    for option, scorer, groups in _judged(examined):
+    silent: list[Finding] = []
+    count = 0
+    for option, scorer, few in _judged(examined):
+        groups = examined.answered.groups if examined.kind in ("ppo", "collect") else few
         if len({group.responses for group in groups}) < 4:
             continue
+        count += 1
         try:
             with overheard([]):
                 numbers = [number for number in _numbers(scorer, groups) if number is not None]
         except UserError:
             continue
         if not numbers:
-            yield warning(option, f"{scorer.name!r} abstains from every answer", "see what it returns None for")
+            message = f"{scorer.name!r} abstains from every answer"
+            silent.append(warning(option, message, "see for what it returns None"))
         elif min(numbers) == max(numbers):
-            yield warning(
-                option,
-                f"{scorer.name!r} gives all {len(numbers)} different answers {numbers[0]:g}: there is nothing to learn",
-                "look at what it compares (`plaudit score` shows numbers), at its columns and its extraction",
-            )
+            message = f"{scorer.name!r} gives all {len(numbers)} answers {numbers[0]:g}: there is nothing to learn"
+            silent.append(warning(option, message, "look at what it compares, at its columns and its extraction"))
+    speaks = len(silent) < count
+    yield from (note(one.where, one.message.partition(":")[0]) if speaks else one for one in silent)
 
 
 def scale(examined: Examined) -> Iterator[Finding]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from plaudit.data.check import quantiles
-from plaudit.data.clean import answers
+from plaudit.data.clean import answers, spelled_controls
 from plaudit.doctor.examined import SAMPLED_ROWS, Examined, prompts_of, texts_of
 from plaudit.doctor.findings import Finding, NotRunError, ShownRow, error, note, warning
 from plaudit.doctor.inputs import DataUse, Part, judges
 from plaudit.errors import UserError
 from plaudit.models.checkpoint import read_facts
 from plaudit.models.load import Language, load_language
-from plaudit.records.text import Form, Prompt, Row, Text
+from plaudit.records.text import Prompt, Row, Text
 from plaudit.tokens.pieces import text_pieces
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import decode
@@ -65,21 +65,19 @@ def bos(examined: Examined) -> Iterator[Finding]:
 
 def controls(examined: Examined) -> Iterator[Finding]:
     """No row spells a control token where text stands: the model would learn to write its letters."""
-    language = examined.language
-    renderer = language.renderer
+    renderer = examined.language.renderer
     if not isinstance(renderer, Renderer):
         return
-    tokens = sorted((token for token in renderer.controls if len(token) > 2), key=len, reverse=True)
     for use in examined.own_uses:
-        rows = [row for row in examined.rows(use) if isinstance(row, Text) or row.prompt.form is not Form.RENDERED]
-        spelling = [(row, t) for row in rows for t in tokens if any(t in text for text in texts_of(row))]
-        if spelling:
-            row, token = spelling[0]
+        rows = examined.rows(use)
+        count, tokens = spelled_controls(rows, renderer.controls)
+        if count:
+            first = next((row.where for row in rows if any(t in text for t in tokens for text in texts_of(row))), "")
             yield warning(
-                row.where or use.option,
-                f"{len({id(row) for row, _ in spelling})} of {len(rows)} rows spell a control token such as {token}, "
-                "which is read as letters",
-                f"take {token} out of {use.config.path}: plaudit writes BOS, turns and end tokens itself",
+                first or use.option,
+                f"{count} of {len(rows)} rows spell control tokens ({', '.join(tokens)}), which are read as letters",
+                f"take them out of {use.config.path}: plaudit writes BOS, turns and end tokens itself (or say "
+                "`rendered: true` for the file)",
             )
 
 
@@ -187,7 +185,7 @@ def lengths(examined: Examined) -> Iterator[Finding]:
         )
         limit = _limit(examined, language) - (sampling.max_new_tokens if sampling else 0)
         long = [(row, size) for row, size in sizes if size > limit]
-        if long and sampling:
+        if long and sampling and examined.config.too_long == "error":
             row, size = long[0]
             yield error(
                 "sampling.max_new_tokens",

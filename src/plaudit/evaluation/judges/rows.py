@@ -224,7 +224,7 @@ def score_parts(scorer: Scorer, groups: Sequence[Group]) -> tuple[Answers, dict[
         batch.append(group)
         if num_responses(batch) < BATCH_RESPONSES and index + 1 < len(groups):
             continue
-        answered = check_scores(scorer.name, scorer.score(batch), num_responses(batch))
+        answered = check_scores(scorer.name, scorer.score(batch), num_responses(batch), batch)
         scores += answered.optional_scores
         for name, values in answered.parts.items():
             known = (answered.valid & ~values.isnan()).tolist()

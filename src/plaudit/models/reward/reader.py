@@ -149,9 +149,16 @@ def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
 def read_all(
     read: Callable[[Sequence[SharedRows]], Tensor], width: int, rows: Sequence[EncodedRow], budget: int
 ) -> Float[Tensor, "B n"]:
-    """The `width` numbers that `read` gives for every row, on the CPU, in micro-batches of at most `budget` tokens."""
+    """The `width` numbers that `read` gives for every row, on the CPU, in micro-batches of at most `budget` tokens.
+
+    Equal rows are read once: answers that became equal when they were cut tie exactly.
+    """
     if not rows:
         return torch.zeros(0, width)
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    which = [first.setdefault((tuple(prompt), tuple(ids)), len(first)) for prompt, ids in rows]
+    if len(first) < len(rows):
+        return read_all(read, width, [(list(prompt), list(ids)) for prompt, ids in first], budget)[which]
     # Rows of one prompt together, so that they share it, and rows of similar length.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rows[i][0], len(rows[i][1])))
     parts: list[Tensor] = []

@@ -29,7 +29,7 @@ from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens
+from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens, say_unread_columns
 from plaudit.scoring.loading import code_fingerprints
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
@@ -96,6 +96,7 @@ def participants(
             "model.end_tokens, or a text by sampling.stop"
         )
     _check_handed_in(run, language, policy, reference)
+    state.warn_of_spelled_controls(rows, language.renderer.controls, "prompts")
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
     _warn_if_unheld(config)
@@ -130,6 +131,7 @@ def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer |
     """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
     if scorer is None:
         check_rewards(config.judges, rows)
+        say_unread_columns((*config.judges, *(config.evaluation.truth if config.evaluation else ())), rows)
     else:
         check_columns(scorer, rows)
     if scorer is None and config.shaping.credit == "token" and not any(map(judges_tokens, config.judges)):

@@ -74,7 +74,7 @@ def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> Sc
     by_token = config.shaping.credit == "token"
     judge_groups = groups_with_ends(rollout, participants.language) if by_token else groups(rollout)
     scorer = participants.scorer
-    scores = check_scores(scorer.name, scorer.score(judge_groups), len(rollout.rows))
+    scores = check_scores(scorer.name, scorer.score(judge_groups), len(rollout.rows), judge_groups)
     outputs = ask_models(participants, rollout, config)
     if config.trunk_reward and outputs.trunk_scores is not None:
         scores = with_trunk(scores, outputs.trunk_scores, config.trunk_reward, config.model)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plaudit.data.sources import file_of
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
@@ -48,7 +49,8 @@ class Encoder:
         renderer, limit = self.language.renderer, self.max_length
         encoded = encode_answers(answers, renderer, max_length=limit, too_long=self.too_long)
         if encoded.dropped or encoded.truncated:
-            say(f"answers longer than {limit} tokens: {encoded.dropped} dropped, {encoded.truncated} truncated")
+            cut = f"{encoded.dropped} dropped, {encoded.truncated} truncated"
+            say(f"{file_of(answers[0].where)}: answers longer than {limit} tokens: {cut}")
         return list(encoded.rows)
 
 

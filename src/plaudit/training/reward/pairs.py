@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from plaudit.data.sources import file_of
 from plaudit.errors import UserError
 from plaudit.formulas.masks import last_index
 from plaudit.formulas.pair_scores import both_orders_bce, unbiased_logit
@@ -46,6 +47,11 @@ class BothOrders(Example, Protocol):
         """Ids of an input, which must not exceed what the model reads."""
         ...
 
+    @property
+    def distinct(self) -> bool:
+        """Are the two answers different ids?"""
+        ...
+
 
 P = TypeVar("P", bound=BothOrders)
 
@@ -61,6 +67,12 @@ class Pairs(Generic[P]):
         return sum(pair.num_tokens for pair in self.pairs)
 
 
+def say_blurred(count: int, rows: Sequence[Ranking | Comparison]) -> None:
+    """Of pairs whose answers became the same ids when they were cut."""
+    if count:
+        say(f"{file_of(rows[0].where)}: {count} pairs whose answers are equal once they are cut: left out")
+
+
 NO_LIMIT = 10**9
 """Ids: to ask how long a pair is before it is cut."""
 
@@ -73,11 +85,14 @@ def encode_pairs(
     refuse_margins(rows)
     examples: list[Pairs[P]] = []
     long: list[str] = []
+    blurred = 0
     for row in rows:
         pairs = encode(row, NO_LIMIT)
         if any(pair.length > room for pair in pairs):
             long.append(row.where)
-            pairs = encode(row, room) if encoder.too_long == "truncate" else []
+            cut = encode(row, room) if encoder.too_long == "truncate" else []
+            pairs = [pair for pair in cut if pair.distinct]
+            blurred += len(cut) - len(pairs)
         if pairs:
             examples.append(Pairs(pairs=tuple(pairs)))
     if long and encoder.too_long == "error":
@@ -86,6 +101,7 @@ def encode_pairs(
             "Raise max_length, or set too_long to `drop` or `truncate`."
         )
     if long:
+        say_blurred(blurred, rows)
         say(f"{len(long)} rankings with {what} of more than {encoder.max_length} tokens: {encoder.too_long}")
     return examples
 
@@ -100,6 +116,10 @@ class Contest:
     @property
     def length(self) -> int:
         return self.joint.length
+
+    @property
+    def distinct(self) -> bool:
+        return self.joint != self.joint.swapped
 
     @property
     def num_tokens(self) -> int:
@@ -164,6 +184,10 @@ class TwoQuestions:
     @property
     def length(self) -> int:
         return max(len(self.as_a), len(self.as_b))
+
+    @property
+    def distinct(self) -> bool:
+        return self.as_a != self.as_b
 
     @property
     def num_tokens(self) -> int:
@@ -237,8 +261,10 @@ class TokenLevelObjective(GradientObjective[TokenLevel]):
     def examples_of(self, rows: Sequence[Comparison], encoder: Encoder) -> list[Compared]:
         refuse_margins(rows)
         encoded = encoder([(row.prompt, text, row.where) for row in rows for text in (row.chosen, row.rejected)])
-        both = zip(encoded[0::2], encoded[1::2], strict=True)
-        return [Compared(chosen=c, rejected=r) for c, r in both if c is not None and r is not None]
+        both = [(c, r) for c, r in zip(encoded[0::2], encoded[1::2], strict=True) if c is not None and r is not None]
+        different = [Compared(chosen=c, rejected=r) for c, r in both if c != r]
+        say_blurred(len(both) - len(different), rows)
+        return different
 
     def backward(self, model: TokenLevelRewardModel, examples: Sequence[Compared], budget: Budget) -> MinibatchLoss:
         """Loss per pair, nats; accuracy and margin of the scores, which are the last tokens' values."""

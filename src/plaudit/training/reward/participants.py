@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from plaudit.errors import UserError
+from plaudit.evaluation.judges.rows import as_ranking
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed, permutation
 from plaudit.models.load import Language, load_language
@@ -21,6 +22,7 @@ from plaudit.training.descent import Mixture
 from plaudit.training.reward.objective import Budget, ClosedFormObjective, Encoder, Example, GradientObjective
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import LabelledRow, RewardConfig
+from plaudit.training.reward.rankings import equal_once_cut
 
 MEASURED = (Ranking, Rating, Verdict)
 """Held-out rows may be labelled otherwise than the training data: ratings can teach what rankings measure."""
@@ -53,6 +55,8 @@ def participants(config: RewardConfig, run: Run) -> Participants:
     learned = tuple(row for rows in sources for row in rows)
     language = load_language(config.model, [text for row in learned for text in texts(row)])
     encoder = Encoder(language=language, max_length=language.limit(config.max_length), too_long=config.too_long)
+    for rows in sources:
+        state.warn_of_spelled_controls(rows, language.renderer.controls)
     examples = objective.examples(sources, encoder)
     say_truncated(held_out, language)
     if not any(examples):
@@ -110,9 +114,15 @@ def _with_label_of(row: LabelledRow, other: LabelledRow) -> Rating | Verdict:
 
 def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> None:
     """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
+    compared = [as_ranking(row) for row in held_out if isinstance(row, Ranking | Comparison)]
+    rows = [*compared, *(row for row in held_out if not isinstance(row, Ranking | Comparison))]
     answers = [
-        AnsweredPrompt(prompt=row.prompt, response=text, where=row.where) for row in held_out for text in responses(row)
+        AnsweredPrompt(prompt=row.prompt, response=text, where=row.where) for row in rows for text in responses(row)
     ]
     encoded = encode_answers(answers, language.renderer, max_length=language.context, too_long="truncate")
     if encoded.truncated:
-        say(f"held out: {encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}")
+        ids = iter(encoded.rows)
+        same = sum(bool(equal_once_cut([next(ids) for _ in row.responses], row)) for row in compared)
+        tied = f"; {same} rows have answers that are equal once they are cut, which count as ties" if same else ""
+        cut = f"{encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}"
+        say(f"held out: {cut}{tied}")

@@ -1,6 +1,7 @@
 """What learns from rankings, prompt by prompt: a scalar by one of four losses (N3.1–N3.4), a head beside a language
 model (N3.13), and the second half of ArmoRM, a gate that mixes aspects so that the mix ranks as people do (N3.7)."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plaudit.data.sources import file_of
 from plaudit.errors import UserError
 from plaudit.formulas.correlation import spearman
 from plaudit.formulas.listwise_losses import MAX_TIED, best_of_k, plackett_luce
@@ -151,17 +153,35 @@ def ranked_examples(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:
     """Encode all answers; a prompt with fewer than two ranks left teaches nothing and is counted out. The best of those
     that are left has rank 1, whatever was too long."""
     pairs = iter(encoder([(row.prompt, text, row.where) for row in rows for text in row.responses]))
-    ranked = []
+    ranked: list[Ranked] = []
+    blurred = 0
     for row in rows:
-        remaining = [(pair, rank) for rank in row.ranks if (pair := next(pairs)) is not None]
+        encoded = list(itertools.islice(pairs, len(row.responses)))
+        same = equal_once_cut(encoded, row)
+        blurred += bool(same)
+        remaining = [(pair, rank) for pair, rank in zip(encoded, row.ranks, strict=True) if pair and pair not in same]
         margin = float(row.columns.get("margin", 0.0) or 0.0)
         above = min((rank for _, rank in remaining), default=1) - 1
         ranks = tuple(rank - above for _, rank in remaining)
         ranked.append(Ranked(answers=tuple(p for p, _ in remaining), ranks=ranks, margin=margin))
     useful = [row for row in ranked if row.num_pairs]
+    if blurred:
+        say(f"{file_of(rows[0].where)}: {blurred} rows with answers that are equal once they are cut: left out")
     if len(useful) < len(ranked):
         say(f"{len(ranked) - len(useful)} prompts without two ranks left out")
     return useful
+
+
+def equal_once_cut(encoded: Sequence[EncodedRow | None], row: Ranking) -> list[EncodedRow]:
+    """Ids that stand for different texts on different places: nothing can be learned of them."""
+    first: dict[tuple[tuple[int, ...], ...], tuple[str, int]] = {}
+    same: list[EncodedRow] = []
+    for ids, text, rank in zip(encoded, row.responses, row.ranks, strict=True):
+        if ids is not None:
+            other, other_rank = first.setdefault((tuple(ids[0]), tuple(ids[1])), (text, rank))
+            if other != text and other_rank != rank:
+                same.append(ids)
+    return same
 
 
 def without_margins(rows: Sequence[Ranking], encoder: Encoder) -> list[Ranked]:

@@ -1,0 +1,48 @@
+"""What a name that is no option may have meant."""
+
+import pytest
+
+from plaudit.config.explain import describe
+from plaudit.config.names import _ELSEWHERE, meant
+from plaudit.stages import STAGES
+from tests.kills import kills
+
+
+@kills(
+    "config/names.py",
+    old="    for wanted in (plain, *(ours",
+    new="    for wanted in (*(ours",
+    why="an option of a group, written without it, is not found",
+)
+@pytest.mark.parametrize(
+    ("stage", "key", "option"),
+    [
+        ("ppo", "learning_rate", "optim.learning_rate"),
+        ("ppo", "lr", "optim.learning_rate"),
+        ("ppo", "beta", "kl.coef"),
+        ("ppo", "kl_coef", "kl.coef"),
+        ("ppo", "cliprange", "objective.clip_range"),
+        ("ppo", "temprature", "sampling.temperature"),
+        ("ppo", "num-generations", "samples_per_prompt"),
+        ("ppo", "iteratons", "iterations"),
+        ("ppo", "promts", "prompts"),
+        ("ppo", "reward_model", "rewards"),
+        ("ppo", "held_out_fractoin", ""),
+        ("ppo", "s", ""),
+        ("sft", "per_device_train_batch_size", "minibatch_size"),
+        ("sft", "eval_dataset", "held_out"),
+        ("sft", "output_dir", "--out on the command line"),
+        ("sft", "lora_r", "model.train.rank"),
+        ("sft", "top_p", ""),
+        ("reward", "max_seq_length", "max_length"),
+    ],
+)
+def test_the_option_that_was_meant_is_named_with_its_group(stage: str, key: str, option: str) -> None:
+    assert meant(key, STAGES[stage].config_class) == option
+
+
+def test_all_names_of_other_tools_lead_to_options_that_there_are() -> None:
+    options = [option for stage in STAGES.values() for option in describe(stage.config_class)]
+    known = {option.name.removesuffix(".kind") for option in options}
+    ours = [name for name in _ELSEWHERE if not name.startswith("--")]
+    assert [name for name in ours if not any(f".{one}".endswith(f".{name}") for one in known)] == []
