@@ -65,6 +65,7 @@ def test_the_head_says_what_when_and_with_what(tmp_path: Path) -> None:
         "Took": "4 min 11 s",
         "Seed": "7",
         "Peak memory": "1.3 GiB",
+        "Health": "healthy",
         "Versions": "plaudit 0.1.0, torch 2.13.0, transformers 5.16.1, Python 3.12.1",
         "Machine": "Linux-6.1, 2 CPU cores",
         "Commit": "abc123",

@@ -87,7 +87,6 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
-    _add_watching(resume)
     resume.set_defaults(call=_resume, takes_options=True)
 
     data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
@@ -113,7 +112,7 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command = _with_options(commands, name, stage, _stage)
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
-    _add_watching(command)
+    _watching(command)
     command.set_defaults(sweep=[], dry_run=False)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
@@ -162,10 +161,11 @@ def _add_doctor(commands: Any) -> None:
     doctor.set_defaults(call=_doctor, takes_options=True)
 
 
-def _add_watching(command: argparse.ArgumentParser) -> None:
+def _watching(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
     unwell = "exit status 3 where the run ends with a finding of this level or worse (docs/health.md)"
     command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", help=unwell)
+    return command
 
 
 def _add_inspect(commands: Any) -> None:

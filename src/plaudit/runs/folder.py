@@ -146,6 +146,8 @@ class Run:
             self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
+        if isinstance(error, StopRequested) and self._health and worst(found := [*self._health.findings.values()]):
+            warn(verdict(found))
         self._open.close()
         if self._heart is not None:
             self._heart.stop(_state(error, finished=self.finished))
@@ -324,7 +326,8 @@ class Run:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json: the run is finished. Its health is judged and told; that and its outcome are added."""
-        if self.ranks.is_first and is_watched(self.stage):
+        has_said = self.metrics_lines or summary.get("results")
+        if has_said and self.ranks.is_first and is_watched(self.stage):
             found = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
             for finding, sink in itertools.product(found, self._sinks):
                 sink.alert(finding, self._events.step or 0)

@@ -85,8 +85,7 @@ def participants(
     Raises: UserError.
     """
     rows = _prompts(config, run, prompts)
-    _check_judges(config, rows, scorer)
-    run.check_data(code_fingerprints(judge.function for judge in config.judges if judge.kind == "function"))
+    _check_judges(config, run, rows, scorer)
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
@@ -127,8 +126,9 @@ def participants(
     )
 
 
-def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
+def _check_judges(config: PPOConfig, run: Run, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
     """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
+    run.check_data(code_fingerprints(judge.function for judge in config.judges if judge.kind == "function"))
     if scorer is None:
         check_rewards(config.judges, rows)
         say_unread_columns((*config.judges, *(config.evaluation.truth if config.evaluation else ())), rows)
