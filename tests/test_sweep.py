@@ -14,7 +14,7 @@ from plaudit.report.html import render
 from plaudit.report.sweep import sweep_table
 from plaudit.runs.folder import Run
 from plaudit.telemetry.summary import summary
-from plaudit.training import sft
+from plaudit.training import dry_run, sft
 from tests.kills import kills
 
 CONFIG = "data: [d.jsonl]\nmodel: {path: 'a${b}/model'}\noptim: {learning_rate: 0.5}\n"
@@ -90,6 +90,15 @@ def test_every_run_is_checked_before_the_first(
 ) -> None:
     assert main(["sft", "c.yaml", "--sweep", *axes]) == 2
     assert message in capsys.readouterr().err and runs == [] and not Path("runs").exists()
+
+
+def test_a_sweep_is_run_dry_by_its_first_combination(
+    runs: list[tuple[float, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dry: list[float] = []
+    monkeypatch.setattr(dry_run, "dry_run", lambda stage, config: dry.append(config.optim.learning_rate))
+    assert main(["sft", "c.yaml", *GRID, "--dry-run"]) == 0
+    assert (dry, runs) == ([0.1], []) and not Path("runs").exists()
 
 
 def test_values_may_be_lists(runs: list[tuple[float, int]]) -> None:

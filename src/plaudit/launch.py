@@ -47,12 +47,14 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
         stage.function(config, run)
 
 
-def start_sweep(
-    stage: Stage, source: Path, options: Sequence[str], axes: Sequence[str], folder: Path, sinks: Sequence[str] = ()
-) -> None:
-    """One run for each combination of the axes' values (`kl.coef=0.02,0.05`), as stages of one pipeline.
+Grid = Mapping[str, Sequence[str]]
+"""Options and their values."""
 
-    Raises: UserError for whatever is wrong with one of them, before the first begins.
+
+def sweep_of(stage: Stage, source: Path, options: Sequence[str], axes: Sequence[str]) -> tuple[Grid, Mapping[str, Any]]:
+    """The axes (`kl.coef=0.02,0.05`), and by name the config of each combination of their values.
+
+    Raises: UserError for whatever is wrong with one of them.
     """
     grid: dict[str, tuple[str, ...]] = {}
     for axis in axes:
@@ -60,15 +62,21 @@ def start_sweep(
         grid[name] = tuple(filter(None, re.split(r",(?![^\[{]*[\]}])", values)))
         if not name or not equals or not grid[name] or len(set(grid[name])) < len(grid[name]):
             raise UserError(f"--sweep {axis}: write an option and its different values, such as kl.coef=0.02,0.05")
-    stages = {}
+    configs = {}
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         config = load_config(stage.config_class, source, [*options, *(f"--{key}={one}" for key, one in chosen.items())])
         name = ",".join(f"{key}={one}" for key, one in chosen.items()).replace("/", "_")
-        stages[name] = {"kind": stage.name, **_escaped(to_plain(config))}
-    if len(stages) > 99:
-        raise UserError(f"--sweep: {len(stages)} runs are more than one folder can show, 99; leave some values out")
-    say(f"sweep: {len(stages)} runs of {stage.name} in {folder}")
+        configs[name] = config
+    if len(configs) > 99:
+        raise UserError(f"--sweep: {len(configs)} runs are more than one folder can show, 99; leave some values out")
+    return grid, configs
+
+
+def start_sweep(stage: Stage, grid: Grid, configs: Mapping[str, Any], folder: Path, sinks: Sequence[str] = ()) -> None:
+    """One run after the other, as stages of one pipeline."""
+    say(f"sweep: {len(configs)} runs of {stage.name} in {folder}")
+    stages = {name: {"kind": stage.name, **_escaped(to_plain(config))} for name, config in configs.items()}
     start(PIPELINE, load_config(PipelineConfig, {"stages": stages, "sweep": grid}), folder, sinks)
 
 

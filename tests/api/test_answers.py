@@ -38,7 +38,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 )
 def test_a_file_of_prompts_is_answered_as_python_would(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     jsonl(Path("p.jsonl"), [{"prompt": text, "solution": str(i)} for i, text in enumerate(PROMPTS)])
-    options = ["--max_new_tokens", "6", "--temperature", "0.9", "--seed", "3", "--batch_size", "2"]
+    options = ["--sampling.max_new_tokens", "6", "--temperature", "0.9", "--seed", "3", "--batch_size", "2"]
     assert main(["generate", model, "p.jsonl", "--prompt", "aa", "--samples", "2", *options]) == 0
     out = lines(capsys.readouterr().out)
     asked = [text for text in ["aa", *PROMPTS] for _ in range(2)]
@@ -129,3 +129,20 @@ def test_what_generate_wrote_is_scored_as_python_would(model: str, capsys: pytes
     assert [(row["prompt"], row["response"]) for row in out] == texts
     python = pl.RewardModel.load("judge/model").score(*map(list, zip(*texts, strict=True)))
     assert [row["score"] for row in out] == pytest.approx(python)
+
+
+def test_a_judge_that_compares_scores_a_row_among_its_answers(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": text, "chosen": text, "rejected": text * 2} for text in ("ab", "ba", "bb", "aa")]
+    pl.reward(model, rows, out="judge", objective="pair", epochs=1, minibatch_size=4, held_out_fraction=0)
+    jsonl(Path("rows.jsonl"), rows)
+    capsys.readouterr()
+    assert main(["score", "judge/model", "rows.jsonl"]) == 0
+    shown = capsys.readouterr()
+    assert "4 rows are scored among their own answers (log-odds, mean 0 in a row), 0 lone answers" in shown.err
+    assert all(sum(row["scores"]) == pytest.approx(0, abs=1e-5) and any(row["scores"]) for row in lines(shown.out))
+    jsonl(Path("lone.jsonl"), [{"prompt": "ab", "response": "a"}])
+    assert main(["score", "judge/model", "lone.jsonl"]) == 2
+    assert "lone.jsonl:1: the scorer 'reward_model' needs the column 'references'" in capsys.readouterr().err
+    jsonl(Path("lone.jsonl"), [{"prompt": "ab", "response": "a", "references": ["b"]}])
+    assert main(["score", "judge/model", "lone.jsonl"]) == 0
+    assert "0 rows are scored among their own answers" in capsys.readouterr().err

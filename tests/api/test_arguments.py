@@ -50,6 +50,14 @@ def test_what_is_not_given_is_the_commands_default() -> None:
 def test_unknown_names_are_told_together_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"kl_coeff: no such option; did you mean kl_coef\?\niteration: .* iterations"):
         ppo(kl_coeff=1, iteration=1)
+    for name, option in {
+        "lr": "optim_learning_rate",
+        "beta": "kl_coef",
+        "dataset": "prompts",
+        "output_dir": "out",
+    }.items():
+        with pytest.raises(UserError, match=rf"{name}: no such option; did you mean {option}\?"):
+            ppo(**{name: 1})
     with pytest.raises(UserError, match="expected whole number, got 'many'"):
         ppo(iterations="many")
     with pytest.raises(UserError, match="kl_coef: given twice"):

@@ -24,7 +24,7 @@ ALLOWED = {
     "datasets": {"data"},
     "pyarrow": {"data"},
     "rapidfuzz": {"scoring"},
-    "math_verify": {"scoring"},
+    "sympy": {"scoring"},
     "py3langid": {"scoring"},
     "numpy": {"scoring", "evaluation", "engines", "report"},
     "plotly": {"report"},

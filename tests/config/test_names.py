@@ -34,6 +34,8 @@ from tests.kills import kills
         ("sft", "output_dir", "--out on the command line"),
         ("sft", "lora_r", "model.train.rank"),
         ("sft", "top_p", ""),
+        ("sft", "train_dataset", "data"),
+        ("ppo", "train_dataset", "prompts"),
         ("reward", "max_seq_length", "max_length"),
     ],
 )

@@ -125,3 +125,16 @@ def test_no_markup_or_line_of_the_data_can_break_the_report(tmp_path):
 )
 def test_quantiles_are_values_that_occur(values, expected):
     assert list(quantiles(values).values()) == expected
+
+
+def test_solutions_are_read_by_the_functions_that_will_read_them(tmp_path):
+    path = write(tmp_path, [{"prompt": q, "solution": s} for q, s in (("a", "12"), ("b", "see above"), ("c", 7))])
+    readers = {"as_int": int, "as_float": float, "as_text": str, "never": lambda solution: int("x")}
+    report = check([path], readers)
+    assert report.ok
+    told = f"  solutions     as_int, as_float can't read 1 of 3, the first at {path}:2\n"
+    assert told in report.to_text()
+    assert "as_text" not in report.to_text() and "never" not in report.to_text()  # not meant for this file
+    report = check([path], {"as_int": int}, certain=True)
+    assert not report.ok
+    assert f"    {path}:2: column `solution` can't be read by as_int: invalid literal" in report.to_text()

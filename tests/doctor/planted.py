@@ -24,7 +24,7 @@ def constant(completions, **columns):
 
 
 def slow(completions, **columns):
-    time.sleep(0.11 * len(completions))
+    time.sleep(0.26 * len(completions))
     return letters(completions)
 
 

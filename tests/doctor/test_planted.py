@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -86,6 +87,11 @@ def margin_that_is_never_read(clinic):
 @plant("repeats", "data.0", "160 of 200 rows repeat an earlier one")
 def file_written_five_times(clinic):
     return clinic.sft(clinic.shown * 5)
+
+
+@plant("repeats", "data.1", "40 rows of ")
+def file_listed_twice(clinic):
+    return clinic.sft(data=[{"path": clinic.file("shown.jsonl", clinic.shown)}] * 2)
 
 
 @plant("leaks", "held_out.0", "3 of its prompts are also trained on, by this stage (data.0)")
@@ -210,7 +216,7 @@ def judge_of_infinite_scores(clinic):
     return clinic.ppo(rewards=[clinic.rule("infinite")])
 
 
-@plant("judge-answers", "rewards.0", "'slow' takes 0.11 s an answer")
+@plant("judge-answers", "rewards.0", "'slow' takes 0.26 s an answer")
 def slow_judge(clinic):
     return clinic.ppo(prompts_per_iteration=2, rewards=[clinic.rule("slow")])
 
@@ -248,6 +254,12 @@ def scores_far_from_zero(clinic):
 @plant("starts", "rewards.0.path", "is no reward model but a language model")
 def language_model_as_judge(clinic):
     return clinic.ppo(rewards=[{"kind": "model", "path": clinic.model}])
+
+
+@plant("files", "prompts.0", "prompts.jsonl:1: column `solution`")
+def references_that_are_empty(clinic):
+    rows = [{**row, "solution": []} for row in clinic.prompts]
+    return clinic.ppo(rows, rewards=[{"kind": "function", "function": "exact_match"}])
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -357,6 +369,14 @@ def clinic(tmp_path, monkeypatch):
 
 
 @kills("doctor/checks/config.py", old="usual.low <= optim.learning_rate <= usual.high", new="True", why="any rate goes")
+@kills("doctor/checks/policy.py", old="if not apart <= limit:", new="if apart <= limit:", why="agreement is the fault")
+@kills(
+    "doctor/checks/judge.py", old="yield error(option,", new="yield note(option,", why="a judge that fails is a note"
+)
+@kills(
+    "doctor/rehearsal.py", old='ignore_patterns("000002",', new='ignore_patterns("000001",', why="nothing is resumed"
+)
+@kills("doctor/checks/data.py", old="if shared.prompts:", new="if not shared.prompts:", why="leaks pass, others don't")
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     check, where, words = PLANTS[name]
@@ -371,6 +391,28 @@ def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     assert matching, (diagnosis.findings, diagnosis.not_run)
     assert matching[0].where.endswith(where)
     assert matching[0].remedy or matching[0].level is Severity.ERROR
+
+
+def test_a_turn_token_that_is_named_bos_is_no_doubled_one(clinic):
+    """ChatML's <|im_start|>, which SmolLM's tokenizer calls its BOS and puts in front of nothing."""
+
+    def chat(tokenizer):
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+        tokenizer.chat_template = (
+            "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+        )
+
+    stage = clinic.ppo(model={"path": with_tokenizer(clinic, chat)})
+    assert stage.language.renderer.prompt_ids(stage.rows(stage.uses[0])[0].prompt).count(0) == 2
+    assert examine(stage, [one for one in CHECKS if one.name == "bos"]).faults == []
+
+
+def test_a_pad_token_that_is_the_end_token_is_no_mistake_here(clinic):
+    """Masks come from lengths, so that the end token is learned all the same."""
+    stage = clinic.sft(model={"path": with_tokenizer(clinic, lambda t: setattr(t, "pad_token", t.eos_token))})
+    assert stage.language.tokenizer.pad_token_id == stage.language.tokenizer.eos_token_id
+    assert examine(stage, [one for one in CHECKS if one.name in ("end-token", "controls", "starts")]).faults == []
+    assert stage.participants.mixture.examples[0][1][-1] in stage.language.end_ids
 
 
 def test_there_are_thirty():

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.engines.stopping import StopStrings, cut_at_stop
+from plaudit.tokens.pieces import text_pieces
+from plaudit.tokens.template import Renderer
+from plaudit.tokens.tokenizer import decode_continuing, encode_continuing, train_tokenizer
 from tests.kills import kills
+from tests.tokens.test_tokenizer import EVERY
 
 
 def by_letters(ids) -> str:
@@ -27,14 +31,14 @@ def test_a_string_that_straddles_tokens():
     stop = StopStrings(lambda ids: "".join(pieces[i] for i in ids), ["\n\nHuman:"])
     assert complete_at(stop, [0, 1, 2, 3, 4]) == 5
     assert complete_at(stop, [0, 1, 2, 3]) is None
-    assert cut_at_stop("Hello\n\nHuman: hi", stop.strings) == "Hello"
+    assert cut_at_stop(pieces, stop.strings) == ["Hello", "", "", "", ""]
 
 
 def test_a_string_inside_one_token():
     pieces = ["a", "b<end>c"]
     stop = StopStrings(lambda ids: "".join(pieces[i] for i in ids), ["<end>"])
     assert complete_at(stop, [0, 0, 1, 0]) == 3
-    assert cut_at_stop("aab<end>ca", stop.strings) == "aab"
+    assert "".join(cut_at_stop(["a", "a", "b<end>c", "a"], stop.strings)) == "aab"
 
 
 def test_letters_of_several_bytes():
@@ -45,8 +49,8 @@ def test_letters_of_several_bytes():
 
 def test_the_first_one_wins_whatever_the_order_of_strings():
     for strings in (["END", "stop"], ["stop", "END"]):
-        assert cut_at_stop("a stop b END c", strings) == "a "
-    assert cut_at_stop("a stop", ["stop", "sto"]) == "a "
+        assert "".join(cut_at_stop("a stop b END c", strings)) == "a "
+    assert "".join(cut_at_stop("a stop", ["stop", "sto"])) == "a "
 
 
 @kills(
@@ -56,10 +60,10 @@ def test_the_first_one_wins_whatever_the_order_of_strings():
     why="a stop string at the very beginning stays",
 )
 def test_text_without_the_string_stays_whole():
-    assert cut_at_stop("abc ", ["x"]) == "abc "
-    assert cut_at_stop("abc", []) == "abc"
-    assert cut_at_stop("", ["x"]) == ""
-    assert cut_at_stop("xabc", ["x"]) == ""  # at the very beginning too
+    assert cut_at_stop(["ab", "c "], ["x"]) == ["ab", "c "]
+    assert cut_at_stop(["abc"], []) == ["abc"]
+    assert cut_at_stop([], ["x"]) == []
+    assert cut_at_stop(["xab", "c"], ["x"]) == ["", ""]  # at the very beginning too
     assert not StopStrings(by_letters, [])([97, 98])
 
 
@@ -80,3 +84,37 @@ def test_only_the_end_of_a_long_response_is_decoded_at_each_token():
 
     StopStrings(decode, ["12345678"])(range(5000))
     assert seen[0] < 20
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("text", "string"),
+    [("你好。再见。", "。"), ("naïve 🐈 café!", "café"), ("a.\n\nB", "\n\n"), ("Hello", "lo")],
+)
+def test_every_tokenizer_stops_at_the_first_prefix_whose_text_has_the_string(make, text, string):
+    """Byte by byte too, where a window may begin inside a character."""
+    tokenizer = make()
+    ids = encode_continuing(tokenizer, text + text)
+
+    def read(part) -> str:
+        return decode_continuing(tokenizer, part, keep_specials=True)
+
+    stop = StopStrings(read, [string])
+    stop.window = 5
+    wanted = next(n for n in range(1, len(ids) + 1) if string in read(ids[:n]))
+    assert complete_at(stop, ids) == wanted
+    pieces = text_pieces(read, ids[:wanted])
+    assert "".join(cut_at_stop(pieces, [string])) == text[: text.index(string)]
+
+
+def test_a_control_token_may_be_a_stop_string():
+    tokenizer = train_tokenizer(["one two three"], 300, chat=True)
+    renderer = Renderer(tokenizer)
+    user = tokenizer.convert_tokens_to_ids("<|user|>")
+    ids = [*renderer.response_ids("one", end=False), user, *renderer.response_ids("two", end=False)]
+    count = len(renderer.response_ids("one", end=False)) + 1
+    for string in ("<|user|>", "one<|user|>"):
+        assert complete_at(StopStrings(renderer.shown_text, [string]), ids) == count
+        written = ids[:count]
+        before = cut_at_stop(renderer.response_pieces(written), [string])
+        assert renderer.text_of_pieces(written, before) == "one"[: 3 if string == "<|user|>" else 0]

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from plaudit.errors import UserError
 from plaudit.models.adapters import apply
-from plaudit.models.checkpoint import export, load_training_state, read_facts, save_training_state, trainable
+from plaudit.models.beside import read_facts
+from plaudit.models.checkpoint import export, load_training_state, save_training_state, trainable
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.options import Full, LastLayers, LoRA, ModelConfig, TinyShape
 from plaudit.models.policy import ActorCritic, value_head

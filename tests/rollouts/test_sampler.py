@@ -42,7 +42,7 @@ class Scripted:
 
     def __init__(self, language: Language, texts: Sequence[tuple[str, bool]], limit: int = 99):
         self.ids = [language.renderer.response_ids(text, end=end) for text, end in texts]
-        self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.response_text
+        self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.shown_text
 
     def generate(self, prompts, keys, sampling, *, seed, greedy=False) -> list[Generation]:
         self.asked = (prompts, keys, sampling, seed, greedy)

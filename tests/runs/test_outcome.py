@@ -41,6 +41,22 @@ def test_the_model_the_way_and_the_next_command(tmp_path: Path) -> None:
     ]
 
 
+def test_the_best_policy_is_named_where_one_was_kept(tmp_path: Path) -> None:
+    best = {"iteration": 4, "objective": 1.25, "stopped_early": True}
+    assert as_text("ppo", tmp_path, {"model": "model", "best": "best", "best_policy": best})[1:] == [
+        f"best: {tmp_path}/best",
+        "best on held-out prompts: iteration 4, objective 1.25; nothing better came, and the run ended",
+    ]
+    none = {"iteration": 0, "objective": None, "stopped_early": False}
+    assert as_text("ppo", tmp_path, {"model": "model", "best_policy": none}) == [f"model: {tmp_path}/model"]
+
+
+def test_a_pipeline_names_the_models_of_its_stages(tmp_path: Path) -> None:
+    for name in ("02-ppo", "01-sft", "03-compare/x"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    assert as_text("pipeline", tmp_path, {}) == [f"model: {tmp_path}/01-sft/model", f"model: {tmp_path}/02-ppo/model"]
+
+
 def test_what_there_is_not_is_left_out(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
         run.finish({"format": 2})

@@ -17,7 +17,9 @@ import pytest
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Group, Message, Prompt
 from plaudit.scoring import isolate
+from plaudit.scoring.build import function_files
 from plaudit.scoring.calls import takes
+from plaudit.scoring.combine import part_metrics, tell_step
 from plaudit.scoring.functions import FunctionScorer, function_scorer
 from plaudit.scoring.isolate import CallFailed, isolated
 from plaudit.scoring.options import FunctionConfig
@@ -332,11 +334,11 @@ def test_or_the_row_gets_the_fixed_value(file):
     assert judge.score(THREE).scores.tolist() == [1.0, -2.0, 1.0]
 
 
-def test_a_batch_that_is_only_slow_together_says_so(file):
-    with pytest.raises(UserError, match=r"gave no answer within 0\.4 s .* on 5 rows together, though on none of them"):
-        scorer(file, "slow_together").score([group(*"abcde")])
-    judge = scorer(file, "slow_together", on_error="abstain")
+@pytest.mark.parametrize("on_error", ["error", "abstain"])
+def test_a_batch_that_is_only_slow_together_says_so_and_goes_on(file, on_error, capsys):
+    judge = scorer(file, "slow_together", on_error=on_error)
     assert judge.score([group(*"abcde")]).scores.tolist() == [1.0] * 5
+    assert "5 rows together took longer than its `timeout`" in capsys.readouterr().err
 
 
 def test_what_loading_takes_after_a_restart_is_not_the_calls_time(tmp_path):
@@ -448,3 +450,44 @@ def test_the_worker_loads_no_torch():
     code = "import sys, plaudit.scoring.worker; print({'torch', 'numpy', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_a_function_logs_and_asks_crosses_too(tmp_path):
+    path = tmp_path / "logs.py"
+    path.write_text(
+        "def logs(completions, trainer_state, log_metric=None):\n"
+        "    log_metric('length', len(completions))\n"
+        "    return [float(trainer_state.global_step)] * len(completions)\n",
+        encoding="utf-8",
+    )
+    judge = scorer(path, "logs")
+    tell_step(judge, 5, 9)
+    assert judge.score([Group(prompt=Prompt.of_text("p"), responses=("a", "b"))]).scores.tolist() == [5.0, 5.0]
+    assert part_metrics(judge)["part_logged/logs/length_over_responses"] == 2.0
+
+
+def test_the_first_lines_that_it_prints_are_shown(tmp_path, capsys):
+    path = tmp_path / "loud.py"
+    path.write_text(
+        "def loud(completions):\n    [print('line', i) for i in range(30)]\n    return [1.0]\n", encoding="utf-8"
+    )
+    judge = scorer(path, "loud")
+    judge.score([Group(prompt=Prompt.of_text("p"), responses=("a",))])
+    judge.function.worker.close()  # reads to the end
+    shown = [line for line in capsys.readouterr().err.splitlines() if "prints" in line]
+    assert shown[0] == "loud.py prints: line 0"
+    assert shown[-1] == "loud.py prints: line 9 (what follows is shown only where it fails)"
+    assert len(shown) == isolate.SHOWN_LINES
+
+
+def test_the_file_of_a_function_is_known_for_the_runs_provenance(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def good(completions): return [1.0]\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    configs = [
+        FunctionConfig(function=f) for f in ("mine.py:good", "mine:good", "exact_match", "plaudit.x:y", "no.py:f")
+    ]
+    files = function_files(configs)
+    assert {Path(path).name for path in files} == {"mine.py"}
+    (tmp_path / "mine.py").write_text("def good(completions): return [-1.0]\n", encoding="utf-8")
+    assert set(function_files(configs)) == set(files)
+    assert set(function_files(configs).values()).isdisjoint(files.values())

@@ -17,9 +17,10 @@ from plaudit.scoring.build import (
     reward_model_scorer,
     say_unread_columns,
 )
-from plaudit.scoring.combine import WeightedMix
+from plaudit.scoring.combine import WeightedMix, part_metrics
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.scoring.protocol import Scorer, check_scores
+from plaudit.telemetry.register import measure_of
 from tests.kills import kills
 from tests.models.tiny import spread_out
 
@@ -170,3 +171,35 @@ def test_columns_that_no_judge_takes_are_told(caplog):
     for judges in ([], [FunctionConfig(function="numeric_match")], [FunctionConfig(function="repetition")]):
         say_unread_columns(judges, rows)
     assert caplog.messages == ["columns that nothing reads: topic", "columns that nothing reads: solution, topic"]
+
+
+# ------------------------------------------------------------------------------------- what it can't read, or can't say
+
+
+def test_answers_that_its_context_cuts_are_counted_and_said_once(folder, capsys):
+    """Room for 48 tokens, a letter or so each: of the four answers two don't fit."""
+    scorer = reward_model_scorer(RewardModelConfig(path=folder, name="judge"), CPU)
+    long = "zx " * 30
+    groups = [
+        Group(prompt=Prompt.of_text("the cat"), responses=("sat", long)),
+        Group(prompt=Prompt.of_text("a" + long), responses=("a",)),
+        GROUPS[2],
+    ]
+    for _ in range(2):
+        scorer.score(groups)
+    notices = [line for line in capsys.readouterr().err.splitlines() if "room for 48 tokens" in line]
+    assert len(notices) == 1
+    assert "2 of 4 answers were judged by a part" in notices[0]
+    mix = WeightedMix(parts=((scorer, 1.0),))
+    assert part_metrics(mix) == {"part_cut/judge_over_responses": 0.5}
+    scorer.score(GROUPS)
+    assert part_metrics(mix) == {"part_cut/judge_over_responses": 0.0}
+    assert measure_of("ppo/part_cut/judge_over_responses").better == "down"
+
+
+def test_a_score_that_is_no_number_names_model_answer_and_prompt(folder):
+    scorer = reward_model_scorer(RewardModelConfig(path=folder, name="judge"), CPU)
+    with torch.no_grad():
+        scorer.model.reader.trunk.score_head.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"'judge': row 0 .*'the cat'.*'sat on the mat'.*score is nan \(4 of 4"):
+        scorer.score(GROUPS)

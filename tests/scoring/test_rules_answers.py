@@ -6,10 +6,12 @@ from fractions import Fraction
 import pytest
 
 from plaudit.errors import UserError
-from plaudit.records.text import Group, Prompt
+from plaudit.records.text import Group, Prompt, PromptRow
 from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig
-from plaudit.scoring.rules.answers import math_match, numbers_in, numeric_match
+from plaudit.scoring.protocol import check_columns
+from plaudit.scoring.rules.answers import math_match, numeric_match
+from plaudit.scoring.rules.numbers import numbers_in
 from tests.kills import kills
 
 HALF = Fraction(1, 2)
@@ -52,8 +54,8 @@ def test_per_cent_signs_are_seen():
 
 @kills(
     "scoring/rules/answers.py",
-    old="return (numbers_in(text) or [None])[-1]",
-    new="return (numbers_in(text) or [None])[0]",
+    old="    return (numbers_in(text) or [None])[-1]",
+    new="    return (numbers_in(text) or [None])[0]",
     why="the first number of the working for the answer",
 )
 def test_the_last_number_counts():
@@ -62,8 +64,8 @@ def test_the_last_number_counts():
 
 @kills(
     "scoring/rules/answers.py",
-    old="_, mark, behind = text.rpartition(after)",
-    new="_, mark, behind = text.partition(after)",
+    old="_, mark, behind = text.rpartition(after)\n        return (numbers_in",
+    new="_, mark, behind = text.partition(after)\n        return (numbers_in",
     why="an answer that was corrected counts as it first was",
 )
 def test_or_the_one_behind_a_mark():
@@ -138,13 +140,11 @@ def test_a_tolerance_is_a_number_from_nothing_on(options):
     ],
 )
 def test_mathematics_by_its_meaning(text, solution, value):
-    pytest.importorskip("math_verify")
     assert math_match([text], solution=[solution], seconds=60) == [value]  # by the clock: the machine may be busy
     assert math_match([text], solution=[["$123456$", solution]], seconds=60) == [value]
 
 
 def test_mathematics_that_would_take_for_ever_counts_as_wrong():
-    pytest.importorskip("math_verify")
     scorer = function_scorer(FunctionConfig(function="math_match", args={"seconds": 1}, timeout=60.0))
     rows = [Group(prompt=Prompt.of_text("p"), responses=("$9^{9^{9^9}}$", "5"), columns={"solution": "5"})]
     assert scorer.score(rows).scores.tolist() == [0.0, 1.0]
@@ -152,7 +152,6 @@ def test_mathematics_that_would_take_for_ever_counts_as_wrong():
 
 
 def test_mathematics_works_outside_the_main_thread_too():
-    pytest.importorskip("math_verify")
     said: list[float] = []
     thread = threading.Thread(target=lambda: said.extend(math_match(["0.5"], solution=["1/2"])))
     thread.start()
@@ -161,12 +160,75 @@ def test_mathematics_works_outside_the_main_thread_too():
 
 
 def test_a_solution_that_is_no_mathematics_is_refused():
-    pytest.importorskip("math_verify")
     with pytest.raises(ValueError, match="no mathematics"):
         math_match(["5"], solution=[""])
 
 
-def test_without_the_package_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "math_verify", None)
-    with pytest.raises(UserError, match=r"pip install 'plaudit\[math\]'"):
-        function_scorer(FunctionConfig(function="math_match"))
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("答案是-42", [-42]),
+        ("温度为−3.5度", [Fraction("-3.5")]),
+        ("The balance is –5", [-5]),
+        ("3–5 days", [3, 5]),
+        ("it costs 5 3/4 cups", [Fraction(23, 4)]),
+        ("2½", [Fraction(5, 2)]),
+        (r"1\frac{1}{4}", [Fraction(5, 4)]),
+        ("48 120 people", [48120]),
+        ("48\u202f120 and 7\u2009250.5", [48120, Fraction("7250.5")]),
+        ("chapters 3 and 12", [3, 12]),
+        ("1.5 × 10³", [1500]),
+        (r"2 \times 10^{-2}", [Fraction(1, 50)]),
+        ("0.(3)", [Fraction(1, 3)]),
+        (r"0.1\overline{6}", [Fraction(1, 6)]),
+        ("7 million", [7000000]),
+        ("5万", [50000]),
+        ("４２", [42]),
+        ("٣٫٥", [Fraction("3.5")]),
+        ("2√5", [None, None]),
+        ("so 2^{7}", [None, None]),
+        ("4 10/3", [None]),
+        (r"\sqrt{17}", [None]),
+    ],
+)
+def test_a_number_is_read_as_a_whole_or_not_at_all(text, values):
+    assert [value for value, _ in numbers_in(text)] == values
+
+
+def test_per_cent_signs_of_any_script_are_seen():
+    assert numbers_in("20％ and ٥٪ and 3 percent") == [(20, True), (5, True), (3, True)]
+
+
+def test_the_last_box_decides_unless_told_otherwise():
+    said = r"I get \boxed{4}, no, \boxed{6}. I checked 3 times."
+    assert numeric_match([said] * 2, solution=["6", "3"]) == [1.0, 0.0]
+    assert numeric_match([said] * 2, solution=["6", "3"], extract="last") == [0.0, 1.0]
+    assert numeric_match(["6", r"\boxed{6}", r"\boxed{6 or 7}"], solution=["6"] * 3, extract="box") == [0.0, 1.0, 0.0]
+
+
+def test_a_thought_is_no_answer():
+    said = ["<think>5? 6!</think> It is 7.", "5? 6!</think>7", "<think>7"]
+    assert numeric_match(said, solution=["7"] * 3) == [1.0, 1.0, 0.0]
+    assert numeric_match(["<think>7"], solution=["7"], thoughts="read") == [1.0]
+
+
+@pytest.mark.parametrize("solution", ["see above", "2√5", "x^2", "4 10/3", ["3", "none"]])
+def test_a_solution_without_a_whole_number_is_named_before_anything_is_scored(solution):
+    scorer = function_scorer(FunctionConfig(function="numeric_match"))
+    rows = [
+        PromptRow(prompt=Prompt.of_text("p"), columns={"solution": value}, where=f"p.jsonl:{line}")
+        for line, value in enumerate(["5", 6, solution], start=1)
+    ]
+    with pytest.raises(UserError, match=r"p\.jsonl:3: the reward function 'numeric_match' can't use .*'solution'"):
+        check_columns(scorer, rows)
+    check_columns(scorer, rows[:2])
+
+
+@pytest.mark.parametrize(
+    ("function", "solution"), [("math_match", "see above"), ("edit_similarity", 7), ("exact_match", ["a", None])]
+)
+def test_every_function_that_reads_solutions_looks_at_all_rows_first(function, solution):
+    scorer = function_scorer(FunctionConfig(function=function, isolate=False))
+    row = PromptRow(prompt=Prompt.of_text("p"), columns={"solution": solution}, where="p.jsonl:9")
+    with pytest.raises(UserError, match=rf"p\.jsonl:9: the reward function '{function}' can't use"):
+        check_columns(scorer, [row])

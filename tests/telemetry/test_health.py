@@ -68,6 +68,7 @@ SICK: dict[str, tuple[dict[str, Sequence[float]], int]] = {
     "scores_alike": ({"score_over_responses": [1.0] * N, "score_std_over_responses": [0.0] * N}, 2),
     "judge_abstains": ({"abstained_over_responses": [0.0, 0.5, 0.1] + [0.5] * 27}, 5),
     "part_fails": ({"part_failed/rule_over_responses": [0.0] * 5 + [0.2] * 25}, 7),
+    "judge_reads_part": ({"part_cut/judge_over_responses": [0.0] * 5 + [0.2] * 25}, 7),
     "judge_beyond_training": ({"part_beyond/judge_over_responses": [0.0] * 5 + [0.6] * 25}, 8),
     "part_falls": ({"part/second_over_responses": noisy(FALLING)}, 10),
     "second_judge_falls": (

@@ -40,6 +40,11 @@ def train(tmp_path, chosen: CollectConfig, name: str = "run") -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
+def test_rankings_that_teach_nothing_are_counted(tmp_path, capsys):
+    train(tmp_path, config(tmp_path, "stumbling"))
+    assert "5 of 5 rankings are all ties" in capsys.readouterr().err
+
+
 def test_every_prompt_has_k_answers_ranked_by_the_labeller(tmp_path):
     rows = train(tmp_path, config(tmp_path))
     assert [row["prompt"] for row in rows] == ["a", "b", "ab", "ba", "c"]

@@ -26,7 +26,7 @@ def test_every_stage_shows_what_it_would_do_and_leaves_nothing(tmp_path, capsys)
     expected = {
         "sft": (sft, ["tokens learned: 'bc</s>'", "2 rows", "1 optimiser steps", "parameters"]),
         "reward": (reward, ["tokens learned: 'bc</s>'", "tokens learned: 'b</s>'", "2 rows", "parameters"]),
-        "ppo": (ppo, ["one row", "scores", "8 answers of up to 4 tokens, 4 optimiser steps; 2 iterations", "GiB"]),
+        "ppo": (ppo, ["one row", "scores", "8 answers of up to 4 tokens, 4 optimiser steps; 2 iterations", "KiB"]),
         "collect": (collect, ["the answer", "scores", "5 prompts × 4 answers: at most 80 tokens"]),
     }
     for stage, (config, words) in expected.items():

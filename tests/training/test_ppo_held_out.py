@@ -65,7 +65,7 @@ def test_watching_changes_nothing_that_is_trained_and_says_what_it_saw(tmp_path)
     assert found["held_out_score_over_prompts"]["floor"] == first[SCORE]
     better = max(lines, key=lambda line: line[OBJECTIVE])
     best = {"iteration": better["step"], "objective": better[OBJECTIVE], "stopped_early": False}
-    assert summary["best"] == best
+    assert summary["best_policy"] == best
     samples = [json.loads(line) for line in (seeing / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [sample["prompt"] for sample in samples] == ["b", "ac"]
     assert all({"before", "after", "score_before", "score_after", "kl"} <= sample.keys() for sample in samples)
@@ -131,7 +131,7 @@ def test_a_run_that_lost_its_patience_ends_whole(tmp_path):
     )
     assert [line["step"] for line in metrics(folder)] == list(range(7))  # of equals the first is the best
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    assert summary["best"]["stopped_early"] and summary["best"]["iteration"] == 2
+    assert summary["best_policy"]["stopped_early"] and summary["best_policy"]["iteration"] == 2
     assert (folder / "model").is_dir()
 
 

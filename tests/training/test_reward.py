@@ -248,8 +248,10 @@ def test_a_held_out_answer_beyond_the_context_is_told(tmp_path, capsys):
     held_out = [{"prompt": "q", "responses": ["good", "bad " * 40], "ranks": [1, 2]}]
     shape = TinyShape(hidden_size=16, layers=1, heads=2, vocabulary=270, context=32)
     options = {"held_out": (DataConfig(path=jsonl(tmp_path / "held.jsonl", held_out)),), "floors": False}
-    train(tmp_path, config(tmp_path, rankings(4), model=ModelConfig(tiny=shape), **options))
+    done = train(tmp_path, config(tmp_path, rankings(4), model=ModelConfig(tiny=shape), **options))
     assert "held out: 1 of 2 answers truncated to the context of 32" in capsys.readouterr().err
+    cut = [(one.subject, one.value, one.count) for one in results(done) if one.measure == "cut_over_answers"]
+    assert cut == [("held-out answers", 0.5, 2)]
 
 
 @kills(

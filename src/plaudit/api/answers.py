@@ -53,7 +53,7 @@ def generate(config: GenerateConfig, model: str, prompts: Sequence[str], out: st
     names = ("max_new_tokens", "temperature", "stop", "batch_size", "seed", "greedy", "device")
     with _lines(out) as write:
         language = load_language(chosen)
-        check_prompts(to_answer, language, config.max_new_tokens)
+        to_answer = check_prompts(to_answer, language, config.max_new_tokens, config.too_long)
         policy = Policy.of(load_causal(chosen, language, seed=0))
         to_answer = [row for row in to_answer for _ in range(config.samples)]
         ends: Counter[FinishReason] = Counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from plaudit.api.models import Policy, RewardModel, on_disk
 from plaudit.api.options import judge_named
 from plaudit.api.rows import as_rows
 from plaudit.config.load import load_config
+from plaudit.config.names import meant
 from plaudit.config.objects import PythonObject, put_back
 from plaudit.config.types import child_type, field_types, shape
 from plaudit.data.options import DataConfig
@@ -58,8 +58,9 @@ def bind(cls: type[C], arguments: Mapping[str, Any]) -> Bound[C]:
             path, tp = options[name]
             _put(tree, path, binder.plain(tp, value, ".".join(path)), name)
         else:
-            near = difflib.get_close_matches(name, options, n=1)
-            unknown.append(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
+            near = meant(name, cls)  # dotted; `--out` and `--sink` are arguments of the call
+            near = {"--out": "out", "--sink": "sinks"}.get(near.split(" ")[0], near.split(".0.")[0].replace(".", "_"))
+            unknown.append(f"{name}: no such option" + (f"; did you mean {near}?" if near else ""))
     if unknown:
         raise UserError("\n".join(unknown))
     recorded = load_config(cls, tree)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
+from plaudit.evaluation.options import LongPrompts
 from plaudit.scoring.options import JudgeConfig
 
 
@@ -29,6 +30,8 @@ class GenerateConfig(SamplingConfig):
     """Tokens that end a response, beside the model's own EOS ids."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
+    too_long: LongPrompts = "error"
+    """What happens to prompts that leave no room for an answer: error, or drop and count them."""
     prompts: tuple[DataConfig, ...] = ()
     """The file of prompts; it may be given without this name."""
 

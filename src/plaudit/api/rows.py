@@ -49,14 +49,18 @@ def as_rows(value: Any, where: str) -> list[Any]:
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise UserError(f"{where}: give a file, a list of rows, or a dict with `path`, not {type(value).__name__}")
     column = "text" if where.partition(".")[0] in ("data", "held_out", "ptx") else "prompt"
-    rows = [{column: row} if isinstance(row, str) or _is_conversation(row) else row for row in value]
+    rows = [_as_row(row, column) for row in value]
     if not rows:
         raise UserError(f"{where}: there are no rows")
     return rows
 
 
-def _is_conversation(row: Any) -> bool:
-    return isinstance(row, (list, tuple)) and bool(row) and all(isinstance(turn, Mapping) for turn in row)
+def _as_row(row: Any, column: str) -> Any:
+    """A text under `column`, a conversation (a list of turns) under `messages`; anything else as it is."""
+    if isinstance(row, str):
+        return {column: row}
+    is_conversation = isinstance(row, (list, tuple)) and bool(row) and all(isinstance(turn, Mapping) for turn in row)
+    return {"messages": list(row)} if is_conversation else row
 
 
 def prompt_rows(prompts: Sequence[Any]) -> list[PromptRow]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -69,13 +70,33 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_doctor):
+    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
 
+    data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
+    check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
+    check.add_argument("files", nargs="+", help="data files")
+    read_by = "built-in function that will read each `solution`"
+    check.add_argument("--reward", action="append", default=[], metavar="NAME", help=read_by)
+    check.add_argument("--json", action="store_true", help="for machines")
+    check.set_defaults(call=_data_check)
+
+    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
+    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
+    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
+    report.set_defaults(call=_report)
+    completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
+    completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    completion.set_defaults(call=_completion)
+    return parser
+
+
+def _add_resume(commands: Any) -> None:
     resume = commands.add_parser(
         "resume",
         help="go on with an interrupted run, or extend a finished one",
@@ -88,24 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
     resume.set_defaults(call=_resume, takes_options=True)
-
-    data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
-    check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
-    check.add_argument("files", nargs="+", help="data files")
-    check.add_argument("--json", action="store_true", help="for machines")
-    check.set_defaults(call=_data_check)
-
-    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
-    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
-    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
-    report.set_defaults(call=_report)
-    _add_inspect(commands)
-
-    completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
-    completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
-    completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    completion.set_defaults(call=_completion)
-    return parser
 
 
 def _add_stage(commands: Any, name: str, stage: Stage) -> None:
@@ -230,12 +233,15 @@ def _stage(known: argparse.Namespace) -> int:
     if known.options and not Path(known.config).exists():
         usage = f"{known.parser.prog} CONFIG …"
         raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
-    from plaudit.launch import start, start_sweep
+    config = None if known.sweep else load_config(stage.config_class, Path(known.config), known.options)
+    from plaudit.launch import start, start_sweep, sweep_of
 
     if known.sweep:
-        start_sweep(stage, Path(known.config), known.options, known.sweep, _run_folder(known), known.sink)
-        return _show(_run_folder(known), known.fail_on)
-    config = load_config(stage.config_class, Path(known.config), known.options)
+        grid, configs = sweep_of(stage, Path(known.config), known.options, known.sweep)
+        if not known.dry_run:
+            start_sweep(stage, grid, configs, _run_folder(known), known.sink)
+            return _show(_run_folder(known), known.fail_on)
+        config = next(iter(configs.values()))
     if known.dry_run:
         from plaudit.training.dry_run import dry_run
 
@@ -252,7 +258,8 @@ def _generate(known: argparse.Namespace) -> int:
     if known.model is None:
         raise UserError("name a model: plaudit generate MODEL --prompt TEXT, or plaudit generate MODEL FILE")
     source = {"prompts": [{"path": file} for file in known.files]}
-    config = load_config(GENERATE.config_class, source, known.options)
+    options = [re.sub(r"^--(?:sampling|model)\.", "--", option) for option in known.options]  # as in a stage's file
+    config = load_config(GENERATE.config_class, source, options)
     resolve_name(GENERATE.run)(config, known.model, known.prompt, known.out)
     return 0
 
@@ -304,8 +311,13 @@ def _resume(known: argparse.Namespace) -> int:
 
 def _data_check(known: argparse.Namespace) -> int:
     from plaudit.data.check import check
+    from plaudit.scoring.builtin import BUILTIN
 
-    checked = check(known.files)
+    if unknown := [name for name in known.reward if name not in BUILTIN]:
+        raise UserError(f"--reward: no built-in function is called {unknown[0]!r}; there are {', '.join(BUILTIN)}")
+    read = {name: vars(function).get("value_check") for name, function in BUILTIN.items()}
+    readers = {name: reader for name, reader in read.items() if reader and name in (known.reward or BUILTIN)}
+    checked = check(known.files, readers, certain=bool(known.reward))
     print(checked.to_json() if known.json else checked.to_text(), end="")
     return 0 if checked.ok else 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -24,11 +24,12 @@ from plaudit.data.convert import serves_rows
 from plaudit.data.kinds import recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
-from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, read_raw, row_parser
+from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, position, read_raw, row_parser
 from plaudit.data.unread import unread
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Ranking, Row, Text
 
+Readers = Mapping[str, Callable[[Any], object]]
 QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 _BAD_SHOWN = 20
 _EXAMPLES = 3
@@ -63,6 +64,8 @@ class FileReport:
     counted: dict[str, int] = field(default_factory=dict)
     duplicates: tuple[tuple[str, str], ...] = ()
     """(first place, place of the repeat)."""
+    solutions: dict[str, str] = field(default_factory=dict)
+    """Reward functions that can read some of the solutions and not all: which not, and why."""
     bad: tuple[BadRow, ...] = ()
     fingerprint: str = ""
 
@@ -93,20 +96,27 @@ class CheckReport:
         return json.dumps(report, ensure_ascii=False, indent=2)
 
 
-def check(paths: Sequence[str | DataConfig]) -> CheckReport:
-    """Read every file (a path, or a DataConfig with `kind`, `columns`, `limit`) and report; never raises for data."""
+def check(paths: Sequence[str | DataConfig], readers: Readers | None = None, *, certain: bool = False) -> CheckReport:
+    """Read every file (a path, or a DataConfig with `kind`, `columns`, `limit`) and report; never raises for data.
+
+    Args:
+        readers: reward functions, each as what reads one `solution` and raises ValueError or TypeError where it can't.
+        certain: these are the ones that will read the files, so that what they can't read is a bad row. Else they are
+            tried, and those are told that can read some solutions of a file but not all.
+    """
     files: list[FileReport] = []
     keys: list[tuple[str, list[tuple[str, str]]]] = []
     for path in paths:
         config = path if isinstance(path, DataConfig) else DataConfig(path=path)
-        report, file_keys = _check_file(replace(config, on_bad_row="skip", max_bad_fraction=1.0))
+        config = replace(config, on_bad_row="skip", max_bad_fraction=1.0)
+        report, file_keys = _check_file(config, readers or {}, certain)
         files.append(report)
         keys.append((config.path, file_keys))
     overlaps = [(a, b, overlap_of_keys(first, second)) for (a, first), (b, second) in combinations(keys, 2)]
     return CheckReport(files=tuple(files), overlaps=tuple(pair for pair in overlaps if pair[2].prompts))
 
 
-def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
+def _check_file(config: DataConfig, readers: Readers, certain: bool) -> tuple[FileReport, list[tuple[str, str]]]:
     """The report, and (prompt key, where) of its rows."""
     try:
         check_config(config)
@@ -115,7 +125,29 @@ def _check_file(config: DataConfig) -> tuple[FileReport, list[tuple[str, str]]]:
         kind = recognise(columns, source=config.path) if config.kind == "auto" else Kind(config.kind)
     except UserError as error:
         return FileReport(path=config.path, error=str(error)), []
-    return _report(config, raw, kind)
+    report, keys = _report(config, raw, kind)
+    solved = [(where, row["solution"]) for where, row in raw.raws if row.get("solution") is not None]
+    unreadable = {name: _unreadable(name, read, solved) for name, read in readers.items()}
+    if certain:
+        bad = sorted((*report.bad, *(row for rows in unreadable.values() for row in rows)), key=position)
+        return replace(report, bad=tuple(bad)), keys
+    reasons: dict[str, str] = {}  # functions that can't read the same rows stand together
+    for name, rows in unreadable.items():
+        if 0 < len(rows) < len(solved):
+            wheres = ", ".join(row.where for row in rows[:_EXAMPLES])
+            reason = f"can't read {len(rows):,} of {len(solved):,}, the first at {wheres}"
+            reasons[reason] = f"{reasons[reason]}, {name}" if reason in reasons else name
+    return replace(report, solutions={names: reason for reason, names in reasons.items()}), keys
+
+
+def _unreadable(name: str, read: Callable[[Any], object], solved: Sequence[tuple[str, Any]]) -> list[BadRow]:
+    bad = []
+    for where, solution in solved:
+        try:
+            read(solution)
+        except (TypeError, ValueError) as error:
+            bad.append(BadRow(where=where, column="solution", reason=f"can't be read by {name}: {error}"))
+    return bad
 
 
 def _report(config: DataConfig, raw: RawRows, kind: Kind) -> tuple[FileReport, list[tuple[str, str]]]:
@@ -191,6 +223,7 @@ def _file_lines(file: FileReport) -> list[str]:
         *_count_lines("left out", file.dropped),
         *_count_lines("odd rows", file.counted),
         *_example_lines(file.duplicates),
+        *(_line("solutions", f"{name} {reason}") for name, reason in file.solutions.items()),
         *_bad_lines(file.bad),
     ]
     return [line for line in lines if line]

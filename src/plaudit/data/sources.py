@@ -303,7 +303,7 @@ def parse_all(
                 break
         except RowDropped as drop:
             dropped[drop.reason] += 1
-    return rows, sorted(bad, key=_position), dropped
+    return rows, sorted(bad, key=position), dropped
 
 
 def file_of(where: str) -> str:
@@ -311,7 +311,7 @@ def file_of(where: str) -> str:
     return _NUMBERS.sub("", where)
 
 
-def _position(row: BadRow) -> tuple[int, ...]:
+def position(row: BadRow) -> tuple[int, ...]:
     """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
     numbers = _NUMBERS.search(row.where)
     return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()

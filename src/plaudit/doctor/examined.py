@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plaudit.data.clean import answers
 from plaudit.doctor.findings import NotRunError
 from plaudit.doctor.inputs import DataUse, KnownStage, Library, Part, data_uses, judges, texts_in
-from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
 from plaudit.records.text import Demonstration, Prompt, Row, Text
 from plaudit.runs.folder import Run
@@ -223,7 +222,9 @@ class Examined:
             raise NotRunError(self._failures[what])
         try:
             return make()
-        except UserError:
+        except NotRunError:
+            raise
+        except Exception:
             self._failures[what] = f"needs the {what}; see the error"
             raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -146,9 +146,10 @@ def _in_folder(folder: Path) -> KnownStage | None:
 
 
 class Library:
-    """Data files, each read once."""
+    """Data files, each read once; `limit`: so many of their rows, 0 is all."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
         self._files: dict[tuple[str, tuple[Kind, ...]], LoadedFile[Row] | UserError] = {}
 
     def read(self, use: DataUse) -> LoadedFile[Row]:
@@ -156,7 +157,8 @@ class Library:
         key = (repr(use.config), use.kinds)
         if key not in self._files:
             try:
-                self._files[key] = load(use.config, *use.kinds)
+                limit = min(use.config.limit or self.limit, self.limit) if self.limit else use.config.limit
+                self._files[key] = load(replace(use.config, limit=limit), *use.kinds)
             except UserError as error:
                 self._files[key] = error
         known = self._files[key]

@@ -269,7 +269,7 @@ def _twice(
             reset_peak_memory()
             with Run.create(whole, kind, config) as run:
                 optimise(participants(), config, run)
-            peak = peak_memory_bytes()
+            peak = peak_memory_bytes() - sum(p.numel() * p.element_size() for p in start.values())
             first = {name: p.detach().clone() for name, p in own.items()}
             _load(own, start)
             _interrupted(whole, broken)

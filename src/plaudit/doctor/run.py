@@ -22,8 +22,9 @@ from plaudit.runs.folder import Run
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import warn
 
-AT_START_BYTES = 20_000_000
-"""Of data files: with more, the checks of a stage's start would take longer than two seconds."""
+AT_START_ROWS, AT_START_BYTES = 2000, 100_000_000
+"""What the checks of a stage's start read of a file, and of how large files: with more they would take longer than two
+seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def examine(examined: Examined, checks: Sequence[Check]) -> Diagnosis:
 
 def at_start(kind: str, config: Any, folder: Path) -> None:
     """The checks that every start makes: no torch, under two seconds. One warning for each finding."""
-    library = Library()
+    library = Library(AT_START_ROWS)
     is_pipeline = isinstance(config, PipelineConfig)
     for stage in _planned(config, folder) if is_pipeline else [KnownStage(name=kind, kind=kind, config=config)]:
         paths = [Path(use.config.path) for use in data_uses(stage.kind, stage.config)]

@@ -1,13 +1,12 @@
 """What later stages of a pipeline start from while the earlier ones haven't run: the model that a stage begins with in
 place of the one that it would end with, and answers of that model with ranks that mean nothing."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from plaudit.doctor.examined import Examined, overheard
-from plaudit.doctor.findings import NotRunError
-from plaudit.errors import UserError
 from plaudit.files import atomic_write
 from plaudit.models.checkpoint import export
 from plaudit.rollouts.sampler import sample
@@ -17,13 +16,11 @@ PROMPTS = 24
 
 
 def leave(examined: Examined, folder: Path) -> bool:
-    """Put them into the stage's folder; False where there is nothing to put."""
-    try:
-        with overheard([]):
-            _leave(examined, folder)
-    except (UserError, NotRunError):
-        return False
-    return folder.exists()
+    """Put them into the stage's folder; False where there is nothing to put, whose reasons its checks tell."""
+    with overheard([]), contextlib.suppress(Exception):
+        _leave(examined, folder)
+        return folder.exists()
+    return False
 
 
 def _leave(examined: Examined, folder: Path) -> None:

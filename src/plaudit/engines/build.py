@@ -15,5 +15,5 @@ def build_engine(
     """The engine that samples from `policy`; `language` says what ends a response and what its ids read as. The rest is
     as `TorchEngine`'s. UserError for a model that can't be sampled from."""
     return TorchEngine(
-        policy, language.end_ids, decode=language.decoder_renderer.response_text, check_stop=check_stop, ranks=ranks
+        policy, language.end_ids, decode=language.decoder_renderer.shown_text, check_stop=check_stop, ranks=ranks
     )

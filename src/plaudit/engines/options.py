@@ -13,7 +13,7 @@ class SamplingConfig:
     temperature: float = 1.0
     """Of sampling and of every log-prob in PPO, or the first ratio would not be 1."""
     stop: tuple[str, ...] = ()
-    """Strings that end a response where they appear; scorers read the text before them."""
+    """Strings that end a response where they appear, control tokens among them; scorers read the text before them."""
     batch_size: int = 256
     """Rows decoded together; memory, not results, depends on it."""
 

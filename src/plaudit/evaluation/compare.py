@@ -21,11 +21,11 @@ from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, say_unread_columns
+from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer, all_scores, check_scores
 from plaudit.scoring.words import distinct_share, ngrams, words
-from plaudit.telemetry.console import say
+from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
 from plaudit.tokens.batches import by_token_budget, pack, unpad
 
@@ -109,6 +109,7 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     for name, path in config.policies.items():
         check_model_path(path, option=f"policies.{name}")
     check_rewards(config.judge, rows, option="judge")
+    run.check_data(function_files(config.judge))
     rewards = config.objective.rewards if config.objective else ()
     check_rewards(rewards, rows, option="objective.rewards")
     say_unread_columns([*config.judge, *rewards], rows)
@@ -275,6 +276,8 @@ def win_rate(
         raise UserError(f"{subject} against {against}: nothing to compare, the judge abstained on all {len(scores)}")
     wins, ties, losses = (outcomes.count(outcome) for outcome in (1.0, 0.5, 0.0))
     facts = {"wins": wins, "losses": losses, "abstained": len(scores) - len(outcomes)}
+    if ties == len(outcomes):
+        warn(f"{subject} against {against}: all {ties} comparisons are ties: the judge scores both alike")
     about: dict[str, Any] = {"against": against, "floor": 0.5, "ceiling": 1.0, "ties": ties, "facts": facts}
     return share_of("win_rate_over_prompts", subject, outcomes, compared, **about)
 

@@ -115,6 +115,9 @@ class RewardEvalConfig:
     """Comparisons or rankings to fit the bag-of-words floor to; empty: only "the longer answer wins" is a floor."""
     truth: TruthConfig | None = None
     """Where the true utility is known (a made world): accuracy in expectation, beside its ceiling."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Name of a judge → the score above which it accepts, for accuracy on verdicts; without one 0 where scores are the
+    log-odds of acceptance, and for all other judges learnt on nine tenths of the prompts and applied to the last."""
     num_bins: int = 10
     """Bins of the reliability diagram and of the calibration error, over confidences from 0.5 to 1."""
     check_order: bool = False
@@ -134,6 +137,8 @@ class RewardEvalConfig:
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"models: two are called {twice[0]!r}; give them a `name` each")
+        if unknown := sorted(self.thresholds.keys() - set(names)):
+            raise ValueError(f"thresholds: {unknown[0]!r} is none of the models {', '.join(names)}")
 
 
 def name_of(judge: JudgeConfig) -> str:

@@ -19,11 +19,11 @@ from plaudit.hardware.machine import Machine, machine
 from plaudit.records.results import Result
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, has_scale
+from plaudit.scoring.build import build_scorer, check_rewards, function_files, has_scale, says_log_odds
 from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig, JudgeConfig
 from plaudit.scoring.protocol import check_columns
-from plaudit.telemetry.console import say
+from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
 
 
@@ -49,6 +49,7 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
     lone = replace(rows, ranked=tuple(row for row in rows.ranked if len(row.ranks) < 2)).prompt_rows()
     check_rewards(config.models, rows.prompt_rows(), option="models", lone=lone)
+    run.check_data(function_files(config.models))
     if not rows.ranked:
         without = "the data has no rankings or comparisons"
         options = {"truth": config.truth is not None, "train": bool(config.train), "check_order": config.check_order}
@@ -70,8 +71,13 @@ def _measure(
     turned = None
     if config.check_order:
         turned = score_groups(scorer, [reversed_group(row.group) for row in rows.ranked])
-    results = agreement(scored, truth=config.truth, seed=config.seed)
+    threshold = config.thresholds.get(scored.judge)
+    results = agreement(
+        scored, truth=config.truth, seed=config.seed, threshold=threshold, log_odds=says_log_odds(judge)
+    )
     results += biases(scored, num_bins=config.num_bins, has_scale=has_scale(judge), turned=turned)
     pairs = pairs_of(scored).pairs
+    if pairs and all(pair.margin == 0 for pair in pairs):
+        warn(f"{scored.judge}: all {len(pairs)} pairs are ties: it scores the answers of a prompt alike")
     figures = {"reliability": reliability_bins(pairs, config.num_bins), "margins": margins(pairs)} if pairs else {}
     return results, figures

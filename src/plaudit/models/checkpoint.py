@@ -1,22 +1,25 @@
 """Tensors to and from files: safetensors and JSON only, never pickle, which runs code on load."""
 
-import json
-from collections.abc import Mapping
+import copy
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import PreTrainedModel
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from plaudit.errors import UserError
-from plaudit.files import atomic_write
 from plaudit.models import adapters
-from plaudit.models.beside import file_beside
-from plaudit.models.load import Loaded
-
-PLAUDIT_JSON = "plaudit.json"
+from plaudit.models.beside import write_facts
+from plaudit.models.foreign import make_writable
+from plaudit.models.load import Language, Loaded
+from plaudit.models.weights import HFTokenizer
+from plaudit.tokens.template import Renderer
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -76,34 +79,70 @@ def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
     LoRA is merged into the weights. `facts` says what the format can't: kind, head, bias, data fingerprints.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    hf = adapters.merge(loaded.hf)
-    language = loaded.language
+    hf, language = adapters.merge(loaded.hf), loaded.language
+    tokenizer = _prepare(hf, language)
+    hf.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    readable(folder)
+    own: dict[str, Any] = {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids)}
+    if language.renderer.variables:
+        own["template_variables"] = language.renderer.variables
+    write_facts(folder, {**own, **facts})
+
+
+def check_savable(loaded: Loaded) -> None:
+    """Before training: all of the model but its weights is written once, and thrown away. UserError names what
+    transformers refuses to write: the end of a run would be too late for it."""
+    hf, language = adapters.unwrapped(loaded.hf), loaded.language
+    part = "its configuration"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tokenizer = _prepare(hf, language)
+            hf.config.save_pretrained(folder)
+            part = "its generation config"
+            if isinstance(hf, PreTrainedModel) and hf.can_generate() and hf.generation_config is not None:
+                hf.generation_config.save_pretrained(folder)
+            part = "its tokenizer"
+            tokenizer.save_pretrained(folder)
+            part = "its weights"
+            if isinstance(hf, PreTrainedModel):
+                remove_tied_weights_from_state_dict(hf.state_dict(), hf)
+        except Exception as error:  # of JSON, Rust, transformers' checks: each means that this model can't be kept
+            raise UserError(
+                f"this model could be trained but not saved: transformers can't write {part} ({error}). Mend that "
+                "file, or start from another copy of the model"
+            ) from error
+
+
+def _prepare(hf: Any, language: Language) -> HFTokenizer:
+    """Make model and tokenizer say, in transformers' files, what they are here; the tokenizer is a copy."""
+    tokenizer = copy.deepcopy(language.tokenizer)
+    if language.renderer.template is not None:
+        tokenizer.chat_template = language.renderer.template
     if (generation := getattr(hf, "generation_config", None)) is not None and language.end_ids:
         generation.eos_token_id = list(language.end_ids)
-        _make_valid(generation)
-    hf.save_pretrained(folder)
-    if language.renderer.template is not None:
-        language.tokenizer.chat_template = language.renderer.template
-    language.tokenizer.save_pretrained(folder)
-    write_facts(folder, {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids), **facts})
+    make_writable(hf)
+    first, last = hf.get_input_embeddings(), hf.get_output_embeddings()
+    if last is not None and last.weight is first.weight:
+        hf.config.tie_word_embeddings = hf.config.get_text_config().tie_word_embeddings = True
+    is_decoder = isinstance(language.renderer, Renderer)
+    if is_decoder and type(hf).__name__.endswith("ForSequenceClassification"):
+        hf.config.pad_token_id = padding_beside(tokenizer, language.end_ids)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(hf.config.pad_token_id)
+    return tokenizer
 
 
-def _make_valid(generation: GenerationConfig) -> None:
-    """Some models have sampling options without `do_sample`: transformers loads that, and refuses to save it."""
-    try:
-        generation.validate(strict=True)
-    except ValueError:
-        generation.do_sample = True
+def padding_beside(tokenizer: HFTokenizer, end_ids: Sequence[int]) -> int:
+    """A token to pad with that ends no answer: transformers reads a decoder's score at the last token that is none, and
+    the score stands at the end token. The tokenizer's own, <unk>, another control token, or else its last word."""
+    controls = sorted(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, *controls, *range(len(tokenizer) - 1, 0, -1)]
+    without_bos = [i for i in candidates if i is not None and i not in end_ids and i != tokenizer.bos_token_id]
+    return without_bos[0]
 
 
-def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    atomic_write(folder / PLAUDIT_JSON, json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n")
-
-
-def read_facts(folder: str | Path) -> dict[str, Any]:
-    """What `plaudit.json` says, or nothing for a model that plaudit did not write. UserError for a damaged file."""
-    path = file_beside(folder, PLAUDIT_JSON)
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
+def readable(folder: Path) -> None:
+    """Weights get the mode of other new files: safetensors writes them for their owner alone."""
+    mode = stat.S_IMODE((folder / "config.json").stat().st_mode)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)

@@ -1,6 +1,7 @@
 """Models from a folder, a hub name, or `tiny` (trained from scratch, with its tokenizer)."""
 
 import contextlib
+import functools
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    GenerationConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedConfig,
@@ -30,11 +30,14 @@ from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
+from plaudit.models.beside import reach_hub, read_facts
+from plaudit.models.foreign import adapter_width, generation_facts, is_adapter, judges, value_head, weights_of
 from plaudit.models.options import ModelConfig
 from plaudit.models.weights import HFModel, from_scratch, pretrained
+from plaudit.telemetry.console import say
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
-from plaudit.tokens.tokenizer import end_ids, load_tokenizer, looks_local, token_id, train_tokenizer
+from plaudit.tokens.tokenizer import end_ids, holds_tokenizer, load_tokenizer, looks_local, token_id, train_tokenizer
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -87,6 +90,8 @@ OFFSET_POSITIONS = frozenset(
 )
 """Families that count positions from pad_token_id + 1 on: so many fewer tokens fit."""
 
+REWARD_MODELS = ("RewardModel",)
+"""What OpenRLHF calls its classifiers of one number."""
 PAIRRM_CONTEXT = 2048
 """1,224 of the prompt and twice 412, by its authors; more than DeBERTa's 512 positions, which are relative."""
 
@@ -114,7 +119,8 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
         generation, context = None, config.tiny.context
     else:
         check_model_path(config.path)
-        tokenizer = load_tokenizer(config.path)
+        folder = config.path if holds_tokenizer(config.path) else weights_of(config.path)
+        tokenizer = load_tokenizer(folder)
         text_config = read_config(config).get_text_config()
         generation = _generation_config(config)
         context = _context(config, tokenizer)
@@ -124,7 +130,8 @@ def load_language(config: ModelConfig, texts: Iterable[str] = ()) -> Language:
                 f"{text_config.vocab_size} embeddings"
             )
     if architecture(config) != "decoder":
-        pairs = PairRenderer(Renderer(tokenizer, config.template, _chat_template(config)))
+        variables = _template_variables(config)
+        pairs = PairRenderer(Renderer(tokenizer, config.template, _chat_template(config), variables=variables))
         apart = _is_pairrm(read_config(config))
         return Language(tokenizer=tokenizer, renderer=pairs, end_ids=pairs.end_ids, context=context, texts_apart=apart)
     return _decoder_language(tokenizer, config, generation, context)
@@ -137,7 +144,7 @@ def language_of(hf: HFModel, tokenizer: PreTrainedTokenizerFast, config: ModelCo
     text_config = hf.config.get_text_config()
     generation = getattr(hf, "generation_config", None)
     configured = generation.to_dict() if generation is not None else {"eos_token_id": text_config.eos_token_id}
-    context = int(getattr(text_config, "max_position_embeddings", 0) or 10**9)
+    context = _positions(text_config, "the model")
     return _decoder_language(tokenizer, config, configured, context)
 
 
@@ -146,7 +153,8 @@ def _decoder_language(
 ) -> Language:
     # What training puts after an answer: the user's own end token where one is named, else the tokenizer's.
     end_id = token_id(tokenizer, config.end_tokens[0]) if config.end_tokens else None
-    renderer = Renderer(tokenizer, config.template, _chat_template(config), end_id=end_id)
+    variables = _template_variables(config)
+    renderer = Renderer(tokenizer, config.template, _chat_template(config), variables=variables, end_id=end_id)
     # A chat template may end its turns by another token than the model's EOS; sampling must stop there too.
     ends = dict.fromkeys((*renderer.end_ids, *end_ids(tokenizer, generation, config.end_tokens)))
     return Language(tokenizer=tokenizer, renderer=renderer, end_ids=tuple(ends), context=context)
@@ -157,12 +165,41 @@ def _context(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> int:
     hf = read_config(config)
     if _is_pairrm(hf):
         return PAIRRM_CONTEXT
-    positions = int(getattr(hf.get_text_config(), "max_position_embeddings", 0) or 10**9)
+    positions = _positions(hf.get_text_config(), config.path)
     if architecture(config) == "decoder":
         return positions
     if hf.model_type in OFFSET_POSITIONS:
         positions -= hf.pad_token_id + 1
     return min(positions, int(tokenizer.model_max_length))
+
+
+def _positions(text_config: Any, name: str) -> int:
+    """How many tokens fit so that a row's numbers don't depend on its neighbours.
+
+    Rotary positions of the type `longrope` change for a whole batch once its longest row passes the length of
+    pre-training; so rows end there. `dynamic` ones change beyond max_position_embeddings, which no row passes; all
+    others are the same for every length.
+    """
+    positions = int(getattr(text_config, "max_position_embeddings", 0) or 10**9)
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    layers = [part for part in rope.values() if isinstance(part, dict)] or [rope]
+    switches = [
+        int(part.get("original_max_position_embeddings") or positions)
+        for part in layers
+        if part.get("rope_type") == "longrope"
+    ]
+    limit = min([positions, *switches])
+    if limit < positions:
+        _tell_context(name, limit, positions)
+    return limit
+
+
+@functools.cache
+def _tell_context(name: str, limit: int, positions: int) -> None:
+    say(
+        f"{name}: rows end at {limit} tokens, not at {positions}: its rotary positions (longrope) are others for a "
+        "whole batch once one row is longer, and a row's numbers would depend on its neighbours"
+    )
 
 
 def _is_pairrm(hf_config: PreTrainedConfig) -> bool:
@@ -179,6 +216,12 @@ def _chat_template(config: ModelConfig) -> str | None:
         return Path(template).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"model.chat_template: {template!r} is neither Jinja text nor a file: {error}") from error
+
+
+def _template_variables(config: ModelConfig) -> dict[str, Any]:
+    """Those that a saved model was trained with, and the user's own."""
+    in_hand = config.path == "tiny" or behind(config.path) is not None
+    return {**({} if in_hand else read_facts(config.path).get("template_variables", {})), **config.template_variables}
 
 
 def load_causal(config: ModelConfig, language: Language, *, seed: int) -> Loaded:
@@ -221,12 +264,14 @@ def load_classifier(
         fresh = fresh or not is_classifier(config)
         if not fresh:
             check_width(config, num_labels)
-        new = ("score.",) if fresh else ()
+        new = ("score.",) if fresh or value_head(config.path) is not None else ()
         hf = pretrained(AutoModelForSequenceClassification, config, seed, new=new, num_labels=num_labels)
     if not isinstance(head := getattr(hf, "score", None), nn.Linear):
         raise UserError(
             f"model.path: {type(hf).__name__} has no linear head `score`; give a decoder such as Llama or Qwen"
         )
+    if not fresh and (own := value_head(config.path)) is not None and own["weight"].shape == head.weight.shape:
+        head.weight.data.copy_(own["weight"])
     if fresh:
         drawn = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
         head.weight.data.copy_(drawn / (head.in_features + 1) ** 0.5)
@@ -246,42 +291,50 @@ def _check_decoder(config: ModelConfig) -> None:
 
 def check_model_path(path: str, option: str = "model.path") -> None:
     """Say early, before anything is loaded, that a local folder is missing or holds no model."""
-    if path == "tiny" or behind(path) is not None or not looks_local(path):
+    if path == "tiny" or behind(path) is not None:
+        return
+    if not looks_local(path):
+        reach_hub()
         return
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, a hub name, or `tiny`")
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(path):
         inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), "")
         hint = f"; did you mean {str(folder / inside)!r}?" if inside else ""
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format{hint}")
+    weights_of(path)
 
 
 def read_config(config: ModelConfig, option: str = "model.path") -> Any:
     """transformers' configuration of the model, before any weight is read. UserError naming `option` where there is
     none."""
     try:
-        return AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
+        base = weights_of(config.path)
+        more = {"num_labels": width} if judges(config.path) and (width := adapter_width(config.path)) else {}
+        return AutoConfig.from_pretrained(base, trust_remote_code=config.trust_remote_code, **more)
+    except UserError:
+        raise
     except Exception as error:  # as in `pretrained`
         raise UserError(f"{option}: {config.path!r} can't be loaded: {error}") from error
 
 
 def _generation_config(config: ModelConfig) -> dict[str, Any]:
-    try:
-        return GenerationConfig.from_pretrained(config.path).to_dict()
-    except OSError:
-        return {"eos_token_id": read_config(config).get_text_config().eos_token_id}
+    facts = generation_facts(weights_of(config.path))
+    return facts if "eos_token_id" in facts else {"eos_token_id": read_config(config).get_text_config().eos_token_id}
 
 
 def is_classifier(config: ModelConfig, option: str = "model.path") -> bool:
     """Whether the folder's config names a sequence classifier, which is what a saved reward model is."""
     names = getattr(read_config(config, option), "architectures", None) or []
-    return any(name.endswith("ForSequenceClassification") for name in names)
+    return judges(config.path) or any(name.endswith(("ForSequenceClassification", *REWARD_MODELS)) for name in names)
 
 
 def number_of_labels(config: ModelConfig) -> int:
     """How many numbers a classifier's head gives."""
-    return int(read_config(config).num_labels)
+    hf_config = read_config(config)
+    names = getattr(hf_config, "architectures", None) or []
+    return 1 if any(name in REWARD_MODELS for name in names) else int(hf_config.num_labels)
 
 
 def check_width(config: ModelConfig, wanted: int) -> None:

@@ -1,7 +1,7 @@
 """Which model, which part of it is trained, and how its heads look. No torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,8 @@ class ModelConfig:
     """auto: a bare string becomes one user turn where the tokenizer has a chat template; raw: always plain text."""
     chat_template: str = ""
     """Jinja text, or a file with it, instead of the tokenizer's own; conversations need one. Saved with the model."""
+    template_variables: dict[str, Any] = field(default_factory=dict)
+    """Handed to the chat template, such as `enable_thinking: false`. Saved with the model."""
     end_tokens: tuple[str, ...] = ()
     """Tokens that end a response, beside the model's own EOS ids."""
     pooling: Literal["auto", "cls", "mean", "max"] = "auto"

@@ -267,6 +267,10 @@ def _can_pack(trunk: Trunk) -> bool:
     rows = _probe(trunk)
     with evaluating(trunk.hf):
         padded = trunk._padded_hidden(rows).float()
+        if not padded.isfinite().all():
+            spoilt = [name for name, p in trunk.hf.named_parameters() if not p.isfinite().all()]
+            cause = f"its weights hold NaN or infinity ({spoilt[0]})" if spoilt else "numbers inside it overflow"
+            raise UserError(f"model.path: {type(trunk.inner).__name__} answers with NaN: {cause}; take a sound copy")
         try:
             packed = trunk._packed_hidden(rows).float()
         except (TypeError, AttributeError, RuntimeError):

@@ -2,14 +2,15 @@
 
 import contextlib
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plaudit.errors import UserError
+from plaudit.models.foreign import generation_facts, stored_names, tell_lost, weights_of, with_adapter, writable
 from plaudit.models.options import ModelConfig, TinyShape
 
 if TYPE_CHECKING:
@@ -54,10 +55,18 @@ def seeded(seed: int) -> Generator[None]:
 def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] = (), **more: Any) -> HFModel:
     """All weights from the files, but those of modules whose name begins by one of `new`: transformers would draw
     others at random and say so in a log that nobody reads."""
+    base = weights_of(config.path)
+    facts = generation_facts(base)
+    generation, lost = writable(facts)
+    if lost or generation.do_sample != facts.get("do_sample"):
+        more = {**more, "generation_config": generation}
+        tell_lost(config.path, tuple(lost))
+    if base != config.path:
+        new = (*new, "score.", "classifier.")  # an adapter brings the head that it was trained with
     try:
         with seeded(seed):
             hf, report = auto.from_pretrained(
-                config.path,
+                base,
                 dtype=torch.float32,
                 trust_remote_code=config.trust_remote_code,
                 ignore_mismatched_sizes=True,
@@ -65,7 +74,8 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
                 **more,
             )
     except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
-        raise UserError(f"model.path: {config.path!r} can't be loaded: {error}") from error
+        of_adapter = f" (the base of the adapter {config.path!r})" if base != config.path else ""
+        raise UserError(f"model.path: {base!r}{of_adapter} can't be loaded: {error}") from error
 
     def old(name: str) -> bool:
         return not any(f".{part}" in f".{name}" for part in new)
@@ -78,8 +88,24 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
             f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "
             f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}"
         )
+    if base != config.path:
+        hf = with_adapter(hf, config.path)
     aligned(hf)
+    check_finite(dict(hf.named_parameters()), config.path)
     return hf
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: str) -> None:
+    """UserError naming file and tensor for weights that hold NaN or infinity: a merge gone wrong, an overflow."""
+    # A sum may overflow by itself, but one that is finite had finite terms.
+    spoilt = [name for name, t in tensors.items() if not t.sum().isfinite() and not t.isfinite().all()]
+    if spoilt:
+        file = stored_names(path).get(spoilt[0], "")
+        more = f" and {len(spoilt) - 1} more" if len(spoilt) > 1 else ""
+        raise UserError(
+            f"model.path: the weights of {path!r} hold NaN or infinity: {spoilt[0]}{more}"
+            f"{f' in {file}' if file else ''}; take a sound copy of the model"
+        )
 
 
 def aligned(hf: HFModel) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 
@@ -16,6 +17,7 @@ from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
 from plaudit.telemetry.console import say
 from plaudit.tokens.batches import pad_left, pad_right, unpad
+from plaudit.tokens.encode import warn_of_unread
 from plaudit.tokens.options import LongPrompts
 
 
@@ -48,10 +50,10 @@ def sample(
     response_ids, response_mask = pad_right([g.ids for g in written])
     logprobs = torch.zeros(response_ids.shape)
     logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
-    texts = (_text(g, row.prompt.form, language) for row, g in zip(rows, written, strict=True))
+    texts = (_text(g, row.prompt.form, language, sampling.stop) for row, g in zip(rows, written, strict=True))
     return Rollout(
         rows=tuple(rows),
-        responses=tuple(cut_at_stop(text, sampling.stop) for text in texts),
+        responses=tuple(texts),
         finish_reasons=tuple(g.finish_reason for g in written),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -64,23 +66,26 @@ def sample(
 def _ended(generation: Generation, form: Form, language: Language, stop: Sequence[str]) -> Generation:
     """The same, without tokens behind the one that completes a stop string, should an engine have written some: the
     policy learns what the judge reads."""
-    text = _text(generation, form, language)
+    pieces = language.decoder_renderer.response_pieces(generation.ids, form)
+    text = "".join(pieces)
     ends = [text.find(string) + len(string) for string in stop if string in text]
-    if not ends:
-        return generation
-    count = 1 + sum(end < min(ends) for end in language.decoder_renderer.response_ends(generation.ids, text, form))
-    if count >= len(generation.ids):
+    count = 1 + sum(end < min(ends) for end in accumulate(map(len, pieces))) if ends else 0
+    at_end_token = count == len(generation.ids) and generation.finish_reason is FinishReason.EOS
+    if not ends or at_end_token:
         return generation
     cut = {"ids": generation.ids[:count], "logprobs": generation.logprobs[:count]}
     return replace(generation, finish_reason=FinishReason.STOP, **cut)
 
 
-def _text(generation: Generation, form: Form, language: Language) -> str:
-    """The words of a response: no end token, nor what the template writes in front of its own."""
-    ids = generation.ids
+def _text(generation: Generation, form: Form, language: Language, stop: Sequence[str]) -> str:
+    """The words of a response: no end token, no stop string and what follows it, nor what the template writes in front
+    of its own."""
+    ids, renderer = generation.ids, language.decoder_renderer
+    if generation.finish_reason is FinishReason.STOP:
+        return renderer.text_of_pieces(ids, cut_at_stop(renderer.response_pieces(ids, form), stop), form)
     if generation.finish_reason is FinishReason.EOS and ids[-1] not in language.renderer.end_ids:
         ids = ids[:-1]
-    return language.decoder_renderer.response_text(ids, form)
+    return renderer.response_text(ids, form)
 
 
 def groups(rollout: Rollout, size: int = 1) -> list[Group]:
@@ -116,6 +121,7 @@ def check_prompts(
     Raises: UserError naming those that don't fit, before a model loads; where they may be left out, if none is left.
     """
     lengths = [len(language.renderer.prompt_ids(row.prompt, where=row.where)) for row in rows]
+    warn_of_unread(rows, language.renderer)
     room = language.context - max_new_tokens
     long = [(row, length) for row, length in zip(rows, lengths, strict=True) if length > room]
     remaining = [row for row, length in zip(rows, lengths, strict=True) if length <= room]

@@ -1,10 +1,12 @@
 """From configuration to scorer: reward models, reward functions, or a weighted mix."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from plaudit.config.objects import behind
+from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
 from plaudit.models.reward import loading
 from plaudit.models.reward.protocol import RewardModel, check_references
@@ -12,9 +14,11 @@ from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.scoring.calls import takes
 from plaudit.scoring.combine import WeightedMix
-from plaudit.scoring.functions import function_scorer
+from plaudit.scoring.functions import Tally, function_scorer
+from plaudit.scoring.loading import file_of
 from plaudit.scoring.options import JudgeConfig, RewardModelConfig
-from plaudit.scoring.protocol import Scorer, check_columns, missing_column
+from plaudit.scoring.protocol import Scorer, check_columns, missing_column, num_responses
+from plaudit.scoring.rows import rows_of
 from plaudit.scoring.shares import FirstRankScorer, score_shares
 from plaudit.telemetry.console import say
 
@@ -24,15 +28,48 @@ class RewardModelScorer:
 
     def __init__(self, model: RewardModel, machine: Machine, *, name: str = "reward_model", budget: int = 16384):
         self.name, self.model, self.machine, self.budget = name, model, machine, budget
+        self.tally = Tally(of_model=True)
 
     def score(self, groups: Sequence[Group]) -> Scores:
-        """Flat [B] over all groups' responses, in order; the model's own parts beside its score."""
+        """Flat [B] over all groups' responses, in order; the model's own parts beside its score.
+
+        UserError naming the first answer whose score is no number.
+        """
         scores = score_shares(self._judge, groups, self.machine.ranks)
+        self._check_finite(scores, groups)
+        self._count_cut(groups)
         return replace(scores, parts={self.name: scores.scores, **scores.parts})
 
     def _judge(self, groups: Sequence[Group]) -> Scores:
         with self.machine.autocast():
             return self.model.score(groups, self.budget)
+
+    def _check_finite(self, scores: Scores, groups: Sequence[Group]) -> None:
+        broken = (scores.valid & ~scores.scores.isfinite()).nonzero().flatten().tolist()
+        if broken:
+            value = scores.scores[broken[0]].item()
+            raise UserError(
+                f"reward model {self.name!r}: {rows_of(groups)[broken[0]]}: its score is {value} ({len(broken)} of "
+                f"{len(scores.scores)} answers). Its weights may hold NaN, or its precision may be too small for it"
+            )
+
+    def _count_cut(self, groups: Sequence[Group]) -> None:
+        """Answers that the model's context has no room for are judged by a part of them, or of their prompt."""
+        longest, cut = 0, 0
+        renderer, context = self.model.language.renderer, self.model.language.context
+        for group in groups:
+            prompt = len(renderer.prompt_ids(group.prompt))
+            for text in group.responses:
+                length = prompt + len(renderer.response_ids(text, end=True, form=group.prompt.form))
+                longest, cut = max(longest, length), cut + (length > context)
+        self.tally.counts["rows"] += num_responses(groups)
+        self.tally.counts["cut"] += cut
+        if cut:
+            self.tally.once(
+                "cut",
+                f"reward model {self.name!r}: room for {context} tokens, prompts and answers have up to {longest}: "
+                f"{cut} of {num_responses(groups)} answers were judged by a part of the text (part_cut counts them)",
+            )
 
 
 def check_rewards(
@@ -84,6 +121,11 @@ def has_scale(config: JudgeConfig) -> bool:
     return config.kind == "model" and loading.has_scale(config.model, config.read_as)
 
 
+def says_log_odds(config: JudgeConfig) -> bool:
+    """Whether its scores are the log-odds that an answer is accepted, told before any model loads: 0 is even odds."""
+    return config.kind == "model" and loading.saved_kind(config.model, config.read_as).name == "two_class"
+
+
 def build_scorer(configs: Sequence[JudgeConfig], machine: Machine) -> Scorer:
     """The configured judges as one scorer: their weighted sum."""
     parts = tuple((_scorer(config, machine), config.weight) for config in configs)
@@ -103,3 +145,13 @@ def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardMo
     model.to(machine.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, machine, name=config.name)
+
+
+def function_files(configs: Sequence[JudgeConfig]) -> dict[str, str]:
+    """The files of the user's own reward functions → sha256, for the run's provenance: a resumed run whose judge is
+    another one would not be the same run."""
+    files: dict[str, str] = {}
+    for config in configs:
+        if config.kind == "function" and (path := file_of(config.function)) is not None:
+            files[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return files

@@ -10,7 +10,7 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.functions import FunctionScorer, Tally
+from plaudit.scoring.functions import Tally
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, row_problem
 from plaudit.scoring.results import FailureKind
 from plaudit.scoring.shares import FirstRankScorer
@@ -91,10 +91,16 @@ def _token_scores(spoken: Sequence[tuple[Scores, float]], valid: torch.Tensor) -
     return tuple(rows)
 
 
+def tell_step(scorer: Scorer, step: int, max_steps: int) -> None:
+    """How far training is, for reward functions that take `trainer_state`."""
+    for tally in tallies(scorer).values():
+        tally.state = {"global_step": step, "max_steps": max_steps, "epoch": step / max(max_steps, 1)}
+
+
 def tallies(scorer: Scorer) -> dict[str, Tally]:
-    """What the reward functions in a scorer have counted, by the name of the part; learned judges count nothing."""
-    if isinstance(scorer, FunctionScorer):
-        return {scorer.name: scorer.tally}
+    """What the judges in a scorer have counted, by the name of the part; a scorer of the user's own counts nothing."""
+    if isinstance(tally := getattr(scorer, "tally", None), Tally):
+        return {scorer.name: tally}
     if isinstance(scorer, FirstRankScorer):  # the other ranks have asked nothing, and count nothing
         return tallies(scorer.scorer)
     if not isinstance(scorer, WeightedMix):
@@ -112,6 +118,12 @@ def part_metrics(scorer: Scorer) -> dict[str, float]:
     for name, tally in tallies(scorer).items():
         new = tally.take()
         rows = max(new["rows"], 1)
+        if tally.of_model:
+            metrics[f"part_cut/{name}_over_responses"] = new["cut"] / rows
+            continue
         metrics[f"part_failed/{name}_over_responses"] = sum(new[kind] for kind in FailureKind) / rows
         metrics[f"part_abstained/{name}_over_responses"] = new["abstained"] / rows
+        for logged, mean in tally.take_logged().items():
+            metric = f"{name}/{logged}"
+            metrics[f"part_logged/{metric}_over_responses"] = mean
     return metrics

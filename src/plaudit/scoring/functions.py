@@ -7,16 +7,18 @@ stands G times; a bare or rendered prompt is a string and so is its completion, 
 `{role, content}` and its completion `[{"role": "assistant", "content": …}]`; `completion_ids` where the ids are known;
 each other data column as a list. A chat prompt that ends with the assistant's own beginning hands it to the completion.
 
-Differs from TRL: a function is given only what its signature takes, so `**columns` may be left out; there is no
-`trainer_state`; texts and chats in one batch come in two calls; NaN is an error, not an abstention; a row on which all
-abstain is left out instead of scoring 0.
+Differs from TRL: a function is given only what its signature takes, so `**columns` may be left out; texts and
+chats in one batch come in two calls; NaN is an error, not an abstention; a row on which all abstain is left out instead
+of scoring 0. `trainer_state` has `global_step`, `max_steps` and `epoch`; what `log_metric` and (numbers only)
+`log_extra` are given becomes a metric of the step; there are no `environments`.
 
 What the function returns is checked and never broadcast. What it is given are copies: it may scribble on them.
 """
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,8 +26,8 @@ from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Form, Group
 from plaudit.scoring.builtin import BUILTIN
-from plaudit.scoring.calls import OURS, RewardFunction, call, takes
-from plaudit.scoring.isolate import CallFailed, IsolationError, isolated
+from plaudit.scoring.calls import NOT_COLUMNS, OURS, TRL_ONLY, Returned, RewardFunction, call, takes
+from plaudit.scoring.isolate import CallFailed, IsolatedFunction, IsolationError, isolated
 from plaudit.scoring.loading import load_function, near
 from plaudit.scoring.options import FunctionConfig, OnError, _check_policy, function_name
 from plaudit.scoring.protocol import missing_column, scores_of
@@ -51,6 +53,20 @@ class Tally:
     """The first few failures that `on_error` let pass, in words."""
     counts_before: Counter[str] = field(default_factory=Counter)
     """The counts when `take` last asked."""
+    logged: dict[str, list[float]] = field(default_factory=dict)
+    """What the function logged since `take_logged` last asked."""
+    of_model: bool = False
+    """Whether a reward model counts here: `rows`, and those `cut` to its context."""
+    state: dict[str, float] = field(default_factory=dict)
+    """How far training is, for functions that take `trainer_state`."""
+    notices: set[str] = field(default_factory=set)
+    """Notices that were given."""
+
+    def once(self, notice: str, message: str) -> None:
+        """Say it the first time."""
+        if notice not in self.notices:
+            self.notices.add(notice)
+            warn(message)
 
     def failed(self, kind: FailureKind, message: str) -> None:
         """Count one; say the first of its kind aloud."""
@@ -65,6 +81,12 @@ class Tally:
         new = self.counts - self.counts_before
         self.counts_before = Counter(self.counts)
         return new
+
+    def take_logged(self) -> dict[str, float]:
+        """Means of what has been logged since the last call."""
+        means = {name: math.fsum(values) / len(values) for name, values in self.logged.items() if values}
+        self.logged.clear()
+        return means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +108,8 @@ class FunctionScorer:
     on_error: OnError = "error"
     error_value: float | None = None
     by_token: bool = False
+    value_check: Callable[..., object] | None = None
+    """Of a built-in function: raises ValueError or TypeError for a value of its column that it can't use."""
     tally: Tally = field(default_factory=Tally, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,12 +119,19 @@ class FunctionScorer:
     def required_columns(self) -> tuple[str, ...]:
         """What every data row must have: what the function declares, or its parameters without default."""
         declared = takes(self.function).columns
-        return declared if declared is not None else tuple(n for n in self._without_default() if n not in OURS)
+        return declared if declared is not None else tuple(n for n in self._without_default() if n not in NOT_COLUMNS)
 
     def row_problem(self, columns: Mapping[str, Any]) -> str:
-        """The column that a row lacks; null and [] are refused too where the function declares its columns."""
-        declared = takes(self.function).columns
-        return missing_column(self.name, columns, self.required_columns, filled=declared is not None)
+        """The column that a row lacks, or whose value a built-in function can't use."""
+        declared = takes(self.function).columns  # null and [] are refused too where the function declares its columns
+        problem = missing_column(self.name, columns, self.required_columns, filled=declared is not None)
+        if problem or self.value_check is None:
+            return problem
+        try:
+            self.value_check(columns[self.required_columns[0]], **self.args)
+        except (TypeError, ValueError) as error:
+            return f"the reward function {self.name!r} can't use the column {self.required_columns[0]!r}: {error}"
+        return ""
 
     def _without_default(self) -> list[str]:
         named = takes(self.function).parameters.items()
@@ -124,12 +155,24 @@ class FunctionScorer:
     def _outcomes(self, rows: list[ResponseRow]) -> list[RowOutcome]:
         arguments = self._arguments(rows)
         try:
-            result = call(self.function, arguments)
+            returned = self._called(arguments)
         except IsolationError:
             raise
         except (Exception, SystemExit) as error:
             return self._one_by_one(rows, error)
-        return read_result(result, self.name, rows, by_token=self.by_token)
+        for name, values in returned.metrics.items():
+            self.tally.logged.setdefault(name, []).extend(values)
+        for column in returned.not_numbers:
+            lost = (
+                f"reward function {self.name!r}: `log_extra` got {column!r}, which holds no numbers: it is kept nowhere"
+            )
+            self.tally.once(column, lost)
+        return read_result(returned.result, self.name, rows, by_token=self.by_token)
+
+    def _called(self, arguments: Mapping[str, Any]) -> Returned:
+        if isinstance(self.function, IsolatedFunction):
+            return self.function.call(arguments, self.tally.state)
+        return call(self.function, arguments, self.tally.state)
 
     def _one_by_one(self, rows: list[ResponseRow], error: BaseException) -> list[RowOutcome]:
         """The batch failed with `error`: which rows are to blame?"""
@@ -144,7 +187,10 @@ class FunctionScorer:
             outcomes += self._outcomes([row])
             if self.on_error == "error" and isinstance(outcomes[-1], Failure):
                 self._settle(row, outcomes[-1])  # raises: the rest need not be called
-        if self.on_error == "error":
+        if failure.kind is hung:  # the rows together only took too long
+            slow = f"{len(rows)} rows together took longer than its `timeout`; they were judged one by one"
+            self.tally.once("slow", f"reward function {self.name!r}: {slow}. A longer `timeout` saves that time")
+        elif self.on_error == "error":
             together = f"on {len(rows)} rows together, though on none of them alone"
             raise UserError(f"reward function {self.name!r} {failure.reason} {together}") from error
         return outcomes
@@ -174,7 +220,8 @@ class FunctionScorer:
         prompts, completions = zip(*(row.turns() for row in rows), strict=True)
         offered: dict[str, Any] = {"prompts": list(prompts), "completions": list(completions)}
         if all(row.response_ids is not None for row in rows):
-            offered["completion_ids"] = [list(row.response_ids or ()) for row in rows]
+            for name in ("completion_ids", "completions_ids"):
+                offered[name] = [list(row.response_ids or ()) for row in rows]
         for name in columns:
             if name in passed:
                 offered[name] = [copy.deepcopy(row.columns.get(name)) for row in rows]
@@ -182,12 +229,12 @@ class FunctionScorer:
 
     def _check_present(self, rows: list[ResponseRow]) -> None:
         """UserError naming the first row that lacks what the function cannot do without."""
-        wants_ids = self.by_token or "completion_ids" in self._without_default()
+        wants_ids = self.by_token or not {"completion_ids", "completions_ids"}.isdisjoint(self._without_default())
         for row in rows:
             if wants_ids and row.response_ids is None:
                 raise UserError(f"reward function {self.name!r}: {row} comes as text alone, without `completion_ids`")
             if problem := self.row_problem(row.columns):
-                raise UserError(f"{row}: {problem}. Give it in the data, or its parameter a default")
+                raise UserError(f"{row}: {problem}")
 
 
 def _by_token(value: float | tuple[float, ...] | None, row: ResponseRow) -> tuple[float, ...]:
@@ -218,6 +265,7 @@ def function_scorer(config: FunctionConfig) -> FunctionScorer:
         on_error=config.on_error,
         error_value=config.error_value,
         by_token=config.by_token,
+        value_check=getattr(BUILTIN.get(config.function), "value_check", None),
     )
     check_options(scorer, BUILTIN.get(config.function))
     return scorer
@@ -226,11 +274,14 @@ def function_scorer(config: FunctionConfig) -> FunctionScorer:
 def check_options(scorer: FunctionScorer, builtin: RewardFunction | None = None) -> None:
     """UserError for an option that the function does not have; of a built-in one also for a wrong or missing one."""
     known = takes(scorer.function)
+    for name, why in TRL_ONLY.items():
+        if known.parameters.get(name) is False and name not in scorer.args:
+            raise UserError(f"reward function {scorer.name!r} takes `{name}`, as TRL's trainers give it: {why}")
     columns = known.columns or ()
-    options = [name for name in known.parameters if name not in OURS and name not in columns]
+    options = [name for name in known.parameters if name not in NOT_COLUMNS and name not in columns]
     free = known.any_name and builtin is None
     for option in scorer.args:
-        if option in OURS or option in columns or (option not in options and not free):
+        if option in NOT_COLUMNS or option in columns or (option not in options and not free):
             raise UserError(f"reward function {scorer.name!r} has no option {option!r}{near(option, options)}")
     if builtin is None:
         return

@@ -22,13 +22,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 from plaudit.errors import UserError
-from plaudit.scoring.calls import OURS, Takes
+from plaudit.scoring.calls import OURS, Returned, Takes
 from plaudit.scoring.results import Entry, FailureKind, Unusable, from_wire
+from plaudit.telemetry.console import say
 
 LOADING_SECONDS = 300.0
 """How long importing the user's file may take: it may load a model."""
@@ -36,6 +37,8 @@ GRACE_SECONDS = 0.25
 """Between the worker's noting where it hangs and its end."""
 KEPT_BYTES = 16384
 """Of what a worker has printed."""
+SHOWN_LINES = 10
+"""Of what the functions of a file print, on the terminal."""
 WORKERS_KEPT = 4
 """Idle workers that stay when nobody holds them: checking a config and then using it starts one, not two."""
 START = "import sys; sys.path[:] = sys.argv[1:]; from plaudit.scoring.worker import main; main()"
@@ -76,7 +79,11 @@ class IsolatedFunction:
         return reply["loaded"]
 
     def __call__(self, **arguments: Any) -> list[Entry] | Unusable:
-        """What the function returned, read. CallFailed where it raised, took too long or ended its process."""
+        """What the function returned, read."""
+        return self.call(arguments).result
+
+    def call(self, arguments: Mapping[str, Any], state: Mapping[str, float] | None = None) -> Returned:
+        """The same, and what it logged. CallFailed where it raised, took too long or ended its process."""
         for name, value in arguments.items():
             if name not in OURS and (stranger := _stranger(value)):
                 raise IsolationError(
@@ -86,11 +93,11 @@ class IsolatedFunction:
                 )
         if not self.worker.knows(self.spec):  # a new process: what loading takes is not the call's time
             self._load()
-        request = {"function": self.spec, "arguments": arguments, "limit": self.timeout}
+        request = {"function": self.spec, "arguments": arguments, "state": state or {}, "limit": self.timeout}
         reply = self.worker.ask(request, self.timeout, file=self.file)
         if "raised" in reply:
             raise CallFailed(FailureKind.RAISED, f"raised {reply['raised']}{self.worker.printed()}")
-        return from_wire(reply["result"])
+        return Returned(from_wire(reply["result"]), reply["metrics"], reply["not_numbers"])
 
 
 def isolated(spec: str, *, timeout: float, memory: int = 0) -> IsolatedFunction:
@@ -104,14 +111,28 @@ def isolated(spec: str, *, timeout: float, memory: int = 0) -> IsolatedFunction:
 @functools.lru_cache(maxsize=WORKERS_KEPT)
 def _worker(source: str, changed: int, folder: str, memory: int, process: int) -> "Worker":
     """One for each `source` (a file or module); another when the file has `changed`, or in a forked `process`."""
-    return Worker(folder, memory)
+    return Worker(folder, memory, Path(source).name)
+
+
+class FirstLines:
+    """The first lines that a file's functions print, passed on; the rest is kept for messages of failures only."""
+
+    def __init__(self, file: str):
+        self.file, self.left = file, SHOWN_LINES
+
+    def __call__(self, chunk: bytes) -> None:
+        for line in filter(str.strip, _DUMP.sub("", chunk.decode("utf-8", "replace")).splitlines()):
+            if not self.left:
+                return
+            self.left -= 1
+            say(f"{self.file} prints: {line}" + ("" if self.left else " (what follows is shown only where it fails)"))
 
 
 class Worker:
     """A process that is started on the first request, and again after each death."""
 
-    def __init__(self, folder: str, memory: int = 0):
-        self.folder, self.memory = folder, memory
+    def __init__(self, folder: str, memory: int = 0, file: str = ""):
+        self.folder, self.memory, self.show = folder, memory, FirstLines(file)
         self._requests = 0
         self._lock = threading.Lock()
         self._running: list[_Process] = []  # none or one; a list, so that `finalize` sees what runs then
@@ -150,15 +171,15 @@ class Worker:
         if self._running and not self._running[0].is_idle():
             self._running[0].end()
         if not self._running or self._running[0].ended:
-            self._running[:] = [_Process(self.folder, self.memory)]
+            self._running[:] = [_Process(self.folder, self.memory, self.show)]
         return self._running[0]
 
 
 class _Process:
     """A started worker and the two threads that read what it says."""
 
-    def __init__(self, folder: str, memory: int):
-        self.ended, self.late = False, False
+    def __init__(self, folder: str, memory: int, show: Callable[[bytes], None]):
+        self.ended, self.late, self.show = False, False, show
         self.knows: set[str] = set()
         self.popen = subprocess.Popen(
             [sys.executable, "-c", START, *(path or folder for path in sys.path)],
@@ -215,6 +236,7 @@ class _Process:
         with self._stderr as stream:
             while chunk := stream.read1(65536):
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
+                self.show(chunk)
 
     def output(self) -> str:
         """The end of what it has printed."""

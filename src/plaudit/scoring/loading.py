@@ -3,6 +3,7 @@
 Loading executes the named file or module: only what the user names is ever loaded, nothing from a checkpoint.
 """
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -17,7 +18,6 @@ from types import ModuleType
 
 from plaudit.config.objects import behind
 from plaudit.errors import UserError
-from plaudit.runs.checkpoints import file_sha256
 from plaudit.scoring.builtin import BUILTIN
 from plaudit.scoring.calls import RewardFunction
 
@@ -43,11 +43,17 @@ def load_function(spec: str) -> RewardFunction:
     return _function_of(module, name, spec)
 
 
-def code_fingerprints(specs: Iterable[str]) -> dict[str, str]:
-    """sha256 of each `path.py` that the functions stand in, for `Run.check_data`: a resumed run is judged alike."""
-    sources = [spec.rpartition(":")[0] for spec in specs]
-    files = {source: Path(source).expanduser() for source in sources if source.endswith(".py")}
-    return {source: file_sha256(path) for source, path in files.items() if path.is_file()}
+def file_of(spec: str) -> Path | None:
+    """The file that `spec` names, or in which its module stands; None for built-in functions and Python objects."""
+    source, colon, _ = spec.rpartition(":")
+    if behind(spec) is not None or not colon or source.startswith("plaudit."):
+        return None
+    path = Path(source).expanduser()
+    if not (source.endswith(".py") or "/" in source or "\\" in source):
+        with _importing_from(Path.cwd()), contextlib.suppress(ImportError, ValueError, AttributeError):
+            module = importlib.util.find_spec(source)
+            path = Path(module.origin) if module is not None and module.origin else Path()
+    return path if path.is_file() else None
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -94,7 +94,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"loaded": {**asdict(takes(function)), "file": file}}
     faulthandler.dump_traceback_later(request["limit"])  # so that the other side learns where it hangs, even in C
     try:
-        return {"result": to_wire(entries_of(call(function, request["arguments"])))}
+        returned = call(function, request["arguments"], request["state"])
+        logged = {"metrics": returned.metrics, "not_numbers": returned.not_numbers}
+        return {"result": to_wire(entries_of(returned.result)), **logged}
     except BaseException as error:
         return {"raised": described(error)}
     finally:

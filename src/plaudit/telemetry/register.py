@@ -48,6 +48,8 @@ PANELS: tuple[Panel, ...] = (
     Panel(title="Probability of the end", folded=True),
     Panel(title="Parts of the score"),
     Panel(title="Parts without an opinion", folded=True),
+    Panel(title="Answers judged in part", folded=True),
+    Panel(title="Logged by reward functions", folded=True),
     Panel(title="Entropy", caption="Near zero, the policy says one thing only."),
     Panel(title="Clip fraction"),
     Panel(title="Step away from the sampler", caption="How far a round moves."),

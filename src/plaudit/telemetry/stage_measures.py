@@ -59,6 +59,9 @@ _JUDGES = (
     Measure(key="brier_over_rows", title="Brier score of P(accept)", unit="probability²", better="down",
             meaning="Mean squared error of σ(score) as the probability that an answer was accepted. Floor: the share "
             "of accepted ones for every answer.", formula="mean of (σ(r(x, y)) − [accepted])²"),
+    Measure(key="cut_over_answers", title="answers too long for the model", unit="share of answers", better="down",
+            meaning="Share of the answers that, with their prompts, are longer than the model reads: they are judged "
+            "by a part of the text, or left out."),
     Measure(key="two_labellers_over_pairs", title="two labellers agree", unit="share of pairs",
             meaning="Of two labellers who both prefer one of two answers: how often it is the same one."),
     Measure(key="labeller_against_others_over_pairs", title="a labeller agrees with the others",

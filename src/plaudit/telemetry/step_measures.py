@@ -55,9 +55,10 @@ _REWARD = (
             "against the majority of the others.", formula=PAIR_ACCURACY),
     Measure(key="held_out_accuracy_over_rows", title="held-out accuracy on verdicts", unit="share of answers",
             better="up", panel="Accuracy", curve="held_out_accuracy_over_rows",
-            meaning="Share of held-out answers that score above 0 and were accepted, or below 0 and were not; a score "
-            "of 0 counts half. Floor: the more frequent verdict for every answer.",
-            formula="share of answers with [r(x, y) > 0] = [accepted], plus half the share with r = 0"),
+            meaning="Share of held-out answers that score above the threshold and were accepted, or not above it and "
+            "were not. The threshold is told; else 0 where scores are log-odds of acceptance, and for other judges "
+            "learnt on nine tenths of the prompts for the last tenth. Floor: the more frequent verdict for all.",
+            formula="share of answers with [r(x, y) > threshold] = [accepted]"),
     Measure(key="held_out_auc", title="held-out area under the ROC curve", unit="share of pairs", better="up",
             panel="Accuracy", curve="held_out_auc",
             meaning="Probability that an accepted answer scores above one that was not, whatever their prompts; equal "
@@ -124,6 +125,13 @@ _GOAL = (
     Measure(key="part_beyond/{name}_over_responses", title="beyond what the judge knows", unit="fraction",
             better="down", panel="Parts without an opinion", meaning="Share of the answers that this reward model "
             "scores above every held-out answer that it was measured on when it was trained."),
+    Measure(key="part_cut/{name}_over_responses", title="answers judged in part", unit="fraction", better="down",
+            panel="Answers judged in part",
+            meaning="Share of the answers that were too long for this reward model's context, beside their prompt: it "
+            "judged them by a part of the text."),
+    Measure(key="part_logged/{name}_over_responses", title="logged by a reward function", unit="as logged",
+            panel="Logged by reward functions",
+            meaning="What a reward function gave to `log_metric` or `log_extra`; mean over the step."),
     Measure(key="entropy_over_tokens", title="entropy", unit="nats/token", panel="Entropy",
             meaning="Entropy of the next-token distribution, mean over the sampled tokens.",
             formula="−(1/N) Σ_t Σ_v π_old(v | x, y_<t) log π_old(v | x, y_<t)"),

@@ -1,10 +1,13 @@
 """Rows of text to rows of ids. A row that is too long is an error, dropped, or cut; never silently."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from plaudit.errors import UserError
-from plaudit.records.text import Demonstration, Form, Prompt, Text
+from plaudit.records.text import Demonstration, Form, Message, Prompt, PromptRow, Text
+from plaudit.telemetry.console import warn
 from plaudit.tokens.options import TooLong
 from plaudit.tokens.pairs import PairRenderer
 from plaudit.tokens.template import Renderer
@@ -20,6 +23,8 @@ class AnsweredPrompt:
     prompt: Prompt
     response: str
     where: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What else the answer's turn says, such as `tool_calls`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +63,14 @@ def encode_answers(
     *,
     max_length: int,
     too_long: TooLong,
-    end: bool = True,
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token. UserError naming the rows that are too
     long, where `too_long` is `error`."""
+    warn_of_unread(answers, renderer)
     rows: list[EncodedRow | None] = []
     long: list[str] = []
-    prompts: dict[str, list[int]] = {}
     for answer in answers:
-        key = answer.prompt.id
-        if key not in prompts:
-            prompts[key] = renderer.prompt_ids(answer.prompt, where=answer.where)
-        pair = (prompts[key], renderer.response_ids(answer.response, end=end, form=answer.prompt.form))
+        pair = renderer.pair_ids(answer.prompt, answer.response, extra=answer.extra, where=answer.where)
         if (length := len(pair[0]) + len(pair[1])) > max_length:
             long.append(f"{answer.where}: {length} tokens")
             rows.append(fit(*pair, max_length, renderer.bos, renderer.closing) if too_long == "truncate" else None)
@@ -81,6 +82,12 @@ def encode_answers(
             f"{len(long)} row(s) are longer than max_length = {max_length} tokens: {'; '.join(long[:5])}{more}. "
             "Raise max_length, or set too_long to `drop` or `truncate`."
         )
+    unthinking = sum(not row.extra and renderer.lacks_thought(row.prompt, row.response) for row in answers)
+    if unthinking:
+        warn(
+            f"{unthinking} of {len(answers)} answers have no thought, although the chat template's generation prompt "
+            "opens one: they are read as the template writes such a turn, not inside the open thought"
+        )
     truncated = len(long) if too_long == "truncate" else 0
     return Encoded(rows=tuple(rows), dropped=len(long) - truncated, truncated=truncated)
 
@@ -91,9 +98,13 @@ def encode_learned(
     """What a language model learns to write, demonstrations before texts: of demonstrations the answer (`too_long` is
     for them), of texts everything. Raises: UserError as `encode_answers`."""
     shown = [row for row in rows if isinstance(row, Demonstration)]
-    answers = [AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where) for row in shown]
+    answers = [
+        AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where, extra=row.extra) for row in shown
+    ]
     encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
-    texts = encode_texts([row for row in rows if isinstance(row, Text)], renderer, max_length=max_length)
+    documents = [row for row in rows if isinstance(row, Text)]
+    warn_of_unread(documents, renderer)
+    texts = encode_texts(documents, renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))
 
 
@@ -102,10 +113,42 @@ def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) 
     into windows of `max_length`, each of which starts with the last token of the one before."""
     rows: list[EncodedRow] = []
     for text in texts:
-        rendered = text.form is Form.RENDERED
-        prompt = Prompt.of_text(text.text, Form.RENDERED)
-        ids = renderer.prompt_ids(prompt, text.where) if rendered else renderer.text_ids(text.text)
+        ids = renderer.text_ids(text.text, text.form)
         for begin in range(0, len(ids) - 1, max_length - 1):
             window = ids[begin : begin + max_length]
             rows.append((window[:1], window[1:]))
     return rows
+
+
+def warn_of_unread(rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer) -> None:
+    """One line for the rows that spell control tokens as letters, and one for what their turns say in vain."""
+    spelling: list[tuple[str, set[str]]] = []
+    unwritten: Counter[str] = Counter()
+    for row in rows:
+        spelled = {token for text in _typed(row) for token in renderer.spelled(text)}
+        spelling += [(row.where, spelled)] if spelled else []
+        if isinstance(row, Text):
+            continue
+        turns = row.prompt.turns
+        if isinstance(row, AnsweredPrompt) and row.extra:
+            turns = (*turns, Message(role="assistant", content=row.response, extra=row.extra))
+        if renderer.chat and (row.prompt.tools or any(turn.extra for turn in turns)):
+            unwritten.update(renderer.chat.unwritten(turns, row.prompt.tools))
+    if spelling:
+        tokens = sorted(set().union(*(tokens for _, tokens in spelling)))
+        warn(
+            f"{len(spelling)} of {len(rows)} rows spell control tokens of the tokenizer ({', '.join(tokens[:4])}; "
+            f"first {spelling[0][0] or 'row 1'}): they are read as letters. If a chat template wrote them, give "
+            "`messages` instead, or say `prompt_rendered: true` in the rows"
+        )
+    if unwritten:
+        counts = ", ".join(f"`{name}` ({count})" for name, count in sorted(unwritten.items()))
+        warn(f"the chat template writes nothing of what the rows' turns say in {counts}: it is not read")
+
+
+def _typed(row: AnsweredPrompt | Text | PromptRow) -> list[str]:
+    """The texts of a row in which control tokens are letters."""
+    if isinstance(row, Text):
+        return [] if row.form is Form.RENDERED else [row.text]
+    prompt = [] if row.prompt.form is Form.RENDERED else [turn.content for turn in row.prompt.turns]
+    return [*prompt, row.response] if isinstance(row, AnsweredPrompt) else prompt

@@ -10,9 +10,9 @@ tokenizer itself. Text is text here too: a separator that a user spells stays le
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Prompt
@@ -49,7 +49,8 @@ class PairRenderer:
 
     def __init__(self, prompts: Renderer):
         self._prompts, self.tokenizer = prompts, prompts.tokenizer
-        self.template, self.controls = prompts.template, prompts.controls
+        self.template, self.controls, self.variables = prompts.template, prompts.controls, prompts.variables
+        self.chat, self.spelled = prompts.chat, prompts.spelled
         self.frame = pair_frame(prompts.tokenizer)
         self.bos = self.frame.before[0] if self.frame.before else None
         """The id that stands in front of every input, or None."""
@@ -91,6 +92,16 @@ class PairRenderer:
     def response_ids(self, text: str, end: bool, form: Form = Form.TEXT) -> list[int]:
         """Ids that follow `prompt_ids`: what stands between, the second text, what stands behind if `end`."""
         return [*self.frame.between, *self.answer_ids(text), *(self.frame.behind if end else ())]
+
+    def pair_ids(
+        self, prompt: Prompt, response: str, *, extra: Mapping[str, Any] | None = None, where: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Ids of a prompt and of a whole answer; the two texts have no room for `extra`."""
+        return self.prompt_ids(prompt, where), self.response_ids(response, end=True, form=prompt.form)
+
+    def lacks_thought(self, prompt: Prompt, response: str) -> bool:
+        """As `Renderer`'s: nothing opens a thought here."""
+        return False
 
     def token_types(self, prompt_length: int, response_length: int) -> list[int]:
         """The token type of each id of a prompt and a response: which of the two texts it belongs to."""

@@ -4,68 +4,34 @@ A prompt and its answer are tokenised apart, always: `prompt_ids` then `response
 and `prompt_ids` is what the sampler continues from. Tokenising both as one string could merge letters across the
 border, and the ids in training would not be those in sampling.
 
-Text is text. Where a user's message spells a control token, the message is rendered with a private mark inside that
-spelling, so that templates may strip or move contents as they like, and the rendered string is cut at the marks before
-it is tokenised: no control token can form there. Without such spellings (nearly always) the ids are exactly those of
-`tokenizer.apply_chat_template`, save that BOS stands in front once where the tokenizer uses one, and that a template
-which writes today's date gets the same day always: a run resumed tomorrow must see the same prompts.
+Text is text: no control token forms where a user spells one (`tokens/chat.py`). BOS stands in front once where the
+tokenizer uses one.
 """
 
 import copy
-import dataclasses
-import datetime
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.errors import UserError
 from plaudit.records.text import Form, Message, Prompt
+from plaudit.tokens.chat import Answering, ChatTemplate, check_turns
 from plaudit.tokens.pieces import text_ends, text_pieces
 from plaudit.tokens.tokenizer import (
     bos_id,
-    cut,
-    cuts,
     decode,
     decode_continuing,
     encode_continuing,
     encode_plain,
     encode_with_controls,
     special_tokens,
-    token_id,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-TODAY = datetime.date(2024, 7, 26)
-"""The day of every template that asks the clock: the one that Llama 3's templates fall back to."""
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-_MARKS = range(0xE000, 0xF900)
-"""Unicode's private use area: characters that mean nothing; one that the row doesn't contain becomes the mark."""
-_QUESTION, _ANSWER = "\ue100question\ue101", "\ue100answer\ue101"
-"""Contents that no template writes by itself; what stands around them is the template's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answering:
-    """What stands around an answer."""
-
-    header: str = ""
-    """Text that opens the assistant's turn where the template has no generation prompt; it belongs to the prompt."""
-    lead: str = ""
-    """Spaces between the prompt and the answer; they belong to the answer, as the policy writes them."""
-    tail: str = ""
-    """Text between the answer and its end token (mostly none)."""
-    end_ids: tuple[int, ...] = ()
-    """The end token that follows; () when the tokenizer has none."""
-    strips: bool = False
-    """The template strips an answer's outer white space, so ours is stripped too."""
-    opens_text: bool = False
-    """The tokenizer treats the answer as a text's beginning (a space before the first word, SentencePiece)."""
 
 
 class Renderer:
@@ -93,25 +59,37 @@ class Renderer:
         self.variables = dict(variables or {})
         self.template = template if template is not None else _own_template(tokenizer)
         """Jinja text, or None; save it with the policy."""
-        self._rendered_by = None if self.template is None else _stop_clock(self.template)
         self.bos = bos_id(tokenizer)
         """The id that stands in front of every sequence, or None."""
         self.end_id = tokenizer.eos_token_id if end_id is None else end_id
-        self.controls = special_tokens(tokenizer)
-        """Tokens that are letters when a user spells them."""
         self.closing = 0
         """So many ids at an answer's end stay where it is cut: none, because an answer that was cut hasn't ended."""
+        self.whole_turns = False
+        """Pairs of prompt and answer are written as the template writes the finished conversation, to its last token:
+        what reward models from elsewhere have learnt to read."""
         self._plain = Answering(end_ids=() if self.end_id is None else (self.end_id,))
-        self._turn = self._plain
-        if self.template is not None:
-            question = self._question()
-            self.controls |= _turn_tokens(tokenizer, self._scaffold(question))
-            self._turn = self._answering(question)
+        template, ends = self.template, self._plain.end_ids
+        self.chat = None if template is None else ChatTemplate(tokenizer, template, self.variables, ends)
+        self._turn = self.chat.answering if self.chat else self._plain
+        self.controls = self.chat.controls if self.chat else special_tokens(tokenizer)
+        """Tokens that are letters when a user spells them."""
+        self._last: tuple[Prompt | None, list[int]] = (None, [])
+        """The last prompt and its ids: the answers to one come one after the other."""
 
     def with_controls(self, tokenizer: "PreTrainedTokenizerFast", tokens: Iterable[str]) -> "Renderer":
         """The same manners with `tokenizer`, which has further control tokens: letters when a user spells them."""
         renderer = copy.copy(self)
         renderer.tokenizer, renderer.controls = tokenizer, self.controls | frozenset(tokens)
+        renderer._last = (None, [])
+        if self.chat:
+            renderer.chat = copy.copy(self.chat)
+            renderer.chat.tokenizer, renderer.chat.controls = tokenizer, renderer.controls
+        return renderer
+
+    def with_whole_turns(self) -> "Renderer":
+        """The same that writes pairs as finished conversations."""
+        renderer = copy.copy(self)
+        renderer.whole_turns = True
         return renderer
 
     @property
@@ -131,53 +109,135 @@ class Renderer:
         UserError, beginning with `where`, when a conversation meets no template, the template refuses it (roles, order
         of turns, system turn), or nothing is left to condition on.
         """
+        last, ids = self._last
+        if last is prompt:
+            return ids
         try:
             ids = self._prompt_ids(prompt)
         except UserError as error:
             raise UserError(_at(where, str(error))) from error
         if not ids:
             raise UserError(_at(where, "the prompt is empty and the tokenizer has no BOS: nothing to continue from"))
+        self._last = (prompt, ids)
         return ids
 
     def response_ids(self, text: str, end: bool, form: Form = Form.TEXT) -> list[int]:
         """Ids that follow `prompt_ids` when the answer is `text`, the end token last if `end`. `form`: of the prompt;
         it matters only where a chat template exists and the policy is raw."""
         style = self._style(form)
+        text = style.goes_on(text)
         text = style.lead + (text.strip() if style.strips else text)
         if end:
             text += style.tail
         encode = encode_plain if style.opens_text else encode_continuing
         return encode(self.tokenizer, text, self.controls) + list(style.end_ids if end else ())
 
+    def pair_ids(
+        self, prompt: Prompt, response: str, *, extra: Mapping[str, Any] | None = None, where: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Ids of a prompt and of an answer that has ended; `extra` is what else the answer's turn says. They are
+        `prompt_ids` and `response_ids`, unless the generation prompt opens a thought and the answer has none: then both
+        are as the template writes such a turn. UserError as `prompt_ids`."""
+        ids = self.prompt_ids(prompt, where)
+        style = self._style(prompt.form)
+        if self.chat is None or style is self._plain or prompt.form is Form.RENDERED:
+            return ids, self.response_ids(response, end=True, form=prompt.form)
+        try:
+            if self.whole_turns:
+                return self._whole_turns(self.chat, prompt, response)
+            if extra:
+                return self._written_turn(self.chat, prompt, Message(role="assistant", content=response, extra=extra))
+        except UserError as error:
+            raise UserError(_at(where, str(error))) from error
+        written = self.response_ids(response, end=True, form=prompt.form)
+        if style.has_thought(response):
+            return ids, written
+        if style.closes:
+            return ids, encode_with_controls(self.tokenizer, [style.closes], follows=True) + written
+        return self._prompt_ids(prompt, unopened=True), written
+
+    def lacks_thought(self, prompt: Prompt, response: str) -> bool:
+        """Whether the generation prompt opens a thought that the answer doesn't have."""
+        return prompt.form is not Form.RENDERED and not self._style(prompt.form).has_thought(response)
+
+    def _whole_turns(self, chat: ChatTemplate, prompt: Prompt, response: str) -> tuple[list[int], list[int]]:
+        """The finished conversation, cut where it leaves the prompt: nothing is added, nothing left out."""
+        turns = (*prompt.turns, Message(role="assistant", content=response))
+        whole = encode_with_controls(self.tokenizer, chat.pieces(turns, prompt.tools, generation=False))
+        opened = encode_with_controls(self.tokenizer, chat.pieces(prompt.turns, prompt.tools))
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, opened, strict=False)))
+        shared = min(max(shared, 1), len(whole) - 1)
+        return whole[:shared], whole[shared:]
+
+    def _written_turn(self, chat: ChatTemplate, prompt: Prompt, turn: Message) -> tuple[list[int], list[int]]:
+        """An answer as the template writes its whole turn, up to the end token."""
+        style = chat.answering
+        whole = chat.pieces((*prompt.turns, turn), prompt.tools, generation=False)
+        opened = "".join(chat.pieces(prompt.turns, prompt.tools))
+        bare = opened.removesuffix(style.opens)
+        start = next((text for text in (opened, bare) if "".join(whole).startswith(text)), None)
+        if start is None:
+            names = ", ".join(turn.extra)
+            raise UserError(f"the chat template writes an answer with {names} otherwise than its generation prompt")
+        rest, left = list[str](), len(start)
+        for piece in whole:
+            rest += [piece[left:]] if left < len(piece) else []
+            left = max(0, left - len(piece))
+        ids = encode_with_controls(self.tokenizer, rest or [""], follows=not style.opens_text)
+        ended = max((index + 1 for index, token in enumerate(ids) if token in style.end_ids), default=0)
+        ids = ids[:ended] if ended else [*ids, *style.end_ids]
+        return self._prompt_ids(prompt, unopened=start != opened), ids
+
     def response_text(self, ids: Sequence[int], form: Form = Form.TEXT) -> str:
-        """The inverse of `response_ids`: what the answer says, without control tokens and the template's spaces."""
+        """The inverse of `response_ids`: what the answer says, without control tokens and the template's spaces, with
+        the tag that the generation prompt has opened for it."""
         style = self._style(form)
         ended = len(ids) > 0 and ids[-1] in self.end_ids
         text = self._decode(form, ids[:-1] if ended else ids).removeprefix(style.lead)
-        return text.removesuffix(style.tail) if ended else text
+        return style.opens + (text.removesuffix(style.tail) if ended else text)
+
+    def text_of_pieces(self, ids: Sequence[int], pieces: Sequence[str], form: Form = Form.TEXT) -> str:
+        """The same for the first of an answer's pieces, the last of them perhaps in part."""
+        style, controls = self._style(form), set(self.tokenizer.all_special_ids)
+        text = "".join("" if i in controls else piece for i, piece in zip(ids, pieces, strict=False))
+        return style.opens + text.removeprefix(style.lead)
+
+    def shown_text(self, ids: Sequence[int], form: Form = Form.TEXT) -> str:
+        """What ids of an answer wrote, control tokens as they are spelled."""
+        return self._decode(form, ids, keep_specials=True)
 
     def response_pieces(self, ids: Sequence[int], form: Form = Form.TEXT) -> list[str]:
         """What each id of an answer wrote, control tokens (the end token among them) as they are spelled."""
-        return text_pieces(functools.partial(self._decode, form, keep_specials=True), ids)
+        return text_pieces(functools.partial(self.shown_text, form=form), ids)
 
     def response_ends(self, ids: Sequence[int], text: str, form: Form = Form.TEXT) -> list[int]:
         """How many characters of `text`, which is what `ids` say, stand once each id is written; control tokens write
         none, and the template's own spaces in front are not in the text."""
-        read, lead = functools.partial(self._decode, form), self._style(form).lead
-        before = len(lead) if read(ids).startswith(lead) else 0  # a policy may not write it
-        return [min(max(end - before, 0), len(text)) for end in text_ends(read, ids)]
+        read, style = functools.partial(self._decode, form), self._style(form)
+        before = len(style.lead) if read(ids).startswith(style.lead) else 0  # a policy may not write it
+        begun = len(style.opens) if text.startswith(style.opens) else 0
+        return [min(max(end - before, 0) + begun, len(text)) for end in text_ends(read, ids)]
 
     def written_ends(self, text: str, form: Form = Form.TEXT) -> list[int]:
         """`response_ends` of `response_ids(text, end=True)`. Outer white space that the template strips is none of its
         ids': it counts with what follows in front, and behind with what ends the text."""
-        body = text.strip() if self._style(form).strips else text
-        stripped = len(text) - len(text.lstrip()) if body != text else 0
+        style = self._style(form)
+        rest = style.goes_on(text)
+        body = rest.strip() if style.strips else rest
+        before = len(text) - len(rest) + (len(rest) - len(rest.lstrip()) if body != rest else 0)
         ends = self.response_ends(self.response_ids(text, end=True, form=form), body, form)
-        return [len(text) if end == len(body) else stripped + end for end in ends]
+        return [len(text) if end == len(body) else before + end for end in ends]
 
-    def text_ids(self, text: str) -> list[int]:
-        """A document: BOS if the tokenizer uses one, the text, the end token if there is one."""
+    def text_ids(self, text: str, form: Form = Form.TEXT) -> list[int]:
+        """A document: BOS if the tokenizer uses one, the text, the end token if there is one. A RENDERED one has its
+        control tokens, and ends as it does."""
+        if form is Form.RENDERED:
+            return self._one_bos(encode_with_controls(self.tokenizer, [text]))
         return self._with_bos(encode_plain(self.tokenizer, text, self.controls)) + list(self._plain.end_ids)
+
+    def spelled(self, text: str) -> set[str]:
+        """The control tokens that a text spells."""
+        return {token for token in self.controls if len(token) > 1 and token in text}
 
     def _style(self, form: Form) -> Answering:
         return self._plain if form is Form.TEXT and self.policy == "raw" else self._turn
@@ -186,50 +246,20 @@ class Renderer:
         read = decode if self._style(form).opens_text else decode_continuing
         return read(self.tokenizer, ids, keep_specials)
 
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+    def _prompt_ids(self, prompt: Prompt, unopened: bool = False) -> list[int]:
         if prompt.form is Form.RENDERED:
             return self._one_bos(encode_with_controls(self.tokenizer, [prompt.turns[0].content]))
-        if prompt.form is Form.TEXT and (self.policy == "raw" or self.template is None):
+        if prompt.form is Form.TEXT and (self.policy == "raw" or self.chat is None):
             return self._with_bos(encode_plain(self.tokenizer, prompt.turns[0].content, self.controls))
-        if self.template is None:
+        if self.chat is None:
             raise UserError(
                 "this prompt is a conversation, but the tokenizer has no chat template; give one "
                 "(`model.chat_template`, a Jinja text or file), use a chat model, or write the prompt as a string"
             )
-        _check_turns(prompt.turns)
-        return self._one_bos(encode_with_controls(self.tokenizer, self._rendered_pieces(prompt.turns)))
-
-    def _rendered_pieces(self, turns: Sequence[Message]) -> list[str]:
-        """The rendered conversation, cut inside every control token that a message spells."""
-        rendered = self._render(turns) + self._turn.header
-        marked, mark = _mark(turns, self.controls)
-        if not mark:
-            return [rendered]
-        pieces = (self._render(marked) + self._turn.header).split(mark)
-        if "".join(pieces) == rendered:
-            return pieces
-        # The template reads the spelled tokens (some cut at `</think>`). If it took them out, its own result is clean.
-        if len(cuts(rendered, self.controls)) == sum(len(cuts(piece, self.controls)) for piece in pieces):
-            return [rendered]
-        spelled = ", ".join(sorted(t for t in self.controls if any(t in turn.content for turn in turns)))
-        raise UserError(f"the chat template rewrites messages that contain {spelled}; take it out of the message")
-
-    def _render(self, turns: Sequence[Message], *, generation: bool = True) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._rendered_by,
-                tokenize=False,
-                add_generation_prompt=generation,
-                **self.variables,
-            )
-        # A template is a program from elsewhere; whatever it raises is its way of refusing these messages.
-        except Exception as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise UserError(f"the chat template refuses this conversation ({roles}): {error}") from error
-        assert isinstance(text, str)  # a list is given for several conversations, ids are where `tokenize` is set
-        return text
+        check_turns(prompt.turns)
+        *before, last = self.chat.pieces(prompt.turns, prompt.tools)
+        last = last.removesuffix(self._turn.opens) if unopened else last
+        return self._one_bos(encode_with_controls(self.tokenizer, [*before, last]))
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         return ids if self.bos is None else [self.bos, *ids]
@@ -241,62 +271,6 @@ class Renderer:
         while begin < len(ids) and ids[begin] == bos:
             begin += 1
         return [bos, *ids[begin:]] if begin or self.bos is not None else ids
-
-    def _probe(self, *turns: Message, generation: bool = False) -> str | None:
-        """What the template makes of made-up turns; None where it refuses them."""
-        try:
-            return self._render(turns, generation=generation)
-        except UserError:
-            return None
-
-    def _question(self) -> tuple[Message, ...]:
-        """The shortest made-up conversation that the template takes. Raises: UserError where it takes none."""
-        system, user = Message(role="system", content="s"), Message(role="user", content=_QUESTION)
-        if self._probe(user) is None and self._probe(system, user) is not None:
-            return (system, user)
-        self._render([user])  # a template that can't be read says so here
-        return (user,)
-
-    def _scaffold(self, question: tuple[Message, ...]) -> str:
-        """What the template writes around finished turns, contents taken out."""
-        turns = (*question, Message(role="assistant", content=_ANSWER))
-        text = self._probe(*turns, question[-1]) or self._probe(*turns) or self._render(question, generation=False)
-        return text.replace(_QUESTION, "").replace(_ANSWER, "")
-
-    def _answering(self, question: tuple[Message, ...]) -> Answering:
-        """Learn from the template what stands around an answer: template(x, y) = template(x) + lead + y + tail + end.
-
-        Where that doesn't hold the answer stands alone, and ends by the turn's end token all the same.
-        """
-        opened = self._render(question)
-        full = self._probe(*question, Message(role="assistant", content=_ANSWER))
-        if full is None or full.count(_ANSWER) != 1:
-            return self._opening(opened, self._plain)
-        before, behind = full.split(_ANSWER)
-        spaced = self._probe(*question, Message(role="assistant", content=f" \n{_ANSWER}\n "))
-        header, lead = "", ""
-        if before.startswith(opened):
-            has_prompt = self._probe(*question) != opened
-            header, lead = _between(before[len(opened) :], has_prompt)
-        tail, end = self._ending(behind)
-        style = Answering(header=header, lead=lead, tail=tail, end_ids=end, strips=spaced == full)
-        return self._opening(opened + header, style)
-
-    def _ending(self, behind: str) -> tuple[str, tuple[int, ...]]:
-        """Tail and end token: the template's text behind an answer up to the first control token, else EOS."""
-        first = min(
-            ((behind.find(token), -len(token), token) for token in self.controls if token in behind), default=None
-        )
-        if first is None:
-            return "", self._plain.end_ids
-        position, _, token = first
-        return behind[:position], (token_id(self.tokenizer, token),)
-
-    def _opening(self, opened: str, style: Answering) -> Answering:
-        """Is a first word behind this prompt tokenised as a text's beginning? Asked of the tokenizer itself."""
-        before = encode_with_controls(self.tokenizer, [opened])
-        both = encode_with_controls(self.tokenizer, [f"{opened}a"])
-        return dataclasses.replace(style, opens_text=both == before + encode_plain(self.tokenizer, "a"))
 
 
 def _at(where: str, message: str) -> str:
@@ -310,47 +284,3 @@ def _own_template(tokenizer: "PreTrainedTokenizerFast") -> str | None:
         return tokenizer.get_chat_template()
     except ValueError as error:  # several templates, none of them called default
         raise UserError(f"the tokenizer's chat template can't be chosen: {error}") from error
-
-
-def _stop_clock(template: str) -> str:
-    """The template with its `strftime_now("…")` replaced by that day's text."""
-    return re.sub(
-        r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""", lambda call: json.dumps(TODAY.strftime(call[2])), template
-    )
-
-
-def _between(text: str, has_prompt: bool) -> tuple[str, str]:
-    """Header and lead, out of what the template writes between the prompt and an answer."""
-    if not text.strip():
-        return "", text
-    if has_prompt:
-        return "", ""  # more than the generation prompt belongs to the answer itself (an empty `<think>`, say)
-    header = text.rstrip(" ")
-    return header, text[len(header) :]
-
-
-def _turn_tokens(tokenizer: "PreTrainedTokenizerFast", scaffold: str) -> frozenset[str]:
-    """Added tokens that build turns although they aren't marked special (some tokenizers forget to)."""
-    added = (token.content for token in tokenizer.added_tokens_decoder.values())
-    return frozenset(token for token in added if token in scaffold and not token.isspace())
-
-
-def _check_turns(turns: Sequence[Message]) -> None:
-    if not turns:
-        raise UserError("the conversation is empty")
-    for number, turn in enumerate(turns, start=1):
-        if turn.role not in ROLES:
-            raise UserError(f"turn {number} has the unknown role {turn.role!r}; known are {', '.join(sorted(ROLES))}")
-    if turns[-1].role == "assistant":
-        raise UserError("the conversation ends with the assistant's turn; a prompt must end before the answer")
-
-
-def _mark(turns: Sequence[Message], controls: frozenset[str]) -> tuple[list[Message], str]:
-    """The turns with a mark inside every control token they spell; ("" and the turns when there is none)."""
-    if not any(cuts(turn.content, controls) for turn in turns):
-        return list(turns), ""
-    written = "".join(turn.content for turn in turns)
-    mark = next((chr(code) for code in _MARKS if chr(code) not in written), None)
-    if mark is None:
-        raise UserError("the conversation uses every private character of Unicode")
-    return [Message(role=turn.role, content=mark.join(cut(turn.content, controls))) for turn in turns], mark

@@ -121,14 +121,18 @@ def encode_continuing(tokenizer: "PreTrainedTokenizerFast", text: str, controls:
     return [i for piece in cut(text, controls) for i in _continuing(tokenizer, piece)]
 
 
-def encode_with_controls(tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[str]) -> list[int]:
-    """Ids of rendered text, its control tokens recognised; nothing is put in front or behind.
+def encode_with_controls(
+    tokenizer: "PreTrainedTokenizerFast", pieces: Sequence[str], *, follows: bool = False
+) -> list[int]:
+    """Ids of rendered text, its control tokens recognised; nothing is put in front or behind. `follows`: it stands
+    behind other text.
 
     The text comes in pieces that follow each other without a gap; no token spans two of them, so a cut inside a spelled
     control token makes letters of it.
     """
     first, *rest = pieces
-    return _ids(tokenizer, first, False) + [i for piece in rest for i in _continuing(tokenizer, piece, False)]
+    ids = _continuing(tokenizer, first, False) if follows else _ids(tokenizer, first, False)
+    return ids + [i for piece in rest for i in _continuing(tokenizer, piece, False)]
 
 
 def cut(text: str, controls: Iterable[str]) -> list[str]:
@@ -220,10 +224,15 @@ def looks_local(path: str | Path) -> bool:
     return text.count("/") > 1 or Path(text).exists() or ("/" in text and Path(text).parent.is_dir())
 
 
+def holds_tokenizer(path: str | Path) -> bool:
+    """Whether a local folder has files of a tokenizer; of hub names that is taken for granted."""
+    return not looks_local(path) or any((Path(path).expanduser() / name).is_file() for name in TOKENIZER_FILES)
+
+
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"no folder {str(folder)!r}; give a folder in Hugging Face format, or a hub name")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    if not holds_tokenizer(folder):
         raise UserError(
             f"{str(folder)!r} holds no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
             "copy the model's tokenizer files there"

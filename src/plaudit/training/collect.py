@@ -19,9 +19,9 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, say_unread_columns
+from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
 from plaudit.scoring.protocol import Scorer
-from plaudit.telemetry.console import say
+from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
 from plaudit.training.options import CollectConfig
@@ -56,6 +56,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     """
     prompts = tuple(row for rows in state.load_data(run, config.prompts, PromptRow) for row in rows)
     check_rewards(config.labeller, prompts, option="labeller", lone=())
+    run.check_data(function_files(config.labeller))
     say_unread_columns(config.labeller, prompts)
     language = policy.language if policy else load_language(config.model)
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
@@ -97,6 +98,8 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
                 save()
     if len(rankings) < len(prompts):
         say(f"{len(prompts) - len(rankings)} prompts left out: the labeller judged fewer than two of their answers")
+    if rankings and (tied := sum(len(set(row["ranks"])) == 1 for row in rankings)) == len(rankings):
+        warn(f"{tied} of {len(rankings)} rankings are all ties: nothing to learn. Another labeller may tell them apart")
     run.write_rows(RANKINGS, rankings)
     run.finish(summary(rankings=len(rankings)))
 

@@ -14,6 +14,7 @@ from plaudit.rollouts.sampler import groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.protocol import Scorer, check_scores
 from plaudit.telemetry.console import say
+from plaudit.telemetry.numbers import size
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import collect, sft
 from plaudit.training.options import CollectConfig, DescentConfig, SFTConfig
@@ -131,12 +132,8 @@ def _say_sizes(modules: Sequence[Any], tokens: int) -> None:
     if trunk is not None:
         shape = trunk.config.get_text_config()
         batch = tokens * (shape.hidden_size * shape.num_hidden_layers * BYTES_OF_A_LAYER + shape.vocab_size * 8)
-    parts = f"weights {_gib(weights)}, gradients and moments {_gib(learning)}, one full micro-batch {_gib(batch)}"
+    parts = f"weights {size(weights)}, gradients and moments {size(learning)}, one full micro-batch {size(batch)}"
     say(
         f"{sum(p.numel() for p in every.values()):,} parameters, {sum(p.numel() for p in trained):,} of them trained; "
-        f"memory at most about {_gib(weights + learning + batch)} ({parts})"
+        f"memory at most about {size(weights + learning + batch)} ({parts})"
     )
-
-
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.2g} GiB"

@@ -10,6 +10,7 @@ from plaudit.evaluation.perplexity import Perplexity, perplexity
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
+from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
@@ -70,6 +71,7 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     measured = _encode("held out", held_out, language, max_length, config.too_long).remaining
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
+    check_savable(loaded)
     if policy:
         state.check_weights(run, "policy", (p for p in loaded.hf.parameters() if not p.requires_grad))
     here = machine(config.device)
@@ -144,7 +146,6 @@ def _encode(
     windows = len(encoded.rows) - (len(rows) - texts)
     if windows > texts:
         say(f"{name}: {texts} texts, {windows} windows of {max_length} tokens")
-    state.warn_of_spelled_controls(rows, language.decoder_renderer.controls, name)
     return encoded
 
 

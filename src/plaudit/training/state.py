@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from plaudit.data.clean import overlap, spelled_controls
+from plaudit.data.clean import overlap
 from plaudit.data.options import DataConfig
-from plaudit.data.sources import file_of, load
+from plaudit.data.sources import load
 from plaudit.data.splits import split_files
 from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.hardware.ranks import ALONE, Ranks, fingerprint
@@ -61,17 +61,6 @@ def load_split(
         if not aside:
             say(f"{path}: none of its rows is held out")
     return [trained for trained, _ in parts], [row for _, aside in parts for row in aside]
-
-
-def warn_of_spelled_controls(rows: Sequence[Row], controls: Iterable[str], what: str = "") -> None:
-    """One line on rows that spell control tokens of the model's tokenizer as text: they are read as letters."""
-    count, tokens = spelled_controls(rows, controls) if controls else (0, [])
-    if count:
-        warn(
-            f"{what or file_of(rows[0].where)}: {count} of {len(rows)} rows spell control tokens of the tokenizer "
-            f"({', '.join(tokens)}), which are read as letters. If a chat template wrote them, give the turns as "
-            "`messages`, or say `rendered: true` for the file"
-        )
 
 
 def check_weights(run: Run, name: str, parameters: Iterable[Tensor]) -> None:

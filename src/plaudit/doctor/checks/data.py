@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from plaudit.data.clean import CONTRADICTION, NO_PAIR, content, duplicates, overlap
 from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS
@@ -25,6 +26,8 @@ NEAR = 0.8
 MANY_REPEATS = 3.0
 """Times that rows stand in their files on average."""
 ONE_REPEATED = 20
+MOST_SHARED = 0.5
+"""Of a file's rows that stand in another one too."""
 SHARE_OF_ROWS = 0.05
 """Contradictions among rankings or pairs: people disagree, files that were merged wrongly do more."""
 
@@ -86,6 +89,14 @@ def _unread(examined: Examined, named: Sequence[str]) -> tuple[list[str], frozen
 
 def repeats(examined: Examined) -> Iterator[Finding]:
     """Files that were written or listed several times over."""
+    contents = [(use, {content(row) for row in examined.rows(use)}) for use in examined.own_uses]
+    for (one, first), (other, second) in combinations([pair for pair in contents if pair[1]], 2):
+        if one.part is other.part and (shared := len(first & second)) > MOST_SHARED * min(len(first), len(second)):
+            yield warning(
+                other.option,
+                f"{shared} rows of {other.config.path} stand in {one.config.path} ({one.option}) too",
+                "name each file once; a `weight` says that one is seen more often",
+            )
     for use in examined.own_uses:
         rows = examined.rows(use)
         again = duplicates(rows)

@@ -1,14 +1,15 @@
 """What becomes of the text: templates, BOS and end tokens, lengths, and which tokens the loss counts."""
 
+import contextlib
 from collections.abc import Iterator
 
 from plaudit.data.check import quantiles
 from plaudit.data.clean import answers, spelled_controls
 from plaudit.doctor.examined import SAMPLED_ROWS, Examined, prompts_of, texts_of
-from plaudit.doctor.findings import Finding, NotRunError, ShownRow, error, note, warning
+from plaudit.doctor.findings import Finding, ShownRow, error, note, warning
 from plaudit.doctor.inputs import DataUse, Part, judges
 from plaudit.errors import UserError
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
 from plaudit.models.load import Language, load_language
 from plaudit.records.text import Prompt, Row, Text
 from plaudit.tokens.pieces import text_pieces
@@ -53,7 +54,9 @@ def bos(examined: Examined) -> Iterator[Finding]:
     for use in examined.own_uses:
         for where, prompt in prompts_of(examined.rows(use))[:SAMPLED_ROWS]:
             ids = renderer.prompt_ids(prompt, where=where)
-            if (count := ids.count(token)) != (1 if renderer.bos is not None else min(count, 1)):
+            # Where the tokenizer puts none in front it may be a turn's token, as in ChatML.
+            count = ids.count(token) if renderer.bos is not None else 2 if ids[:2] == [token, token] else 1
+            if count != 1:
                 spelled = language.tokenizer.bos_token
                 yield warning(
                     where or use.option,
@@ -265,10 +268,9 @@ def shown_rows(examined: Examined) -> tuple[ShownRow, ...]:
     """The first rows of the file that the stage learns from or answers; nothing where they can't be written yet."""
     first = next((use for use in examined.uses[:1] if use in examined.own_uses), None)
     rows = examined.rows(first)[:SHOWN] if first else ()
-    try:
+    with contextlib.suppress(Exception):  # whatever is wrong is told by a check
         return tuple(ShownRow(where=row.where, pieces=_pieces(row, examined.language)) for row in rows)
-    except (UserError, NotRunError):
-        return ()
+    return ()
 
 
 def _pieces(row: Row, language: Language) -> tuple[tuple[str, bool], ...]:

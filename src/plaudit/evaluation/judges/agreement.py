@@ -6,7 +6,7 @@ part. Verdicts say of single answers that they are accepted or not (N3.5).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -27,12 +27,21 @@ DEFAULT = "score"
 """The aspect of ratings that name none; nothing is said of it in the results."""
 
 
-def agreement(scored: ScoredRows, *, truth: TruthConfig | None = None, seed: int = 0) -> list[Result]:
-    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals.
+def agreement(
+    scored: ScoredRows,
+    *,
+    truth: TruthConfig | None = None,
+    seed: int = 0,
+    threshold: float | None = None,
+    log_odds: bool = False,
+) -> list[Result]:
+    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals, the last
+    two are those of `of_verdicts`.
 
     Raises: UserError where the judge abstains on all that could be measured.
     """
-    return [*pairs.agreement(scored, truth=truth), *of_ratings(scored, seed), *of_verdicts(scored, seed)]
+    verdicts = of_verdicts(scored, seed, threshold=threshold, log_odds=log_odds)
+    return [*pairs.agreement(scored, truth=truth), *of_ratings(scored, seed), *verdicts]
 
 
 def of_ratings(scored: ScoredRows, seed: int) -> list[Result]:
@@ -109,9 +118,17 @@ def labellers_correlation(ratings: Sequence[Sequence[float]]) -> float | None:
     return pearson(*(torch.tensor(x, dtype=torch.float64) for x in (own, others))) if own else None
 
 
-def of_verdicts(scored: ScoredRows, seed: int) -> list[Result]:
-    """Accuracy of "a score above 0 accepts", area under the ROC curve (where both verdicts occur) and Brier score.
+FOLDS = 10
 
+
+def of_verdicts(
+    scored: ScoredRows, seed: int, *, threshold: float | None = None, log_odds: bool = False
+) -> list[Result]:
+    """Accuracy of "a score above the threshold accepts", area under the ROC curve (where both verdicts occur), and of
+    judges that say `log_odds` of acceptance the Brier score.
+
+    The threshold is told, or 0 for log-odds; else it is learnt: for each tenth of the prompts on the other nine, so
+    that no verdict has a say in how it is met.
     Raises: UserError where there are verdicts and the judge abstains on all of them.
     """
     rows = scored.rows.verdicts
@@ -128,9 +145,12 @@ def of_verdicts(scored: ScoredRows, seed: int) -> list[Result]:
     scores = torch.tensor([score for score, _, _ in answers], dtype=torch.float64)
     accepted = torch.tensor([label for _, label, _ in answers], dtype=torch.float64)
     own_units = [unit for _, _, unit in answers]
-    right = [0.5 if not score else float((score > 0) == label) for score, label, _ in answers]
+    fixed = 0.0 if threshold is None and log_odds else threshold
+    thresholds = learnt_thresholds(scores, accepted, own_units) if fixed is None else torch.full_like(scores, fixed)
+    right = ((scores > thresholds) == (accepted > 0.5)).double().tolist()
     frequency = accepted.mean().item()
     about = {"subject": scored.judge, "count": len(answers)}
+    facts = {"accepted": frequency, "abstained": len(rows) - len(answers), "threshold": thresholds.median().item()}
     results = [
         share_of(
             "held_out_accuracy_over_rows",
@@ -139,15 +159,40 @@ def of_verdicts(scored: ScoredRows, seed: int) -> list[Result]:
             own_units,
             floor=max(frequency, 1.0 - frequency),
             ceiling=1.0,
-            ties=right.count(0.5),
-            facts={"accepted": frequency, "abstained": len(rows) - len(answers)},
+            ties=int((scores == thresholds).sum()),
+            facts=facts | {"threshold_learnt": float(fixed is None)},
         )
     ]
     if 0.0 < frequency < 1.0:
         area = bootstrap(auc, scores, accepted, own_units, seed)
         results.append(Result(measure="held_out_auc", floor=0.5, ceiling=1.0, **about, **asdict(area)))
+    if not log_odds:
+        return results
     brier, constant = brier_score(scores.sigmoid(), accepted).item(), frequency * (1.0 - frequency)
     return [*results, Result(measure="brier_over_rows", value=brier, floor=constant, ceiling=0.0, **about)]
+
+
+def learnt_thresholds(scores: Tensor, accepted: Tensor, units: Sequence[Hashable]) -> Tensor:
+    """Each answer's threshold [N], learnt on the answers of other units (prompts): in FOLDS parts, or one a unit."""
+    numbers = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    fold = torch.tensor([numbers[unit] % FOLDS for unit in units])
+    thresholds = torch.zeros_like(scores)
+    for part in fold.unique():
+        here = fold == part
+        others = ~here if (~here).any() else here  # a single unit has no others
+        thresholds[here] = best_threshold(scores[others], accepted[others])
+    return thresholds
+
+
+def best_threshold(scores: Tensor, accepted: Tensor) -> float:
+    """The one above which to accept for most verdicts to be met: midway between two scores; of several equally good
+    ones the middle one."""
+    values, where = scores.unique(return_inverse=True)
+    step = torch.zeros_like(values).index_add(0, where, 1.0 - 2.0 * accepted)  # met by rejecting, less by accepting
+    met = torch.cat([values.new_zeros(1), step.cumsum(0)])
+    cuts = torch.cat([values[:1] - 1.0, (values[1:] + values[:-1]) / 2.0, values[-1:]])
+    best = (met == met.max()).nonzero().flatten()
+    return cuts[best[len(best) // 2]].item()
 
 
 def auc(scores: Tensor, accepted: Tensor) -> float:

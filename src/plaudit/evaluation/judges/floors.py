@@ -109,7 +109,8 @@ def _of_kind(example: LabelledRow, rows: LabelledRows) -> LabelledRows:
 def _measured(floor: Scorer, rows: LabelledRows) -> list[Result]:
     ranked = tuple(replace(row, subset="", votes=()) for row in rows.ranked)
     whole = replace(rows, ranked=ranked, rated=tuple(replace(row, subset="") for row in rows.rated))
-    return [replace(result, role="floor") for result in agreement(score_rows(floor.name, floor, whole))]
+    scored = score_rows(floor.name, floor, whole)
+    return [replace(result, role="floor") for result in agreement(scored, log_odds=isinstance(floor, BagOfWords))]
 
 
 def bag_of_words(train: Sequence[LabelledRow]) -> BagOfWords:

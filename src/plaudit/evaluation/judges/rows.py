@@ -8,6 +8,7 @@ from typing import Any, Self
 from plaudit.data.formats import prompt_row
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load, read_raw
+from plaudit.data.turns import RowError
 from plaudit.errors import UserError
 from plaudit.records.text import Comparison, Group, Kind, Labelled, Prompt, PromptRow, Ranking, Rating, Verdict
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses
@@ -113,8 +114,15 @@ def as_ranking(row: Ranking | Comparison) -> Ranking:
 def _columns(source: DataConfig, loaded: LoadedFile[Labelled]) -> dict[str, dict[str, Any]]:
     """Each row's columns beside its prompt, by file and line: most records don't keep them."""
     wanted = {row.where for row in loaded.rows}
-    rows = [prompt_row(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted]
+    rows = [_prompt_row(raw, loaded.kind_found, where) for where, raw in read_raw(source).raws if where in wanted]
     return {row.where: {name: x for name, x in row.columns.items() if name not in LABELS} for row in rows}
+
+
+def _prompt_row(raw: Mapping[str, Any], kind: Kind, where: str) -> PromptRow:
+    try:
+        return prompt_row(raw, kind, where)
+    except RowError as error:
+        raise UserError(f"{where}: the column {error.column!r} {error.reason}") from error
 
 
 def _ranked(row: Ranking, columns: Mapping[str, Any], subset: str) -> RankedRow:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.errors import UserError
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
 from plaudit.models.encoders import holds_head
 from plaudit.models.load import Language, label_names, name_labels
 from plaudit.models.options import ModelConfig

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from plaudit.errors import UserError
-from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import file_beside, read_facts
+from plaudit.models.checkpoint import readable
 from plaudit.models.load import Language
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
@@ -101,6 +101,7 @@ class GatedRewardModel(RewardModel):
         super().save(folder, facts)
         tensors = {"penalties": self.penalties, **{f"gate.{n}": p for n, p in self.gate.state_dict().items()}}
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, folder / GATE)
+        readable(folder)
 
 
 def _network(inputs: int, shape: GateShape, outputs: int, seed: int) -> nn.Sequential:

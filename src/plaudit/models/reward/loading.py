@@ -1,13 +1,18 @@
 """A saved reward model by its folder: plaudit.json says the kind; without one it is what the architecture says, or the
 user (`read_as`): a SteamSHP from elsewhere looks like any other T5."""
 
+from dataclasses import replace
+
 from plaudit.errors import UserError
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
+from plaudit.models.foreign import value_head
 from plaudit.models.load import architecture, check_model_path, is_classifier, load_language, number_of_labels
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.reward.protocol import REFERENCES, RewardModel, SavedKind
+from plaudit.telemetry.console import say
+from plaudit.tokens.template import Renderer
 
 MODULES = (scalar, two_class, aspects, gated, token_level, shared_trunk, pair, seq2seq)
 KINDS: dict[str, SavedKind] = {module.SAVED.name: module.SAVED for module in MODULES}
@@ -24,7 +29,7 @@ def check_reward_model(config: ModelConfig, option: str, read_as: ReadAs = "auto
     no_judge = f"{option}: {path!r} is no reward model but a language model without a trained reward head"
     if path == "tiny":
         raise UserError(no_judge)
-    is_judge = is_classifier(config, option) or pairrm.is_published(config)
+    is_judge = is_classifier(config, option) or pairrm.is_published(config) or value_head(path) is not None
     stored = read_facts(path).get("kind")
     if read_as != "auto":
         if stored not in (None, read_as):
@@ -54,6 +59,8 @@ def kind_of(config: ModelConfig, read_as: ReadAs = "auto") -> str:
         return str(kind)
     if pairrm.is_published(config):
         return pair.KIND
+    if not is_classifier(config) and value_head(config.path) is not None:
+        return shared_trunk.KIND
     labels = number_of_labels(config)
     return scalar.KIND if labels == 1 else two_class.KIND if labels == 2 else aspects.KIND
 
@@ -71,6 +78,15 @@ def has_scale(config: ModelConfig, read_as: ReadAs = "auto") -> bool:
 def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModel:
     """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
     check_reward_model(config, "path", read_as)
-    model = saved_kind(config, read_as).load(config, load_language(config))
-    model.normalisation = of_facts(read_facts(config.path), config.path)
+    language, facts = load_language(config), read_facts(config.path)
+    if not facts and isinstance(language.renderer, Renderer):
+        language = replace(language, renderer=language.renderer.with_whole_turns())
+    model = saved_kind(config, read_as).load(config, language)
+    model.normalisation = of_facts(facts, config.path)
+    if not facts and isinstance(model, aspects.AspectsRewardModel):
+        names = ", ".join(aspect.name for aspect in model.aspects)
+        say(
+            f"{config.path}: a head of {len(model.aspects)} numbers ({names}); the score is their mean. To choose, "
+            f'write plaudit.json beside it: {{"kind": "aspects", "aspects": [{{"name": …, "weight": …}}, …]}}'
+        )
     return model

@@ -28,8 +28,8 @@ from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.formulas.pair_scores import matrix_scores, one_pass_scores, unbiased_logit
 from plaudit.models.attention import alike
-from plaudit.models.beside import file_beside
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import file_beside, read_facts
+from plaudit.models.checkpoint import readable
 from plaudit.models.encoders import encoder_backbone
 from plaudit.models.load import Language, Loaded, architecture, finish, load_backbone, load_language
 from plaudit.models.options import Aggregate, Full, ModelConfig
@@ -205,6 +205,7 @@ class PairRewardModel(RewardModel):
         super().save(folder, facts)
         head = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
         save_file(head, folder / HEAD)
+        readable(folder)
 
 
 def text_ids(language: Language, prompt: Prompt, answers: Sequence[str], where: str = "") -> TextIds:

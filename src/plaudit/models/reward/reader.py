@@ -134,14 +134,13 @@ def load_packed_reader(
 
 
 def encoded(language: Language, groups: Sequence[Group]) -> list[EncodedRow]:
-    """Every answer in this language's own template, cut to its context; the end token stands behind each."""
+    """Every answer in this language's own template, cut to its context."""
     renderer = language.renderer
     rows: list[EncodedRow] = []
     for group in groups:
-        prompt = renderer.prompt_ids(group.prompt)
         for response in group.responses:
-            ids = renderer.response_ids(response, end=True, form=group.prompt.form)
-            rows.append(fit(prompt, ids, language.context, renderer.bos, renderer.closing))
+            pair = renderer.pair_ids(group.prompt, response)
+            rows.append(fit(*pair, language.context, renderer.bos, renderer.closing))
     return rows
 
 

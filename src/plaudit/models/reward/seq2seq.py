@@ -19,7 +19,7 @@ from transformers import AutoModelForSeq2SeqLM
 from plaudit.errors import UserError
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.attention import alike
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
 from plaudit.models.load import Language, Loaded, architecture, finish, load_language
 from plaudit.models.options import Against, ModelConfig, Output
 from plaudit.models.reward.protocol import RewardModel, SavedKind, references_of, refuse_lone

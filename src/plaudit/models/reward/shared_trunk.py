@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
+from plaudit.models.checkpoint import readable
+from plaudit.models.foreign import value_head
 from plaudit.models.load import Language, Loaded, load_causal
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel, SavedKind
 from plaudit.models.reward.reader import SharedRows, encoded, read_all
 from plaudit.models.trunk import Trunk, undrawn_linear
+from plaudit.models.weights import check_finite
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.tokens.batches import pack_shared
@@ -58,6 +61,7 @@ class SharedTrunkRewardModel(RewardModel):
         assert self.trunk.score_head is not None
         head = self.trunk.score_head.state_dict()
         save_file({name: t.detach().cpu().contiguous() for name, t in head.items()}, folder / HEAD)
+        readable(folder)
 
 
 def new(config: ModelConfig, language: Language, *, seed: int) -> SharedTrunkRewardModel:
@@ -78,9 +82,10 @@ def load(config: ModelConfig, language: Language) -> SharedTrunkRewardModel:
 
 def load_head(path: str, loaded: Loaded) -> nn.Linear:
     """The saved head alone, for a trunk that is there already. UserError for a missing or damaged one."""
-    head = _linear(loaded)
+    head, foreign = _linear(loaded), value_head(path)
     try:
-        head.load_state_dict(load_file(file_beside(path, HEAD)))
+        head.load_state_dict(load_file(file_beside(path, HEAD)) if foreign is None else foreign)
+        check_finite(head.state_dict(), path)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: the reward head {HEAD} is missing or damaged: {error}") from error
     return head

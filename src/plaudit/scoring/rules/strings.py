@@ -15,10 +15,14 @@ from plaudit.scoring.rules.texts import Completion, Step, normalised, solutions_
 from plaudit.scoring.words import words
 
 
+def _check_solution(value: Any, **options: Any) -> None:
+    solutions_of(value)
+
+
 def _nearest(similarity: Callable[[str, str], float]) -> RewardFunction:
     """The reward function that takes each row's `similarity` (of response and solution) to its nearest solution."""
 
-    @uses("solution")
+    @uses("solution", check=_check_solution)
     def reward(
         completions: Sequence[Completion], solution: Sequence[Any], normalise: Sequence[Step] | Step = (), **others: Any
     ) -> list[float]:

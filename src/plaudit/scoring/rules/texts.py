@@ -12,11 +12,14 @@ Step = Literal["nfc", "case", "whitespace"]
 LengthUnit = Literal["words", "characters", "tokens"]
 
 
-def uses(*columns: str) -> Callable[[RewardFunction], RewardFunction]:
-    """Say which data columns a function reads. It is then given these only, and every row must fill them."""
+def uses(*columns: str, check: Callable[..., object] | None = None) -> Callable[[RewardFunction], RewardFunction]:
+    """Say which data columns a function reads. It is then given these only, and every row must fill them.
+
+    `check` raises ValueError or TypeError for a value of the (one) column that it can't use; it gets the options too.
+    """
 
     def mark(function: RewardFunction) -> RewardFunction:
-        vars(function)["data_columns"] = columns
+        vars(function).update(data_columns=columns, value_check=check)
         return function
 
     return mark

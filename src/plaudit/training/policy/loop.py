@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from plaudit.runs.folder import Run
-from plaudit.scoring.combine import part_metrics
+from plaudit.scoring.combine import part_metrics, tell_step
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
@@ -54,6 +54,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                     rollout = roll_out(participants, config, cursor.iteration)
 
                 # 2. score: what judge, policy, critic and reference say             scores [B], log-probs, values [B R]
+                tell_step(participants.scorer, cursor.iteration + 1, config.iterations)
                 with Stopwatch() as scoring:
                     scored = score(participants, rollout, config)
 
@@ -99,5 +100,5 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             if cursor.is_save_due(config) or watch.is_over(config):
                 save()
     state.save_policy(run, participants.loaded)
-    best = {"best": cursor.watch.facts(config)} if config.evaluation else {}
+    best = {"best_policy": cursor.watch.facts(config)} if config.evaluation else {}
     run.finish(summary(results(run.files.metrics, run.stage, config), **best))

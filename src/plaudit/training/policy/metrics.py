@@ -10,7 +10,7 @@ from torch import Tensor
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.value_losses import explained_variance
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
 from plaudit.models.reward.normalisation import HIGHEST
 from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio

@@ -18,7 +18,8 @@ from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
-from plaudit.models.checkpoint import read_facts
+from plaudit.models.beside import read_facts
+from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, Loaded, check_model_path, finish, load_causal, load_language
 from plaudit.models.options import ModelConfig
 from plaudit.models.policy import ActorCritic, Reference, actor_critic
@@ -29,8 +30,7 @@ from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, judges_tokens, say_unread_columns
-from plaudit.scoring.loading import code_fingerprints
+from plaudit.scoring.build import build_scorer, check_rewards, function_files, judges_tokens, say_unread_columns
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
 from plaudit.training import optim, state
@@ -85,7 +85,8 @@ def participants(
     Raises: UserError.
     """
     rows = _prompts(config, run, prompts)
-    _check_judges(config, run, rows, scorer)
+    _check_judges(config, rows, scorer)
+    run.check_data(function_files(config.judges if scorer is None else ()))
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
     language = policy.language if policy else load_language(config.model)
@@ -95,7 +96,6 @@ def participants(
             "model.end_tokens, or a text by sampling.stop"
         )
     _check_handed_in(run, language, policy, reference)
-    state.warn_of_spelled_controls(rows, language.renderer.controls, "prompts")
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
     _warn_if_unheld(config)
@@ -126,9 +126,8 @@ def participants(
     )
 
 
-def _check_judges(config: PPOConfig, run: Run, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
+def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
     """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
-    run.check_data(code_fingerprints(judge.function for judge in config.judges if judge.kind == "function"))
     if scorer is None:
         check_rewards(config.judges, rows)
         say_unread_columns((*config.judges, *(config.evaluation.truth if config.evaluation else ())), rows)
@@ -190,6 +189,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     first, second = derive_seed(config.seed, "init"), derive_seed(config.seed, "critic")
     if policy is None:
         loaded = load_causal(config.model, language, seed=first)
+        check_savable(loaded)
         return loaded, actor_critic(loaded, config.critic, config.model, seed=second)
     if unwrapped(policy.hf) is not policy.hf:
         raise UserError("policy: holds adapters already; merge them, and name new ones by model.train")
@@ -197,6 +197,7 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     if config.critic and config.critic.kind == "separate" and config.critic.init == "policy":
         blocks = finish(cast(HFModel, copy.deepcopy(policy.hf.base_model)), language, config.model, second)
     loaded = finish(policy.hf, language, config.model, first)
+    check_savable(loaded)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
 
 

@@ -49,7 +49,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _curves(_agreement(_scored(participants, config), config))) if held_out else None,
+            measure=(lambda: _curves(_held_out(participants, config)[0])) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -58,16 +58,13 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _scored(participants: Participants, config: RewardConfig) -> ScoredRows:
-    """Its scores of the held-out answers."""
+def _held_out(participants: Participants, config: RewardConfig) -> tuple[list[Result], ScoredRows]:
+    """Agreement with the held-out labels and the loss on held-out rankings; its scores."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
-    return score_rows(name, scorer, LabelledRows.of(participants.held_out))
-
-
-def _agreement(scored: ScoredRows, config: RewardConfig) -> list[Result]:
-    """With the held-out labels, and the loss on held-out rankings."""
-    return [*agreement(scored, truth=config.truth), *pairs.loss(scored)]
+    scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
+    log_odds = participants.model.kind == "two_class"
+    return [*agreement(scored, truth=config.truth, log_odds=log_odds), *pairs.loss(scored)], scored
 
 
 def _curves(results: list[Result]) -> dict[str, float]:
@@ -82,14 +79,14 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     facts: dict[str, Any] = {"objective": config.objective.kind, "reference_answers": len(reference)}
     results: list[Result] = []
     if participants.held_out:
-        scored = _scored(participants, config)
-        results = _agreement(scored, config)
+        results, scored = _held_out(participants, config)
         facts[HIGHEST] = scored.highest
     if run.saves:
         with run.save_model() as folder:
             model.save(folder, facts)
     if participants.held_out and config.floors:
         results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    results += participants.cut
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -42,12 +42,15 @@ class Encoder:
     language: Language
     max_length: int
     too_long: TooLong
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many `answers` there were, and how many of them were `long`."""
 
     def __call__(self, rows: Sequence[tuple[Prompt, str, str]]) -> list[EncodedRow | None]:
         """(prompt, response, where) as ids; None where an answer was too long and left out. What was cut is said."""
         answers = [AnsweredPrompt(prompt=prompt, response=response, where=where) for prompt, response, where in rows]
         renderer, limit = self.language.renderer, self.max_length
         encoded = encode_answers(answers, renderer, max_length=limit, too_long=self.too_long)
+        self.counts.update(answers=len(answers), long=encoded.dropped + encoded.truncated)
         if encoded.dropped or encoded.truncated:
             cut = f"{encoded.dropped} dropped, {encoded.truncated} truncated"
             say(f"{file_of(answers[0].where)}: answers longer than {limit} tokens: {cut}")

@@ -1,5 +1,6 @@
 """Who takes part in training a reward model: its data as text and as ids, and the model itself."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -8,8 +9,10 @@ from plaudit.errors import UserError
 from plaudit.evaluation.judges.rows import as_ranking
 from plaudit.hardware.machine import machine
 from plaudit.hardware.randomness import derive_seed, permutation
+from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, load_language
 from plaudit.models.reward.protocol import RewardModel
+from plaudit.records.results import Result
 from plaudit.records.text import Comparison, Demonstration, Ranking, Rating, Verdict
 from plaudit.runs.folder import Run
 from plaudit.scoring.functions import function_scorer
@@ -40,6 +43,8 @@ class Participants:
     held_out: tuple[LabelledRow, ...]
     reference: tuple[Demonstration, ...]
     """Whose scores set the zero point; empty: they stay raw."""
+    cut: tuple[Result, ...] = ()
+    """Shares of the answers that were too long, where some were."""
 
 
 def participants(config: RewardConfig, run: Run) -> Participants:
@@ -55,14 +60,13 @@ def participants(config: RewardConfig, run: Run) -> Participants:
     learned = tuple(row for rows in sources for row in rows)
     language = load_language(config.model, [text for row in learned for text in texts(row)])
     encoder = Encoder(language=language, max_length=language.limit(config.max_length), too_long=config.too_long)
-    for rows in sources:
-        state.warn_of_spelled_controls(rows, language.renderer.controls)
     examples = objective.examples(sources, encoder)
-    say_truncated(held_out, language)
+    cut = {"training answers": encoder.counts, "held-out answers": say_truncated(held_out, language)}
     if not any(examples):
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")
     budget = Budget(machine=machine(config.device), tokens=config.microbatch_tokens)
     model = objective.model(config.model, language, learned, seed=derive_seed(config.seed, "init"))
+    check_savable(model.loaded)
     model.to(budget.machine.device)
     return Participants(
         objective=objective,
@@ -72,6 +76,11 @@ def participants(config: RewardConfig, run: Run) -> Participants:
         mixture=Mixture.of(examples, [source.weight for source in config.data]),
         held_out=tuple(held_out),
         reference=tuple(reference),
+        cut=tuple(
+            Result(measure="cut_over_answers", subject=of, value=n["long"] / n["answers"], count=n["answers"])
+            for of, n in cut.items()
+            if n["long"]
+        ),
     )
 
 
@@ -112,8 +121,9 @@ def _with_label_of(row: LabelledRow, other: LabelledRow) -> Rating | Verdict:
     return replace(cast(Verdict, row), label=cast(Verdict, other).label)
 
 
-def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> None:
-    """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning."""
+def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> Counter[str]:
+    """Every held-out answer is judged; one that is too long for the model is read without its prompt's beginning. How
+    many `answers` there are, and how many of them are `long`."""
     compared = [as_ranking(row) for row in held_out if isinstance(row, Ranking | Comparison)]
     rows = [*compared, *(row for row in held_out if not isinstance(row, Ranking | Comparison))]
     answers = [
@@ -126,3 +136,4 @@ def say_truncated(held_out: Sequence[LabelledRow], language: Language) -> None:
         tied = f"; {same} rows have answers that are equal once they are cut, which count as ties" if same else ""
         cut = f"{encoded.truncated} of {len(answers)} answers truncated to the context of {language.context}"
         say(f"held out: {cut}{tied}")
+    return Counter(answers=len(answers), long=encoded.truncated)
