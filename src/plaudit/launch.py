@@ -102,8 +102,8 @@ def demo(folder: Path, seed: int | None) -> None:
 
 def is_unwell(folder: Path, level: str) -> bool:
     """Whether the run or pipeline ended with a finding of that level (notice, warning, alarm) or a higher one."""
-    found = RunFiles(folder).summary.get("health", {}).get("level", HEALTHY)
-    return found != HEALTHY and Level(found).rank >= Level(level).rank
+    level_reached = RunFiles(folder).summary.get("health", {}).get("level", HEALTHY)
+    return level_reached != HEALTHY and Level(level_reached).rank >= Level(level).rank
 
 
 def resume(

@@ -10,7 +10,7 @@ from plaudit.errors import SaveFailed, UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.records import read_rollouts
 from plaudit.telemetry import sinks
-from plaudit.telemetry.health import Finding
+from plaudit.telemetry.health import Symptom
 from plaudit.telemetry.log import read_metrics
 from tests.config.schema import Config, Data
 
@@ -155,7 +155,7 @@ def test_sinks_get_the_finite_values_and_die_alone(
         def log(self, values: dict[str, float], step: int) -> None:
             got.append((values, step))
 
-        def alert(self, finding: Finding, step: int) -> None:
+        def alert(self, finding: Symptom, step: int) -> None:
             got.append((finding.rule, step))
 
     class Mortal(Fake):

@@ -11,7 +11,7 @@ import pytest
 
 import plaudit
 from plaudit.errors import UserError
-from plaudit.telemetry.health import Finding, Level
+from plaudit.telemetry.health import Level, Symptom
 from plaudit.telemetry.sinks import open_sink
 
 
@@ -39,7 +39,7 @@ def test_an_unknown_sink_lists_the_known(tmp_path: Path) -> None:
         open_sink("wand", tmp_path, "sft", {}, "id")
 
 
-FINDING = Finding(rule="loss_rises", level=Level.ALARM, key="k", since=3, value=1.0, says="it rose", do="lower it")
+FINDING = Symptom(rule="loss_rises", level=Level.ALARM, key="k", since=3, value=1.0, says="it rose", do="lower it")
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])

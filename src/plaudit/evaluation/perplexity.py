@@ -60,7 +60,7 @@ def perplexity(
     """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward, `ends` the ids
     that end an answer."""
     nll, end = [0.0] * len(rows), [0.0] * len(rows)
-    places = [max((k for k, token in enumerate(r) if token in ends), default=None) for _, r in rows]
+    ending = [max((k for k, token in enumerate(r) if token in ends), default=None) for _, r in rows]
     for cut in machine.ranks.cuts((len(p) + len(r) for p, r in rows), budget):
         batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(machine.device)
         with machine.autocast():
@@ -68,10 +68,10 @@ def perplexity(
         for i, value in zip(cut, (-logprobs.sum(1)).tolist(), strict=True):
             nll[i] = value
         for i, row in zip(cut, logprobs, strict=True):
-            if (place := places[i]) is not None:
-                end[i] = float(row[place].exp())
+            if (last := ending[i]) is not None:
+                end[i] = float(row[last].exp())
     totals = machine.ranks.totals(*nll, *end)  # each row is one rank's
-    ended = len(rows) - places.count(None)
+    ended = len(rows) - ending.count(None)
     return Perplexity(
         nll=tuple(totals[: len(rows)]),
         num_tokens=sum(len(r) for _, r in rows),

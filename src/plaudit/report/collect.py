@@ -16,7 +16,7 @@ from plaudit.records.results import Result
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
-from plaudit.telemetry.health import Finding, diagnose, is_watched
+from plaudit.telemetry.health import Symptom, diagnose, is_watched
 from plaudit.telemetry.status import is_alive
 from plaudit.telemetry.summary import check_format
 
@@ -98,7 +98,7 @@ class RunData:
     results: tuple[Result, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    health: tuple[Finding, ...] | None = None
+    health: tuple[Symptom, ...] | None = None
     """What the rules find in what it logged and found; None: it has logged nothing, or its stage has no rules."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
@@ -250,7 +250,7 @@ def _health(
     lines: Sequence[Mapping[str, Any]],
     results: Sequence[Result],
     problems: list[str],
-) -> tuple[Finding, ...] | None:
+) -> tuple[Symptom, ...] | None:
     if not is_watched(stage) or not (lines or results):
         return None
     try:

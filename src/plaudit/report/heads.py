@@ -32,10 +32,10 @@ def head(item: RunData | PipelineData) -> Head:
     if isinstance(item, PipelineData) and seconds is None:
         seconds = sum(stage.seconds or 0.0 for stage in item.stages) or None
     stages = item.stages if isinstance(item, PipelineData) else (item,)
-    found = [
+    present = [
         (f"{run.name}: " * (run is not item), one) for run in stages for one in run.health or () if one.until is None
     ]
-    health = sorted(((one.level, whose + one.text) for whose, one in found), key=lambda each: -each[0].rank)
+    health = sorted(((one.level, whose + one.text) for whose, one in present), key=lambda each: -each[0].rank)
     facts = {
         "Started": str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
         "Took": duration(seconds),

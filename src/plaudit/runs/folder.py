@@ -146,8 +146,8 @@ class Run:
             self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        if isinstance(error, StopRequested) and self._health and worst(found := [*self._health.findings.values()]):
-            warn(verdict(found))
+        if isinstance(error, StopRequested) and self._health and worst(symptoms := [*self._health.findings.values()]):
+            warn(verdict(symptoms))
         self._open.close()
         if self._heart is not None:
             self._heart.stop(_state(error, finished=self.finished))
@@ -268,8 +268,8 @@ class Run:
         for sink in self._sinks:
             sink.log(logged, step)
         self._events.step = step
-        found = health.see(step, {key.removeprefix(f"{self.stage}/"): value for key, value in logged.items()})
-        for finding in found:
+        symptoms = health.see(step, {key.removeprefix(f"{self.stage}/"): value for key, value in logged.items()})
+        for finding in symptoms:
             tell(finding)
             for sink in self._sinks:
                 sink.alert(finding, step)
@@ -328,8 +328,8 @@ class Run:
         """Write summary.json: the run is finished. Its health is judged and told; that and its outcome are added."""
         has_said = self.metrics_lines or summary.get("results")
         if has_said and self.ranks.is_first and is_watched(self.stage):
-            found = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
-            for finding, sink in itertools.product(found, self._sinks):
+            symptoms = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
+            for finding, sink in itertools.product(symptoms, self._sinks):
                 sink.alert(finding, self._events.step or 0)
             findings = list(self.health.findings.values())
             level = worst(findings)

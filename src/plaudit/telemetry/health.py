@@ -132,7 +132,7 @@ class ResultRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Symptom:
     """A rule that fired, or the same measure's family member."""
 
     rule: str
@@ -166,7 +166,7 @@ class _Watch:
     rule: Rule
     keys: tuple[str, ...]
     name: str
-    seen: int = 0
+    lines: int = 0
     held: int = 0
 
 
@@ -176,12 +176,12 @@ class Monitor:
 
     stage: str
     config: Mapping[str, Any]
-    findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    findings: dict[tuple[str, str], Symptom] = field(default_factory=dict)
     """By rule and measure, in the order in which they came."""
     _trends: dict[str, Trend] = field(default_factory=dict)
     _watches: dict[str, list[_Watch]] = field(default_factory=dict)
 
-    def see(self, step: int, values: Mapping[str, float]) -> list[Finding]:
+    def see(self, step: int, values: Mapping[str, float]) -> list[Symptom]:
         """Take in a line (keys without a stage, finite numbers) and return what it shows for the first time."""
         for key, value in values.items():
             if key not in self._trends:
@@ -191,16 +191,16 @@ class Monitor:
         fired = (self._check(watch, step) for key in values for watch in self._watches[key])
         return [finding for finding in fired if finding is not None]
 
-    def conclude(self, results: Sequence[Result]) -> list[Finding]:
+    def conclude(self, results: Sequence[Result]) -> list[Symptom]:
         """What the results show."""
-        shown: list[Finding] = []
+        shown: list[Symptom] = []
         for rule in _rules()[1]:
             if self.stage in rule.stages and rule.applies(self.config, ""):
                 for result in results:
                     is_meant = result.measure in rule.keys and not result.role
                     if is_meant and (now := rule.breaks(result, results)) is not None:
                         says = rule.says.format(now=number(now, 3), name=result.subject)
-                        shown.append(_finding(rule, result.measure, None, now, says))
+                        shown.append(_symptom(rule, result.measure, None, now, says))
         self.findings |= {(one.rule, one.key): one for one in shown}
         return shown
 
@@ -212,12 +212,12 @@ class Monitor:
             if self.stage in rule.stages and rule.keys[0] == declared and rule.applies(self.config, name):
                 yield _Watch(rule, (key, *rule.keys[1:]), name)
 
-    def _check(self, watch: _Watch, step: int) -> Finding | None:
+    def _check(self, watch: _Watch, step: int) -> Symptom | None:
         rule, key = watch.rule, watch.keys[0]
         trends = [self._trends[one] for one in watch.keys if one in self._trends]
-        watch.seen += 1
+        watch.lines += 1
         warm_up = rule.after + int(self.config.get("critic_warmup") or 0) if rule.after else 0
-        if len(trends) < len(watch.keys) or watch.seen <= warm_up:
+        if len(trends) < len(watch.keys) or watch.lines <= warm_up:
             return None
         first, second, third = [*trends, trends[0], trends[0]][:3]
         holds = rule.holds(first, second, third)
@@ -225,16 +225,18 @@ class Monitor:
         known = self.findings.get((rule.name, key))
         if watch.held >= rule.lines:
             words = {name: number(getattr(first, name), 3) for name in ("last", "start", "first", "peak")}
-            found = _finding(rule, key, step, first.last, rule.says.format(name=watch.name, now=words["last"], **words))
-            self.findings[rule.name, key] = replace(found, since=known.since) if known else found
-            return None if known else found
+            symptom = _symptom(
+                rule, key, step, first.last, rule.says.format(name=watch.name, now=words["last"], **words)
+            )
+            self.findings[rule.name, key] = replace(symptom, since=known.since) if known else symptom
+            return None if known else symptom
         if known and known.until is None and not holds:
             self.findings[rule.name, key] = replace(known, until=step)
         return None
 
 
-def _finding(rule: Rule | ResultRule, key: str, step: int | None, value: float, says: str) -> Finding:
-    return Finding(rule=rule.name, level=rule.level, key=key, since=step, value=value, says=says, do=rule.do)
+def _symptom(rule: Rule | ResultRule, key: str, step: int | None, value: float, says: str) -> Symptom:
+    return Symptom(rule=rule.name, level=rule.level, key=key, since=step, value=value, says=says, do=rule.do)
 
 
 @cache
@@ -249,17 +251,17 @@ def is_watched(stage: str) -> bool:
     return any(stage in rule.stages for rules in _rules() for rule in rules)
 
 
-def tell(finding: Finding) -> None:
+def tell(finding: Symptom) -> None:
     """A finding's one line, when it comes up."""
     (say if finding.level is Level.NOTICE else warn)(f"{PREFIX}{finding.text}  [{finding.rule}]")
 
 
-def worst(findings: Iterable[Finding]) -> Level | None:
+def worst(findings: Iterable[Symptom]) -> Level | None:
     """The highest level of what is not over; None: healthy."""
     return max((one.level for one in findings if one.until is None), key=lambda level: level.rank, default=None)
 
 
-def verdict(findings: Sequence[Finding]) -> str:
+def verdict(findings: Sequence[Symptom]) -> str:
     """A run's last line: `healthy`, or what is wrong and what to do."""
     wrong = sorted((one for one in findings if one.until is None), key=lambda one: -one.level.rank)
     past = [one.rule for one in findings if one.until is not None]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import plaudit
 from plaudit.errors import UserError
 from plaudit.telemetry.console import warn
-from plaudit.telemetry.health import Finding, Level
+from plaudit.telemetry.health import Level, Symptom
 
 _AS_WANDB = {Level.NOTICE: "INFO", Level.WARNING: "WARN", Level.ALARM: "ERROR"}
 
@@ -22,7 +22,7 @@ class Sink(Protocol):
     def log(self, values: Mapping[str, float], step: int) -> None:
         """One line of metrics."""
 
-    def alert(self, finding: Finding, step: int) -> None:
+    def alert(self, finding: Symptom, step: int) -> None:
         """What the health rules found: an alert where the tracker has such, else a curve `health/<rule>`."""
 
 
@@ -35,7 +35,7 @@ class _Tensorboard:
         for key, value in values.items():
             self._writer.add_scalar(key, value, step)
 
-    def alert(self, finding: Finding, step: int) -> None:
+    def alert(self, finding: Symptom, step: int) -> None:
         self.log(_as_curve(finding), step)
 
 
@@ -48,7 +48,7 @@ class _Wandb:
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
-    def alert(self, finding: Finding, step: int) -> None:
+    def alert(self, finding: Symptom, step: int) -> None:
         if not hasattr(self._run, "alert"):
             return self.log(_as_curve(finding), step)
         self._run.alert(title=f"plaudit: {finding.rule}", text=finding.text, level=_AS_WANDB[finding.level])
@@ -63,7 +63,7 @@ class _Trackio:
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._trackio.log(dict(values), step=step)
 
-    def alert(self, finding: Finding, step: int) -> None:
+    def alert(self, finding: Symptom, step: int) -> None:
         if not hasattr(self._trackio, "alert"):
             return self.log(_as_curve(finding), step)
         level = self._trackio.AlertLevel[_AS_WANDB[finding.level]]
@@ -102,7 +102,7 @@ class _Forgiving:
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._try(lambda: self._sink.log(values, step))
 
-    def alert(self, finding: Finding, step: int) -> None:
+    def alert(self, finding: Symptom, step: int) -> None:
         self._try(lambda: self._sink.alert(finding, step))
 
     def _try(self, send: Callable[[], None]) -> None:
@@ -116,7 +116,7 @@ class _Forgiving:
             warn(f"the metrics sink {self._name!r} failed and is left out from now on: {reason}")
 
 
-def _as_curve(finding: Finding) -> dict[str, float]:
+def _as_curve(finding: Symptom) -> dict[str, float]:
     return {f"health/{finding.rule}": float(finding.level.rank + 1)}
 
 

@@ -79,8 +79,8 @@ def _beyond_what_judges_know(parts: Mapping[str, Tensor], config: PPOConfig) -> 
 def repetition(ids: Int[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> float:
     """Share of a response's runs of `RUN` tokens that it has written before; mean over those long enough."""
     shares: list[float] = []
-    for row, kept in zip(ids, mask, strict=True):
-        tokens = row[kept].tolist()
+    for row, counts in zip(ids, mask, strict=True):
+        tokens = row[counts].tolist()
         runs = list(zip(*(tokens[start:] for start in range(RUN)), strict=False))
         shares += [1.0 - len(set(runs)) / len(runs)] if runs else []
     return sum(shares) / max(len(shares), 1)
