@@ -16,6 +16,24 @@ def require(holds: object, mistake: str) -> None:
         raise ValueError(mistake)
 
 
+MEMORY_ADVICE = (
+    "Training needs less with a lower microbatch_tokens (the gradient stays the same), model.activation_checkpointing: "
+    "true or model.train.kind: lora; sampling with a lower sampling.batch_size. What was saved is there: plaudit resume"
+)
+
+
+def out_of_memory(error: Exception) -> str:
+    """What to say where memory ran out: the first line of what torch or Python said, and what to turn.
+
+    Raises: `error` itself where it is about something else.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch isn't loaded for this
+    if not names & {"MemoryError", "OutOfMemoryError"} and "can't allocate memory" not in str(error):
+        raise error
+    first = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
+    return f"out of memory ({first}). {MEMORY_ADVICE}"
+
+
 class SaveFailed(UserError):
     """Writing failed (full disk, read-only folder). What was on disk before is still there, whole."""
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,8 +121,14 @@ def save_failed(path: Path, error: BaseException, needed: int = 0) -> SaveFailed
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Also for libraries that wrap the system's error in their own exception and keep only its words."""
-    return getattr(error, "errno", None) in _FULL or "No space left" in str(error) or "os error 28" in str(error)
+    return system_error(error) in _FULL or "No space left" in str(error)
+
+
+def system_error(error: BaseException) -> int:
+    """The system's number for a failed write, 0 where it is no such thing: also of libraries (safetensors) that wrap
+    the system's error in their own exception and keep only its words."""
+    words = re.search(r"os error (\d+)", str(error))
+    return getattr(error, "errno", None) or (int(words[1]) if words else 0)
 
 
 def free_bytes(path: Path) -> int:

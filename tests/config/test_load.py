@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.config.load import config_changes, dump_yaml, load_config, to_plain
+from plaudit.config.load import config_changes, describe, dump_yaml, load_config, to_plain
 from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
@@ -422,11 +422,31 @@ def test_changes_tell_true_from_one() -> None:
 # ------------------------------------------------------------------------------------------- configs made in Python
 
 
+def test_an_option_in_the_wrong_group_is_named_where_it_belongs() -> None:
+    given = {"prompts": "p", "rewards": {"kind": "model", "path": "r"}, "model": "m"}
+    wrong = {"optim": {"iterations": 3}, "sampling": {"clip_range": 0.1}, "kl": {"path": "x"}}
+    with pytest.raises(UserError) as caught:
+        load_config(PPOConfig, {**given, **wrong})
+    assert "optim.iterations: unknown key; 'iterations' is an option, but does not stand here" in str(caught.value)
+    assert "sampling.clip_range: unknown key; 'objective.clip_range' is an option" in str(caught.value)
+
+
 def test_a_bare_path_stands_for_a_group_that_has_one() -> None:
     data = {"data": "d.jsonl"}
     assert load_config(SFTConfig, {**data, "model": "runs/a/model"}).model.path == "runs/a/model"
     changed = load_config(SFTConfig, {**data, "model": {"path": "x", "template": "raw"}}, ["--model", "runs/b/model"])
     assert (changed.model.path, changed.model.template) == ("runs/b/model", "raw")
+
+
+def test_options_that_do_nothing_in_a_place_are_refused_there_unless_they_say_nothing() -> None:
+    given = {"rewards": {"kind": "model", "path": "r"}, "model": "m"}
+    prompts = [{"path": "p", "answers": 0, "limit": 3}]  # as config.yaml of a run spells it out
+    assert load_config(PPOConfig, {**given, "prompts": prompts}).prompts[0].limit == 3
+    with pytest.raises(UserError, match=r"--prompts\.0\.answers: has no effect here: prompts are read without their"):
+        load_config(PPOConfig, {**given, "prompts": prompts}, ["--prompts.0.answers", "4"])
+    assert load_config(SFTConfig, {"data": [{"path": "p", "answers": 4}]}).data[0].answers == 4
+    names = [option.name for option in describe(PPOConfig)]
+    assert "prompts.N.limit" in names and "prompts.N.answers" not in names and "ptx.data.N.weight" in names
 
 
 @kills(

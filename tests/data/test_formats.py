@@ -181,7 +181,7 @@ def test_texts():
     assert bad({"Text": "x"}, Kind.TEXT) == "text: is missing"
 
 
-@pytest.mark.parametrize(("label", "accepted"), [(True, True), (False, False), (1, True), (0, False)])
+@pytest.mark.parametrize(("label", "accepted"), [(True, True), (False, False), (1, True), (0, False), (1.0, True)])
 def test_verdicts(label, accepted):
     row = one({"prompt": "q", "completion": "a", "label": label}, Kind.VERDICT)
     assert row == Verdict(prompt=plain("q"), response="a", label=accepted, where="f:1")
@@ -339,7 +339,7 @@ def test_places_keep_the_order_and_the_ties(values):
 
 
 def test_ratings():
-    raw = {"prompt": "q", "response": "a", "score": 3, "scores": {"x": 1.5, "y": None}, "labeller": 7}
+    raw = {"prompt": "q", "response": "a", "score": 3, "scores": {"x": 1.5, "y": None}, "labeller": 7.0}
     expected = Rating(prompt=plain("q"), response="a", scores={"x": 1.5, "score": 3.0}, labeller="7", where="f:1")
     assert one(raw, Kind.RATING) == expected
 

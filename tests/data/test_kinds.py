@@ -129,3 +129,9 @@ def test_null_is_absent(tmp_path):
     assert dict(prompt.columns) == {}
     with pytest.raises(UserError, match="column `solution` is missing, while other rows have it"):
         load_rows(tmp_path, [{"prompt": "q", "solution": 4}, {"prompt": "p", "solution": None}], Kind.PROMPT)
+
+
+def test_responses_without_an_order_say_what_they_lack(tmp_path):
+    with pytest.raises(UserError, match=r"rows.jsonl:1: column `ranks` `ranks` or `best` is missing"):
+        load_rows(tmp_path, [{"prompt": "q", "responses": ["a", "b"]}], Kind.RANKING)
+    assert load_rows(tmp_path, [{"prompt": "q", "responses": ["a", "b"]}], Kind.PROMPT).kind_found is Kind.PROMPT

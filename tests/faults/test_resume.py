@@ -196,7 +196,7 @@ def test_killed_at_random_moments_a_run_comes_to_the_same_end(tmp_path, warm):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 def test_killed_at_many_random_moments_a_run_comes_to_the_same_end(tmp_path, warm):
-    check_kills(warm, tmp_path, 25)
+    check_kills(warm, tmp_path, 50)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")

@@ -210,6 +210,21 @@ def test_a_wider_head_says_what_its_score_is_and_how_to_choose(made, tmp_path, c
     assert scores(folder) != pytest.approx(mean, abs=1e-3)
 
 
+def test_of_two_labels_the_one_that_counts_is_named(made, tmp_path, capsys):
+    folder = Path(shutil.copytree(made / "judge", tmp_path / "two"))
+    config = LlamaConfig.from_pretrained(folder, num_labels=2, id2label={0: "good", 1: "bad"})
+    spread_out(LlamaForSequenceClassification(config)).save_pretrained(folder)
+    load_reward_model(ModelConfig(path=str(folder)))
+    assert "a head of 2 numbers (good, bad); the score is the log-odds of bad" in capsys.readouterr().err
+
+
+def test_an_adapter_without_weights_is_refused_by_name(made, tmp_path):
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"base_model_name_or_path": str(made / "policy"), "task_type": "SEQ_CLS"}))
+    with pytest.raises(UserError, match=r"holds an adapter without adapter_model\.safetensors"):
+        check_reward_model(ModelConfig(path=str(tmp_path)), "judge.path")
+
+
 def value_head(made: Path, seed: int = 3) -> dict[str, torch.Tensor]:
     width = LlamaConfig.from_pretrained(made / "policy").hidden_size
     return {

@@ -13,6 +13,7 @@ def test_what_a_turn_says_beside_its_content_counts():
 
     different = [prompt({}), prompt({"name": "ann"}), prompt({"name": "bob"}), prompt({}, ({"name": "look"},))]
     assert len({one.id for one in different}) == len(set(different)) == 4
+    assert prompt({"reasoning": "hm"}, ({"name": "look"},)).text == 'tools: [{"name": "look"}]\nreasoning: hm\nuser: hi'
     assert prompt({"name": "ann"}) == prompt({"name": "ann"})
     assert Message(role="user", content="hi", extra={"name": "ann"}).to_plain() == {
         "role": "user", "content": "hi", "name": "ann",

@@ -3,6 +3,7 @@
 import pytest
 from tokenizers import AddedToken
 
+from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Form, Message, Prompt, PromptRow, Text
 from plaudit.tokens.encode import encode_learned, encode_texts, warn_of_unread
 from plaudit.tokens.template import Renderer
@@ -131,12 +132,20 @@ def test_earlier_calls_and_tools_are_in_the_prompt():
 
 def test_what_a_template_cannot_write_is_said(caplog):
     row = Demonstration(prompt=Prompt(form=Form.CHAT, turns=QUESTION.turns, tools=({"name": "look"},)), response="a")
-    silent = Demonstration(prompt=QUESTION, response="a", extra={"reasoning_content": "so", **CALL})
-    encode_learned([row, silent, silent], Renderer(tokenizer(), template=CHATML), max_length=99, too_long="error")
-    assert "`reasoning_content` (2), `tool_calls` (2), `tools` (1)" in caplog.text
+    silent = Demonstration(prompt=QUESTION, response="a", extra={"reasoning_content": "so"})
+    called = (*QUESTION.turns, Message(role="assistant", content="", extra=CALL), *QUESTION.turns)
+    after = Demonstration(prompt=Prompt(form=Form.CHAT, turns=called), response="a")
+    encode_learned(
+        [row, silent, silent, after], Renderer(tokenizer(), template=CHATML), max_length=99, too_long="error"
+    )
+    assert "`reasoning_content` (2), `tool_calls` (1), `tools` (1)" in caplog.text
     caplog.clear()
-    encode_learned([row, silent], Renderer(tokenizer(), template=TOOLS), max_length=99, too_long="error")
+    encode_learned([row, silent, after], Renderer(tokenizer(), template=TOOLS), max_length=99, too_long="error")
     assert caplog.text == ""
+    call = Demonstration(prompt=QUESTION, response="", extra=CALL, where="f:7")
+    for template in (CHATML, None):
+        with pytest.raises(UserError, match=r"f:7: the answer calls a tool \(`tool_calls`\), which this model's chat"):
+            encode_learned([call], Renderer(tokenizer(), template=template), max_length=99, too_long="error")
 
 
 # ------------------------------------------------------------------------------------------- control tokens as letters

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from plaudit.data.options import DataConfig
+from plaudit.data.options import DataConfig, PromptsConfig
 from plaudit.engines.options import SamplingConfig
-from plaudit.evaluation.options import LongPrompts
 from plaudit.scoring.options import JudgeConfig
+from plaudit.tokens.options import LongPrompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class GenerateConfig(SamplingConfig):
     """Run Python code that comes with the model."""
     too_long: LongPrompts = "error"
     """What happens to prompts that leave no room for an answer: error, or drop and count them."""
-    prompts: tuple[DataConfig, ...] = ()
+    prompts: tuple[PromptsConfig, ...] = ()
     """The file of prompts; it may be given without this name."""
 
     def __post_init__(self) -> None:

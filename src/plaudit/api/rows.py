@@ -45,7 +45,7 @@ def load_data(source: Any, kind: str = "auto", **options: Any) -> list[dict[str,
 def as_rows(value: Any, where: str) -> list[Any]:
     """Mappings out of what may be a list of texts or mappings, a datasets.Dataset, a data frame."""
     if hasattr(value, "itertuples"):  # pandas
-        value = value.to_dict("records")
+        value = value.astype(object).where(value.notna(), None).to_dict("records")  # its NaN is our null
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise UserError(f"{where}: give a file, a list of rows, or a dict with `path`, not {type(value).__name__}")
     column = "text" if where.partition(".")[0] in ("data", "held_out", "ptx") else "prompt"

@@ -1,17 +1,18 @@
 """The command line: parse, load the config, call the function of the same name, print what came of it."""
 
 import argparse
+import contextlib
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
-from plaudit.errors import FirstFailed, StopRequested, UserError
+from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import discard_closed, muted, say, warn
 
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
+        return 2
 
 
 # ------------------------------------------------------------------------------------------------------ what there is
@@ -210,9 +214,10 @@ def _or_help(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 
         stage, parser = known.stage, known.parser
         parser.description = (stage.config_class.__doc__ or "").strip()
-        parser.print_help()
-        print()
-        print(help_text(stage.config_class, stage.common, every=known.wants_all or not stage.common), end="")
+        with _while_read():
+            parser.print_help()
+            print()
+            print(help_text(stage.config_class, stage.common, every=known.wants_all or not stage.common), end="")
         return 0
 
     return act
@@ -362,12 +367,19 @@ def _inspect(known: argparse.Namespace) -> int:
     plain = known.no_color or bool(os.environ.get("NO_COLOR"))
     text = to_json(view) if known.json else to_text(view, plain=plain)
     encoding = sys.stdout.encoding or "utf-8"
-    try:
+    with _while_read():
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        discard_closed(sys.stdout)
     return 0
+
+
+@contextlib.contextmanager
+def _while_read() -> Generator[None]:
+    """What is printed here may meet a reader who has seen enough, such as `| head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_closed(sys.stdout)
 
 
 def _completion(known: argparse.Namespace) -> int:

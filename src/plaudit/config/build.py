@@ -19,6 +19,7 @@ from plaudit.config.types import (
     choices,
     default_of,
     field_types,
+    idle_fields,
     join,
     kind_of,
     kinds,
@@ -34,9 +35,18 @@ def build(cls: type, tree: Node, problems: list[str], path: str = "") -> Any:
 
     `path`: where the tree stands in a larger one.
     """
-    before = len(problems)
-    config = _value(cls, tree, MISSING, path, problems)
-    return config if len(problems) == before else None
+    own = _Problems(cls)
+    config = _value(cls, tree, MISSING, path, own)
+    problems += own
+    return None if own else config
+
+
+class _Problems(list[str]):
+    """What is wrong with a tree; `root` is the class that the whole of it is for."""
+
+    def __init__(self, root: type) -> None:
+        super().__init__()
+        self.root = root
 
 
 # ---------------------------------------------------------------------------------------------------------- layers
@@ -98,7 +108,7 @@ def _switches_kind(tp: Any, base: Node, over: Node) -> bool:
 # --------------------------------------------------------------------------------------------------------- checking
 
 
-def _value(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
+def _value(tp: Any, node: Node, default: Any, path: str, problems: _Problems) -> Any:
     """What a node means where `tp` is wanted. `default`: the field's; it fills what the node leaves open."""
     node, this = _expand(tp, node), shape(tp)
     if this.items and _by_index(node):
@@ -120,7 +130,7 @@ def _value(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
     return _group(tp, node, default, path, problems)
 
 
-def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) -> Any:
+def _group(tp: Any, node: Node, default: Any, path: str, problems: _Problems) -> Any:
     """A dataclass; where the field's default is an instance of it, what the node leaves open is that instance's."""
     before, arms, kind = len(problems), shape(tp).arms, node.value.get("kind")
     values: dict[str, Any] = {}
@@ -131,7 +141,7 @@ def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
         return _tell(problems, kind or node, join(path, "kind"), what)
     for key, one in node.value.items():
         if key not in field_types(cls):
-            _tell(problems, one, join(path, key), _unknown(key, cls, tp))
+            _tell(problems, one, join(path, key), _unknown(key, cls, tp, problems.root))
     for name, wanted in field_types(cls).items():
         old = getattr(default, name) if type(default) is cls else default_of(cls, name)
         if name in node.value:
@@ -140,6 +150,9 @@ def _group(tp: Any, node: Node, default: Any, path: str, problems: list[str]) ->
             _tell(problems, node, join(path, name), f"missing; it has no default ({phrase(wanted)})")
         else:
             values[name] = old
+    for name, why in idle_fields(tp).items():
+        if name in node.value and values.get(name) != default_of(cls, name):
+            _tell(problems, node.value[name], join(path, name), f"has no effect here: {why}")
     try:
         return cls(**values) if len(problems) == before else None
     except (UserError, ValueError, TypeError) as error:
@@ -150,7 +163,7 @@ _NAMES: dict[Any, Any] = {int: "int", float: "float", bool: "bool", str: "str", 
 _CHECKS = {tp: SchemaValidator({"type": name}) for tp, name in _NAMES.items()}
 
 
-def _scalar(tp: Any, node: Node, path: str, problems: list[str]) -> Any:
+def _scalar(tp: Any, node: Node, path: str, problems: _Problems) -> Any:
     """Text fields get what was written; true is no 1, and what is not a number is no number."""
     this, known, value = shape(tp), choices(tp), to_plain(node)
     if known or this.leaf is str:
@@ -172,7 +185,7 @@ def _scalar(tp: Any, node: Node, path: str, problems: list[str]) -> Any:
 # ---------------------------------------------------------------------------------------------------------- telling
 
 
-def _tell(problems: list[str], node: Node, path: str, what: str) -> None:
+def _tell(problems: _Problems, node: Node, path: str, what: str) -> None:
     """One more problem, behind the place where the value, or what lacks it, was written."""
     is_named = not path or node.where.replace("-", "_") == f"__{path.replace('-', '_')}"
     problems.append(f"{node.where}: {'' if is_named else f'{path}: '}{what}")
@@ -183,12 +196,15 @@ def _unfit(tp: Any, node: Node) -> str:
     return f"expected {phrase(tp)}, got {'nothing' if node.value is None else repr(shown)}"
 
 
-def _unknown(key: str, cls: type, union: Any) -> str:
+def _unknown(key: str, cls: type, union: Any, root: type) -> str:
     for arm in shape(union).arms:
         if arm is not cls and key in field_types(arm):
             return f"has no effect with kind {kinds(cls)[0]!r}; it belongs to kind {kinds(arm)[0]!r}"
-    near = meant(key, cls)
-    return "unknown key" + (f"; did you mean {near!r}?" if near else f"; known: {', '.join(field_types(cls))}")
+    if near := meant(key, cls):
+        return f"unknown key; did you mean {near!r}?"
+    if (far := meant(key, root)) and key in far.split("."):
+        return f"unknown key; {far!r} is an option, but does not stand here"
+    return f"unknown key; known: {', '.join(field_types(cls))}"
 
 
 def _not_among(word: Any, known: Sequence[Any]) -> str:

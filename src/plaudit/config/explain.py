@@ -22,6 +22,7 @@ from plaudit.config.types import (
     check_built,
     default_of,
     field_types,
+    idle_fields,
     kinds,
     leaves,
     phrase,
@@ -75,10 +76,10 @@ def describe(cls: type) -> list[Option]:
     return list(_options(cls, "", MISSING, ""))
 
 
-def _options(cls: type, prefix: str, default: Any, note: str) -> Iterator[Option]:
+def _options(cls: type, prefix: str, default: Any, note: str, idle: Collection[str] = ()) -> Iterator[Option]:
     docs = field_docs(cls)
     for name, tp in field_types(cls).items():
-        if not (note and name == "kind"):
+        if not (note and name == "kind") and name not in idle:
             value = getattr(default, name) if type(default) is cls else default_of(cls, name)
             if prefix and default is MISSING and name == bare_field(cls):
                 value = MISSING  # the group must be given, and this is what it is given for
@@ -96,7 +97,7 @@ def _field_options(tp: Any, name: str, value: Any, doc: str, note: str) -> Itera
     elif len(this.arms) == 1:
         if this.optional:
             yield Option(name=name, type="group | null", default="null" if value is None else "set", doc=doc)
-        yield from _options(this.arms[0], f"{name}.", value, note)
+        yield from _options(this.arms[0], f"{name}.", value, note, idle_fields(tp))
     else:
         words = " | ".join([*(kind for arm in this.arms for kind in kinds(arm)), *(["null"] if this.optional else [])])
         default = value.kind if type(value) in this.arms else _inline(value)

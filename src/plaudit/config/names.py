@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from plaudit.config.explain import describe
 
@@ -55,14 +56,19 @@ def meant(key: str, cls: type) -> str:
     names = list(dict.fromkeys(option.name.removesuffix(".kind").replace(".N.", ".0.") for option in describe(cls)))
     own = list(dict.fromkeys(name.split(".")[0] for name in names))
     plain = key.replace("-", "_").lower()
+    if one := _of_a_group(plain, names):
+        return one
     if near := difflib.get_close_matches(plain, own, n=1, cutoff=0.75):
         return near[0]
-    for wanted in (plain, *(ours for ours, theirs in _ELSEWHERE.items() if plain in theirs.split())):
-        if wanted.startswith("--"):
-            return wanted
-        for name in names:
-            if f".{name}".endswith(f".{wanted}") or name.replace(".", "_") == wanted:
-                return name
+    for ours in (ours for ours, theirs in _ELSEWHERE.items() if plain in theirs.split()):
+        if one := ours if ours.startswith("--") else _of_a_group(ours, names):
+            return one
     ends = {form: name for name in reversed(names) for form in (name.replace(".", "_"), name.rpartition(".")[2])}
     near = difflib.get_close_matches(plain, ends, n=1, cutoff=0.8) if len(plain) > 3 else []
     return ends[near[0]] if near else next(iter(difflib.get_close_matches(plain, own, n=1, cutoff=0.65)), "")
+
+
+def _of_a_group(wanted: str, names: Sequence[str]) -> str:
+    """The first name that ends with the parts of `wanted`, or that is it with underscores for dots."""
+    fits = (name for name in names if f".{name}".endswith(f".{wanted}") or name.replace(".", "_") == wanted)
+    return next(fits, "")

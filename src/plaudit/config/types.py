@@ -22,6 +22,20 @@ class ByKind:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Without:
+    """Beside a dataclass in `Annotated`: which of its fields do nothing in this place, and why."""
+
+    fields: tuple[str, ...]
+    why: str
+
+
+def idle_fields(tp: Any) -> dict[str, str]:
+    """Field → why it does nothing where `tp` is wanted."""
+    marks = [mark for mark in getattr(tp, "__metadata__", ()) if isinstance(mark, Without)]
+    return {name: mark.why for mark in marks for name in mark.fields}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
     """What a type takes."""
 

@@ -335,14 +335,16 @@ def _labeller(item: Mapping[str, Any]) -> str:
     value = item.get("labeller")
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or value != value or not isinstance(value, int | float) or value % 1:
         raise RowError("labeller", f"must be a name or a whole number, not {type_name(value)}")
-    return str(value)
+    return str(int(value))
 
 
 def _label(item: Mapping[str, Any]) -> bool:
     label = _present(item, "label")
-    if not isinstance(label, bool) and not (isinstance(label, int) and label in (0, 1)):
+    if not (isinstance(label, int | float) and label in (0, 1)):  # true and false among them
         words = "; say which words mean accept: `accept: [...]`" if isinstance(label, str) else ""
         raise RowError("label", f"must be true or false (or 1 or 0), not {label!r:.40}{words}")
     return bool(label)

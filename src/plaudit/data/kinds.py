@@ -122,6 +122,8 @@ def recognise(sample: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source:
         raise UserError(f"{source}: no kind of data is told by the columns {listed(sample)}.\n{needs(Kind)}\n{RENAME}")
     _check_one_of(sample, QUESTIONS, source)
     kind = next((kind for kind in wanted if kind in kinds), kinds[0])
+    if kind is Kind.PROMPT and sample.get("responses") and Kind.RANKING in wanted:
+        return Kind.RANKING  # what its responses lack, each row says
     if len(kinds) > 1 and kind not in wanted and Kind.PROMPT not in wanted:  # prompts are read alike from all kinds
         words = " or ".join(k.value for k in kinds)
         raise UserError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from plaudit.config.types import Without
 
 KindName = Literal["auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt"]
 
@@ -39,3 +41,9 @@ class DataConfig:
     """A row that can't be read stops the run before any model loads (error), or is left out and counted (skip)."""
     max_bad_fraction: float = 0.01
     """With skip: the share of bad rows above which the run stops all the same, 0 to 1."""
+
+
+PromptsConfig = Annotated[
+    DataConfig, Without(("accept", "answers", "min_gap", "weight"), "prompts are read without their answers and labels")
+]
+"""Where prompts come from that a model answers anew."""

@@ -90,7 +90,8 @@ def compare(config: CompareConfig, run: Run) -> None:
     for name in languages:
         run.check_stop()
         trunk = baseline if name == config.baseline else setting.load(name)
-        policies[name] = setting.judged(name, trunk, baseline, judge)
+        with run.signals.at_once():
+            policies[name] = setting.judged(name, trunk, baseline, judge)
         say(_in_words(name, policies[name]))
     results = [result for name in policies for result in _results(name, policies, config.baseline)]
     if config.objective is not None:

@@ -90,15 +90,15 @@ def _effective_trials(mean: float, n: int, excess: Sequence[float]) -> float:
 
 
 def bootstrap(
-    measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, units: Sequence[Hashable], seed: int
+    measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, units: Sequence[Hashable], seed: int | None
 ) -> Estimate:
     """`measure` of all answers, and the 2.5 and 97.5 % quantiles of it where whole units are drawn with replacement.
-    A draw whose labels are all alike says nothing of agreement with them and is left out."""
+    A draw whose labels are all alike says nothing of agreement with them and is left out. No `seed`, no interval."""
     value = measure(x, y)
     members: dict[Hashable, list[int]] = {}
     for index, unit in enumerate(units):
         members.setdefault(unit, []).append(index)
-    if len(members) < MIN_UNITS:
+    if seed is None or len(members) < MIN_UNITS:
         return Estimate(value=value, low=None, high=None)
     sizes = torch.tensor([len(indices) for indices in members.values()])
     together = torch.tensor([index for indices in members.values() for index in indices])

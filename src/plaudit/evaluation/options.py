@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from plaudit.config.types import check_built
-from plaudit.data.options import DataConfig
+from plaudit.data.options import DataConfig, PromptsConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
@@ -47,7 +47,7 @@ class ObjectiveConfig:
 class CompareConfig:
     """Compare policies with one baseline."""
 
-    prompts: tuple[DataConfig, ...]
+    prompts: tuple[PromptsConfig, ...]
     """Files of held-out prompts."""
     policies: dict[str, str]
     """Name → model folder."""
@@ -77,7 +77,7 @@ class CompareConfig:
 class FrontierConfig:
     """Best of n by each judge, and what another judge, who didn't choose, says of it."""
 
-    prompts: tuple[DataConfig, ...]
+    prompts: tuple[PromptsConfig, ...]
     """Files of prompts."""
     model: ModelConfig
     """The policy that answers."""

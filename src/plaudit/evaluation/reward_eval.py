@@ -36,7 +36,8 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
     figures: dict[str, dict[str, Any]] = {}
     for judge in config.models:
         run.check_stop()
-        measured, figures[name_of(judge)] = _measure(judge, rows, config, here)
+        with run.signals.at_once():
+            measured, figures[name_of(judge)] = _measure(judge, rows, config, here)
         results += measured
         say(f"{name_of(judge)}: measured")
     run.finish(summary([*results, *floors(rows, training), *labellers_agreement(rows.ranked)], judges=figures))

@@ -47,7 +47,7 @@ def _fetched(path: str, name: str) -> Path | None:
     try:
         return Path(hf_hub_download(path, name))
     except (EntryNotFoundError, OSError, ValueError) as error:  # who reads the weights says what is wrong with the name
-        if not _is_absent(error, path, name):
+        if name == PLAUDIT_JSON and not _is_absent(error, path, name):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warn(f"{path}: can't ask the hub for {name}, so the model is taken to have none ({reason})")
         return None

@@ -55,7 +55,10 @@ def judges(path: str) -> bool:
 
 def adapter_width(path: str) -> int:
     """How many numbers such an adapter's own head gives; 0 where it has none."""
-    with safe_open(file_beside(path, ADAPTER_WEIGHTS), framework="pt") as file:
+    weights = file_beside(path, ADAPTER_WEIGHTS)
+    if not weights.is_file():
+        raise UserError(f"{path!r} holds an adapter without {ADAPTER_WEIGHTS}; save it anew with peft (no pickle)")
+    with safe_open(weights, framework="pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     heads = [shape[0] for name, shape in shapes.items() if name.endswith(("score.weight", "classifier.weight"))]
     return int(heads[0]) if heads else 0

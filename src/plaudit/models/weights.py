@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from plaudit.errors import UserError
-from plaudit.models.foreign import generation_facts, stored_names, tell_lost, weights_of, with_adapter, writable
+from plaudit.models.foreign import (
+    adapter_width,
+    generation_facts,
+    stored_names,
+    tell_lost,
+    weights_of,
+    with_adapter,
+    writable,
+)
 from plaudit.models.options import ModelConfig, TinyShape
 
 if TYPE_CHECKING:
@@ -61,8 +69,8 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
     if lost or generation.do_sample != facts.get("do_sample"):
         more = {**more, "generation_config": generation}
         tell_lost(config.path, tuple(lost))
-    if base != config.path:
-        new = (*new, "score.", "classifier.")  # an adapter brings the head that it was trained with
+    if base != config.path and adapter_width(config.path):
+        new = (*new, "score.", "classifier.")  # the adapter brings the head that it was trained with
     try:
         with seeded(seed):
             hf, report = auto.from_pretrained(

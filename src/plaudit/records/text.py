@@ -84,10 +84,18 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """For people: the string itself, or the turns one under the other."""
+        """For people, and for models without a template: the string itself, or tools and turns one under the other."""
         if self.form is not Form.CHAT:
             return self.turns[0].content
-        return "\n".join(f"{m.role}: {m.content}" for m in self.turns)
+        lines = [f"tools: {_written(self.tools)}"] if self.tools else []
+        for turn in self.turns:
+            lines += [f"{key}: {_written(value)}" for key, value in turn.extra.items()]
+            lines.append(f"{turn.role}: {turn.content}")
+        return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

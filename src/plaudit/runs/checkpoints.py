@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.errors import SaveFailed, UserError
-from plaudit.files import atomic_write, is_disk_full, save_failed, sync_path, temp_beside, tree_bytes
+from plaudit.files import atomic_write, is_disk_full, save_failed, sync_path, system_error, temp_beside, tree_bytes
 from plaudit.telemetry.console import warn
 
 MANIFEST = "MANIFEST.json"
@@ -50,7 +50,9 @@ def folder_transaction(target: Path, facts: Mapping[str, Any]) -> Generator[Path
     except BaseException as error:
         written = tree_bytes(temp)
         shutil.rmtree(temp, ignore_errors=True)
-        if isinstance(error, OSError) or (isinstance(error, Exception) and is_disk_full(error)):
+        if isinstance(error, OSError) or (
+            isinstance(error, Exception) and (system_error(error) or is_disk_full(error))
+        ):
             raise save_failed(target, error, written) from error
         raise
 

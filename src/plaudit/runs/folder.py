@@ -24,7 +24,7 @@ from plaudit.records.results import Result
 from plaudit.runs import checkpoints
 from plaudit.runs.lock import LOCK, PID, FolderLock
 from plaudit.runs.outcome import outcome
-from plaudit.runs.provenance import provenance
+from plaudit.runs.provenance import changed_versions, provenance
 from plaudit.runs.ranks import Alone, RunRanks
 from plaudit.runs.records import CONFIG, PROVENANCE, FolderRecords, MemoryRecords, NoRecords, RunFiles
 from plaudit.runs.signals import StopSignals
@@ -95,7 +95,12 @@ class Run:
         """
         folder, ranks = Path(folder), ranks or Alone()
         lock = ranks.first(lambda: _go_on(folder))
-        stage = str(RunFiles(folder).provenance.get("stage", ""))
+        facts = RunFiles(folder).provenance
+        if lock is not None and (changed := changed_versions(facts.get("versions", {}))):
+            warn(
+                f"{folder} was begun with other versions ({', '.join(changed)}): the last digits may come out otherwise"
+            )
+        stage = str(facts.get("stage", ""))
         return cls._locked(folder, lock, keep, stage=stage, ranks=ranks, change=change)
 
     @classmethod

@@ -52,6 +52,16 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> Mapping[str, str]:
     return installed
 
 
+def changed_versions(before: Mapping[str, str]) -> list[str]:
+    """What computes a run's numbers and isn't as it was, as `torch 2.13.0 → 2.14.1`."""
+    now = versions()
+    return [
+        f"{name} {before[name]} → {now.get(name, 'none')}"
+        for name in ("plaudit", "torch", "transformers", "tokenizers")
+        if name in before and before[name] != now.get(name)
+    ]
+
+
 def git_commit(folder: Path) -> str:
     """The commit of the working folder, with `+changes` when files differ from it; empty when there is none."""
     commit = _git(folder, "rev-parse", "HEAD")

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Generator
 from types import FrameType
 from typing import Any
 
+from plaudit.errors import StopRequested
 from plaudit.telemetry.console import in_ipython
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -26,6 +28,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._signum = 0
+        self._at_once = False
         self._outer: StopSignals | None = None
         self._previous: dict[int, Any] = {}
 
@@ -56,12 +59,25 @@ class StopSignals:
         """Ask for a stop as if the signal had come."""
         self._signum = signum
 
+    @contextlib.contextmanager
+    def at_once(self) -> Generator[None]:
+        """In the block the first signal raises StopRequested on the spot: for long work that leaves nothing half done,
+        such as an evaluation, which can only begin again."""
+        handling = self._outer or self
+        handling._at_once = True
+        try:
+            yield
+        finally:
+            handling._at_once = False
+
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self._signum:
             _notice("second signal: ending at once; the last complete checkpoint stays good\n")
             os._exit(128 + signum)
         self._signum = signum
         name = signal.Signals(signum).name
+        if self._at_once:
+            raise StopRequested(signum)
         _notice(f"{name}: finishing this step, saving, then stopping (once more to end at once)\n")
 
 

@@ -132,18 +132,28 @@ def warn_of_unread(rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: 
         turns = row.prompt.turns
         if isinstance(row, AnsweredPrompt) and row.extra:
             turns = (*turns, Message(role="assistant", content=row.response, extra=row.extra))
-        if renderer.chat and (row.prompt.tools or any(turn.extra for turn in turns)):
-            unwritten.update(renderer.chat.unwritten(turns, row.prompt.tools))
+        lost = {key for turn in turns for key in turn.extra} | ({"tools"} if row.prompt.tools else set())
+        if lost and renderer.chat:
+            lost = renderer.chat.unwritten(turns, row.prompt.tools)
+        elif isinstance(renderer, PairRenderer):  # it writes the prompt's text, which holds them
+            lost = set()
+        if "tool_calls" in lost and isinstance(row, AnsweredPrompt) and "tool_calls" in row.extra:
+            raise UserError(
+                f"{row.where}: the answer calls a tool (`tool_calls`), which this model's chat template can't write; "
+                "name a template that can by `model.chat_template`, or leave such rows out"
+            )
+        unwritten.update(lost)
     if spelling:
         tokens = sorted(set().union(*(tokens for _, tokens in spelling)))
         warn(
             f"{len(spelling)} of {len(rows)} rows spell control tokens of the tokenizer ({', '.join(tokens[:4])}; "
             f"first {spelling[0][0] or 'row 1'}): they are read as letters. If a chat template wrote them, give "
-            "`messages` instead, or say `prompt_rendered: true` in the rows"
+            "`messages` instead, or say `rendered: true` for the file"
         )
     if unwritten:
         counts = ", ".join(f"`{name}` ({count})" for name, count in sorted(unwritten.items()))
-        warn(f"the chat template writes nothing of what the rows' turns say in {counts}: it is not read")
+        what = "the chat template writes" if renderer.chat else "without a chat template, there is"
+        warn(f"{what} nothing of what the rows' turns say in {counts}: it is not read")
 
 
 def _typed(row: AnsweredPrompt | Text | PromptRow) -> list[str]:

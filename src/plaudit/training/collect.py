@@ -137,6 +137,8 @@ def _ranking(
     ranking: dict[str, Any] = {"prompt": prompt, "responses": list(responses), "ranks": list(ranks)}
     if row.prompt.form.value == "rendered":
         ranking["prompt_rendered"] = True
+    if row.prompt.tools:
+        ranking["tools"] = list(row.prompt.tools)
     return ranking
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from plaudit.data.options import DataConfig
+from plaudit.data.options import DataConfig, PromptsConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
@@ -105,7 +105,7 @@ class SFTConfig(DescentConfig):
 class CollectConfig:
     """K sampled answers a prompt, ranked by a rule (a stand-in for people; `ranks` by people come as files)."""
 
-    prompts: tuple[DataConfig, ...]
+    prompts: tuple[PromptsConfig, ...]
     """Files whose prompts are answered."""
     model: ModelConfig
     """Who answers."""

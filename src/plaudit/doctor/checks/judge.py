@@ -12,6 +12,7 @@ from plaudit.formulas.statistics import RunningMoments
 from plaudit.models.reward.loading import needed_columns
 from plaudit.records.text import Group, PromptRow, Ranking, Rating, Text, Verdict
 from plaudit.scoring.protocol import Scorer
+from plaudit.telemetry.numbers import duration, number
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training.policy.shaping import shape
 
@@ -82,7 +83,7 @@ def _time(scorer: Scorer, groups: Sequence[Group], option: str, examined: Examin
             break
     if examined.kind == "ppo" and seconds > FEWEST:
         rows = examined.config.prompts_per_iteration * examined.config.samples_per_prompt
-        yield note(option, f"{scorer.name!r}: {seconds:.3g} s an answer, {seconds * rows:.3g} s an iteration")
+        yield note(option, f"{scorer.name!r}: {duration(seconds)} an answer, {duration(seconds * rows)} an iteration")
     if seconds > SLOW:
         yield warning(
             option,
@@ -174,7 +175,7 @@ def scale(examined: Examined) -> Iterator[Finding]:
 
 
 def _ratio(spread: float, coef: float) -> str:
-    return f"{spread / coef:.2g}" if coef else "∞"
+    return number(spread / coef, 2) if coef else "∞"
 
 
 def _numbers(scorer: Scorer, groups: Sequence[Group]) -> list[float | None]:

@@ -31,12 +31,12 @@ def agreement(
     scored: ScoredRows,
     *,
     truth: TruthConfig | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     threshold: float | None = None,
     log_odds: bool = False,
 ) -> list[Result]:
-    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals, the last
-    two are those of `of_verdicts`.
+    """On rankings, ratings and verdicts, as far as there are some; `seed` is that of the bootstrap intervals, None for
+    none; the last two are those of `of_verdicts`.
 
     Raises: UserError where the judge abstains on all that could be measured.
     """
@@ -44,13 +44,13 @@ def agreement(
     return [*pairs.agreement(scored, truth=truth), *of_ratings(scored, seed), *verdicts]
 
 
-def of_ratings(scored: ScoredRows, seed: int) -> list[Result]:
+def of_ratings(scored: ScoredRows, seed: int | None) -> list[Result]:
     """Correlations, error and pair accuracy of every aspect that somebody rated; nothing where nothing is rated."""
     aspects = dict.fromkeys(aspect for row in scored.rows.rated for answer in row.ratings for aspect in answer)
     return [result for aspect in aspects for result in _of_aspect(aspect, scored, seed)]
 
 
-def _of_aspect(aspect: str, scored: ScoredRows, seed: int) -> list[Result]:
+def _of_aspect(aspect: str, scored: ScoredRows, seed: int | None) -> list[Result]:
     rows, aspect_scores = scored.rows.rated, scored.aspects.get(aspect, scored.rated)
     means = [[_mean(ratings.get(aspect, ())) for ratings in row.ratings] for row in rows]
     units = interval_units([row.group for row in rows])
@@ -122,7 +122,7 @@ FOLDS = 10
 
 
 def of_verdicts(
-    scored: ScoredRows, seed: int, *, threshold: float | None = None, log_odds: bool = False
+    scored: ScoredRows, seed: int | None, *, threshold: float | None = None, log_odds: bool = False
 ) -> list[Result]:
     """Accuracy of "a score above the threshold accepts", area under the ROC curve (where both verdicts occur), and of
     judges that say `log_odds` of acceptance the Brier score.

@@ -6,7 +6,14 @@ from dataclasses import replace
 from plaudit.errors import UserError
 from plaudit.models.beside import read_facts
 from plaudit.models.foreign import value_head
-from plaudit.models.load import architecture, check_model_path, is_classifier, load_language, number_of_labels
+from plaudit.models.load import (
+    architecture,
+    check_model_path,
+    is_classifier,
+    label_names,
+    load_language,
+    number_of_labels,
+)
 from plaudit.models.options import ModelConfig, ReadAs
 from plaudit.models.reward import aspects, gated, pair, pairrm, scalar, seq2seq, shared_trunk, token_level, two_class
 from plaudit.models.reward.normalisation import of_facts
@@ -81,12 +88,13 @@ def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardMo
     language, facts = load_language(config), read_facts(config.path)
     if not facts and isinstance(language.renderer, Renderer):
         language = replace(language, renderer=language.renderer.with_whole_turns())
-    model = saved_kind(config, read_as).load(config, language)
-    model.normalisation = of_facts(facts, config.path)
-    if not facts and isinstance(model, aspects.AspectsRewardModel):
-        names = ", ".join(aspect.name for aspect in model.aspects)
+    if not facts and (kind := kind_of(config, read_as)) in (two_class.KIND, aspects.KIND):
+        names = label_names(config)
+        score = "their mean" if kind == aspects.KIND else f"the log-odds of {names[1]}"
         say(
-            f"{config.path}: a head of {len(model.aspects)} numbers ({names}); the score is their mean. To choose, "
+            f"{config.path}: a head of {len(names)} numbers ({', '.join(names)}); the score is {score}. To choose, "
             f'write plaudit.json beside it: {{"kind": "aspects", "aspects": [{{"name": …, "weight": …}}, …]}}'
         )
+    model = saved_kind(config, read_as).load(config, language)
+    model.normalisation = of_facts(facts, config.path)
     return model

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from plaudit.config.types import check_built
-from plaudit.data.options import DataConfig
+from plaudit.data.options import PromptsConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
@@ -19,7 +19,7 @@ from plaudit.training.policy.options import AdaptiveKL, AdaptiveTrust, FixedKL, 
 class Evaluation:
     """The policy on prompts that nothing is trained on: before training, now and then, and at the end."""
 
-    prompts: tuple[DataConfig, ...]
+    prompts: tuple[PromptsConfig, ...]
     """Files of held-out prompts."""
     every: int = 0
     """Iterations between two measurements; 0: ten times in a run."""
@@ -40,7 +40,7 @@ class Evaluation:
 class PPOConfig:
     """PPO against a reward model, reward functions, or a weighted mix of them."""
 
-    prompts: tuple[DataConfig, ...]
+    prompts: tuple[PromptsConfig, ...]
     """Files whose prompts the policy answers."""
     rewards: tuple[JudgeConfig | TrunkReward, ...]
     """What judges the answers; several are summed by their weights."""

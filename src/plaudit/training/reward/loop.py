@@ -49,7 +49,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _curves(_held_out(participants, config)[0])) if held_out else None,
+            measure=(lambda: _curves(_held_out(participants, config, seed=None)[0])) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -58,13 +58,16 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _held_out(participants: Participants, config: RewardConfig) -> tuple[list[Result], ScoredRows]:
-    """Agreement with the held-out labels and the loss on held-out rankings; its scores."""
+def _held_out(
+    participants: Participants, config: RewardConfig, *, seed: int | None = 0
+) -> tuple[list[Result], ScoredRows]:
+    """Agreement with the held-out labels, the loss on held-out rankings, and its scores. A curve needs no interval:
+    `seed` None."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
     log_odds = participants.model.kind == "two_class"
-    return [*agreement(scored, truth=config.truth, log_odds=log_odds), *pairs.loss(scored)], scored
+    return [*agreement(scored, truth=config.truth, seed=seed, log_odds=log_odds), *pairs.loss(scored)], scored
 
 
 def _curves(results: list[Result]) -> dict[str, float]:
