@@ -109,7 +109,7 @@ def _add_resume(commands: Any) -> None:
         "plaudit resume runs/sft --epochs 4; plaudit resume runs/ppo --kl.coef 0.1 --change",
         allow_abbrev=False,
     )
-    resume.add_argument("run", help="run folder")
+    _watching(resume).add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
     resume.set_defaults(call=_resume, takes_options=True)
