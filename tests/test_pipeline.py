@@ -284,6 +284,34 @@ def stopped_after(stage: str, monkeypatch) -> None:
         assert main(["pipeline", "all.yaml"]) == 143
 
 
+@kills(
+    "pipeline.py",
+    old="done + weights[index]",
+    new="done + 1.0",
+    why="long stages make a machine look slow",
+)
+def test_headings_tell_how_long_the_whole_will_take(monkeypatch, capsys):
+    """200 s once, of which a twentieth is believed at first; the first stage took 100 s then and takes 190 s here."""
+    now = [0.0]
+
+    def quick(kind, made, folder, **options):
+        now[0] += 190.0
+        return {}
+
+    monkeypatch.setattr(module, "run_stage", quick)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    times = {"sft": 100, "answers": 20, "reward": 20, "ppo": 50, "compare": 10}
+    options = [word for name, seconds in times.items() for word in (f"--seconds.{name}", str(seconds))]
+    made = config(*options)
+    with Run.create("runs/all", "pipeline", made) as run:
+        pipeline(made, run)
+    headings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("──")]
+    assert headings[0] == "── sft ── stage 1 of 5, 3 min 20 s to go in all"
+    assert headings[1] == "── answers ── stage 2 of 5, 3 min 02 s to go in all"
+    with pytest.raises(UserError, match=r"seconds\.nope: there is no such stage"):
+        config("--seconds.nope", "3")
+
+
 def test_options_of_stages_that_are_still_to_come_may_change(monkeypatch, capsys):
     stopped_after("sft", monkeypatch)
     assert unfinished(config(), Path("runs/all")) == STAGES[1:]

@@ -311,52 +311,105 @@ FAULTS: dict[int, tuple[str, tuple[str, ...]]] = {
 """Number: (the fault, its tests as `folder/file::name`, without the `test_` of the name)."""
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "a configuration that loads but can't be written again": (
-        "models/test_checkpoint::sampling_options_without_do_sample_do_not_stop_the_export",
+    "1, a configuration that loads but can't be written again": (
+        "models/test_foreign::a_model_with_an_odd_generation_config_loads_and_is_written",
+        "models/test_foreign::what_cannot_be_written_is_said_before_training",
     ),
-    "what a turn or a row says is dropped": (
+    "2, a batch's time limit, a row that nobody can read": (
+        "scoring/test_functions::rows_that_are_only_slow_together_keep_their_scores",
+        "scoring/test_rules_answers::every_function_that_reads_solutions_looks_at_all_rows_first",
+        "data/test_check::solutions_are_read_by_the_functions_that_will_read_them",
+    ),
+    "3, mathematics read in part": (
+        "scoring/test_mathematics::what_others_read_in_part",
+        "scoring/test_mathematics::a_solution_that_cannot_be_read_as_a_whole_is_an_error",
+        "scoring/test_mathematics::which_part_of_a_text_is_its_answer",
+        "scoring/test_rules_answers::a_number_is_read_as_a_whole_or_not_at_all",
+        "scoring/test_rules_answers::the_last_box_decides_unless_told_otherwise",
+    ),
+    "4, what a turn or a row says is dropped": (
         "data/test_unread::calls_thoughts_and_tools_stay_with_their_turns",
         "data/test_unread::a_turns_weight_decides_whether_it_is_learned",
         "data/test_unread::other_keys_of_turns_are_counted",
         "data/test_unread::columns_are_counted_row_by_row",
         "data/test_unread::a_system_turn_and_earlier_turns_in_columns_of_their_own",
         "scoring/test_learned::columns_that_no_judge_takes_are_told",
+        "tokens/test_chat::a_call_is_learnt_as_the_template_writes_it",
+        "tokens/test_chat::what_a_template_cannot_write_is_said",
+        "models/test_foreign::a_models_template_variables_are_saved_with_it",
     ),
-    "control tokens spelled as text": (
+    "5, control tokens spelled as text, thoughts that a template opens, what it writes behind the end": (
         "data/test_clean::prompts_inside_answers_and_spelled_control_tokens_are_counted",
-        "tokens/test_encode::control_tokens_of_a_rendered_text_are_control_tokens",
+        "tokens/test_chat::rows_that_spell_control_tokens_are_counted_with_the_first_one",
+        "tokens/test_chat::an_answer_goes_on_from_the_thought_that_is_open",
+        "tokens/test_chat::a_whole_turn_is_what_transformers_makes_of_the_conversation",
+        "models/test_foreign::a_judge_from_elsewhere_is_read_at_the_last_token_of_the_whole_conversation",
     ),
-    "all answers of a conversation or the last one": (
+    "6, all answers of a conversation or the last one": (
         "data/test_unread::all_answers_of_a_conversation_or_the_last_and_a_word_either_way",
     ),
-    "stops": ("rollouts/test_sampler::tokens_that_an_engine_wrote_behind_the_stop_are_not_learned",),
-    "truncation that nobody hears of": (
-        "training/test_reward_updates::answers_that_are_equal_once_they_are_cut_teach_nothing",
-        "training/test_ppo_held_out::prompts_that_are_too_long_are_refused_or_left_out_and_counted",
+    "7, stops": (
+        "engines/test_stopping::every_tokenizer_stops_at_the_first_prefix_whose_text_has_the_string",
+        "engines/test_stopping::a_control_token_may_be_a_stop_string",
+        "rollouts/test_sampler::tokens_that_an_engine_wrote_behind_the_stop_are_not_learned",
     ),
-    "prompts repeated in answers, pairs that contradict each other": (
+    "8, truncation that nobody hears of": (
+        "scoring/test_learned::answers_that_its_context_cuts_are_counted_and_said_once",
+        "training/test_reward_updates::answers_that_are_equal_once_they_are_cut_teach_nothing",
+    ),
+    "9, models that look at the batch": (
+        "models/test_foreign::rotary_positions_that_switch_end_rows_where_they_switch",
+        "models/test_foreign::rotary_positions_that_do_not_switch_within_the_context_keep_it",
+    ),
+    "10, measures that can't say right": (
+        "evaluation/judges/test_verdicts::a_rule_of_two_values_can_be_right_wherever_they_lie",
+        "evaluation/judges/test_verdicts::a_threshold_is_learnt_on_other_prompts",
+        "evaluation/judges/test_verdicts::a_judge_of_one_score_is_no_better_than_the_more_frequent_verdict",
+    ),
+    "11, prompts repeated in answers, pairs that contradict each other": (
         "data/test_clean::judgements_that_contradict_an_earlier_row_are_counted",
         "data/test_clean::prompts_inside_answers_and_spelled_control_tokens_are_counted",
     ),
-    "NaN in weights, losses, judges": (
+    "12, NaN in weights, losses, judges": (
+        "models/test_foreign::weights_that_are_no_numbers_are_named",
         "training/test_not_finite::the_row_whose_loss_is_no_number_is_named",
         "training/test_not_finite::a_judge_that_says_nan_in_mid_run_is_named_with_the_answer_and_nothing_is_lost",
         "training/test_optim::the_parameter_whose_gradient_is_no_number_is_named",
+        "scoring/test_learned::a_score_that_is_no_number_names_model_answer_and_prompt",
     ),
-    "the kind of a file, its splits, its reasons": (
+    "13, the kind of a file, its splits, its reasons": (
         "data/test_kinds::the_kind_does_not_depend_on_the_order_of_the_rows",
         "data/test_kinds::a_dialogue_that_cannot_be_read_says_why",
         "data/test_kinds::null_is_absent",
         "data/test_splits::sides_are_judged_over_all_files",
     ),
-    "files of other makers": (
+    "14, folders and files of other makers": (
+        "models/test_foreign::an_adapter_alone_is_a_policy_on_its_base",
+        "models/test_foreign::an_adapter_alone_judges_by_its_own_head",
+        "models/test_foreign::a_value_head_beside_a_language_model_judges",
+        "models/test_foreign::a_wider_head_says_what_its_score_is_and_how_to_choose",
+        "models/test_foreign::a_saved_judge_scores_a_batch_in_transformers_as_it_scores_one_text",
+        "data/test_exports::several_chosen_and_rejected_answers_are_a_ranking",
         "data/test_exports::argillas_rankings_are_a_row_for_each_annotator",
         "data/test_exports::label_studios_pairs_and_rankings",
-        "data/test_exports::several_chosen_and_rejected_answers_are_a_ranking",
+    ),
+    "15, reward arguments of others, async functions that use signals": (
+        "scoring/test_functions::a_function_may_log_and_ask_how_far_training_is",
+        "scoring/test_functions::what_only_trl_has_is_refused_by_name",
+        "scoring/test_functions::an_async_function_may_use_signals",
+    ),
+    "17, a PPO prompt that is too long": (
+        "training/test_ppo_held_out::prompts_that_are_too_long_are_refused_or_left_out_and_counted",
+    ),
+    "PPO that watches itself": (
+        "training/test_ppo_held_out::watching_changes_nothing_that_is_trained_and_says_what_it_saw",
+        "training/test_ppo_held_out::the_best_is_kept_and_patience_ends_it",
     ),
     "a mistake that only the whole run would show": (
         "doctor/test_planted::a_planted_mistake_is_found_and_named",
+        "doctor/test_planted::nothing_is_said_of_a_sound_stage",
         "training/test_dry_run::every_stage_shows_what_it_would_do_and_leaves_nothing",
     ),
 }
-"""What public reports about other trainers told, and the tests that hold that it doesn't happen here."""
+"""What public reports about other trainers told, by kind, and the tests that hold that it doesn't happen
+here."""

@@ -265,3 +265,21 @@ def test_a_bad_prompt_names_its_place(engine, language):
     talk = Prompt(form=Form.CHAT, turns=(Message(role="user", content="hi"),))
     with pytest.raises(UserError, match=r"^c.jsonl:9: .*no chat template"):
         real(engine, language, [PromptRow(prompt=talk, where="c.jsonl:9")], [0])
+
+
+def test_long_prompts_are_counted_file_by_file_or_refused(language, capsys):
+    long = [
+        PromptRow(prompt=Prompt.of_text("the cat sat on the mat " * n), where=f"{file}.jsonl:{line}")
+        for line, (file, n) in enumerate([("a", 30), ("a", 1), ("b", 40), ("a", 50)], 1)
+    ]
+    assert check_prompts(long, language, 16, "drop") == [long[1]]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in said] == [
+        "a.jsonl: 2 of 3 prompts left out",
+        "b.jsonl: 1 of 1 prompts left out",
+    ]
+    assert "e.g. a.jsonl:1: " in said[0] and "e.g. b.jsonl:3: " in said[1]
+    with pytest.raises(UserError, match=r"3 prompt\(s\) .* or say too_long: drop"):
+        check_prompts(long, language, 16, "error")
+    with pytest.raises(UserError, match=r"lower sampling\.max_new_tokens\.$"):
+        check_prompts(long, language, 16)

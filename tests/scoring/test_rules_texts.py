@@ -13,7 +13,9 @@ from plaudit.scoring.rules.content import word_list
 from plaudit.scoring.rules.form import json_valid
 from plaudit.scoring.rules.languages import SCRIPTS, language, script, script_of
 from plaudit.scoring.rules.style import length_penalty, repeated_lines
+from plaudit.tokens.template import Renderer
 from tests.kills import kills
+from tests.tokens.test_template import tokenizer
 
 # ---------------------------------------------------------------------------------------------------- style
 
@@ -249,3 +251,16 @@ def test_options_reach_the_functions_from_a_config():
     judge = function_scorer(FunctionConfig(function="json_valid", args={"required": {"a": "integer"}}))
     rows = [Group(prompt=Prompt.of_text("p"), responses=('{"a": 1}', '{"a": "1"}'))]
     assert judge.score(rows).scores.tolist() == [1.0, 0.0]
+
+
+def test_a_thought_that_the_template_opened_matches_the_format():
+    """The generation prompt writes <think>; what functions see begins with it, so `format` needs no option."""
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content.split('</think>')[-1] + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    )
+    renderer = Renderer(tokenizer(), template=template)
+    good = "2+2</think> <answer>4</answer>"
+    text = renderer.response_text(renderer.response_ids(good, end=True))
+    judge = function_scorer(FunctionConfig(function="format", args={"tags": ["think", "answer"]}))
+    assert judge.score([Group(prompt=Prompt.of_text("2+2?"), responses=(text, good))]).scores.tolist() == [1.0, 0.0]

@@ -72,7 +72,7 @@ def test_watching_changes_nothing_that_is_trained_and_says_what_it_saw(tmp_path)
     assert weights(seeing / "best").keys() == weights(seeing / "model").keys()
 
 
-def test_a_run_that_was_stopped_while_it_measured_goes_on_exactly(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_while_it_measured_goes_on_exactly(tmp_path, monkeypatch, capsys):
     """The signal comes in the measurement after the second iteration."""
     chosen = config(tmp_path, iterations=3, save_every=100, evaluation=evaluation(tmp_path, patience=5))
     whole, asked, measure = run(tmp_path, chosen, "whole"), [], held_out.measure
@@ -88,6 +88,7 @@ def test_a_run_that_was_stopped_while_it_measured_goes_on_exactly(tmp_path, monk
         run(tmp_path, chosen, "stopped")
     with Run.open(tmp_path / "stopped") as again:
         ppo(chosen, again)
+    assert "ppo: going on from checkpoint 000008, iteration 2\n" in capsys.readouterr().err
     assert timeless(metrics(tmp_path / "stopped")) == timeless(metrics(whole))
     for name in ("model", "best"):
         one, other = weights(whole / name), weights(tmp_path / "stopped" / name)

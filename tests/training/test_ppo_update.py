@@ -272,3 +272,19 @@ def test_checkpoints_are_written_after_every_so_many_steps(tmp_path, monkeypatch
     run(tmp_path, config(tmp_path, save_every=3))
     assert (saved[0], saved[-1]) == (3, 8)
     assert {3, 6} <= set(saved) and not {1, 2, 5, 7} & set(saved)
+
+
+@kills(
+    "training/policy/update.py",
+    old="tensor[row][experience.response_mask[row]]",
+    new="tensor[row]",
+    why="padding is blamed",
+)
+def test_what_is_no_number_is_named_by_term_tensor_and_row():
+    """Padding may hold anything."""
+    broken = experience()
+    broken.returns[~broken.response_mask] = float("nan")
+    assert update._culprit({"policy_loss": Sum(1.0)}, broken, [0, 1, 2]) == ""
+    broken.returns[2, broken.response_mask[2].nonzero()[0]] = float("inf")
+    named = update._culprit({"policy_loss": Sum(1.0), "value_loss": Sum(float("inf"))}, broken, [1, 2, 0])
+    assert named == " (value_loss inf; returns of row 2)"

@@ -1,20 +1,19 @@
 """The command line: parse, load the config, call the function of the same name, print what came of it."""
 
 import argparse
-import contextlib
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
+from plaudit.cli.show import show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
-from plaudit.telemetry.console import discard_closed, muted, say, warn
+from plaudit.telemetry.console import muted, warn, while_read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,10 +153,16 @@ def _with_options(commands: Any, name: str, stage: Stage, call: Callable[..., in
 
 
 def _add_doctor(commands: Any) -> None:
+    from plaudit.doctor.checks import CHECKS
+
     doctor = commands.add_parser(
-        "doctor", help="look for mistakes before a run: files, tokens, judges, two steps of it"
+        "doctor",
+        help="look for mistakes before a run: files, tokens, judges, two steps of it",
+        epilog="checks, and what holds where they find nothing:\n"
+        + "\n".join(f"  {check.name:<14} {check.proves}" for check in CHECKS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    doctor.allow_abbrev = False
     doctor.add_argument("config", help="a stage's YAML file, or a pipeline's; options of it may follow")
     doctor.add_argument("--stage", default="", help="whose config it is, where the file doesn't say: sft, reward, ...")
     doctor.add_argument("--out", default="", help="the run folder to come; finished stages in it are used")
@@ -170,8 +175,8 @@ def _add_doctor(commands: Any) -> None:
 
 def _watching(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
-    unwell = "exit status 3 where the run ends with a finding of this level or worse (docs/health.md)"
-    command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", help=unwell)
+    unwell = "exit with 3 where it ends with a notice, warning or alarm (this level or worse, docs/health.md)"
+    command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", metavar="LEVEL", help=unwell)
     return command
 
 
@@ -214,7 +219,7 @@ def _or_help(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 
         stage, parser = known.stage, known.parser
         parser.description = (stage.config_class.__doc__ or "").strip()
-        with _while_read():
+        with while_read():
             parser.print_help()
             print()
             print(help_text(stage.config_class, stage.common, every=known.wants_all or not stage.common), end="")
@@ -245,7 +250,7 @@ def _stage(known: argparse.Namespace) -> int:
         grid, configs = sweep_of(stage, Path(known.config), known.options, known.sweep)
         if not known.dry_run:
             start_sweep(stage, grid, configs, _run_folder(known), known.sink)
-            return _show(_run_folder(known), known.fail_on)
+            return show(_run_folder(known), known.fail_on)
         config = next(iter(configs.values()))
     if known.dry_run:
         from plaudit.training.dry_run import dry_run
@@ -253,7 +258,7 @@ def _stage(known: argparse.Namespace) -> int:
         dry_run(stage.name, config)
         return 0
     start(stage, config, _run_folder(known), known.sink)
-    return _show(_run_folder(known), known.fail_on)
+    return show(_run_folder(known), known.fail_on)
 
 
 def _generate(known: argparse.Namespace) -> int:
@@ -304,14 +309,14 @@ def _demo(known: argparse.Namespace) -> int:
     from plaudit.launch import demo
 
     demo(Path(known.out), known.seed)
-    return _show(Path(known.out))
+    return show(Path(known.out))
 
 
 def _resume(known: argparse.Namespace) -> int:
     from plaudit.launch import resume
 
     resume(Path(known.run), known.options, change=known.change, fallback=known.fallback, sinks=known.sink)
-    return _show(Path(known.run), known.fail_on)
+    return show(Path(known.run), known.fail_on)
 
 
 def _data_check(known: argparse.Namespace) -> int:
@@ -367,19 +372,9 @@ def _inspect(known: argparse.Namespace) -> int:
     plain = known.no_color or bool(os.environ.get("NO_COLOR"))
     text = to_json(view) if known.json else to_text(view, plain=plain)
     encoding = sys.stdout.encoding or "utf-8"
-    with _while_read():
+    with while_read():
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     return 0
-
-
-@contextlib.contextmanager
-def _while_read() -> Generator[None]:
-    """What is printed here may meet a reader who has seen enough, such as `| head`."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_closed(sys.stdout)
 
 
 def _completion(known: argparse.Namespace) -> int:
@@ -388,24 +383,3 @@ def _completion(known: argparse.Namespace) -> int:
     typed = known.typed[1:] if known.typed[:1] == ["--"] else known.typed
     print(SCRIPTS.get(known.shell) or "\n".join(candidates(build_parser(), typed)), end="\n" * (known.shell == "words"))
     return 0
-
-
-def _show(folder: Path, fail_on: str = "") -> int:
-    """The table of a finished run, what it made, and where its report is; 3 where `fail_on` is met."""
-    if muted():
-        return 0
-    from plaudit.launch import is_unwell
-    from plaudit.report.html import write
-    from plaudit.report.table import print_table
-    from plaudit.runs.outcome import as_text
-    from plaudit.runs.records import RunFiles
-
-    began = time.monotonic()
-    path = write([folder], folder / "report.html")
-    print_table(folder)
-    say(f"report written in {time.monotonic() - began:.1f} s")
-    print(f"report: {path}")
-    run = RunFiles(folder)
-    for line in as_text(str(run.provenance.get("stage", "")), folder, run.summary):
-        print(line)
-    return 3 if fail_on and is_unwell(folder, fail_on) else 0

@@ -126,23 +126,23 @@ def _check_file(config: DataConfig, readers: Readers, certain: bool) -> tuple[Fi
     except UserError as error:
         return FileReport(path=config.path, error=str(error)), []
     report, keys = _report(config, raw, kind)
-    solved = [(where, row["solution"]) for where, row in raw.raws if row.get("solution") is not None]
-    unreadable = {name: _unreadable(name, read, solved) for name, read in readers.items()}
+    solutions = [(where, row["solution"]) for where, row in raw.raws if row.get("solution") is not None]
+    unreadable = {name: _unreadable(name, read, solutions) for name, read in readers.items()}
     if certain:
         bad = sorted((*report.bad, *(row for rows in unreadable.values() for row in rows)), key=position)
         return replace(report, bad=tuple(bad)), keys
     reasons: dict[str, str] = {}  # functions that can't read the same rows stand together
     for name, rows in unreadable.items():
-        if 0 < len(rows) < len(solved):
+        if 0 < len(rows) < len(solutions):
             wheres = ", ".join(row.where for row in rows[:_EXAMPLES])
-            reason = f"can't read {len(rows):,} of {len(solved):,}, the first at {wheres}"
+            reason = f"can't read {len(rows):,} of {len(solutions):,}, the first at {wheres}"
             reasons[reason] = f"{reasons[reason]}, {name}" if reason in reasons else name
     return replace(report, solutions={names: reason for reason, names in reasons.items()}), keys
 
 
-def _unreadable(name: str, read: Callable[[Any], object], solved: Sequence[tuple[str, Any]]) -> list[BadRow]:
+def _unreadable(name: str, read: Callable[[Any], object], solutions: Sequence[tuple[str, Any]]) -> list[BadRow]:
     bad = []
-    for where, solution in solved:
+    for where, solution in solutions:
         try:
             read(solution)
         except (TypeError, ValueError) as error:

@@ -64,18 +64,18 @@ class NotRunError(Exception):
     """A check can't be made; the message follows "not run: "."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """One row of the table."""
 
     name: str
-    proves: str
-    """What holds where it finds nothing."""
+    run: str
+    """`module:function` of this room's checks, which takes an `Examined` and gives findings."""
     cost: Cost
     stages: frozenset[str]
     """The kinds of stage that it is for."""
-    run: str
-    """`module:function` of this room's checks, which takes an `Examined` and gives findings."""
+    proves: str
+    """What holds where it finds nothing."""
     at_start: bool = False
     """Whether every start of a stage makes it too."""
 

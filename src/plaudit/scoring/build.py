@@ -58,9 +58,8 @@ class RewardModelScorer:
         longest, cut = 0, 0
         renderer, context = self.model.language.renderer, self.model.language.context
         for group in groups:
-            prompt = len(renderer.prompt_ids(group.prompt))
             for text in group.responses:
-                length = prompt + len(renderer.response_ids(text, end=True, form=group.prompt.form))
+                length = sum(map(len, renderer.pair_ids(group.prompt, text)))
                 longest, cut = max(longest, length), cut + (length > context)
         self.tally.counts["rows"] += num_responses(groups)
         self.tally.counts["cut"] += cut

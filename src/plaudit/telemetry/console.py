@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Generator
 from typing import Any
 
 PIPED_WIDTH = 100
@@ -86,3 +87,13 @@ def discard_closed(stream: Any) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
+
+
+@contextlib.contextmanager
+def while_read() -> Generator[None]:
+    """What is printed here may meet a reader who has seen enough, such as `| head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_closed(sys.stdout)

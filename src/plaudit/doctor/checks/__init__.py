@@ -5,124 +5,43 @@ Each is named by `module:function`, so that the list loads no torch.
 
 from plaudit.doctor.findings import Check, Cost
 
-TRAINING = frozenset({"sft", "reward", "ppo"})
 WITH_DATA = frozenset({"openings", "sft", "collect", "reward", "ppo", "compare", "frontier", "reward_eval"})
-WITH_TOKENS = frozenset({"sft", "collect", "reward", "ppo", "compare", "frontier"})
-WITH_JUDGES = frozenset({"collect", "ppo", "compare", "frontier", "reward_eval"})
+WITH_MODELS = WITH_DATA - {"openings"}
+WITH_TOKENS = WITH_MODELS - {"reward_eval"}
+WITH_JUDGES = WITH_MODELS - {"sft", "reward"}
 WITH_PARTICIPANTS = frozenset({"sft", "collect", "reward", "ppo"})
-PPO, WRITING = frozenset({"ppo"}), frozenset({"collect", "ppo"})
+TRAINING = WITH_PARTICIPANTS - {"collect"}
+LABELLED, PPO, WRITING = frozenset({"reward", "reward_eval"}), frozenset({"ppo"}), frozenset({"collect", "ppo"})
 
 CHECKS: tuple[Check, ...] = (
-    Check(
-        name="files", proves="every file is there and holds what its option asks for", cost=Cost.STATIC,
-        stages=WITH_DATA, run="data:files",
-    ),
-    Check(
-        name="learning-rate", proves="no slipped exponent", cost=Cost.STATIC,
-        stages=TRAINING, run="config:learning_rate", at_start=True,
-    ),
-    Check(
-        name="steps", proves="there are as many rows as a step wants", cost=Cost.STATIC,
-        stages=TRAINING, run="config:steps",
-    ),
-    Check(
-        name="sampling", proves="a policy is measured as it learned to write", cost=Cost.STATIC,
-        stages=WITH_DATA, run="config:sampling", at_start=True,
-    ),
-    Check(
-        name="repeats", proves="rows stand in their files once", cost=Cost.STATIC,
-        stages=WITH_DATA, run="data:repeats", at_start=True,
-    ),
-    Check(
-        name="leaks", proves="nothing is measured on prompts that this stage or one before it trained on",
-        cost=Cost.STATIC, stages=WITH_DATA, run="data:leaks", at_start=True,
-    ),
-    Check(
-        name="labels", proves="labels say something, and not the opposite too", cost=Cost.STATIC,
-        stages=frozenset({"reward", "reward_eval"}), run="data:labels", at_start=True,
-    ),
-    Check(
-        name="columns", proves="no column goes unread because of a slip in its name", cost=Cost.CHEAP,
-        stages=WITH_DATA, run="data:columns",
-    ),
-    Check(
-        name="template", proves="the model is written to as it was when it was trained", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:template",
-    ),
-    Check(name="bos", proves="one BOS, in front", cost=Cost.CHEAP, stages=WITH_TOKENS, run="tokens:bos"),
-    Check(
-        name="controls", proves="no text spells a control token", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:controls",
-    ),
-    Check(
-        name="end-token", proves="answers have an end token that is trained and within reach", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:end_token",
-    ),
-    Check(
-        name="stop-strings", proves="stop strings stand where answers end, and nowhere else", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:stop_strings",
-    ),
-    Check(
-        name="lengths", proves="rows and answers fit into the contexts of model and judges", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:lengths",
-    ),
-    Check(
-        name="vocabulary", proves="the tokenizer can write the text", cost=Cost.CHEAP,
-        stages=WITH_TOKENS, run="tokens:vocabulary",
-    ),
-    Check(
-        name="precision", proves="the machine computes in the precision that is asked for", cost=Cost.CHEAP,
-        stages=WITH_DATA - {"openings"}, run="resources:precision",
-    ),
-    Check(
-        name="starts", proves="data, models and judges fit together", cost=Cost.RUNNING,
-        stages=WITH_PARTICIPANTS, run="policy:starts",
-    ),
-    Check(
-        name="weights", proves="all weights are finite, and some are trained", cost=Cost.RUNNING,
-        stages=WITH_PARTICIPANTS, run="policy:weights",
-    ),
-    Check(
-        name="judge-answers", proves="whatever a policy may write gets a finite score, in time", cost=Cost.RUNNING,
-        stages=WITH_JUDGES, run="judge:strange_answers",
-    ),
-    Check(
-        name="judge-alone", proves="a score depends neither on company and order nor on padding", cost=Cost.RUNNING,
-        stages=WITH_JUDGES, run="judge:alone",
-    ),
-    Check(
-        name="judge-varies", proves="different answers get different scores", cost=Cost.RUNNING,
-        stages=WITH_JUDGES, run="judge:varied",
-    ),
-    Check(
-        name="score-scale", proves="the score's spread and offset go with kl.coef and the critic", cost=Cost.RUNNING,
-        stages=PPO, run="judge:scale",
-    ),
-    Check(
-        name="endings", proves="answers end by themselves", cost=Cost.RUNNING, stages=WRITING, run="policy:endings",
-    ),
-    Check(
-        name="first-ratio", proves="π_θ/π_old = 1 before the first step", cost=Cost.RUNNING,
-        stages=PPO, run="policy:first_ratio",
-    ),
-    Check(
-        name="first-kl", proves="KL(π ‖ π_ref) = 0 before the first step", cost=Cost.RUNNING,
-        stages=PPO, run="policy:first_kl",
-    ),
-    Check(
-        name="engine", proves="sampler and trainer give a token the same probability", cost=Cost.RUNNING,
-        stages=PPO, run="policy:engine",
-    ),
-    Check(
-        name="memory", proves="a step fits into memory", cost=Cost.RUNNING, stages=TRAINING, run="resources:memory",
-    ),
-    Check(
-        name="disk", proves="checkpoints and models fit on the disk", cost=Cost.RUNNING,
-        stages=TRAINING, run="resources:disk",
-    ),
-    Check(
-        name="resume", proves="a run that was killed goes on bit for bit", cost=Cost.RUNNING,
-        stages=TRAINING, run="resources:resume",
-    ),
-    Check(name="time", proves="", cost=Cost.RUNNING, stages=TRAINING, run="resources:time"),
-)  # fmt: skip
+    Check("files", "data:files", Cost.STATIC, WITH_DATA, "files are there and hold what is asked for"),
+    Check("learning-rate", "config:learning_rate", Cost.STATIC, TRAINING, "no slipped exponent", at_start=True),
+    Check("steps", "config:steps", Cost.STATIC, TRAINING, "there are as many rows as a step wants"),
+    Check("sampling", "config:sampling", Cost.STATIC, WITH_DATA, "policies write as they learned to", at_start=True),
+    Check("repeats", "data:repeats", Cost.STATIC, WITH_DATA, "rows stand in their files once", at_start=True),
+    Check("leaks", "data:leaks", Cost.STATIC, WITH_DATA, "what is measured on was never trained on", at_start=True),
+    Check("labels", "data:labels", Cost.STATIC, LABELLED, "labels say something, and not its opposite", at_start=True),
+    Check("columns", "data:columns", Cost.CHEAP, WITH_DATA, "no column goes unread because of a slip in its name"),
+    Check("template", "tokens:template", Cost.CHEAP, WITH_TOKENS, "the model is written to as in training"),
+    Check("bos", "tokens:bos", Cost.CHEAP, WITH_TOKENS, "one BOS, in front"),
+    Check("controls", "tokens:controls", Cost.CHEAP, WITH_TOKENS, "no text spells a control token"),
+    Check("end-token", "tokens:end_token", Cost.CHEAP, WITH_TOKENS, "answers end by a token learned and in reach"),
+    Check("stop-strings", "tokens:stop_strings", Cost.CHEAP, WITH_TOKENS, "stop strings stand where answers end only"),
+    Check("lengths", "tokens:lengths", Cost.CHEAP, WITH_TOKENS, "rows and answers fit into all contexts"),
+    Check("vocabulary", "tokens:vocabulary", Cost.CHEAP, WITH_TOKENS, "the tokenizer can write the text"),
+    Check("precision", "resources:precision", Cost.CHEAP, WITH_MODELS, "the machine computes in that precision"),
+    Check("starts", "policy:starts", Cost.RUNNING, WITH_PARTICIPANTS, "data, models and judges fit together"),
+    Check("weights", "policy:weights", Cost.RUNNING, WITH_PARTICIPANTS, "all weights are finite, and some are trained"),
+    Check("judge-answers", "judge:answers", Cost.RUNNING, WITH_JUDGES, "every text gets a finite score, in time"),
+    Check("judge-alone", "judge:alone", Cost.RUNNING, WITH_JUDGES, "scores depend on no company, order, padding"),
+    Check("judge-varies", "judge:varied", Cost.RUNNING, WITH_JUDGES, "different answers get different scores"),
+    Check("score-scale", "judge:scale", Cost.RUNNING, PPO, "scores go with kl.coef and a new critic"),
+    Check("endings", "policy:endings", Cost.RUNNING, WRITING, "answers end by themselves"),
+    Check("first-ratio", "policy:first_ratio", Cost.RUNNING, PPO, "π_θ/π_old = 1 before the first step"),
+    Check("first-kl", "policy:first_kl", Cost.RUNNING, PPO, "KL(π ‖ π_ref) = 0 before the first step"),
+    Check("engine", "policy:engine", Cost.RUNNING, PPO, "sampler and trainer give a token the same probability"),
+    Check("memory", "resources:memory", Cost.RUNNING, TRAINING, "a step fits into memory"),
+    Check("disk", "resources:disk", Cost.RUNNING, TRAINING, "checkpoints and models fit on the disk"),
+    Check("resume", "resources:resume", Cost.RUNNING, TRAINING, "a run that was killed goes on bit for bit"),
+    Check("time", "resources:time", Cost.RUNNING, TRAINING, "nothing is judged: how long a step takes, and the run"),
+)

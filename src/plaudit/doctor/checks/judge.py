@@ -8,13 +8,12 @@ from plaudit.doctor.examined import Examined, overheard
 from plaudit.doctor.findings import Finding, error, note, warning
 from plaudit.doctor.inputs import judges
 from plaudit.errors import UserError
-from plaudit.formulas.statistics import RunningMoments
 from plaudit.models.reward.loading import needed_columns
 from plaudit.records.text import Group, PromptRow, Ranking, Rating, Text, Verdict
 from plaudit.scoring.protocol import Scorer
 from plaudit.telemetry.numbers import duration, number
 from plaudit.telemetry.progress import Stopwatch
-from plaudit.training.policy.shaping import shape
+from plaudit.training.policy.config import PPOConfig
 
 JUDGED = 8
 """Answers that a judge is tried on."""
@@ -27,11 +26,13 @@ FEWEST = 1e-3
 LOOSE, TIGHT = 150.0, 0.1
 """Standard deviations of the score that β buys a nat's worth of: beyond LOOSE nothing holds the policy, below TIGHT
 it can't move. A score tilted by β moves KL to about (σ/β)²/2 nats (Gaussian scores)."""
+FAR_FROM_ZERO = 2.0
+"""Standard deviations, as in the rule `scores_off_zero` of a run's health."""
 LONG_TEXT, FOREIGN = 400, "你好，这是一个测试。 مرحبا Привет 🙂"
 """Words of the very long answer; an answer in other scripts."""
 
 
-def strange_answers(examined: Examined) -> Iterator[Finding]:
+def answers(examined: Examined) -> Iterator[Finding]:
     """Whatever a policy may write gets a finite score, in time."""
     for option, scorer, real in _judged(examined):
         prompt = max(real, key=lambda group: len(group.responses[0]))
@@ -105,7 +106,7 @@ def alone(examined: Examined) -> Iterator[Finding]:
                 reverse = _numbers(scorer, groups[::-1])[::-1]
                 each = [_numbers(scorer, [group])[0] for group in groups]
         except UserError:
-            continue  # `strange_answers` tells
+            continue  # `answers` tells
         for what, other in (("alone", each), ("in the opposite order", reverse)):
             apart = [i for i, (a, b) in enumerate(zip(together, other, strict=True)) if _differs(a, b, tolerance)]
             if apart:
@@ -148,30 +149,38 @@ def varied(examined: Examined) -> Iterator[Finding]:
 def scale(examined: Examined) -> Iterator[Finding]:
     """The score's spread and offset go with β and with a new critic."""
     examined.need_trained()
-    answered, config = examined.answered, examined.config
-    warned: list[str] = []
-    with overheard(warned):
-        scored = answered.scored()
-        if not bool(scored.scores.valid.any()):
-            return
-        shape(scored, config, kl_coef=config.kl.coef, scores_seen=RunningMoments())
-    scores = scored.scores.scores[scored.scores.valid]
-    mean, std = float(scores.mean()), float(scores.std()) if len(scores) > 1 else 0.0
-    spread = 1.0 if config.shaping.normalise else std
-    yield note(
-        "rewards", f"scores {mean:.3g} ± {std:.2g}, β = {config.kl.coef:g}: σ/β = {_ratio(spread, config.kl.coef)}"
-    )
-    if config.kl.coef and spread and not TIGHT <= spread / config.kl.coef <= LOOSE:
-        is_loose = spread / config.kl.coef > LOOSE
+    config = examined.config
+    with overheard([]):
+        scores = examined.answered.scored().scores
+    known = scores.scores[scores.valid]
+    if len(known) < 2:
+        return
+    mean, std = float(known.mean()), float(known.std())
+    spread, coef = 1.0 if config.shaping.normalise else std, config.kl.coef
+    yield note("rewards", f"scores {mean:.3g} ± {std:.2g}, β = {coef:g}: σ/β = {_ratio(spread, coef)}")
+    if coef and spread and not TIGHT <= spread / coef <= LOOSE:
+        is_loose = spread / coef > LOOSE
         yield warning(
             "kl.coef",
-            f"β = {config.kl.coef:g} beside scores that spread by {spread:.2g}: "
+            f"β = {coef:g} beside scores that spread by {spread:.2g}: "
             + ("nothing holds the policy near its start" if is_loose else "the KL's price outweighs what can be won"),
             f"set kl.coef between {spread / 50:.1g} and {spread:.1g}",
         )
-    yield from (
-        warning("rewards", line.removeprefix("ppo: "), "see shaping.normalise and critic_warmup") for line in warned
-    )
+    if abs(mean) > FAR_FROM_ZERO * std and _position_counts(config):
+        yield warning(
+            "rewards",
+            f"scores of {mean:.3g} ± {std:.2g} lie far from 0, and a new critic expects 0: until it has learned, "
+            f"{'late' if mean > 0 else 'early'} tokens are favoured, whatever they say",
+            "centre the scores (`reference:` of a reward model, shaping.normalise), or set critic_warmup",
+        )
+
+
+def _position_counts(config: PPOConfig) -> bool:
+    """While V ≡ 0, Â_t = (γλ)^(T−t) r: scores far from 0 make a token's position worth something."""
+    advantage, shaping = config.advantage, config.shaping
+    is_helped = config.critic_warmup or shaping.normalise or shaping.whiten or shaping.credit == "token"
+    is_gae = advantage.kind == "gae" and advantage.gamma * advantage.gae_lambda < 1.0
+    return bool(is_gae and config.value_coef and not is_helped)
 
 
 def _ratio(spread: float, coef: float) -> str:

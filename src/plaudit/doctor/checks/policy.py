@@ -14,7 +14,7 @@ DISAGREEMENT = {"fp32": 1e-3, "bf16": 0.1}
 """Nats by which two passes over the same token may differ."""
 AT_LIMIT = 0.98
 """Share of answers that the token limit cuts, as in the rule `answers_cut` of a run's health."""
-TWICE = ("also trained on, e.g.", "ppo: the scores are", "spell control tokens of the tokenizer")
+TWICE = ("also trained on, e.g.", "spell control tokens of the tokenizer")
 """Warnings of the stage itself that checks of their own tell."""
 
 
