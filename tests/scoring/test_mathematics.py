@@ -101,6 +101,12 @@ RIGHT = [
     (r"\text{(D)}", "D"),
     ("(D)", r"\text{D}"),
     ("no solution", r"\text{no solution}"),
+    (r"9\,\text{m/s}", "9 m/s"),
+    ("(x, y) = (3, 4)", "(3, 4)"),
+    (r"\frac{1}{4} \text{ or } 25\%", "0.25"),
+    ("1 < x and x < 2", "(1, 2)"),
+    (r"60^\circ", r"\frac{\pi}{3}"),
+    (r"14\text{.}", "14"),
     # the same by another road
     (r"\sin^2 t + \cos^2 t", "1"),
     (r"\tan(u)^2 + 1", r"\sec^2(u)"),

@@ -189,6 +189,10 @@ def test_a_solution_that_is_no_mathematics_is_refused():
         ("so 2^{7}", [None, None]),
         ("4 10/3", [None]),
         (r"\sqrt{17}", [None]),
+        ("It is 6!", [6]),
+        ("6!", [None]),
+        ("1,00,000", [100000]),
+        ("6.000,50", [6, None]),
     ],
 )
 def test_a_number_is_read_as_a_whole_or_not_at_all(text, values):

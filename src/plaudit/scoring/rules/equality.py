@@ -77,6 +77,8 @@ def _across(gold: Reading, answer: Reading) -> bool:
     kinds = {gold.kind, answer.kind}
     if kinds == {"list", "set"}:
         return _matched(gold.items, answer.items)
+    if kinds == {"list", "value"}:  # 3/4 or 75%
+        return all(same(a, b) for a in gold.items or (gold,) for b in answer.items or (answer,))
     if kinds == {"list", "tuple"}:
         return _in_order(gold.items, answer.items)
     if kinds == {"region", "tuple"}:
@@ -103,6 +105,10 @@ def _same_value(gold: Reading, answer: Reading) -> bool:
     values = [(gold.value, answer.value)]
     if gold.percent != answer.percent:  # it may be meant or not: 50% is 50 and 0.5
         values.append((gold.value / 100, answer.value) if gold.percent else (gold.value, answer.value / 100))
+    turn = symbolic().pi / 180
+    for one, other in ((gold, answer), (answer, gold)):  # 120° and 2π/3
+        if one.unit == "degree" and not other.unit and other.value.has(symbolic().pi):
+            values.append((one.value * turn, other.value))
     return any(equal(a, b) or _rounds(a, b, answer.digits) or _rounds(b, a, gold.digits) for a, b in values)
 
 

@@ -1,7 +1,7 @@
 """Mathematics as tokens: numbers, symbols, commands, units and words (N3.14)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 LONGEST = 400
@@ -107,10 +107,7 @@ def _read_token(groups: dict[str, str | None]) -> list[Token]:
     if number := groups.get("grouped") or groups.get("number"):
         return [Token("number", number, _number(number), spaced)]
     if groups.get("text"):
-        inside = (groups["inside"] or "").strip()
-        if not re.search(r"[^\W\d_]{2,}", inside) or re.search(r"\d", inside):
-            return tokens_of(inside)
-        return _letters(inside, spaced, whole=True)
+        return _text_tokens((groups["inside"] or "").strip(), spaced)
     if command := groups.get("command"):
         name = command[1:]
         if name in ("mathbb", "mathcal", "mathfrak", "vec", "hat", "mathsf"):
@@ -123,6 +120,16 @@ def _read_token(groups: dict[str, str | None]) -> list[Token]:
     if words := groups.get("words"):
         return [Token("words", words, None, spaced)]
     return [Token("sign", groups["sign"] or "", None, spaced)]
+
+
+def _text_tokens(inside: str, spaced: bool) -> list[Token]:
+    """What stands in \\text{…}: words, or signs as if they stood outside."""
+    if not inside.strip(".,;"):
+        return []
+    if re.search(r"[^\W\d_]{2,}", inside) and not re.search(r"\d", inside):
+        return _letters(inside, spaced, whole=True)
+    first, *rest = tokens_of(inside)
+    return [replace(first, spaced=True), *rest]  # \text{m/s} is no variable
 
 
 def _letters(letters: str, spaced: bool, whole: bool = False) -> list[Token]:

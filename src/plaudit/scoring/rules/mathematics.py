@@ -103,7 +103,9 @@ def _structure(tokens: list[Token]) -> Reading:
         parts = [part for part in parts if part]  # "1, 2, and 3"
         items = tuple(_structure(part) for part in parts)
         if all(item.kind == "region" for item in items):
-            return united(items)
+            shared = symbolic().Intersection(*(item.value for item in items))
+            both = any(token.text == "and" for token in tokens) and not shared.is_empty  # 1 < x and x < 2
+            return Reading(kind="region", value=shared) if both else united(items)
         items = tuple(i for item in items for i in (item.items if item.kind == "list" else (item,)))
         return items[0] if len(items) == 1 else Reading(kind="list", items=items)
     if len(parts := _split(tokens, ":")) > 1:  # 3:2 and 12:05
@@ -223,10 +225,8 @@ def _is_name(tokens: Sequence[Token]) -> bool:
     texts = "".join(token.text for token in tokens)
     if all(token.kind in ("words", "unit", "symbol") for token in tokens) and len(tokens) > 0:
         return True
-    return (
-        re.fullmatch(r"(?:angle|triangle)?[A-Za-zͰ-Ͽ]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,[A-Za-z])*\))?", texts)
-        is not None
-    )
+    function = r"(?:angle|triangle)?[A-Za-zͰ-Ͽ]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,[A-Za-z])*\))?"
+    return re.fullmatch(rf"{function}|\([A-Za-z](?:,[A-Za-z])+\)", texts) is not None
 
 
 def _equation(sides: list[list[Token]]) -> Reading:

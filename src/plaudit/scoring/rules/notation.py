@@ -70,7 +70,8 @@ def plain_latex(text: str) -> str:
 
     r"\\dfrac 12\\, \\text{cm}" → r"\\frac 12 \\text{cm}", r"90^{\\circ}" → "90°", "1{,}000" → "1,000".
     """
-    text = re.sub(r"\*\*(.+?)\*\*", r"\1", plain_characters(text).replace("{,}", ",")).replace("**", "^")
+    text = plain_characters(text).replace(r"\text{,}", ",").replace("{,}", ",")
+    text = re.sub(r"\*\*(.+?)\*\*", r"\1", text).replace("**", "^")
     text = _FRACTIONS.sub(lambda m: r"\frac", _SPACES.sub(" ", _NOTHING.sub("", text)))
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", "°", text)
     text = _COMMAND.sub(lambda m: _SAME.get(m[0], m[0]), text)

@@ -9,7 +9,9 @@ from plaudit.scoring.rules.notation import plain_latex
 Number = tuple[Fraction | None, bool]
 """Its value, and whether a per cent sign follows; None stands for one that belongs to something larger, as in 2√5."""
 
-_DIGITS = r"(?:[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?![0-9]|\s*/)|[0-9]+)"
+_DIGITS = (
+    r"(?:[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?![0-9])|[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?![0-9]|\s*/)|[0-9]+)"
+)
 _EXPONENT = r"(?:[eE][-+]?[0-9]{1,3}(?![0-9])|\s?(?:\\times|\*|x)\s*10\s?\^\s?\{?[-+]?[0-9]{1,3}\}?)"
 _PLAIN = rf"(?:{_DIGITS}(?:\.[0-9]+)?|(?<!\.)\.[0-9]+){_EXPONENT}?"
 _REPEATING = r"[0-9]*\.[0-9]*(?:\([0-9]+\)|\\overline\s?\{[0-9]+\})"
@@ -25,8 +27,10 @@ NUMBER = re.compile(
     rf"|(?P<value>{_PLAIN})(?:\s?/\s?(?P<under>{_PLAIN}))?)"
     r"(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)\b|[万亿])?(?P<percent>\s?%|\s?per\s?cent\b)?"
 )
-_PART_OF_MORE_BEFORE = re.compile(r"(?:\\sqrt\s*(?:\[[^\]]*\])?\s*\{?|\^\s*\{?|\\overline\s*\{?|\\log_?\{?)\s*$")
-_PART_OF_MORE_BEHIND = re.compile(r"\s?(?:\\sqrt|\\pi|\\overline|\\dot|\^|!(?=[\s)}\].,]*$)|\.\.\.)|\([0-9]+\)")
+_PART_OF_MORE_BEFORE = re.compile(
+    r"(?:\\sqrt\s*(?:\[[^\]]*\])?\s*\{?|\^\s*\{?|\\overline\s*\{?|\\log_?\{?|[0-9]\.[0-9]{3},)\s*$"
+)
+_PART_OF_MORE_BEHIND = re.compile(r"\s?(?:\\sqrt|\\pi|\\overline|\\dot|\^|!(?=\s*[-=+*/^}])|\.\.\.)|\([0-9]+\)")
 
 
 def numbers_in(text: str) -> list[Number]:
@@ -46,7 +50,11 @@ def numbers_in(text: str) -> list[Number]:
         if value is not None and match["scale"]:
             value *= MAGNITUDES[match["scale"].strip()]
         before, behind = text[max(0, match.start() - 20) : match.start()], text[match.end() : match.end() + 20]
-        if _PART_OF_MORE_BEFORE.search(before) or _PART_OF_MORE_BEHIND.match(behind):
+        if (
+            (behind == "!" and not before.strip())
+            or _PART_OF_MORE_BEFORE.search(before)
+            or _PART_OF_MORE_BEHIND.match(behind)
+        ):
             value = None
         elif match["sign"] == "-" and value is not None:
             value = -value
@@ -67,5 +75,5 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _plain(text: str) -> Fraction:
-    mantissa, power = re.fullmatch(r"(.*?)(?:\s?(?:\\times|\*|x)\s*10\s?\^\s?\{?([-+]?[0-9]+)\}?)?", text).groups()  # type: ignore[union-attr]
+    mantissa, _, power = re.sub(r"\s?(?:\\times|\*|x)\s*10\s?\^\s?\{?([-+]?[0-9]+)\}?$", r"@\1", text).partition("@")
     return Fraction(re.sub("[, ]", "", mantissa)) * Fraction(10) ** int(power or 0)
