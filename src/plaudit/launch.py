@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXTENDING = {
     "epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
-    "model.activation_checkpointing",
+    "model.activation_checkpointing", "evaluation.every", "evaluation.patience",
 }  # fmt: skip
 """Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
 

@@ -394,9 +394,9 @@ KINDS: dict[str, tuple[str, ...]] = {
         "data/test_exports::label_studios_pairs_and_rankings",
     ),
     "15, reward arguments of others, async functions that use signals": (
-        "scoring/test_functions::a_function_may_log_and_ask_how_far_training_is",
-        "scoring/test_functions::what_only_trl_has_is_refused_by_name",
-        "scoring/test_functions::an_async_function_may_use_signals",
+        "scoring/test_trl_functions::a_function_may_log_and_ask_how_far_training_is",
+        "scoring/test_trl_functions::what_only_trl_has_is_refused_by_name",
+        "scoring/test_trl_functions::an_async_function_may_use_signals",
     ),
     "17, a PPO prompt that is too long": (
         "training/test_ppo_held_out::prompts_that_are_too_long_are_refused_or_left_out_and_counted",

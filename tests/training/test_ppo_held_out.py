@@ -127,13 +127,15 @@ def test_the_best_is_kept_and_patience_ends_it(tmp_path, monkeypatch):
 
 def test_a_run_that_lost_its_patience_ends_whole(tmp_path):
     still = OptimConfig(learning_rate=0.0, schedule="constant")
-    folder = run(
-        tmp_path, config(tmp_path, iterations=9, optim=still, evaluation=evaluation(tmp_path, patience=2, every=2))
-    )
+    chosen = config(tmp_path, iterations=9, optim=still, evaluation=evaluation(tmp_path, patience=2, every=2))
+    folder = run(tmp_path, chosen)
     assert [line["step"] for line in metrics(folder)] == list(range(7))  # of equals the first is the best
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["best_policy"]["stopped_early"] and summary["best_policy"]["iteration"] == 2
     assert (folder / "model").is_dir()
+    with Run.open(folder) as again:
+        ppo(replace(chosen, evaluation=evaluation(tmp_path, patience=3, every=2)), again)
+    assert [line["step"] for line in metrics(folder)] == list(range(9))
 
 
 def test_it_is_due_every_n_iterations_and_at_the_end(tmp_path):
