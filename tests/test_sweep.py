@@ -10,6 +10,7 @@ from plaudit.cli import main
 from plaudit.errors import StopRequested
 from plaudit.records.results import Result
 from plaudit.report.collect import collect
+from plaudit.report.heads import head
 from plaudit.report.html import render
 from plaudit.report.sweep import sweep_table
 from plaudit.runs.folder import Run
@@ -55,7 +56,7 @@ def test_a_sweep_is_run_gone_on_with_and_told(
     rates = [(rate, seed) for rate in (0.1, 0.2) for seed in (0, 1, 2)]
     assert runs == [*rates[:3], *rates[2:]]
     shown = capsys.readouterr()
-    assert "seed=0 ── stage 1 of 6, finished before" in shown.err and "stage 6 of 6" in shown.err
+    assert "seed=0 ── run 1 of 6, finished before" in shown.err and "run 6 of 6" in shown.err
     folders = sorted(path.name for path in Path("runs/s").iterdir() if path.is_dir())
     assert folders[0] == "01-optim.learning_rate=0.1,seed=0" and len(folders) == 6
     assert json.loads(Path("runs/s/summary.json").read_text())["results"][5]["value"] == 4.0
@@ -65,6 +66,8 @@ def test_a_sweep_is_run_gone_on_with_and_told(
     assert [(line.options, line.numbers) for line in table.lines] == [(("0.1",), ("2 ± 1",)), (("0.2",), ("3 ± 1",))]
     assert "mean ± standard deviation over 3 seeds" in shown.out and "2 ± 1" in shown.out
     assert "mean ± standard deviation over 3 seeds" in render([item])
+    assert head(item).sentences == (f"Sweep: {table.title}.",) and "Seed" not in head(item).facts
+    assert ", seed 0" not in shown.out
 
 
 def test_runs_that_are_not_finished_are_counted(runs: list[tuple[float, int]]) -> None:

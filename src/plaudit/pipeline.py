@@ -180,11 +180,12 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
     weights = [1.0 if config.sweep else config.seconds.get(stage.name, 0.0) for stage in stages]
     # What a weight takes here is told by what is done; at first by the config, whose word weighs as a twentieth of all.
     spent = done = 0.0 if config.sweep else sum(weights) / 20
+    one = "run" if config.sweep else "stage"
     for index, stage in enumerate(stages):
         run.check_stop()
         to_go = f", {duration(spent / done * sum(weights[index:]))} to go in all" if done else ""
         is_new = not _finished(stage.folder)
-        say(f"── {stage.name} ── stage {index + 1} of {len(stages)}{to_go if is_new else ', finished before'}")
+        say(f"── {stage.name} ── {one} {index + 1} of {len(stages)}{to_go if is_new else ', finished before'}")
         start = time.monotonic()
         left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
         results += [replace(result, stage=stage.name) for result in read_results(left, stage.folder / "summary.json")]
@@ -192,7 +193,7 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
         if is_new:
             spent, done = spent + time.monotonic() - start, done + weights[index]
         run.add_provenance({"seconds": before + time.monotonic() - began})
-    levels = {name: one["level"] for name, one in health.items() if one["level"] != HEALTHY}
+    levels = {name: each["level"] for name, each in health.items() if each["level"] != HEALTHY}
     say(PREFIX + (", ".join(f"{name}: {level}" for name, level in levels.items()) or HEALTHY))
     highest = max(levels.values(), key=lambda level: Level(level).rank, default=HEALTHY)
     facts = {"peak_memory_bytes": peak_memory_bytes(), "seed": config.seed, "versions": versions()}

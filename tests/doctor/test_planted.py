@@ -415,6 +415,12 @@ def test_a_pad_token_that_is_the_end_token_is_no_mistake_here(clinic):
     assert stage.participants.mixture.examples[0][1][-1] in stage.language.end_ids
 
 
+def test_a_file_that_is_trained_on_and_measured_on_is_not_told_to_lose_its_rows(clinic):
+    stage = clinic.sft(held_out=[{"path": clinic.file("shown.jsonl", clinic.shown)}])
+    (fault,) = examine(stage, [one for one in CHECKS if one.name == "leaks"]).faults
+    assert fault.remedy == "give held_out.0 a file with other prompts"
+
+
 def test_there_are_thirty():
     assert len(PLANTS) >= 30
 

@@ -78,6 +78,9 @@ def test_without_a_comparison_each_stage_says_what_it_reached() -> None:
         "SFT: held-out loss per answer 7.37 nats (floor 29.10 nats, ceiling 6.92 nats).",
         "reward model: held-out pair accuracy 76 % (floor 50 %).",
     )
+    rival = dataclasses.replace(found[1], value=0.71)
+    named = "reward model: held-out pair accuracy 76 % (floor 50 %, longer wins 71 %)."
+    assert headline([*found[1:], rival]) == (named,) and headline([rival, found[2]]) == (named,)
     assert headline([]) == ()
 
 

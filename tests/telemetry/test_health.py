@@ -156,10 +156,10 @@ def test_a_sickness_may_be_over() -> None:
         if step == 5:
             (finding,) = monitor.findings.values()
             assert (finding.since, finding.until) == (2, 4)
-            assert worst([finding]) is None and verdict([finding]) == "health: healthy; over again: clip_high"
+            assert worst([finding]) is None and verdict([finding]) == "health: healthy; no longer: clip_high"
     (finding,) = monitor.findings.values()
     assert (finding.since, finding.until, finding.value) == (2, None, 0.5)
-    assert verdict([finding]).startswith("health: warning — the clip cuts off 0.5 of the tokens: most of")
+    assert verdict([finding]).startswith("health: warning — the clip cuts off 50 % of the tokens: most of")
 
 
 def test_the_worst_is_named_first() -> None:
@@ -168,7 +168,9 @@ def test_the_worst_is_named_first() -> None:
     findings = list(diagnose("ppo", {}, lines).findings.values())
     said = verdict([findings[1], findings[0]])
     assert worst(findings) is Level.ALARM
-    assert said.startswith("health: alarm — the KL to the reference is 164 nats a response") and "reached 321" in said
+    first, second, third = said.split("\n")
+    assert first == "health: alarm, 2 findings" and "probability ratio reached 321" in third
+    assert second.startswith("  the KL to the reference is 164 nats a response")
     assert said.index("[kl_far]") < said.index("[ratio_high]")
     assert verdict([]) == f"health: {HEALTHY}"
     json.dumps([finding.to_plain() for finding in findings], allow_nan=False)

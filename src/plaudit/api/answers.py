@@ -66,6 +66,8 @@ def generate(config: GenerateConfig, model: str, prompts: Sequence[str], out: st
     if cut := ends[FinishReason.LENGTH]:
         share = f"{cut} of {ends.total()} answers ({percent(cut / ends.total())})"
         say(f"{share} were cut by the limit of {config.max_new_tokens} tokens; --max_new_tokens raises it")
+    if out:
+        say(f"{ends.total()} answers in {out}; plaudit score JUDGE {out} scores them")
 
 
 def score(config: ScoreConfig, out: str) -> None:
@@ -97,7 +99,11 @@ def score(config: ScoreConfig, out: str) -> None:
                     done += len(group.responses)
                 progress.update(begin + len(batch), {})
     mean = f", mean {number(math.fsum(known) / len(known))}" if known else ""
-    say(f"{done} answers scored{mean}" + f"; the judge abstains on {done - len(known)}" * (len(known) < done))
+    say(
+        f"{done} answers scored{mean}"
+        + f"; the judge abstains on {done - len(known)}" * (len(known) < done)
+        + f"; written to {out}" * bool(out)
+    )
 
 
 def _groups(source: DataConfig) -> Iterator[tuple[Group, str]]:

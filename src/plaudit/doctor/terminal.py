@@ -40,7 +40,7 @@ def print_end(diagnoses: Sequence[Diagnosis]) -> None:
     faults = [fault for one in diagnoses for fault in one.faults]
     errors = sum(fault.level is Severity.ERROR for fault in faults)
     checks, seconds = sum(len(one.checks) for one in diagnoses), sum(one.seconds for one in diagnoses)
-    word = f"{errors} errors, {len(faults) - errors} warnings" if faults else "nothing wrong"
+    word = f"{_counted(errors, 'error')}, {_counted(len(faults) - errors, 'warning')}" if faults else "nothing wrong"
     _console().print(Text(f"{word} in {checks} checks, {duration(seconds)}", "bold"))
 
 
@@ -68,3 +68,7 @@ def _row(where: str, pieces: Sequence[tuple[str, bool]]) -> Text:
 
 def _console() -> Console:
     return Console(width=print_width(), highlight=False, soft_wrap=True)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + "s" * (count != 1)

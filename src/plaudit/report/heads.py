@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from plaudit.report.collect import PipelineData, RunData, RunStatus
 from plaudit.report.headline import headline, so_far
 from plaudit.report.reading import finite
+from plaudit.report.sweep import sweep_table
 from plaudit.telemetry.health import HEALTHY, Level
 from plaudit.telemetry.numbers import duration, size
 
@@ -27,6 +28,7 @@ class Head:
 
 def head(item: RunData | PipelineData) -> Head:
     own = item.own if isinstance(item, PipelineData) else item
+    sweep = sweep_table(item)
     provenance, summary = own.provenance, own.summary
     seconds = finite(summary.get("seconds")) or own.seconds
     if isinstance(item, PipelineData) and seconds is None:
@@ -39,7 +41,7 @@ def head(item: RunData | PipelineData) -> Head:
     facts = {
         "Started": str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
         "Took": duration(seconds),
-        "Seed": str(own.config.get("seed", summary.get("seed", ""))),
+        "Seed": "" if sweep else str(own.config.get("seed", summary.get("seed", ""))),
         "Peak memory": size(finite(summary.get("peak_memory_bytes"))),
         "Health": HEALTHY if not health and any(run.health is not None for run in stages) else "",
     }
@@ -52,7 +54,9 @@ def head(item: RunData | PipelineData) -> Head:
     own_commit = str(provenance.get("plaudit_commit", ""))
     more = {"Versions": ", ".join(known), "Machine": machine, "Commit": commit, "Command": own.command}
     more["plaudit's commit"] = own_commit if own_commit != commit else ""
-    if isinstance(item, PipelineData):
+    if sweep:
+        step, sentences = None, (f"Sweep: {sweep.title}.",)
+    elif isinstance(item, PipelineData):
         step, sentences = None, headline(item.results, _controls(item.stages)) if item.results else ()
     else:
         step, sentences = item.last_step, headline(item.results) if item.results else so_far(item)

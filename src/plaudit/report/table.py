@@ -38,7 +38,7 @@ def print_table(folder: Path) -> None:
     summary = (item.own if isinstance(item, PipelineData) else item).summary
     if finite(summary.get("seconds")) is not None:
         took, memory = duration(finite(summary["seconds"])), size(finite(summary.get("peak_memory_bytes")))
-        facts = [took, f"{memory} at most" if memory else "", f"seed {summary.get('seed')}"]
+        facts = [took, f"{memory} at most" if memory else "", "" if sweep else f"seed {summary.get('seed')}"]
         console.print(", ".join(part for part in facts if part))
 
 

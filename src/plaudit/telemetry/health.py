@@ -15,7 +15,7 @@ from typing import Any
 
 from plaudit.records.results import Result
 from plaudit.telemetry.console import say, warn
-from plaudit.telemetry.numbers import number
+from plaudit.telemetry.numbers import number, percent
 from plaudit.telemetry.register import measure_of
 
 FIRST, RECENT = 3, 5
@@ -199,7 +199,7 @@ class Monitor:
                 for result in results:
                     is_meant = result.measure in rule.keys and not result.role
                     if is_meant and (now := rule.breaks(result, results)) is not None:
-                        says = rule.says.format(now=number(now, 3), name=result.subject)
+                        says = rule.says.format(now=_in_words(now, result.measure), name=result.subject)
                         shown.append(_symptom(rule, result.measure, None, now, says))
         self.findings |= {(one.rule, one.key): one for one in shown}
         return shown
@@ -224,7 +224,7 @@ class Monitor:
         watch.held = watch.held + 1 if holds else 0
         known = self.findings.get((rule.name, key))
         if watch.held >= rule.lines:
-            words = {name: number(getattr(first, name), 3) for name in ("last", "start", "first", "peak")}
+            words = {name: _in_words(getattr(first, name), key) for name in ("last", "start", "first", "peak")}
             symptom = _symptom(
                 rule, key, step, first.last, rule.says.format(name=watch.name, now=words["last"], **words)
             )
@@ -233,6 +233,12 @@ class Monitor:
         if known and known.until is None and not holds:
             self.findings[rule.name, key] = replace(known, until=step)
         return None
+
+
+def _in_words(value: float, key: str) -> str:
+    """`92 %` of a measure that is a share, else the number."""
+    is_share = measure_of(key).unit.split(" ")[0] in ("share", "fraction") and 0.0 <= value <= 1.0
+    return percent(value) if is_share else number(value, 3)
 
 
 def _symptom(rule: Rule | ResultRule, key: str, step: int | None, value: float, says: str) -> Symptom:
@@ -262,13 +268,16 @@ def worst(findings: Iterable[Symptom]) -> Level | None:
 
 
 def verdict(findings: Sequence[Symptom]) -> str:
-    """A run's last line: `healthy`, or what is wrong and what to do."""
+    """What a run says last: `healthy`, or what is wrong and what to do, a line each where it is several things."""
     wrong = sorted((one for one in findings if one.until is None), key=lambda one: -one.level.rank)
     past = [one.rule for one in findings if one.until is not None]
-    over = f"; over again: {', '.join(past)}" if past else ""
+    over = f"; no longer: {', '.join(past)}" if past else ""
     if not wrong:
         return f"{PREFIX}{HEALTHY}{over}"
-    return f"{PREFIX}{wrong[0].level} — " + "; ".join(f"{one.text} [{one.rule}]" for one in wrong) + over
+    told = [f"{one.text} [{one.rule}]" for one in wrong]
+    if len(told) == 1:
+        return f"{PREFIX}{wrong[0].level} — {told[0]}{over}"
+    return "\n  ".join([f"{PREFIX}{wrong[0].level}, {len(told)} findings{over}", *told])
 
 
 def diagnose(

@@ -41,6 +41,8 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
         """Show the last step if it was not shown, take the display down."""
         if self._unshown is not None:
+            step, _, facts = self._unshown  # nothing is to go any more, though it may end before its last step
+            self._unshown = (step, f"{step}/{self.total}" if self.total else str(step), facts)
             self._show()
         if self._display is not None:
             self._guarded(self._display.close)

@@ -131,7 +131,9 @@ def leaks(examined: Examined) -> Iterator[Finding]:
                         use.option,
                         f"{use.config.path}: {shared.prompts} of its prompts are also trained on, by {who} "
                         f"({source.option}): {second} has the prompt of {first}",
-                        f"take those rows out of {use.config.path}, or out of {source.config.path}",
+                        f"take those rows out of {use.config.path}, or out of {source.config.path}"
+                        if use.config.path != source.config.path
+                        else f"give {use.option} a file with other prompts",
                     )
 
 
