@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -379,3 +380,38 @@ def test_a_real_process_is_told_to_stop_and_goes_on(tmp_path):
     steps = len(metrics(Path("runs/ppo")))
     assert main(["resume", "runs/ppo", "--iterations", str(steps + 1)]) == 0
     assert len(metrics(Path("runs/ppo"))) == steps + 1
+
+
+def test_a_sick_run_ends_with_3_where_that_is_asked_for(capsys):
+    jsonl(Path("data.jsonl"), [{"prompt": "a", "completion": "b" * n} for n in (1, 20, 21, 22)])
+    sick = ("sft", yaml("sft.yaml", SFT), "--max_length", "12", "--too_long", "drop")
+    assert main([*sick, "--out", "runs/ill"]) == 0
+    assert "0.75 of the training rows were left out" in (said := capsys.readouterr().err) and "[rows_left_out]" in said
+    assert json.loads(Path("runs/ill/summary.json").read_text())["health"]["level"] == "warning"
+    assert main([*sick, "--out", "runs/alarmed", "--fail_on", "alarm"]) == 0
+    assert main([*sick, "--out", "runs/warned", "--fail_on", "warning"]) == 3
+    assert Path("runs/warned/model").is_dir()
+    jsonl(Path("data.jsonl"), DEMONSTRATIONS)
+    assert main(["sft", "sft.yaml", "--out", "runs/well", "--fail_on", "notice"]) == 0
+    assert "health: healthy" in capsys.readouterr().err
+
+
+def test_a_resumed_run_goes_on_sending_to_its_tracker(monkeypatch):
+    sent, opened = [], []
+    fake = types.ModuleType("wandb")
+    fake.log = lambda values, step: sent.append(step)
+    fake.init = lambda **options: opened.append((options["id"], options["resume"])) or fake
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    jsonl(Path("data.jsonl"), DEMONSTRATIONS)
+    assert main(["sft", yaml("sft.yaml", SFT), "--sink", "wandb"]) == 0
+    first = list(sent)
+    assert first == list(range(1, len(first) + 1))
+    assert main(["resume", "runs/sft", "--epochs", "3"]) == 0
+    assert sent == list(range(1, 3 * len(first) + 1)) and len(set(opened)) == 1 and len(opened) == 2
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    fake.init = lambda **options: opened.append(options["name"]) or fake
+    assert main(["resume", "runs/sft", "--epochs", "4", "--sink", "trackio"]) == 0
+    assert len(opened) == 4 and sorted(json.loads(Path("runs/sft/provenance.json").read_text())["sinks"]) == [
+        "trackio",
+        "wandb",
+    ]

@@ -16,8 +16,10 @@ from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
 from plaudit.runs.folder import CONFIG, Run
+from plaudit.runs.records import RunFiles
 from plaudit.stages import PIPELINE, RUNS, STAGES, Stage
 from plaudit.telemetry.console import mute, say
+from plaudit.telemetry.health import HEALTHY, Level
 
 if TYPE_CHECKING:
     from plaudit.hardware.ranks import Ranks
@@ -27,13 +29,14 @@ EXTENDING = {
     "model.activation_checkpointing", "evaluation.every", "evaluation.patience",
 }  # fmt: skip
 """Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
+_NO_SINK = "--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics"
 
 
 def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) -> None:
     """A new run of a stage, to its end."""
     if isinstance(config, PipelineConfig):
         if sinks:
-            raise UserError("--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics")
+            raise UserError(_NO_SINK)
         plan(config, folder)
     ranks = _ranks()
     _check_ranks(stage, ranks)
@@ -97,7 +100,20 @@ def demo(folder: Path, seed: int | None) -> None:
     return resume(folder)
 
 
-def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, fallback: bool = False) -> None:
+def is_unwell(folder: Path, level: str) -> bool:
+    """Whether the run or pipeline ended with a finding of that level (notice, warning, alarm) or a higher one."""
+    level_reached = RunFiles(folder).summary.get("health", {}).get("level", HEALTHY)
+    return level_reached != HEALTHY and Level(level_reached).rank >= Level(level).rank
+
+
+def resume(
+    folder: Path,
+    options: Sequence[str] = (),
+    *,
+    change: bool = False,
+    fallback: bool = False,
+    sinks: Sequence[str] = (),
+) -> None:
     """Go on where the last checkpoint is; options may extend the run, and with `change` alter it.
 
     `fallback`: damaged checkpoints are set aside.
@@ -119,6 +135,9 @@ def resume(folder: Path, options: Sequence[str] = (), *, change: bool = False, f
             longer = "--iterations" if stage.counts == "iteration" else "--epochs"
             say(f"{folder} is finished" + f"; {longer} with a higher number extends it" * bool(stage.main_measures))
             return
+        if is_pipeline and sinks:
+            raise UserError(_NO_SINK)
+        run.attach(sinks)
         stage.function(config, run)
 
 

@@ -27,6 +27,7 @@ from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.stages import STAGES
 from plaudit.telemetry.console import say
+from plaudit.telemetry.health import HEALTHY, PREFIX, Level
 from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.summary import read_results, summary
 
@@ -162,6 +163,7 @@ def run_stage(kind: str, config: Any, folder: Path, *, change: bool = False) -> 
     with Run.open(folder, change=change) if Run.exists(folder) else Run.create(folder, kind, config) as run:
         if not run.finished:
             run.replace_config(config)
+            run.attach()
             STAGES[kind].function(config, run)
         return run.summary
 
@@ -173,6 +175,7 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
     began = time.monotonic()
     before = float((run.summary if run.finished else run.provenance).get("seconds", 0.0))
     results: list[Result] = []
+    health: dict[str, dict[str, Any]] = {}
     stages = plan(config, run.folder)
     weights = [1.0 if config.sweep else config.seconds.get(stage.name, 0.0) for stage in stages]
     # What a weight takes here is told by what is done; at first by the config, whose word weighs as a twentieth of all.
@@ -185,8 +188,13 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
         start = time.monotonic()
         left = run_stage(stage.kind, stage.config, stage.folder, change=run.change)
         results += [replace(result, stage=stage.name) for result in read_results(left, stage.folder / "summary.json")]
+        health |= {stage.name: left["health"]} if "health" in left else {}
         if is_new:
             spent, done = spent + time.monotonic() - start, done + weights[index]
         run.add_provenance({"seconds": before + time.monotonic() - began})
+    levels = {name: one["level"] for name, one in health.items() if one["level"] != HEALTHY}
+    say(PREFIX + (", ".join(f"{name}: {level}" for name, level in levels.items()) or HEALTHY))
+    highest = max(levels.values(), key=lambda level: Level(level).rank, default=HEALTHY)
     facts = {"peak_memory_bytes": peak_memory_bytes(), "seed": config.seed, "versions": versions()}
-    run.finish(summary(results, seconds=before + time.monotonic() - began, **facts))
+    seconds = before + time.monotonic() - began
+    run.finish(summary(results, seconds=seconds, health={"level": highest, "stages": levels}, **facts))

@@ -204,9 +204,13 @@ def test_verdicts(tmp_path, rules):
     rows = [
         {"prompt": p, "response": r, "label": label} for p, r, label in [("p", "a", 1), ("q", "b", 0), ("r", "aa", 0)]
     ]
-    summary = run(tmp_path, data=(data(tmp_path, "d.jsonl", rows),), models=(judge(rules, "a_share"),))
+    told = {"data": (data(tmp_path, "d.jsonl", rows),), "thresholds": {"a_share": 0.5}}
+    summary = run(tmp_path, **told, models=(judge(rules, "a_share"),))
     accuracy = found(summary, "a_share", "held_out_accuracy_over_rows")
-    assert (accuracy.value, accuracy.floor) == (pytest.approx((1 + 0.5 + 0) / 3), pytest.approx(2 / 3))
+    assert (accuracy.value, accuracy.floor) == (pytest.approx((1 + 1 + 0) / 3), pytest.approx(2 / 3))
+    assert accuracy.facts["threshold"] == 0.5
+    with pytest.raises(ValueError, match="thresholds: 'b_share' is none of the models"):
+        run(tmp_path, **told | {"thresholds": {"b_share": 1.0}}, models=(judge(rules, "a_share"),))
     assert found(summary, "a_share", "held_out_auc").value == 0.5
 
 

@@ -401,6 +401,17 @@ KINDS: dict[str, tuple[str, ...]] = {
     "17, a PPO prompt that is too long": (
         "training/test_ppo_held_out::prompts_that_are_too_long_are_refused_or_left_out_and_counted",
     ),
+    "16, a resumed run and its trackers": (
+        "test_cli::a_resumed_run_goes_on_sending_to_its_tracker",
+        "telemetry/test_sinks::wandb_and_trackio_get_lines_and_alerts",
+    ),
+    "a run that says how it is": (
+        "telemetry/test_health::each_sickness_of_ppo_is_named_and_nothing_else",
+        "telemetry/test_health::each_sickness_of_sft_and_of_reward_models",
+        "telemetry/test_health::the_healthy_are_healthy",
+        "training/test_sick_runs::a_sick_run_names_its_sickness",
+        "telemetry/test_health::a_resumed_run_knows_what_it_knew",
+    ),
     "PPO that watches itself": (
         "training/test_ppo_held_out::watching_changes_nothing_that_is_trained_and_says_what_it_saw",
         "training/test_ppo_held_out::the_best_is_kept_and_patience_ends_it",
@@ -411,5 +422,4 @@ KINDS: dict[str, tuple[str, ...]] = {
         "training/test_dry_run::every_stage_shows_what_it_would_do_and_leaves_nothing",
     ),
 }
-"""What public reports about other trainers told, by kind, and the tests that hold that it doesn't happen
-here."""
+"""What public reports about other trainers told, by kind, and the tests that hold that it doesn't happen here."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plaudit.report import views
 from plaudit.report.collect import RunStatus, collect
+from plaudit.telemetry.events import append_event
 from tests.report.folders import ppo_lines, reward_lines, summary, write_pipeline, write_run
 
 
@@ -64,11 +65,54 @@ def test_the_head_says_what_when_and_with_what(tmp_path: Path) -> None:
         "Took": "4 min 11 s",
         "Seed": "7",
         "Peak memory": "1.3 GiB",
+        "Health": "healthy",
         "Versions": "plaudit 0.1.0, torch 2.13.0, transformers 5.16.1, Python 3.12.1",
         "Machine": "Linux-6.1, 2 CPU cores",
         "Commit": "abc123",
         "Command": "plaudit ppo configs/ppo.yaml --name 'a b'",
     }
+
+
+def ill_lines() -> list[dict[str, float]]:
+    """An update too far at iteration 4, which is over later; a KL out of bounds from 6 on."""
+    lines = [{"step": i, "ppo/kl_ref_over_responses": 60.0 if i > 5 else 1.0, "ppo/length_over_responses": 30.0,
+              "ppo/ratio_max": 99.0 if i == 4 else 1.5} for i in range(1, 15)]  # fmt: skip
+    return lines
+
+
+def test_health_stands_on_top_and_on_the_curve(tmp_path: Path) -> None:
+    """Of a run that has no word of its own about it: the page reads metrics.jsonl by the rules."""
+    folder = write_run(tmp_path / "ill", "ppo", lines=ill_lines())
+    append_event(folder, {"level": "warning", "message": "health: the KL …"})
+    view = views.page([collect(folder)])
+    ((level, text),) = view.heads[0].health
+    assert level == "alarm" and text.startswith("the KL to the reference is 60 nats") and "(step 6)" in text
+    assert not any("health:" in problem for problem in view.problems)  # told above
+    marks = [
+        (figure.title, trace["x"], trace["y"], trace["meta"], trace["name"])
+        for figure in view.figures
+        for trace in figure.plot["data"]
+        if trace["mode"] == "markers" and "health" not in trace and trace["marker"].get("symbol") == "x-thin"
+    ]
+    assert ("KL to the reference", [6], [60.0], 0, "alarm: kl_far") in marks
+    assert ("Largest ratio", [4], [99.0], 0, "warning: ratio_high") in marks and len(marks) == 2
+    well = views.page([collect(write_run(tmp_path / "well", "ppo", lines=ill_lines()[:3]))]).heads[0]
+    assert well.health == () and well.facts["Health"] == "healthy"
+    assert "Health" not in views.page([collect(write_run(tmp_path / "world", "world"))]).heads[0].facts
+
+
+def test_a_pipelines_health_names_the_stage(tmp_path: Path) -> None:
+    write_run(tmp_path / "p" / "01-ppo", "ppo", lines=ill_lines())
+    write_run(tmp_path / "p" / "02-sft", "sft", lines=[{"step": 1, "sft/skipped_updates": 1}])
+    found = views.page([collect(tmp_path / "p")]).heads[0].health
+    assert [(level, text.partition(":")[0]) for level, text in found] == [("alarm", "01-ppo"), ("warning", "02-sft")]
+
+
+def test_a_config_that_no_run_has_costs_the_verdict_alone(tmp_path: Path) -> None:
+    config = {"rewards": [{"name": "a", "weight": "much"}, {"name": "b"}], "critic_warmup": "long"}
+    lines = [{"step": i, "ppo/explained_variance": 0.1, "ppo/part/a_over_responses": 1.0} for i in (1, 2)]
+    view = views.page([collect(write_run(tmp_path / "r", "ppo", config=config, lines=lines))])
+    assert view.heads[0].health == () and any("health can't be judged" in problem for problem in view.problems)
 
 
 def test_metrics_in_numbers(tmp_path: Path) -> None:

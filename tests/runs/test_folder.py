@@ -9,6 +9,8 @@ import pytest
 from plaudit.errors import SaveFailed, UserError
 from plaudit.runs.folder import Run
 from plaudit.runs.records import read_rollouts
+from plaudit.telemetry import sinks
+from plaudit.telemetry.health import Symptom
 from plaudit.telemetry.log import read_metrics
 from tests.config.schema import Config, Data
 
@@ -126,9 +128,9 @@ def test_the_final_model_appears_whole(tmp_path: Path) -> None:
 
 def test_finish_writes_the_summary(tmp_path: Path) -> None:
     with Run.create(tmp_path, "sft", {}) as run:
-        run.finish({"results": [{"subject": "sft", "value": 0.5, "low": math.nan}]})
+        run.finish({"results": [{"measure": "m", "subject": "sft", "value": 0.5, "low": math.nan}]})
         assert run.finished
-        assert run.summary == {"results": [{"subject": "sft", "value": 0.5, "low": None}]}
+        assert run.summary["results"] == [{"measure": "m", "subject": "sft", "value": 0.5, "low": None}]
     with Run.open(tmp_path) as run:
         assert run.finished
 
@@ -143,27 +145,69 @@ def test_a_broken_summary_is_named(tmp_path: Path) -> None:
 def test_sinks_get_the_finite_values_and_die_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got: list[tuple[str, float, int]] = []
+    got: list[object] = []
 
-    def fake(folder: Path, stage: str, config: object) -> object:
-        assert (folder, stage, config) == (tmp_path, "sft", {"a": 1})
-        return lambda key, value, step: got.append((key, value, step))
+    class Fake:
+        def __init__(self, folder: Path, stage: str, config: object, run_id: str) -> None:
+            assert (folder, stage, config) == (tmp_path, "sft", {"a": 1})
+            got.append(run_id)
 
-    def mortal(folder: Path, stage: str, config: object) -> object:
-        def send(key: str, value: float, step: int) -> None:
+        def log(self, values: dict[str, float], step: int) -> None:
+            got.append((values, step))
+
+        def alert(self, finding: Symptom, step: int) -> None:
+            got.append((finding.rule, step))
+
+    class Mortal(Fake):
+        def log(self, values: dict[str, float], step: int) -> None:
             raise ConnectionError("gone")
 
-        return send
-
-    monkeypatch.setattr("plaudit.telemetry.sinks.SINKS", {"fake": fake, "mortal": mortal})
+    monkeypatch.setattr("plaudit.telemetry.sinks.SINKS", {"fake": Fake, "mortal": Mortal})
     with Run.create(tmp_path, "sft", {"a": 1}) as run:
         run.attach(["mortal", "fake"])
         run.log(1, {"loss_over_tokens": 2.0, "grad_norm": math.inf})
-        run.log(2, {"loss_over_tokens": 1.0})
-    assert got == [("sft/loss_over_tokens", 2.0, 1), ("sft/loss_over_tokens", 1.0, 2)]
+        run.log(2, {"loss_over_tokens": 1.0, "skipped_updates": 1})
+    ids, sent = got[:2], got[2:]
+    lines = [({"sft/loss_over_tokens": 2.0}, 1), ({"sft/loss_over_tokens": 1.0, "sft/skipped_updates": 1}, 2)]
+    assert sent == [*lines, ("steps_skipped", 2)]
     warned = capsys.readouterr().err
-    assert warned.count("warning") == 1 and "'mortal' failed" in warned and "ConnectionError: gone" in warned
-    assert len(read_metrics(tmp_path)) == 2
+    assert warned.count("warning") == 2 and "'mortal' failed" in warned and "ConnectionError: gone" in warned
+    assert run.provenance["sinks"] == {"mortal": ids[0], "fake": ids[1]}
+
+    got.clear()
+    monkeypatch.delitem(sinks.SINKS, "mortal")  # the package has gone in the meantime: the run goes on without it
+    with Run.open(tmp_path) as run:
+        run.attach()
+        run.log(3, {"loss_over_tokens": 1.0, "skipped_updates": 1})
+    assert got == [ids[1], ({"sft/loss_over_tokens": 1.0, "sft/skipped_updates": 1}, 3)]
+    assert "'mortal'; choose from: fake; the run goes on without it" in capsys.readouterr().err
+
+
+def test_health_is_told_once_judged_at_the_end_and_rebuilt_on_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.create(tmp_path, "ppo", {})
+    with run:
+        run.observe({"kl_coef": 0.5})
+        for step in (1, 2):
+            run.log(step, {"clip_fraction_over_tokens": 0.5})
+    assert run.files.metrics[0]["ppo/kl_coef"] == 0.5 and "ppo/kl_coef" not in run.files.metrics[1]
+    said = capsys.readouterr().err
+    assert said.count("health: ") == 1 and "the clip cuts off 0.5 of the tokens" in said and "[clip_high]" in said
+    with Run.open(tmp_path) as run:
+        run.log(3, {"clip_fraction_over_tokens": 0.6})
+        run.finish({"format": 2, "results": []})
+    said = capsys.readouterr().err
+    assert said.count("health: ") == 1 and "health: warning — the clip cuts off 0.6 of the tokens" in said
+    health = run.summary["health"]
+    assert health["level"] == "warning"
+    assert [(one["rule"], one["since"], one["until"]) for one in health["findings"]] == [("clip_high", 2, None)]
+    assert [event["level"] for event in run.files.events] == ["warning", "warning"]
+    with Run.create(tmp_path / "well", "ppo", {}) as run:
+        run.log(1, {"clip_fraction_over_tokens": 0.1})
+        run.finish({})
+    assert capsys.readouterr().err == "health: healthy\n"
+    assert run.summary == {"health": {"level": "healthy", "findings": []}}
 
 
 def test_manifest_counts_the_lines_that_a_resume_keeps(tmp_path: Path) -> None:

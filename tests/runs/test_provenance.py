@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.runs.provenance import git_commit, provenance, redact, versions
+from plaudit.runs.provenance import git_commit, own_commit, provenance, redact, versions
 
 
 def test_it_names_machine_versions_command_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,5 +76,12 @@ def test_commit_of_a_clean_and_a_changed_folder(tmp_path: Path) -> None:
     subprocess.run([*git, "commit", "-q", "-m", "one"], check=True, capture_output=True)
     clean = git_commit(tmp_path)
     assert len(clean) == 40 and int(clean, 16) >= 0
+    inside = tmp_path / "site-packages" / "plaudit"  # installed in somebody's project: not a commit of plaudit's
+    inside.mkdir(parents=True)
+    (inside / "__init__.py").touch()
+    assert own_commit(inside) == ""
+    subprocess.run([*git, "add", str(inside)], check=True, capture_output=True)
+    own_commit.cache_clear()
+    assert own_commit(inside).startswith(clean)
     (tmp_path / "f").write_text("2")
     assert git_commit(tmp_path) == clean + "+changes"

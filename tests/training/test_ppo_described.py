@@ -15,7 +15,7 @@ from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Prompt, PromptRow
 from plaudit.tokens.batches import pad_left, pad_right
 from plaudit.training.policy.estimation import agreement, estimate
-from plaudit.training.policy.metrics import describe, results
+from plaudit.training.policy.metrics import describe, repetition, results
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.options import GAE, AdaptiveTrust, FixedKL
 from plaudit.training.policy.scored import ask_models
@@ -77,6 +77,7 @@ def test_an_iterations_metrics_by_hand(tmp_path):
         "length_over_responses": 3.0,  # of all that were written
         "eos_over_responses": pytest.approx(2 / 3),
         "abstained_over_responses": pytest.approx(1 / 3),
+        "repetition_over_responses": 0.0,
         "entropy_over_tokens": pytest.approx(-10 / 9),  # scripted; of all nine
         "value_over_tokens": pytest.approx((1 + 0.5 + 5 + 5 + 5 + 5) / 6),
         "return_over_tokens": pytest.approx((2.25 + 2.5 + 7 + 7.5 + 8 + 8.5) / 6),
@@ -173,3 +174,10 @@ def test_a_run_says_what_it_came_to_by_its_own_judge(tmp_path):
     silent = {**lines[0], "ppo/score_over_responses": 0.0, "ppo/abstained_over_responses": 1.0}
     assert results([*lines, silent], "ppo", options) == []
     assert results([silent, *lines], "ppo", options)[0].floor is None
+
+
+def test_repetition_by_hand():
+    """1 2 3 4 1 2 3 4: five runs of four, four of them distinct; a constant answer of eight: one of five."""
+    ids = torch.tensor([[1, 2, 3, 4, 1, 2, 3, 4], [7] * 8, [1, 2, 3, 9, 9, 9, 9, 9]])
+    mask = torch.tensor([[True] * 8, [True] * 8, [True] * 3 + [False] * 5])
+    assert repetition(ids, mask) == pytest.approx((1 / 5 + 4 / 5) / 2)  # the third is too short to repeat itself

@@ -199,8 +199,7 @@ def _launch(stage: str, arguments: dict[str, Any], work: Work | None, out: Out) 
 
         def act() -> None:
             with run:
-                if sinks:
-                    run.attach(sinks)
+                run.attach(sinks)
                 if work:
                     work(bound.config, run, record)
                 else:

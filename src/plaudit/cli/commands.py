@@ -4,20 +4,20 @@ import argparse
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
+from plaudit.cli.show import show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
-from plaudit.telemetry.console import muted, say, warn, while_read
+from plaudit.telemetry.console import muted, warn, while_read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Exit code 0, 2 for a user's mistake, 130/143 after SIGINT/SIGTERM."""
+    """Entry point. Exit code 0, 2 for a user's mistake, 3 by `--fail_on`, 130/143 after SIGINT/SIGTERM."""
     # Idle OpenMP threads sleep instead of spinning: anything else on the machine would slow training tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = build_parser()
@@ -108,7 +108,7 @@ def _add_resume(commands: Any) -> None:
         "plaudit resume runs/sft --epochs 4; plaudit resume runs/ppo --kl.coef 0.1 --change",
         allow_abbrev=False,
     )
-    resume.add_argument("run", help="run folder")
+    _watching(resume).add_argument("run", help="run folder")
     resume.add_argument("--change", action="store_true", help="allow options and data that change what is trained")
     resume.add_argument("--fallback", action="store_true", help="set damaged checkpoints aside, use an older one")
     resume.set_defaults(call=_resume, takes_options=True)
@@ -118,7 +118,7 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command = _with_options(commands, name, stage, _stage)
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
-    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    _watching(command)
     command.set_defaults(sweep=[], dry_run=False)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
@@ -171,6 +171,13 @@ def _add_doctor(commands: Any) -> None:
     doctor.add_argument("--skip", action="append", default=[], metavar="CHECK", help="all but this check")
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.set_defaults(call=_doctor, takes_options=True)
+
+
+def _watching(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
+    unwell = "exit with 3 where it ends with a notice, warning or alarm (this level or worse, docs/health.md)"
+    command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", metavar="LEVEL", help=unwell)
+    return command
 
 
 def _add_inspect(commands: Any) -> None:
@@ -243,7 +250,7 @@ def _stage(known: argparse.Namespace) -> int:
         grid, configs = sweep_of(stage, Path(known.config), known.options, known.sweep)
         if not known.dry_run:
             start_sweep(stage, grid, configs, _run_folder(known), known.sink)
-            return _show(_run_folder(known))
+            return show(_run_folder(known), known.fail_on)
         config = next(iter(configs.values()))
     if known.dry_run:
         from plaudit.training.dry_run import dry_run
@@ -251,7 +258,7 @@ def _stage(known: argparse.Namespace) -> int:
         dry_run(stage.name, config)
         return 0
     start(stage, config, _run_folder(known), known.sink)
-    return _show(_run_folder(known))
+    return show(_run_folder(known), known.fail_on)
 
 
 def _generate(known: argparse.Namespace) -> int:
@@ -302,14 +309,14 @@ def _demo(known: argparse.Namespace) -> int:
     from plaudit.launch import demo
 
     demo(Path(known.out), known.seed)
-    return _show(Path(known.out))
+    return show(Path(known.out))
 
 
 def _resume(known: argparse.Namespace) -> int:
     from plaudit.launch import resume
 
-    resume(Path(known.run), known.options, change=known.change, fallback=known.fallback)
-    return _show(Path(known.run))
+    resume(Path(known.run), known.options, change=known.change, fallback=known.fallback, sinks=known.sink)
+    return show(Path(known.run), known.fail_on)
 
 
 def _data_check(known: argparse.Namespace) -> int:
@@ -375,24 +382,4 @@ def _completion(known: argparse.Namespace) -> int:
 
     typed = known.typed[1:] if known.typed[:1] == ["--"] else known.typed
     print(SCRIPTS.get(known.shell) or "\n".join(candidates(build_parser(), typed)), end="\n" * (known.shell == "words"))
-    return 0
-
-
-def _show(folder: Path) -> int:
-    """The table of a finished run, what it made, and where its report is."""
-    if muted():
-        return 0
-    from plaudit.report.html import write
-    from plaudit.report.table import print_table
-    from plaudit.runs.outcome import as_text
-    from plaudit.runs.records import RunFiles
-
-    began = time.monotonic()
-    path = write([folder], folder / "report.html")
-    print_table(folder)
-    say(f"report written in {time.monotonic() - began:.1f} s")
-    print(f"report: {path}")
-    run = RunFiles(folder)
-    for line in as_text(str(run.provenance.get("stage", "")), folder, run.summary):
-        print(line)
     return 0

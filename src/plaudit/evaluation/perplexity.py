@@ -1,7 +1,7 @@
 """Held-out loss of a language model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ class Perplexity:
     nll: tuple[float, ...]
     """One an answer: summed over its tokens."""
     num_tokens: int
+    end: float | None = None
+    """Probability of the end token where answers end by one, mean over them; None where none does."""
 
     @property
     def loss(self) -> float:
@@ -52,14 +54,26 @@ class Perplexity:
 
 
 @torch.no_grad()
-def perplexity(trunk: Trunk, rows: Sequence[EncodedRow], machine: Machine, *, budget: int = 16384) -> Perplexity:
-    """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward."""
-    nll = [0.0] * len(rows)
+def perplexity(
+    trunk: Trunk, rows: Sequence[EncodedRow], machine: Machine, *, budget: int = 16384, ends: Collection[int] = ()
+) -> Perplexity:
+    """Score encoded rows at temperature 1, each rank its share; `budget` is the tokens of one forward, `ends` the ids
+    that end an answer."""
+    nll, end = [0.0] * len(rows), [0.0] * len(rows)
+    ending = [max((k for k, token in enumerate(r) if token in ends), default=None) for _, r in rows]
     for cut in machine.ranks.cuts((len(p) + len(r) for p, r in rows), budget):
         batch = pack([rows[i][0] for i in cut], [rows[i][1] for i in cut]).to(machine.device)
         with machine.autocast():
             logprobs = trunk(batch, {"logprobs"})["logprobs"]
         for i, value in zip(cut, (-logprobs.sum(1)).tolist(), strict=True):
             nll[i] = value
-    nll = machine.ranks.totals(*nll)  # each row is one rank's
-    return Perplexity(nll=nll, num_tokens=sum(len(r) for _, r in rows))
+        for i, row in zip(cut, logprobs, strict=True):
+            if (last := ending[i]) is not None:
+                end[i] = float(row[last].exp())
+    totals = machine.ranks.totals(*nll, *end)  # each row is one rank's
+    ended = len(rows) - ending.count(None)
+    return Perplexity(
+        nll=tuple(totals[: len(rows)]),
+        num_tokens=sum(len(r) for _, r in rows),
+        end=sum(totals[len(rows) :]) / ended if ended else None,
+    )

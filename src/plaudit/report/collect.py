@@ -16,6 +16,7 @@ from plaudit.records.results import Result
 from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
+from plaudit.telemetry.health import Symptom, diagnose, is_watched
 from plaudit.telemetry.status import is_alive
 from plaudit.telemetry.summary import check_format
 
@@ -97,6 +98,8 @@ class RunData:
     results: tuple[Result, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    health: tuple[Symptom, ...] | None = None
+    """What the rules find in what it logged and found; None: it has logged nothing, or its stage has no rules."""
     control: bool = False
     """Trained on permuted labels, or on a stage that was: it must learn nothing, and stands apart from the others."""
 
@@ -210,7 +213,8 @@ def _collect_run(folder: Path) -> RunData:
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
 
     started = bool(lines or first or samples or (folder / "checkpoints").is_dir())
-    results = _results(summary, problems)
+    results, stage = _results(summary, problems), _stage(folder, config, provenance)
+    health = _health(stage, config, lines, results, problems)
     problems += [
         f"{key} was NaN or infinite at {len(item.not_finite)} of {len(item.steps)} steps, first at {item.not_finite[0]}"
         for key, item in series.items()
@@ -219,7 +223,7 @@ def _collect_run(folder: Path) -> RunData:
     return RunData(
         name=clean_text(folder.resolve().name),
         folder=folder,
-        stage=_stage(folder, config, provenance),
+        stage=stage,
         status=_status(folder, started),
         last_step=max((item.steps[-1] for item in series.values() if item.steps), default=None),
         seconds=max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None),
@@ -233,10 +237,27 @@ def _collect_run(folder: Path) -> RunData:
         last=last,
         samples=samples,
         results=results,
+        health=health,
         control=config.get("shuffle_labels") is True,
         warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
         problems=tuple(problems),
     )
+
+
+def _health(
+    stage: str,
+    config: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    results: Sequence[Result],
+    problems: list[str],
+) -> tuple[Symptom, ...] | None:
+    if not is_watched(stage) or not (lines or results):
+        return None
+    try:
+        return tuple(diagnose(stage, config, lines, results).findings.values())
+    except (TypeError, ValueError, AttributeError) as error:
+        problems.append(f"its health can't be judged: config.yaml holds what no run has ({clean_text(error)})")
+        return None
 
 
 def _status(folder: Path, started: bool) -> RunStatus:

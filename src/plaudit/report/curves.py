@@ -8,7 +8,7 @@ import numpy as np
 
 from plaudit.report import measures
 from plaudit.report.collect import RunData, Series
-from plaudit.report.figures import COLOURS, Figure, bare_layout, dashed, plain, rounded, thin, whole_ticks
+from plaudit.report.figures import COLOURS, ILL, Figure, bare_layout, dashed, plain, rounded, thin, whole_ticks
 from plaudit.stages import RUNS
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import Panel
@@ -60,7 +60,8 @@ def _panel_figure(runs: Sequence[RunData], everyone: Sequence[RunData], panel: P
             width = _smoothing_width(len(series.steps))
             smoothed = max(smoothed, width)
             meta = next(index for index, other in enumerate(everyone) if other is run)
-            traces += [{**trace, "meta": meta} for trace in _curve(series, label, colour, dash, width)]
+            drawn = [*_curve(series, label, colour, dash, width), *_marks(run, key)]
+            traces += [{**trace, "meta": meta} for trace in drawn]
     levels = _levels(runs, keys)
     caption = panel.caption + (f" Bold: mean over {smoothed} neighbouring points." if smoothed else "")
     return Figure(
@@ -124,6 +125,24 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
     mean = {**raw, "x": xs, "y": rounded(ys), "hoverinfo": "skip"}
     faint = {**raw, "line": {"color": colour, "width": 1}, "opacity": 0.35, "showlegend": False}
     return [faint, mean]
+
+
+def _marks(run: RunData, key: str) -> list[dict[str, Any]]:
+    """Where a rule of health fired on the curve."""
+    at = dict(run.series[key].known)
+    fired = [one for one in run.health or () if one.key == key and one.since in at]
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [one.since],
+            "y": rounded([at[one.since or 0]]),
+            "name": plain(f"{one.level}: {one.rule}"),
+            "marker": {"size": 11, "symbol": "x-thin", "line": {"width": 3, "color": ILL}},
+            "hovertemplate": plain(one.says) + "<extra></extra>",
+        }
+        for one in fired
+    ]
 
 
 def _levels(runs: Sequence[RunData], keys: Sequence[str]) -> dict[float, str]:

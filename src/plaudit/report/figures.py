@@ -13,6 +13,7 @@ MAX_POINTS = 2000
 """Per trace."""
 COLOURS = ("#3f74d8", "#e0762f", "#2b9c75", "#c04f8f", "#8a67d6", "#b58a1c", "#4aa3c7", "#a8664a")
 REFERENCE = "#8b8f98"
+ILL = "#d03b3b"
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif'
 
 Points = tuple[list[float], list[float | None]]

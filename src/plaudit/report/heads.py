@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from plaudit.report.collect import PipelineData, RunData, RunStatus
 from plaudit.report.headline import headline, so_far
 from plaudit.report.reading import finite
+from plaudit.telemetry.health import HEALTHY, Level
 from plaudit.telemetry.numbers import duration, size
 
 VERSIONS = ("plaudit", "torch", "transformers")
@@ -17,6 +18,8 @@ class Head:
     status: RunStatus
     step: int | None
     sentences: tuple[str, ...]
+    health: tuple[tuple[Level, str], ...]
+    """What isn't as it should be, the worst first; what was over again is left out."""
     facts: Mapping[str, str]
     more: Mapping[str, str]
     """Shown on demand."""
@@ -28,11 +31,17 @@ def head(item: RunData | PipelineData) -> Head:
     seconds = finite(summary.get("seconds")) or own.seconds
     if isinstance(item, PipelineData) and seconds is None:
         seconds = sum(stage.seconds or 0.0 for stage in item.stages) or None
+    stages = item.stages if isinstance(item, PipelineData) else (item,)
+    present = [
+        (f"{run.name}: " * (run is not item), one) for run in stages for one in run.health or () if one.until is None
+    ]
+    health = sorted(((one.level, whose + one.text) for whose, one in present), key=lambda each: -each[0].rank)
     facts = {
         "Started": str(provenance.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
         "Took": duration(seconds),
         "Seed": str(own.config.get("seed", summary.get("seed", ""))),
         "Peak memory": size(finite(summary.get("peak_memory_bytes"))),
+        "Health": HEALTHY if not health and any(run.health is not None for run in stages) else "",
     }
     versions = provenance.get("versions") or summary.get("versions")
     versions = versions if isinstance(versions, dict) else {}
@@ -40,13 +49,23 @@ def head(item: RunData | PipelineData) -> Head:
     known += [f"Python {provenance['python']}"] if provenance.get("python") else []
     cpus = f", {provenance['cpus']} CPU cores" if provenance.get("cpus") else ""
     machine, commit = f"{provenance.get('platform', '')}{cpus}", str(provenance.get("commit", ""))
+    own_commit = str(provenance.get("plaudit_commit", ""))
     more = {"Versions": ", ".join(known), "Machine": machine, "Commit": commit, "Command": own.command}
+    more["plaudit's commit"] = own_commit if own_commit != commit else ""
     if isinstance(item, PipelineData):
         step, sentences = None, headline(item.results, _controls(item.stages)) if item.results else ()
     else:
         step, sentences = item.last_step, headline(item.results) if item.results else so_far(item)
     facts, more = ({name: fact for name, fact in each.items() if fact} for each in (facts, more))
-    return Head(name=item.name, status=item.status, step=step, sentences=sentences, facts=facts, more=more)
+    return Head(
+        name=item.name,
+        status=item.status,
+        step=step,
+        sentences=sentences,
+        health=tuple(health),
+        facts=facts,
+        more=more,
+    )
 
 
 def _controls(stages: Sequence[RunData]) -> set[str]:

@@ -84,8 +84,8 @@ def find(folder: Path, wanted: Wanted) -> Selection:
     lines = _choose(every, wanted, files[number])
     if len(lines) == 1:
         _check_column(lines[0], wanted.column, files[number])
-    found = Selection(run=run, iteration=number, iterations=tuple(files), every=every, lines=lines)
-    return replace(found, column=wanted.column, problems=tuple(problems))
+    selection = Selection(run=run, iteration=number, iterations=tuple(files), every=every, lines=lines)
+    return replace(selection, column=wanted.column, problems=tuple(problems))
 
 
 def to_json(selection: Selection) -> str:
@@ -163,8 +163,8 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def _choose(every: Sequence[Line], wanted: Wanted, path: Path) -> tuple[Line, ...]:
     texts = [f"{line.rollout.prompt}\n{line.rollout.answer.text}".casefold() for line in every]
-    found = (line for line, text in zip(every, texts, strict=True) if wanted.search.casefold() in text)
-    lines = [line for line in found if line.rollout.prompt_id.startswith(wanted.prompt_id)]
+    having = (line for line, text in zip(every, texts, strict=True) if wanted.search.casefold() in text)
+    lines = [line for line in having if line.rollout.prompt_id.startswith(wanted.prompt_id)]
     if not lines:
         options = (("--search", wanted.search), ("--prompt-id", wanted.prompt_id))
         choice = " and ".join(f"{name} {text!r}" for name, text in options if text)

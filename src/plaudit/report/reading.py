@@ -97,8 +97,8 @@ def read_json_lines(path: Path, problems: list[str], *, as_written: bool = False
     """
     bad: list[tuple[int, str]] = []
     rows = read_lines(path, bad)
-    told = (f"line {number} {text}; left out" if number else clean_text(text) for number, text in bad)
-    problems.extend(f"{path.name}: {text}" for text in islice(told, MAX_PROBLEMS_PER_FILE))
+    sentences = (f"line {number} {text}; left out" if number else clean_text(text) for number, text in bad)
+    problems.extend(f"{path.name}: {text}" for text in islice(sentences, MAX_PROBLEMS_PER_FILE))
     if len(bad) > MAX_PROBLEMS_PER_FILE:
         problems.append(f"{path.name}: {len(bad) - MAX_PROBLEMS_PER_FILE} more like these")
     # Only an escape, a byte beyond ASCII or DEL can bring in what needs cleaning: long logs have none of them.

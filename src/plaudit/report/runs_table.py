@@ -59,8 +59,8 @@ def _table(title: str, items: Sequence[RunData | PipelineData]) -> RunsTable:
     lines = []
     for index, (item, own) in enumerate(zip(items, owns, strict=True)):
         chosen = tuple(values[index] or "–" for _, values in options)
-        found = tuple(numbers[index].get(head, "–") for head in heads)
-        lines.append(RunLine(name=item.name, status=item.status, step=own.last_step, options=chosen, numbers=found))
+        reached = tuple(numbers[index].get(head, "–") for head in heads)
+        lines.append(RunLine(name=item.name, status=item.status, step=own.last_step, options=chosen, numbers=reached))
     return RunsTable(
         title=f"{len(items)} {title}",
         options=tuple(key for key, _ in options),

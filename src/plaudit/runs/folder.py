@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +20,7 @@ from plaudit.config.explain import dump_yaml
 from plaudit.config.types import to_plain
 from plaudit.errors import StopRequested, UserError
 from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftovers, write_json
+from plaudit.records.results import Result
 from plaudit.runs import checkpoints
 from plaudit.runs.lock import LOCK, PID, FolderLock
 from plaudit.runs.outcome import outcome
@@ -26,7 +29,8 @@ from plaudit.runs.ranks import Alone, RunRanks
 from plaudit.runs.records import CONFIG, PROVENANCE, FolderRecords, MemoryRecords, NoRecords, RunFiles
 from plaudit.runs.signals import StopSignals
 from plaudit.telemetry import events, log, status
-from plaudit.telemetry.console import LOGGER, warn
+from plaudit.telemetry.console import LOGGER, say, warn
+from plaudit.telemetry.health import HEALTHY, Level, Monitor, diagnose, is_watched, tell, verdict, worst
 from plaudit.telemetry.progress import Progress
 from plaudit.telemetry.sinks import Sink, open_sink
 from plaudit.telemetry.status import Heart, State
@@ -60,6 +64,8 @@ class Run:
         self.signals = StopSignals()
         self._records, self._lock, self._is_new = records, lock, is_new
         self._sinks: list[Sink] = []
+        self._health: Monitor | None = None
+        self._first: dict[str, float] = {}
         self._heart: Heart | None = None
         self._open = contextlib.ExitStack()
         self._events = events.EventLog(records.keep_event)
@@ -145,6 +151,8 @@ class Run:
             self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
+        if isinstance(error, StopRequested) and self._health and worst(symptoms := [*self._health.findings.values()]):
+            warn(verdict(symptoms))
         self._open.close()
         if self._heart is not None:
             self._heart.stop(_state(error, finished=self.finished))
@@ -232,21 +240,51 @@ class Run:
 
     # ---- metrics and rollouts
 
-    def attach(self, sinks: Sequence[str]) -> None:
-        """Send metrics also to these sinks: tensorboard, wandb, trackio."""
-        if self.saves:
-            self._sinks += [open_sink(name, self.folder, self.stage, self.config) for name in sinks]
+    def attach(self, sinks: Sequence[str] = ()) -> None:
+        """Send metrics also to these sinks (tensorboard, wandb, trackio), and to those that the run had before, whose
+        runs go on: provenance.json knows them. One of before that doesn't start any more costs a warning."""
+        if not self.saves:
+            return
+        known = dict(self.provenance.get("sinks", {}))
+        for name in dict.fromkeys([*sinks, *known]):
+            run_id = known.setdefault(name, uuid.uuid4().hex[:12])
+            try:
+                self._sinks.append(open_sink(name, self.folder, self.stage, self.config, run_id))
+            except UserError as error:
+                if name in sinks:
+                    raise
+                warn(f"{error}; the run goes on without it")
+        if known != self.provenance.get("sinks", {}):
+            self.add_provenance({"sinks": known})
+
+    def observe(self, values: Mapping[str, float]) -> None:
+        """Numbers that are known before the first step: the first line of metrics gets them."""
+        self._first |= values
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, in the file when this returns; there the stage stands before every key.
 
-        Raises: ValueError for an undeclared key.
+        The health rules see it too, and a rule that fires for the first time is told. Raises: ValueError for an
+        undeclared key.
         """
-        named = {f"{self.stage}/{key}": value for key, value in values.items()}
-        for key, value in self._records.log(step, named).items():
-            for sink in self._sinks:
-                sink(key, value, step)
+        health = self.health
+        values = values if self.metrics_lines else {**self._first, **values}
+        logged = self._records.log(step, {f"{self.stage}/{key}": value for key, value in values.items()})
+        for sink in self._sinks:
+            sink.log(logged, step)
         self._events.step = step
+        symptoms = health.see(step, {key.removeprefix(f"{self.stage}/"): value for key, value in logged.items()})
+        for finding in symptoms:
+            tell(finding)
+            for sink in self._sinks:
+                sink.alert(finding, step)
+
+    @property
+    def health(self) -> Monitor:
+        """What the log shows of it so far."""
+        if self._health is None:
+            self._health = diagnose(self.stage, self.config, self.files.metrics if self.metrics_lines else ())
+        return self._health
 
     @property
     def metrics_lines(self) -> int:
@@ -256,6 +294,7 @@ class Run:
     def truncate_metrics(self, line_count: int) -> None:
         """Forget the lines after the first `line_count`, atomically."""
         self._records.truncate_metrics(line_count)
+        self._health = None
 
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """rollouts/000012.jsonl.gz, whole or not at all. When the disk refuses, one warning, and training goes on."""
@@ -291,7 +330,17 @@ class Run:
         return self._records.save_folder("skipped", f"{step:06d}", facts={"step": step})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json: the run is finished. What there is to say of its outcome is added."""
+        """Write summary.json: the run is finished. Its health is judged and told; that and its outcome are added."""
+        has_said = self.metrics_lines or summary.get("results")
+        if has_said and self.ranks.is_first and is_watched(self.stage):
+            symptoms = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
+            for finding, sink in itertools.product(symptoms, self._sinks):
+                sink.alert(finding, self._events.step or 0)
+            findings = list(self.health.findings.values())
+            level = worst(findings)
+            (say if level in (None, Level.NOTICE) else warn)(verdict(findings))
+            plain = [finding.to_plain() for finding in findings]
+            summary = {**summary, "health": {"level": level or HEALTHY, "findings": plain}}
         folder = None if isinstance(self.files, MemoryRecords) else self.files.folder
         self._records.finish({**summary, **outcome(self.stage, folder, self.files.metrics)})
 

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import plaudit
+
 PACKAGES = (
     "plaudit", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "pyarrow", "numpy",
     "accelerate", "vllm", "ray", "pydantic", "pyyaml", "rich",
@@ -35,6 +37,7 @@ def provenance(stage: str = "") -> dict[str, Any]:
         "world_size": int(world) if (world := os.environ.get("WORLD_SIZE", "1")).isdecimal() else 1,
         "versions": dict(versions()),
         "commit": git_commit(Path.cwd()),
+        "plaudit_commit": own_commit(Path(plaudit.__file__).parent),
         "data": {},
     }
 
@@ -65,6 +68,12 @@ def git_commit(folder: Path) -> str:
     if not commit:
         return ""
     return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+@functools.cache
+def own_commit(package: Path) -> str:
+    """The commit of the checkout that plaudit runs from; empty where it is installed, be it in another project."""
+    return git_commit(package) if _git(package, "ls-files", "--error-unmatch", "__init__.py") else ""
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -31,7 +31,7 @@ class Panel:
 _FOLDED = (
     "Spread of scores", "KL-shaped reward", "Weight of the KL", "Weight of the trust region's KL", "Largest ratio",
     "Optimiser steps", "Gradient norm", "Learning rate", "Updates left out", "Speed", "Time of a step",
-    "Sampler against trainer", "KL of sampler and trainer", "Tokens corrected for the sampler",
+    "Sampler against trainer", "KL of sampler and trainer", "Tokens corrected for the sampler", "Rows too long",
 )  # fmt: skip
 PANELS: tuple[Panel, ...] = (
     Panel(title="Score", caption="What the judge says; a control's should not rise."),
@@ -44,6 +44,8 @@ PANELS: tuple[Panel, ...] = (
     Panel(title="Loss of a whole answer"),
     Panel(title="Length", caption="A judge that likes length shows here first."),
     Panel(title="How responses end", caption="What did not end by itself was cut by the limit."),
+    Panel(title="Repetition", folded=True),
+    Panel(title="Probability of the end", folded=True),
     Panel(title="Parts of the score"),
     Panel(title="Parts without an opinion", folded=True),
     Panel(title="Answers judged in part", folded=True),

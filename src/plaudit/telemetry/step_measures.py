@@ -24,6 +24,13 @@ _FINE_TUNING = (
             meaning="−log p of a whole held-out answer under the model, given its prompt; mean over answers. No model "
             "can come below the entropy of the answers.",
             formula="−(1/B) Σ_b Σ_t log π_θ(y_t | x, y_<t)"),
+    Measure(key="held_out_end_over_answers", title="held-out probability of the end", unit="probability", better="up",
+            panel="Probability of the end", meaning="What the model gives the end token where held-out answers end, "
+            "mean over answers that end by one. Near 0 it never stops by itself.", formula="mean of π_θ(end | x, y)"),
+    Measure(key="left_out_over_rows", title="rows left out", unit="fraction", better="down", panel="Rows too long",
+            meaning="Share of the training rows that were left out because they are too long; logged once."),
+    Measure(key="cut_over_rows", title="rows cut", unit="fraction", better="down", panel="Rows too long",
+            meaning="Share of the training rows that were cut because they are too long; logged once."),
 )
 
 _REWARD = (
@@ -103,6 +110,9 @@ _GOAL = (
             meaning="Tokens of a response, the end token included."),
     Measure(key="eos_over_responses", title="ended by itself", unit="fraction", panel="How responses end",
             meaning="Share of the responses that ended by an end token or a stop string, not by the limit."),
+    Measure(key="repetition_over_responses", title="repetition", unit="fraction", better="down", panel="Repetition",
+            meaning="Share of a response's runs of four tokens that it has written before, mean over responses of four "
+            "tokens and more. Circles are near 1.", formula="mean of 1 − distinct runs / runs"),
     Measure(key="abstained_over_responses", title="without a score", unit="fraction", better="down",
             panel="How responses end", meaning="Share of the responses that no judge would score."),
     Measure(key="part/{name}_over_responses", title="part of the score", unit="score", panel="Parts of the score",
@@ -112,6 +122,9 @@ _GOAL = (
             meaning="Share of the answers on which this part raised, hung, died or was not finite (N3.14)."),
     Measure(key="part_abstained/{name}_over_responses", title="part without an opinion", unit="fraction",
             panel="Parts without an opinion", meaning="Share of the answers of which this part had no opinion."),
+    Measure(key="part_beyond/{name}_over_responses", title="beyond what the judge knows", unit="fraction",
+            better="down", panel="Parts without an opinion", meaning="Share of the answers that this reward model "
+            "scores above every held-out answer that it was measured on when it was trained."),
     Measure(key="part_cut/{name}_over_responses", title="answers judged in part", unit="fraction", better="down",
             panel="Answers judged in part",
             meaning="Share of the answers that were too long for this reward model's context, beside their prompt: it "

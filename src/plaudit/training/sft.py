@@ -18,7 +18,7 @@ from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
-from plaudit.tokens.encode import EncodedRow, encode_learned
+from plaudit.tokens.encode import Encoded, EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
 from plaudit.training import state
 from plaudit.training.descent import Descent, MinibatchLoss, Mixture, descend
@@ -59,12 +59,16 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
     paths = [source.path for source in config.data]
-    encoded = [
+    every = [
         _encode(path, rows, language, max_length, config.too_long) for path, rows in zip(paths, sources, strict=True)
     ]
+    encoded = [source.remaining for source in every]
+    count = max(sum(len(source.rows) for source in every), 1)
+    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / count})
+    run.observe({"cut_over_rows": sum(source.truncated for source in every) / count})
     if not any(encoded):
         raise UserError(f"data: no row is left to train on in {', '.join(paths)}")
-    measured = _encode("held out", held_out, language, max_length, config.too_long)
+    measured = _encode("held out", held_out, language, max_length, config.too_long).remaining
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
     check_savable(loaded)
@@ -133,7 +137,7 @@ def _texts(row: Demonstration | Text) -> list[str]:
 
 def _encode(
     name: str, rows: Sequence[Demonstration | Text], language: Language, max_length: int, too_long: TooLong
-) -> list[EncodedRow]:
+) -> Encoded:
     """The rows of the file `name` as ids; what is cut or left out of it is said."""
     encoded = encode_learned(rows, language.decoder_renderer, max_length=max_length, too_long=too_long)
     if encoded.dropped or encoded.truncated:
@@ -142,11 +146,17 @@ def _encode(
     windows = len(encoded.rows) - (len(rows) - texts)
     if windows > texts:
         say(f"{name}: {texts} texts, {windows} windows of {max_length} tokens")
-    return encoded.remaining
+    return encoded
 
 
 def _measure(participants: Participants, config: SFTConfig) -> Perplexity:
-    return perplexity(participants.trunk, participants.held_out, participants.machine, budget=config.microbatch_tokens)
+    return perplexity(
+        participants.trunk,
+        participants.held_out,
+        participants.machine,
+        budget=config.microbatch_tokens,
+        ends=participants.loaded.language.end_ids,
+    )
 
 
 def _metrics(measured: Perplexity) -> dict[str, float]:
@@ -154,6 +164,7 @@ def _metrics(measured: Perplexity) -> dict[str, float]:
         "held_out_loss_over_tokens": measured.loss,
         "held_out_perplexity": measured.perplexity,
         "held_out_nll_over_answers": measured.nll_over_answers.value,
+        **({"held_out_end_over_answers": measured.end} if measured.end is not None else {}),
     }
 
 

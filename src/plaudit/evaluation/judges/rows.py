@@ -198,6 +198,12 @@ class ScoredRows:
     aspects: Mapping[str, Answers]
     """Its own parts `aspect/NAME` of the rated answers, by the aspect."""
 
+    @property
+    def highest(self) -> float | None:
+        """Of all answers that it scored."""
+        groups = (*self.ranked, *self.rated, *self.verdicts)
+        return max((score for group in groups for score in group if score is not None), default=None)
+
 
 def score_rows(judge: str, scorer: Scorer, rows: LabelledRows) -> ScoredRows:
     """Ask the scorer about every answer once; `judge` is its name in the results."""

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from plaudit.errors import UserError
 
+HIGHEST = "highest_score"
+"""Key in plaudit.json: the best score of the held-out answers that the model was measured on, where there were any."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalisation:

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plaudit.formulas.advantages import moments
 from plaudit.formulas.masks import masked_mean
 from plaudit.formulas.value_losses import explained_variance
+from plaudit.models.beside import read_facts
+from plaudit.models.reward.normalisation import HIGHEST
 from plaudit.records.results import Result
 from plaudit.records.statistics import number, ratio
 from plaudit.records.tensors import Experience
@@ -19,6 +21,9 @@ from plaudit.training.policy.cursor import Pending
 from plaudit.training.policy.estimation import Agreement
 from plaudit.training.policy.objective import Coefficients
 from plaudit.training.policy.scored import ScoredRollout
+
+RUN = 4
+"""Tokens in a row that count as a repetition."""
 
 
 def mean_kl(experience: Experience) -> tuple[float, int]:
@@ -51,6 +56,7 @@ def describe(
         "length_over_responses": float(rollout.response_mask.sum() / len(valid)),
         "eos_over_responses": sum(f is not FinishReason.LENGTH for f in rollout.finish_reasons) / len(valid),
         "abstained_over_responses": float((~valid).float().mean()),
+        "repetition_over_responses": repetition(rollout.response_ids, rollout.response_mask),
         "entropy_over_tokens": float(masked_mean(scored.outputs.entropy, rollout.response_mask)),
         **_of_the_critic(experience),
         "kl_coef": kl_coef,
@@ -59,7 +65,25 @@ def describe(
         "kl_sampler_over_tokens": agreed.kl_sampler,
         **({"sampler_corrected_over_tokens": agreed.corrected} if config.sampler_mismatch else {}),
         **{f"part/{name}_over_responses": float(torch.nanmean(part)) for name, part in scores.parts.items()},
+        **_beyond_what_judges_know(scores.parts, config),
     }
+
+
+def _beyond_what_judges_know(parts: Mapping[str, Tensor], config: PPOConfig) -> dict[str, float]:
+    """Share of the responses that a reward model scores above every answer that it was measured on."""
+    known = {judge.name: read_facts(judge.path).get(HIGHEST) for judge in config.judges if judge.kind == "model"}
+    ends = {name: end for name, end in known.items() if isinstance(end, float | int) and name in parts}
+    return {f"part_beyond/{n}_over_responses": float((parts[n] > end).float().mean()) for n, end in ends.items()}
+
+
+def repetition(ids: Int[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> float:
+    """Share of a response's runs of `RUN` tokens that it has written before; mean over those long enough."""
+    shares: list[float] = []
+    for row, counts in zip(ids, mask, strict=True):
+        tokens = row[counts].tolist()
+        runs = list(zip(*(tokens[start:] for start in range(RUN)), strict=False))
+        shares += [1.0 - len(set(runs)) / len(runs)] if runs else []
+    return sum(shares) / max(len(shares), 1)
 
 
 def _of_the_critic(experience: Experience) -> dict[str, float]:

@@ -12,13 +12,9 @@ from plaudit.formulas.advantages import moments, scale
 from plaudit.formulas.rewards import dense_token_rewards, token_rewards
 from plaudit.formulas.statistics import RunningMoments, merge, running_moments
 from plaudit.records.text import FinishReason
-from plaudit.telemetry.console import warn
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import Overlong, PenalisedUnfinished, PerToken, ReplacedUnfinished
 from plaudit.training.policy.scored import ScoredRollout
-
-FAR_FROM_ZERO = 2.0
-"""Standard deviations; from here on a token's position weighs about as much as what the judge can tell apart."""
 
 
 def shape(
@@ -31,10 +27,8 @@ def shape(
     """
     valid, options, mask, ref_kl = scored.scores.valid, config.shaping, scored.mask, scored.outputs.ref_kl
     raw = torch.where(valid, scored.scores.scores, 0.0)
-    _warn_if_nothing_is_taught(raw[valid])
     score_moments = _moments_with(raw, valid, config, scores_seen)
     scores = _shaped_scores(raw, scored, config, score_moments)
-    _warn_if_position_is_taught(scores[valid], scored, config)
     kl_coef = kl_coef if config.kl.into == "reward" else 0.0
     if options.credit == "token":
         rewards = dense_token_rewards(_token_scores(scored), ref_kl, mask, kl_coef=kl_coef)
@@ -96,27 +90,3 @@ def _token_scores(scored: ScoredRollout) -> Float[Tensor, "B R"]:
         if bool(scored.scores.valid[row]):
             tokens[row, mask] = torch.tensor(numbers)
     return tokens
-
-
-def _warn_if_nothing_is_taught(scores: Float[Tensor, " n"]) -> None:
-    if not len(scores):
-        warn("ppo: the judge abstained from every answer: this iteration teaches nothing")
-    if (n := len(scores)) > 1 and bool((scores == scores[0]).all()):
-        warn(f"ppo: all {n} scores are {float(scores[0]):g}: this iteration teaches nothing but the KL's price")
-
-
-def _warn_if_position_is_taught(scores: Float[Tensor, " n"], scored: ScoredRollout, config: PPOConfig) -> None:
-    """While V ≡ 0, Â_t = (γλ)^(T−t) r: scores far from 0 make a token's position worth something."""
-    values, advantage = scored.outputs.old_values, config.advantage
-    if values is None or advantage.kind != "gae" or bool(values[scored.rollout.response_mask].any()):
-        return
-    is_flat = advantage.gamma * advantage.gae_lambda == 1.0 or config.shaping.credit == "token"
-    if is_flat or config.critic_warmup or not config.value_coef or len(scores) < 2:
-        return
-    mean, std = float(scores.mean()), float(scores.std())
-    if abs(mean) > FAR_FROM_ZERO * std > 0:
-        warn(
-            f"ppo: the scores are {mean:.3g} ± {std:.2g}, and a new critic expects 0: until it has learned, "
-            f"{'late' if mean > 0 else 'early'} tokens are favoured, whatever they say. Centre the scores "
-            "(`reference:` of a reward model, or shaping.normalise), or let the critic learn first (critic_warmup)"
-        )

@@ -1,14 +1,14 @@
 """Reward models of every kind, trained by one loop (N3)."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 from plaudit.errors import UserError
 from plaudit.evaluation.judges import pairs
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.floors import floors
-from plaudit.evaluation.judges.rows import LabelledRows, score_rows
-from plaudit.models.reward.normalisation import Normalisation, centring, standardising
+from plaudit.evaluation.judges.rows import LabelledRows, ScoredRows, score_rows
+from plaudit.models.reward.normalisation import HIGHEST, Normalisation, centring, standardising
 from plaudit.models.reward.protocol import RewardModel
 from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Group
@@ -49,7 +49,7 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
             mixture=mixture,
             machine=budget.machine,
             backward=lambda examples: objective.backward(model, examples, budget),
-            measure=(lambda: _curves(_held_out(participants, config, seed=None))) if held_out else None,
+            measure=(lambda: _curves(_held_out(participants, config, seed=None)[0])) if held_out else None,
             measurements=5,
             amounts=lambda examples: {"rows": len(examples)},
             headline={"loss": "loss_over_rows", "accuracy": "accuracy_over_pairs"},
@@ -58,13 +58,16 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
     _finish(run, participants, config)
 
 
-def _held_out(participants: Participants, config: RewardConfig, *, seed: int | None = 0) -> list[Result]:
-    """Agreement with the held-out labels, and the loss on held-out rankings. A curve needs no interval: `seed` None."""
+def _held_out(
+    participants: Participants, config: RewardConfig, *, seed: int | None = 0
+) -> tuple[list[Result], ScoredRows]:
+    """Agreement with the held-out labels, the loss on held-out rankings, and its scores. A curve needs no interval:
+    `seed` None."""
     name, budget = "reward model" + (" (shuffled labels)" if config.shuffle_labels else ""), participants.budget
     scorer = RewardModelScorer(participants.model, budget.machine, budget=budget.tokens)
     scored = score_rows(name, scorer, LabelledRows.of(participants.held_out))
     log_odds = participants.model.kind == "two_class"
-    return [*agreement(scored, truth=config.truth, seed=seed, log_odds=log_odds), *pairs.loss(scored)]
+    return [*agreement(scored, truth=config.truth, seed=seed, log_odds=log_odds), *pairs.loss(scored)], scored
 
 
 def _curves(results: list[Result]) -> dict[str, float]:
@@ -76,15 +79,16 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     model, reference = participants.model, participants.reference
     if reference:
         model.normalisation = normalisation(model, reference, config.normalise, participants.budget)
-    facts = {"objective": config.objective.kind, "reference_answers": len(reference)}
+    facts: dict[str, Any] = {"objective": config.objective.kind, "reference_answers": len(reference)}
+    results: list[Result] = []
+    if participants.held_out:
+        results, scored = _held_out(participants, config)
+        facts[HIGHEST] = scored.highest
     if run.saves:
         with run.save_model() as folder:
             model.save(folder, facts)
-    results: list[Result] = []
-    if participants.held_out:
-        results = _held_out(participants, config)
-        if config.floors:
-            results += floors(LabelledRows.of(participants.held_out), participants.rows)
+    if participants.held_out and config.floors:
+        results += floors(LabelledRows.of(participants.held_out), participants.rows)
     results += participants.cut
     run.finish(summary(results, reward=facts | {"normalisation": model.normalisation.facts()}))
 

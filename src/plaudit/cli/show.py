@@ -1,0 +1,27 @@
+"""What is printed of a run that has ended."""
+
+import time
+from pathlib import Path
+
+from plaudit.telemetry.console import muted, say
+
+
+def show(folder: Path, fail_on: str = "") -> int:
+    """The table of a finished run, what it made, and where its report is; 3 where `fail_on` is met."""
+    if muted():
+        return 0
+    from plaudit.launch import is_unwell
+    from plaudit.report.html import write
+    from plaudit.report.table import print_table
+    from plaudit.runs.outcome import as_text
+    from plaudit.runs.records import RunFiles
+
+    began = time.monotonic()
+    path = write([folder], folder / "report.html")
+    print_table(folder)
+    say(f"report written in {time.monotonic() - began:.1f} s")
+    print(f"report: {path}")
+    run = RunFiles(folder)
+    for line in as_text(str(run.provenance.get("stage", "")), folder, run.summary):
+        print(line)
+    return 3 if fail_on and is_unwell(folder, fail_on) else 0
