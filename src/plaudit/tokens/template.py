@@ -71,7 +71,7 @@ class Renderer:
         what reward models from elsewhere have learnt to read."""
         self._plain = Answering(end_ids=() if self.end_id is None else (self.end_id,))
         template, ends = self.template, self._plain.end_ids
-        self.chat = None
+        self.chat: ChatTemplate | None = None
         if template is not None:
             self.chat = ChatTemplate(tokenizer, template, self.variables, ends, for_tools=self.for_tools)
         self._turn = self.chat.answering if self.chat else self._plain
