@@ -110,6 +110,8 @@ RIGHT = [
     # the same by another road
     (r"\sin^2 t + \cos^2 t", "1"),
     (r"\tan(u)^2 + 1", r"\sec^2(u)"),
+    (r"\arctan 3 - \sqrt[3]{5}", "atan(3) + -cbrt(5)"),
+    (r"\arcsin\frac14", "asin(1/4)"),
     (r"\log_3 81", "4"),
     (r"\sin 150°", "0.5"),
     (r"\binom{6}{2}", "15"),
