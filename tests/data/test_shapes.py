@@ -11,7 +11,7 @@ from plaudit.data.splits import split
 from plaudit.data.turns import RowError
 from plaudit.errors import UserError
 from plaudit.records.text import Kind, Rating, Verdict
-from tests.data.files import load_rows, plain, write
+from tests.data.files import load_rows, message, plain, write
 from tests.kills import kills
 
 TWO = {"prompt": "Name a fruit.", "input": "", "response1": "A stone.", "response2": "An apple."}
@@ -128,6 +128,79 @@ def test_what_is_wrong_with_reviews_is_said(tmp_path, change, reason):
 def test_other_rows_stay_as_they_are():
     for raw in ({"prompt": "q", "response": "a"}, {"response1": "a"}, {"responses": ["a"], "best": 0}):
         assert reshaped(raw, raw) == [raw]
+
+
+# --------------------------------------------------------------------------------- conversations whose answer is judged
+
+TALK = [message("user", "One?"), message("assistant", "Uno."), message("user", "Two?"), message("assistant", "Tre.")]
+SHORT = [{"from": "human", "value": "One?"}, {"from": "gpt", "value": "Uno."}]
+
+
+@kills(
+    "data/shapes.py",
+    old='judged = kind == "auto" and str(raw.get("label")).lower() in _VERDICTS',
+    new="judged = False",
+    why="a rejected answer of a conversation learned as a demonstration",
+)
+def test_a_conversation_with_a_label_is_a_verdict_and_no_demonstration(tmp_path):
+    rows = [{"messages": TALK, "label": False}, {"conversations": SHORT, "label": 1}]
+    loaded = load_rows(tmp_path, rows, Kind.RANKING, Kind.RATING, Kind.VERDICT)
+    assert [(len(row.prompt.turns), row.response, row.label) for row in loaded.rows] == [
+        (3, "Tre.", False),
+        (1, "Uno.", True),
+    ]
+    with pytest.raises(UserError, match="holds verdict rows, but demonstration rows are needed"):
+        load_rows(tmp_path, rows, Kind.DEMONSTRATION)
+    with pytest.raises(UserError, match="column `label` must be true or false"):
+        load_rows(tmp_path, [*rows, {"messages": TALK, "label": "false"}], Kind.VERDICT)
+    loaded = load_rows(tmp_path, [{"messages": TALK, "label": "poor"}], Kind.VERDICT, kind="verdict", accept=("poor",))
+    assert [(row.response, row.label) for row in loaded.rows] == [("Tre.", True)]
+    (prompt,) = load_rows(tmp_path, rows[:1], Kind.PROMPT).rows
+    assert [turn.content for turn in prompt.prompt.turns] == ["One?", "Uno.", "Two?"]
+
+
+def test_what_may_be_said_of_conversations_without_judging_them_leaves_demonstrations(tmp_path):
+    for beside in ({"label": "geography"}, {"score": 0.5}):
+        loaded = load_rows(tmp_path, [{"messages": TALK, **beside}], Kind.DEMONSTRATION)
+        assert [row.response for row in loaded.rows] == ["Uno.", "Tre."]
+        assert f"columns not used: {next(iter(beside))}" in str(loaded)
+    loaded = load_rows(tmp_path, [{"messages": TALK, "label": True}], Kind.DEMONSTRATION, kind="demonstration")
+    assert [row.response for row in loaded.rows] == ["Uno.", "Tre."]
+    (rating,) = load_rows(tmp_path, [{"messages": TALK, "score": 0.5}], Kind.RATING, kind="rating").rows
+    assert (len(rating.prompt.turns), rating.response, rating.scores) == (3, "Tre.", {"score": 0.5})
+
+
+@kills(
+    "data/shapes.py",
+    old='"responses": [answer, *others], "ranks"',
+    new='"responses": [*others, answer], "ranks"',
+    why="the answer of the conversation taken for the worse one",
+)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"rejected_response": "Due?"},
+        {"rejected_response": [message("assistant", "Due?")]},
+        {"rejected_response": ["Due?"]},
+        {"rejected_messages": [*TALK[:3], message("assistant", "Due?")]},
+    ],
+)
+def test_a_conversation_beside_a_rejected_answer_is_a_comparison(tmp_path, beside):
+    for kind in ("auto", "comparison"):
+        loaded = load_rows(tmp_path, [{"messages": TALK, **beside}], Kind.COMPARISON, kind=kind)
+        (row,) = loaded.rows
+        assert [turn.content for turn in row.prompt.turns] == ["One?", "Uno.", "Two?"]
+        assert (row.chosen, row.rejected) == ("Tre.", "Due?")
+        assert "not used" not in str(loaded)
+
+
+def test_a_conversation_may_stand_beside_several_rejected_answers(tmp_path):
+    rows = [{"conversations": SHORT, "rejected_response": rejected} for rejected in (["Due.", "Tre."], "Sei.")]
+    loaded = load_rows(tmp_path, rows, Kind.RANKING)
+    assert [(row.responses, row.ranks) for row in loaded.rows] == [
+        (("Uno.", "Due.", "Tre."), (1, 2, 2)),
+        (("Uno.", "Sei."), (1, 2)),
+    ]
 
 
 # ------------------------------------------------------------------------------------------- verdicts in other clothes

@@ -51,7 +51,7 @@ def _tells(column: str, value: Any) -> int:
     if value is None:
         return 0
     if column in (*CONTEXTS, "messages"):
-        return 2 if _ends_in_answer(value) else 1
+        return 2 if ends_in_answer(value) else 1
     return 2 if column == "responses" and _kind_of_items(value) else 1
 
 
@@ -70,7 +70,7 @@ def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
         return tuple(kinds)
     dialogues = ("messages",) if has.intersection(QUESTIONS) else (*CONTEXTS, "messages")
     present = [sample[column] for column in dialogues if sample.get(column)]
-    if any(_ends_in_answer(turns) or not _last_role(turns) for turns in present):  # unreadable: each row says why
+    if any(ends_in_answer(turns) or not _last_role(turns) for turns in present):  # unreadable: each row says why
         return (Kind.DEMONSTRATION,)
     if has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message:
         return (Kind.PROMPT,)
@@ -101,7 +101,7 @@ def _kinds_of_answer(has: set[str]) -> list[Kind]:
     return kinds or [Kind.DEMONSTRATION]
 
 
-def _ends_in_answer(turns: Any) -> bool:
+def ends_in_answer(turns: Any) -> bool:
     return _last_role(turns) == "assistant"
 
 

@@ -5,11 +5,14 @@
 | `response1`, `response2`, `majority` or `annotations` (0 tie; 1, 2 the better) | `responses`, `ranks`, `votes` |
 | `responses` [{text, model}], `reviews` [{model_1, model_2, score_1, score_2}] | a ranking of two answers a review |
 | `chosen` and `rejected`, lists of texts | a ranking: all chosen on place 1, all rejected behind them |
+| a conversation and `rejected_response`, one or several | a ranking: the last answer on place 1 |
+| a conversation and `rejected_messages` | `chosen` and `rejected` |
+| a conversation that ends in an answer, and `label` | the turns before, `response` and `label` |
 | exports of labelling tools | see `exports` |
 
 The first is PandaLM's (annotations are three people's votes), the second Vicuna's, where a judge compared some pairs of
 the answers: pairs that nobody compared are not made up, so that the answers of a prompt get no common order. The third
-is RewardBench 2's.
+is RewardBench 2's. Those with a conversation are ms-swift's.
 Two options of a file work here too: `prompt` for rows without one, and `accept` for labels that are words.
 """
 
@@ -19,17 +22,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from plaudit.data.exports import exported
-from plaudit.data.kinds import CONTEXTS, QUESTIONS, Raw
+from plaudit.data.kinds import ANSWERS, CONTEXTS, QUESTIONS, Raw, ends_in_answer
 from plaudit.data.turns import RowError, type_name
 
 _TWO = ("response1", "response2")
 _RANKS = {0: [1, 1], 1: [1, 2], 2: [2, 1]}
 """Which of two is better -> their places."""
+_VERDICTS = ("true", "false", "1", "0", "1.0", "0.0")
+"""Labels, in small letters, that judge the answer; other words may say anything of a conversation."""
 
 
-def reshaped(raw: Raw, columns: Iterable[str]) -> list[Raw]:
-    """The row, or the rows, in our columns; itself where it has no such shape. `columns` are the file's. RowError says
-    what is wrong with a row that has one."""
+def reshaped(raw: Raw, columns: Iterable[str], kind: str = "auto") -> list[Raw]:
+    """The row, or the rows, in our columns; itself where it has no such shape. `columns` are the file's, `kind` is what
+    its rows are said to be. RowError says what is wrong with a row that has one."""
     names = set(columns)
     if {*_TWO} <= names and names & {"majority", "annotations"} and "responses" not in names:
         return [_two_answers(raw)]
@@ -39,11 +44,42 @@ def reshaped(raw: Raw, columns: Iterable[str]) -> list[Raw]:
         rest = {name: value for name, value in raw.items() if name not in ("chosen", "rejected")}
         ranks = [1] * len(raw["chosen"]) + [2] * len(raw["rejected"])
         return [{**rest, "responses": [*raw["chosen"], *raw["rejected"]], "ranks": ranks}]
+    if turns := _answered_conversation(raw):
+        return [_last_answer(raw, turns, kind)]
     return exported(raw)
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _answered_conversation(raw: Raw) -> str:
+    """The column of a conversation that ends in an answer, where no other column holds prompt or answers."""
+    if any(raw.get(column) is not None for column in (*QUESTIONS, *ANSWERS, "chosen", "responses")):
+        return ""
+    column = next((c for c in (*CONTEXTS, "messages") if raw.get(c) is not None), "")
+    return column if column and ends_in_answer(raw[column]) and len(raw[column]) > 1 else ""
+
+
+def _last_answer(raw: Raw, column: str, kind: str) -> Raw:
+    """The last answer in a column of its own where something is said of it, or stands against it; a file said to hold
+    demonstrations is let alone, and one said to hold ratings has them in `score` or `scores`."""
+    *before, answer = raw[column]
+    rejected = raw.get("rejected_response")
+    rest = {name: value for name, value in raw.items() if name not in ("rejected_response", "rejected_messages")}
+    if kind not in ("auto", "comparison", "ranking"):
+        judged = kind in ("verdict", "rating")
+    elif raw.get("rejected_messages") is not None:
+        del rest[column]
+        return {**rest, "chosen": raw[column], "rejected": raw["rejected_messages"]}
+    elif rejected is not None:
+        others = rejected if isinstance(rejected, list) else [rejected]
+        if kind == "comparison" and len(others) == 1:
+            return {**rest, column: before, "chosen": answer, "rejected": others[0]}
+        return {**rest, column: before, "responses": [answer, *others], "ranks": [1] + [2] * len(others)}
+    else:
+        judged = kind == "auto" and str(raw.get("label")).lower() in _VERDICTS
+    return {**raw, column: before, "response": answer} if judged else raw
 
 
 def _two_answers(raw: Raw) -> Raw:

@@ -244,11 +244,12 @@ def _reshape(
     holds no judgement `dropped`."""
     rows: list[tuple[str, Raw]] = []
     labels: set[str] = set()
+    kind = "verdict" if config.accept and config.kind == "auto" else config.kind
     for where, raw in raws:
         try:
             row = with_prompt(raw, config.prompt) if config.prompt else raw
             row = {"prompt_rendered": True, **row} if config.rendered else row
-            for new in reshaped(row, columns):
+            for new in reshaped(row, columns, kind):
                 judged, labels_of_row = with_verdicts(new, config.accept) if config.accept else (new, set())
                 labels |= labels_of_row
                 rows.append((where, judged))

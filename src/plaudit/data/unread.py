@@ -58,7 +58,7 @@ def _read_columns(raw: Raw, kind: Kind) -> set[str]:
         return set(raw)
     if kind is Kind.TEXT:
         return {"text", "prompt_rendered"}
-    own = COMPARISON_COLUMNS if kind is Kind.COMPARISON else (*ANSWERED, "responses")
+    own = {Kind.COMPARISON: COMPARISON_COLUMNS, Kind.DEMONSTRATION: ANSWERS}.get(kind, (*ANSWERED, "responses"))
     return {*prompt_parts(raw, kind), *own}
 
 

@@ -24,7 +24,7 @@ class Token:
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "lg",
-    "exp", "sqrt", "min", "max", "gcd", "lcm",
+    "exp", "sqrt", "min", "max", "gcd", "lcm", "asin", "acos", "atan", "cbrt",
 }  # fmt: skip
 MAGNITUDES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 MAGNITUDES |= {"万": 10**4, "亿": 10**8}
