@@ -132,8 +132,9 @@ def resume(
         if is_pipeline:
             check_late_changes(before, config, folder)
         if not adopt(run, before, config, change) and run.finished and not (is_pipeline and unfinished(config, folder)):
-            ended_early = (run.summary.get("best_policy") or {}).get("stopped_early")
-            longer = "--evaluation.patience" if ended_early else "--iterations" if stage.counts == "iteration" else "--epochs"
+            longer = "--iterations" if stage.counts == "iteration" else "--epochs"
+            if (run.summary.get("best_policy") or {}).get("stopped_early"):
+                longer = "--evaluation.patience"
             say(f"{folder} is finished" + f"; {longer} with a higher number extends it" * bool(stage.main_measures))
             return
         if is_pipeline and sinks:
