@@ -198,7 +198,7 @@ def test_health_is_told_once_judged_at_the_end_and_rebuilt_on_resume(
         run.log(3, {"clip_fraction_over_tokens": 0.6})
         run.finish({"format": 2, "results": []})
     said = capsys.readouterr().err
-    assert said.count("health: ") == 1 and "health: warning — the clip cuts off 0.6 of the tokens" in said
+    assert said.count("health: ") == 1 and "health: warning — the clip cuts off 60 % of the tokens" in said
     health = run.summary["health"]
     assert health["level"] == "warning"
     assert [(one["rule"], one["since"], one["until"]) for one in health["findings"]] == [("clip_high", 2, None)]
