@@ -60,8 +60,7 @@ def _reward(config: RewardConfig, run: Run) -> None:
     who = reward.participants(config, run)
     row, language = who.rows[0], who.model.language
     for text in reward.responses(row):
-        ids = language.renderer.response_ids(text, end=True, form=row.prompt.form)
-        _show(language, language.renderer.prompt_ids(row.prompt, where=row.where), ids)
+        _show(language, *language.renderer.pair_ids(row.prompt, text, where=row.where))
     tokens = [example.num_tokens for example in who.mixture.examples]
     _say_steps(config, who.mixture.steps(config), len(tokens), len(who.held_out), sum(tokens) / len(tokens))
     _say_sizes([who.model], config.microbatch_tokens)
