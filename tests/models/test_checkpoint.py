@@ -1,5 +1,6 @@
 """What a checkpoint gives back, bit for bit, and what an exported folder says to transformers."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -198,6 +199,23 @@ def test_a_chat_template_goes_with_the_model(tmp_path):
     again = load_language(ModelConfig(path=str(folder)))
     assert again.renderer.template == own.tokenizer.chat_template
     assert again.renderer.template_hash == chatting.renderer.template_hash
+
+
+def test_several_chat_templates_stay_with_the_model(language, tmp_path):
+    named = {
+        name: f"{{% for m in messages %}}{{{{ m['content'] ~ '{name}' }}}}{{% endfor %}}"
+        for name in ("tool_use", "rag")
+    }
+    named["default"] = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    loaded = load_causal(LANGUAGE_CONFIG, language, seed=0)
+    tokenizer = copy.deepcopy(language.tokenizer)
+    tokenizer.chat_template = named
+    loaded.hf.save_pretrained(tmp_path / "first")
+    tokenizer.save_pretrained(tmp_path / "first")
+    for template, kept in (("", named), ("{{ messages[0]['content'] }}", "{{ messages[0]['content'] }}")):
+        config = ModelConfig(path=str(tmp_path / "first"), chat_template=template)
+        folder = exported(load_causal(config, load_language(config), seed=0), tmp_path / f"second{len(template)}")
+        assert load_language(ModelConfig(path=str(folder))).tokenizer.chat_template == kept
 
 
 def test_sampling_options_without_do_sample_do_not_stop_the_export(language, tmp_path):

@@ -1,7 +1,10 @@
 """What templates open, close and leave out; whole turns; turns that say more than text; control tokens as letters."""
 
+import copy
+
 import pytest
 from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
 
 from plaudit.errors import UserError
 from plaudit.records.text import Demonstration, Form, Message, Prompt, PromptRow, Text
@@ -128,6 +131,47 @@ def test_earlier_calls_and_tools_are_in_the_prompt():
     ids = Renderer(tokenizer(), template=TOOLS).prompt_ids(prompt)
     assert '[look {"at": "a<|im_end|>b"}]' in shown(ids) and '[{"name": "look"}]' in shown(ids)
     assert ids.count(tokenizer().convert_tokens_to_ids("<|im_end|>")) == 4
+
+
+def several(**named: str) -> PreTrainedTokenizerFast:
+    words = copy.deepcopy(tokenizer())
+    words.chat_template = named
+    return words
+
+
+@kills(
+    "tokens/chat.py",
+    old="chat_template=self._tools_by if tools else self._rendered_by",
+    new="chat_template=self._rendered_by",
+    why="a tokenizer with a template of its own for tools, as Command R's, writes none",
+)
+def test_a_template_named_for_tools_writes_conversations_with_tools():
+    renderer = Renderer(several(default=CHATML, tool_use=TOOLS))
+    alone = Renderer(tokenizer(), template=TOOLS)
+    with_tool = Prompt(form=Form.CHAT, turns=QUESTION.turns, tools=({"name": "look"},))
+    assert renderer.prompt_ids(with_tool) == alone.prompt_ids(with_tool) != renderer.prompt_ids(QUESTION)
+    assert renderer.pair_ids(with_tool, "a") == alone.pair_ids(with_tool, "a")
+    assert renderer.prompt_ids(QUESTION) == Renderer(tokenizer(), template=CHATML).prompt_ids(QUESTION)
+    assert renderer.template_hash != Renderer(tokenizer(), template=CHATML).template_hash
+    own = Renderer(several(default=CHATML, tool_use=TOOLS), template=LLAMA3)
+    assert own.prompt_ids(with_tool) == Renderer(tokenizer(), template=LLAMA3).prompt_ids(with_tool)
+
+
+@pytest.mark.parametrize(
+    "tool_use",
+    [
+        TOOLS.replace("<|im_end|>\n' }}{% endfor %}{% if", "</s>\n' }}{% endfor %}{% if"),
+        TOOLS.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n' }}{% endif %}"),
+        "{{ raise_exception('no') }}",
+    ],
+    ids=["another-end", "another-opening", "refuses"],
+)
+def test_a_template_for_tools_whose_answers_are_others_is_left_out_and_told(tool_use, caplog):
+    renderer = Renderer(several(default=CHATML, tool_use=tool_use))
+    row = PromptRow(prompt=Prompt(form=Form.CHAT, turns=QUESTION.turns, tools=({"name": "look"},)), where="a:1")
+    assert renderer.prompt_ids(row.prompt) == renderer.prompt_ids(QUESTION)
+    warn_of_unread([row], renderer)
+    assert "`tools` (1)" in caplog.text
 
 
 def test_what_a_template_cannot_write_is_said(caplog):

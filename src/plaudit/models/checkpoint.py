@@ -117,8 +117,9 @@ def check_savable(loaded: Loaded) -> None:
 def _prepare(hf: Any, language: Language) -> HFTokenizer:
     """Make model and tokenizer say, in transformers' files, what they are here; the tokenizer is a copy."""
     tokenizer = copy.deepcopy(language.tokenizer)
-    if language.renderer.template is not None:
-        tokenizer.chat_template = language.renderer.template
+    template, own = language.renderer.template, tokenizer.chat_template
+    if template is not None and not (isinstance(own, dict) and own.get("default") == template):
+        tokenizer.chat_template = template  # several templates of the tokenizer's own stay as they are
     if (generation := getattr(hf, "generation_config", None)) is not None and language.end_ids:
         generation.eos_token_id = list(language.end_ids)
     make_writable(hf)

@@ -29,6 +29,14 @@ _MARKS = range(0xE000, 0xF900)
 """Unicode's private use area: characters that mean nothing; one that the row doesn't contain becomes the mark."""
 _QUESTION, _ANSWER = "\ue100question\ue101", "\ue100answer\ue101"
 """Contents that no template writes by itself; what stands around them is the template's."""
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "nothing",
+        "description": "Does nothing.",
+        "parameters": {"type": "object", "properties": {"text": {"type": "string", "description": "A text."}}},
+    },
+}
 _OPEN_TAG = re.compile(r"\s*<[^<>/\s]+>\s*\Z")
 
 
@@ -69,15 +77,23 @@ class Answering:
 class ChatTemplate:
     """A tokenizer's chat template or the user's own, with its variables. UserError where it can't be read.
 
-    `plain_end`: the end token of answers that the template ends by no control token.
+    `plain_end`: the end token of answers that the template ends by no control token. `for_tools`: the template of
+    conversations with tools, used where answers begin and end in it as they do in the other.
     """
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerFast", text: str, variables: Mapping[str, Any], plain_end: tuple[int, ...]
+        self,
+        tokenizer: "PreTrainedTokenizerFast",
+        text: str,
+        variables: Mapping[str, Any],
+        plain_end: tuple[int, ...],
+        for_tools: str | None = None,
     ):
         self.tokenizer, self.text, self.variables = tokenizer, text, dict(variables)
-        self._rendered_by = _stop_clock(text)
+        self._rendered_by = self._tools_by = _stop_clock(text)
         question = self._question()
+        if for_tools is not None:
+            self._try_for_tools(question, _stop_clock(for_tools))
         self.controls = special_tokens(tokenizer) | _turn_tokens(tokenizer, self._scaffold(question))
         """Tokens that are letters when a turn spells them."""
         self.answering = self._answering(question, Answering(end_ids=plain_end))
@@ -114,7 +130,7 @@ class ChatTemplate:
             text = self.tokenizer.apply_chat_template(
                 messages,
                 tools=tools or None,
-                chat_template=self._rendered_by,
+                chat_template=self._tools_by if tools else self._rendered_by,
                 tokenize=False,
                 add_generation_prompt=generation,
                 **self.variables,
@@ -150,6 +166,22 @@ class ChatTemplate:
             return (system, user)
         self.render([user])  # a template that can't be read says so here
         return (user,)
+
+    def _try_for_tools(self, question: tuple[Message, ...], text: str) -> None:
+        """Let `text` write conversations with tools, if answers begin and end in it as they do in the other template:
+        by the same generation prompt, with the same behind them."""
+        answer = Message(role="assistant", content=_ANSWER)
+        opened, full = self.render(question), self._probe(*question, answer)
+        prompt = opened.removeprefix(self._probe(*question) or "")
+        self._tools_by = text
+        try:
+            with_tool = self.render(question, [_TOOL])
+        except UserError:
+            with_tool = ""
+        answered = self._probe(*question, answer, tools=[_TOOL])
+        same_end = full and answered and full.partition(_ANSWER)[2] == answered.partition(_ANSWER)[2]
+        if not (prompt and same_end and with_tool.endswith(prompt)):
+            self._tools_by = self._rendered_by
 
     def _scaffold(self, question: tuple[Message, ...]) -> str:
         """What the template writes around finished turns, contents taken out."""

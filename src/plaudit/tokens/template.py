@@ -59,6 +59,8 @@ class Renderer:
         self.variables = dict(variables or {})
         self.template = template if template is not None else _own_template(tokenizer)
         """Jinja text, or None; save it with the policy."""
+        self.for_tools = None if template is not None else _tool_template(tokenizer)
+        """Jinja text for conversations with tools, where the tokenizer has one of its own for them."""
         self.bos = bos_id(tokenizer)
         """The id that stands in front of every sequence, or None."""
         self.end_id = tokenizer.eos_token_id if end_id is None else end_id
@@ -69,7 +71,9 @@ class Renderer:
         what reward models from elsewhere have learnt to read."""
         self._plain = Answering(end_ids=() if self.end_id is None else (self.end_id,))
         template, ends = self.template, self._plain.end_ids
-        self.chat = None if template is None else ChatTemplate(tokenizer, template, self.variables, ends)
+        self.chat: ChatTemplate | None = None
+        if template is not None:
+            self.chat = ChatTemplate(tokenizer, template, self.variables, ends, for_tools=self.for_tools)
         self._turn = self.chat.answering if self.chat else self._plain
         self.controls = self.chat.controls if self.chat else special_tokens(tokenizer)
         """Tokens that are letters when a user spells them."""
@@ -96,6 +100,7 @@ class Renderer:
     def template_hash(self) -> str:
         """16 hex digits of the template's text, the policy and the variables: equal hashes render alike."""
         facts = [self.template, self.policy, *([self.variables] if self.variables else [])]
+        facts += [self.for_tools] if self.for_tools is not None else []
         return hashlib.sha256(json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -284,3 +289,9 @@ def _own_template(tokenizer: "PreTrainedTokenizerFast") -> str | None:
         return tokenizer.get_chat_template()
     except ValueError as error:  # several templates, none of them called default
         raise UserError(f"the tokenizer's chat template can't be chosen: {error}") from error
+
+
+def _tool_template(tokenizer: "PreTrainedTokenizerFast") -> str | None:
+    """The template named for conversations with tools, of a tokenizer that has several."""
+    named = tokenizer.chat_template
+    return named.get("tool_use") if isinstance(named, dict) else None
