@@ -7,6 +7,7 @@ from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.records.text import Kind
 from tests.data.files import load_rows, plain, write
+from tests.kills import kills
 
 FIELDS = {"prompt": "Name a sea.", "answer-1": "Lake.", "answer-2": "The Red Sea.", "answer-3": "Pond."}
 
@@ -71,14 +72,21 @@ def label_studio(value, **data):
     }
 
 
+@kills(
+    "data/exports.py",
+    old="enumerate(sorted(names))",
+    new="enumerate(names)",
+    why="left and right change places where a data base turned the fields round",
+)
 def test_label_studios_pairs_and_rankings(tmp_path):
     left = label_studio({"selected": "left"}, answer1="Red", answer2="Pond")
     right = label_studio({"choices": ["right"]}, answer1="Red", answer2="Pond")
+    turned = label_studio({"selected": "left"}, answer2="Pond", answer1="Red")
     items = [{"id": "x", "title": "X", "body": "Red"}, {"id": "y", "title": "Y", "body": "Pond"}]
     ranked = label_studio({"ranker": {"rank": ["y", "x"]}}, items=items)
-    found, loaded = rankings(tmp_path, left, right, ranked)
-    assert found == [{"Red": 1, "Pond": 2}, {"Red": 2, "Pond": 1}, {"Pond": 1, "Red": 2}]
-    assert len(loaded.rows) == 3  # cancelled annotations are none
+    found, loaded = rankings(tmp_path, left, right, turned, ranked)
+    assert found == [{"Red": 1, "Pond": 2}, {"Red": 2, "Pond": 1}, {"Red": 1, "Pond": 2}, {"Pond": 1, "Red": 2}]
+    assert len(loaded.rows) == 4  # cancelled annotations are none
 
 
 def test_label_studios_ratings_and_verdicts(tmp_path):

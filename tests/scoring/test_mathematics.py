@@ -22,6 +22,10 @@ RIGHT = [
     ("x² − 2x", r"x^2-2x"),
     ("y**3", "y^{3}"),
     ("2^{10}", "1024"),
+    ("2^3^2", "512"),
+    ("e^x^2", "e^{x^2}"),
+    ("2^-2^2", r"\frac{1}{16}"),
+    (r"\sqrt[3]{-8}", "-2"),
     (r"\dfrac{3}{8}", "3/8"),
     (r"\frac12", "0.5"),
     (r"\frac3{4}", "0.75"),
@@ -124,6 +128,10 @@ RIGHT = [
 ]  # fmt: skip
 WRONG = [
     ("7 - 3√2", "2"),
+    ("2^3^2", "64"),
+    ("e^x^2", "e^{2x}"),
+    ("2^-2^2", "16"),
+    (r"\sqrt[4]{-16}", "-2"),
     ("5 3/4", "5"),
     ("5 3/4", "15/4"),
     (r"0.\overline{27}", "0.27"),
@@ -187,6 +195,12 @@ REPORTED = [
     old="        if self.at < len(self.tokens):\n            raise Unreadable",
     new="        if self.at > len(self.tokens):\n            raise Unreadable",
     why="the beginning of a formula is taken for all of it",
+)
+@kills(
+    "scoring/rules/expressions.py",
+    old="value = _raised(value, self._exponent())\n            elif",
+    new="value = _raised(value, self._argument())\n            elif",
+    why="a power of a power counts from the left",
 )
 @kills(
     "scoring/rules/expressions.py",

@@ -78,6 +78,25 @@ def test_what_the_policy_writes_begins_with_the_tag_that_was_opened_for_it():
     assert ends[-1] == len(text) and renderer.written_ends(text) == ends
 
 
+@kills(
+    "tokens/template.py",
+    old="        return closing + [len(text)",
+    new="        return [len(text)",
+    why="every token of an answer earns what a token further on did",
+)
+@pytest.mark.parametrize("template", [OPENING, CLOSING, CHATML])
+@pytest.mark.parametrize("text", ["yes", "<think>\nso\n</think>\nyes"])
+def test_ends_are_those_of_the_ids_that_a_judge_reads(template, text):
+    """A thought that is closed for the answer is none of its text."""
+    renderer = Renderer(tokenizer(), template=template)
+    _, ids = renderer.pair_ids(QUESTION, text)
+    ends = renderer.written_ends(text)
+    assert len(ends) == len(ids) and ends[-1] == len(text)
+    if template == CLOSING and text == "yes":
+        own = len(renderer.response_ids(text, end=True))
+        assert ends[:-own] == [0] * (len(ids) - own) and len(ids) > own
+
+
 @pytest.mark.parametrize("template", [CHATML, LLAMA2, LLAMA3, NO_SYSTEM, THINKING])
 def test_other_templates_open_nothing(template):
     style = Renderer(tokenizer(), template=template).chat.answering

@@ -177,8 +177,8 @@ def _preferred(texts: Mapping[str, Any], label: str) -> dict[str, float]:
     for names in groups.values():
         word = label.strip().lower()
         if len(names) == 2 and (word in _SIDES or word in _TIES):
-            better = _SIDES.get(word)
-            return {name: 1.0 if better in (None, index) else 2.0 for index, name in enumerate(names)}
+            better = _SIDES.get(word)  # the left one is the first by name, whatever order a data base gave the fields
+            return {name: 1.0 if better in (None, index) else 2.0 for index, name in enumerate(sorted(names))}
         if len(names) > 1 and label in names:
             return {name: 1.0 if name == label else 2.0 for name in names}
     return {}

@@ -158,7 +158,7 @@ class Renderer:
         if style.has_thought(response):
             return ids, written
         if style.closes:
-            return ids, encode_with_controls(self.tokenizer, [style.closes], follows=True) + written
+            return ids, self._closing(style, response, prompt.form) + written
         return self._prompt_ids(prompt, unopened=True), written
 
     def lacks_thought(self, prompt: Prompt, response: str) -> bool:
@@ -224,14 +224,22 @@ class Renderer:
         return [min(max(end - before, 0) + begun, len(text)) for end in text_ends(read, ids)]
 
     def written_ends(self, text: str, form: Form = Form.TEXT) -> list[int]:
-        """`response_ends` of `response_ids(text, end=True)`. Outer white space that the template strips is none of its
-        ids': it counts with what follows in front, and behind with what ends the text."""
+        """`response_ends` of the answer that `pair_ids` writes. Outer white space that the template strips is none of
+        its ids': it counts with what follows in front, and behind with what ends the text. What closes a thought that
+        the text doesn't have is none of the text."""
         style = self._style(form)
         rest = style.goes_on(text)
         body = rest.strip() if style.strips else rest
         before = len(text) - len(rest) + (len(rest) - len(rest.lstrip()) if body != rest else 0)
         ends = self.response_ends(self.response_ids(text, end=True, form=form), body, form)
-        return [len(text) if end == len(body) else before + end for end in ends]
+        closing = [0] * len(self._closing(style, text, form))
+        return closing + [len(text) if end == len(body) else before + end for end in ends]
+
+    def _closing(self, style: Answering, text: str, form: Form) -> list[int]:
+        """The ids that close the open thought in front of an answer without one."""
+        if form is Form.RENDERED or not style.closes or style.has_thought(text):
+            return []
+        return encode_with_controls(self.tokenizer, [style.closes], follows=True)
 
     def text_ids(self, text: str, form: Form = Form.TEXT) -> list[int]:
         """A document: BOS if the tokenizer uses one, the text, the end token if there is one. A RENDERED one has its

@@ -103,7 +103,7 @@ class Parser:
         while True:
             if self._is("^"):
                 self._next()
-                value = _raised(value, self._argument())
+                value = _raised(value, self._exponent())
             elif self._is("!"):
                 self._next()
                 value = _factorial(value)
@@ -112,6 +112,16 @@ class Parser:
                 value = value * symbolic().pi / 180
             else:
                 return value
+
+    def _exponent(self) -> Any:
+        """Powers of powers count from the right: 2^3^2 is 2^9, and 2^-1^2 is 2^(−1)."""
+        if self._is("-", "+"):
+            return self._sign(self._next().text) * self._exponent()
+        value = self._argument()
+        if self._is("^"):
+            self._next()
+            value = _raised(value, self._exponent())
+        return value
 
     def _argument(self, *, one_digit: bool = False) -> Any:
         r"""What ^, _, \frac or \sqrt take: a group, a sign or a number; \frac12 takes a digit for each."""
@@ -224,7 +234,9 @@ class Parser:
             return _binomial(top, self._argument(one_digit=True))
         if name == "sqrt":
             index = self._group("]") if self._is("[") else symbolic().Integer(2)
-            return self._argument() ** (1 / index)
+            value = self._argument()
+            is_real = value.is_negative and index.is_Integer and index % 2 == 1  # sympy's is the complex root
+            return -((-value) ** (1 / index)) if is_real else value ** (1 / index)
         if name in ("lfloor", "lceil"):
             value = self._sum()
             self._expect("rfloor" if name == "lfloor" else "rceil")
