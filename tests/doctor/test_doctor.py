@@ -12,11 +12,13 @@ import pytest
 
 from plaudit.cli import main
 from plaudit.doctor.checks import CHECKS
+from plaudit.doctor.checks.tokens import shown_rows
 from plaudit.doctor.run import CheckSelection, at_start, diagnose
 from plaudit.errors import UserError
 from tests.architecture.repo import ROOT
 from tests.doctor.planted import Clinic
-from tests.training.tiny import metrics, same_weights
+from tests.kills import kills
+from tests.training.tiny import metrics, model_folder, same_weights
 
 PIPELINE = """
 vars: {{model: {model}}}
@@ -178,3 +180,23 @@ def test_a_run_that_is_killed_goes_on_as_the_doctor_says(clinic):
     assert main(["resume", "broken"]) == 0
     assert metrics(Path("whole")) == metrics(Path("broken"))
     assert same_weights(Path("whole/model"), Path("broken/model"))
+
+
+@kills(
+    "doctor/checks/tokens.py",
+    old="context, answer = renderer.pair_ids(row.prompt, text, extra=extra, where=row.where)",
+    new="answer = renderer.response_ids(text, end=True)",
+    why="an answer is shown inside a thought in which it isn't learned",
+)
+def test_rows_are_shown_as_they_are_learned(clinic):
+    opening = (
+        "{% for m in messages %}{{ '/' + m.content + '</s>' if m.role == 'assistant' else m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '/<t>' }}{% endif %}"
+    )
+    model = {"path": model_folder(clinic.folder / "thinking", letters="abc<>/t"), "chat_template": opening}
+    (row,) = shown_rows(clinic.sft([{"prompt": "a", "completion": "c"}], model=model))
+    assert "".join(piece for piece, learned in row.pieces if not learned) == "<s>a/"
+    assert "".join(piece for piece, learned in row.pieces if learned) == "c</s>"
+    rendered = [{"path": clinic.file("rendered.jsonl", [{"text": "a</s>b"}]), "rendered": True}]
+    (row,) = shown_rows(clinic.sft(data=rendered))
+    assert [piece for piece, _ in row.pieces] == ["<s>", "a", "</s>", "b"]

@@ -4,12 +4,14 @@ import pytest
 
 from plaudit.data.options import DataConfig
 from plaudit.errors import UserError
+from plaudit.models.options import ModelConfig
 from plaudit.scoring.options import FunctionConfig
 from plaudit.training.dry_run import dry_run
 from plaudit.training.options import SFTConfig
 from plaudit.training.reward.options import RewardConfig
+from tests.kills import kills
 from tests.training import scripted, test_collect
-from tests.training.tiny import jsonl
+from tests.training.tiny import jsonl, model_folder
 
 
 def rows(folder, name: str, *lines: dict) -> tuple[DataConfig, ...]:
@@ -35,6 +37,25 @@ def test_every_stage_shows_what_it_would_do_and_leaves_nothing(tmp_path, capsys)
         assert [word for word in words if word not in said] == [], said
         assert f"{stage}: dry run; nothing was learned and nothing written" in said
     assert sorted(tmp_path.iterdir()) == before
+
+
+@kills(
+    "training/dry_run.py",
+    old="_show(language, *language.renderer.pair_ids(row.prompt, text, where=row.where))",
+    new="_show(language, language.renderer.prompt_ids(row.prompt), language.renderer.response_ids(text, end=True))",
+    why="an answer is shown inside a thought in which it isn't read",
+)
+def test_an_answer_is_shown_as_its_model_reads_it(tmp_path, capsys):
+    opening = (
+        "{% for m in messages %}{{ '/' + m.content + '</s>' if m.role == 'assistant' else m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '/<t>' }}{% endif %}"
+    )
+    model = ModelConfig(path=model_folder(tmp_path / "model", letters="abc<>/t"), chat_template=opening)
+    pairs = rows(tmp_path, "pairs.jsonl", {"prompt": "a", "chosen": "b</t>c", "rejected": "c"})
+    dry_run("reward", RewardConfig(data=pairs, model=model, held_out_fraction=0.0))
+    told = (line.split(": ") for line in capsys.readouterr().err.splitlines() if "tokens" in line)
+    shown = [rest[0] for what, *rest in told if what.endswith(("of context", "tokens learned"))]
+    assert shown == ["'<s>a/<t>'", "'b</t>c</s>'", "'<s>a/'", "'c</s>'"]
 
 
 def test_a_judge_that_fails_is_found(tmp_path):

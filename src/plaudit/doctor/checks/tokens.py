@@ -11,7 +11,7 @@ from plaudit.doctor.inputs import DataUse, Part, judges
 from plaudit.errors import UserError
 from plaudit.models.beside import read_facts
 from plaudit.models.load import Language, load_language
-from plaudit.records.text import Prompt, Row, Text
+from plaudit.records.text import Demonstration, Prompt, Row, Text
 from plaudit.tokens.pieces import text_pieces
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import decode
@@ -277,11 +277,12 @@ def _pieces(row: Row, language: Language) -> tuple[tuple[str, bool], ...]:
     """Of a labelled answer the judge's model reads all and is read at the last token; of a prompt nothing is learnt."""
     renderer = language.renderer
     if isinstance(row, Text):
-        ids, learned = renderer.text_ids(row.text) if isinstance(renderer, Renderer) else [], 1
+        ids, learned = renderer.text_ids(row.text, row.form) if isinstance(renderer, Renderer) else [], 1
     else:
-        ids = list(renderer.prompt_ids(row.prompt))
-        learned = len(ids)
+        extra = row.extra if isinstance(row, Demonstration) else {}
+        context, answer = renderer.prompt_ids(row.prompt), list[int]()
         for text in answers(row)[:1]:
-            ids += renderer.response_ids(text, end=True, form=row.prompt.form)
+            context, answer = renderer.pair_ids(row.prompt, text, extra=extra, where=row.where)
+        ids, learned = [*context, *answer], len(context)
     pieces = text_pieces(lambda part: decode(language.tokenizer, part, keep_specials=True), ids)
     return tuple((piece, index >= learned) for index, piece in enumerate(pieces))
