@@ -165,7 +165,7 @@ def test_a_log_counts_every_step_once(whole, stage):
 # --------------------------------------------------------------------------------------------- kills, in real processes
 
 
-def run_worker(warm: Path, *arguments: str) -> list[dict[str, Any]]:
+def run_worker(warm: Path, *arguments: str, seconds: int = 280) -> list[dict[str, Any]]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(plaudit.__file__).parents[1]),
@@ -173,7 +173,7 @@ def run_worker(warm: Path, *arguments: str) -> list[dict[str, Any]]:
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
-        [warm / "python", str(WORKER), *arguments], capture_output=True, text=True, env=environment, timeout=280
+        [warm / "python", str(WORKER), *arguments], capture_output=True, text=True, env=environment, timeout=seconds
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

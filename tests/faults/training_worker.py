@@ -1,7 +1,8 @@
 """Runs of every stage that are killed at random moments; in a process of its own, which imports torch once and forks.
 
 python training_worker.py KILLS FOLDER STAGE...           each run is killed so often
-python training_worker.py SIGTERM,SIGINT FOLDER STAGE...  each run is told to stop; both print JSON lines.
+python training_worker.py SIGTERM,SIGINT FOLDER STAGE...  each run is told to stop
+python training_worker.py steps=10000 FOLDER STAGE...     each run takes so many steps; all print JSON lines.
 """
 
 import json
@@ -10,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from plaudit.cli import main
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
+from plaudit.runs.folder import Run
 from tests.faults.stages import CONFIGS, train
 
 PATIENCE = 200
@@ -93,6 +95,26 @@ def signalled(stage: str, folder: Path, signum: int) -> None:
          step=step_of(found) if found else 0)  # fmt: skip
 
 
+A_STEP = {"sft": ("epochs", 3), "reward": ("epochs", 4), "ppo": ("iterations", 6)}
+"""The option that says how long a run is, and the steps that one of it has."""
+
+
+def long(stage: str, folder: Path, steps: int) -> None:
+    """So many steps, and the pages of memory that the process had at each line of the log."""
+    option, each = A_STEP[stage]
+    pages: dict[int, int] = {}
+    log = Run.log
+
+    def measured(self: Run, step: int, values: Mapping[str, float]) -> None:
+        log(self, step, values)
+        pages[step * (each if stage == "ppo" else 1)] = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+
+    Run.log = measured
+    seldom = {} if stage == "ppo" else {"evaluate_every": 500}
+    train(stage, CONFIGS[stage](folder, save_every=500, **seldom, **{option: steps // each}), folder / "long")
+    tell(stage=stage, pages=pages)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     whats, where, *stages = sys.argv[1:]
@@ -100,7 +122,9 @@ if __name__ == "__main__":
         for name in stages:
             folder = Path(where) / name if what.isdecimal() else Path(where) / what / name
             folder.mkdir(parents=True)
-            if what.isdecimal():
+            if what.startswith("steps="):
+                long(name, folder, int(what.removeprefix("steps=")))
+            elif what.isdecimal():
                 kill_and_go_on(name, folder, int(what))
             else:
                 signalled(name, folder, getattr(signal, what))
