@@ -274,10 +274,10 @@ def verdict(findings: Sequence[Symptom]) -> str:
     over = f"; no longer: {', '.join(past)}" if past else ""
     if not wrong:
         return f"{PREFIX}{HEALTHY}{over}"
-    told = [f"{one.text} [{one.rule}]" for one in wrong]
-    if len(told) == 1:
-        return f"{PREFIX}{wrong[0].level} — {told[0]}{over}"
-    return "\n  ".join([f"{PREFIX}{wrong[0].level}, {len(told)} findings{over}", *told])
+    lines = [f"{one.text} [{one.rule}]" for one in wrong]
+    if len(lines) == 1:
+        return f"{PREFIX}{wrong[0].level} — {lines[0]}{over}"
+    return "\n  ".join([f"{PREFIX}{wrong[0].level}, {len(lines)} findings{over}", *lines])
 
 
 def diagnose(
