@@ -212,7 +212,11 @@ def test_mistakes_in_ptx_are_found_early(tmp_path, options, message):
 def test_a_model_that_can_never_end_an_answer_is_refused(tmp_path):
     chosen = config(tmp_path)
     folder = Path(chosen.model.path)
-    for name, key in (("tokenizer_config.json", "eos_token"), ("generation_config.json", "eos_token_id")):
+    for name, key in (
+        ("tokenizer_config.json", "eos_token"),
+        ("generation_config.json", "eos_token_id"),
+        ("config.json", "eos_token_id"),
+    ):
         facts = json.loads((folder / name).read_text(encoding="utf-8"))
         del facts[key]
         (folder / name).write_text(json.dumps(facts), encoding="utf-8")

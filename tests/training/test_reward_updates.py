@@ -187,7 +187,7 @@ RAW = [1.0, 2.0, 3.0, 6.0]
 class Remembering:
     """A reward model that scores by its own normalisation, as all do."""
 
-    renderer = SimpleNamespace(prompt_ids=lambda _: [1], response_ids=lambda _, **how: [2])
+    renderer = SimpleNamespace(pair_ids=lambda *_: ([1], [2]))
     language = SimpleNamespace(renderer=renderer, context=9)
 
     normalisation = None
