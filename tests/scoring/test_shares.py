@@ -129,7 +129,7 @@ def test_a_rule_is_asked_once_about_the_whole_batch():
     assert [result.scores.tolist() for result in results] == [[0, 0, 0, 0, 0, 1]] * 3
     asked_of_others = FirstRankScorer(best, ALONE)
     assert asked_of_others.name == "best"
-    assert asked_of_others.row_problem({}).startswith("the scorer 'best' needs the column 'answer', which is missing;")
+    assert "the scorer 'best' needs the column 'answer', which is missing" in (asked_of_others.row_problem({}) or "")
     assert not asked_of_others.row_problem({"answer": None})
 
 

@@ -270,7 +270,7 @@ def test_what_a_minibatch_says_of_the_update(plain):
 
 
 def test_without_a_critic_its_terms_are_not_there(plain):
-    none = replace(plain, critic=None, advantage=Returns(), value_coef=0.1)  # the default: another would be idle
+    none = replace(plain, critic=None, advantage=Returns(), value_coef=0.1)
     assert wanted(none, Coefficients.start(none)) == {"logprobs"}
     bare = replace(BATCH, old_values=None, returns=None)
     loss, gradient, seen = asked(none, bare)

@@ -320,8 +320,13 @@ def read_config(config: ModelConfig, option: str = "model.path") -> Any:
 
 
 def _generation_config(config: ModelConfig) -> dict[str, Any]:
-    facts = generation_facts(weights_of(config.path))
-    return facts if "eos_token_id" in facts else {"eos_token_id": read_config(config).get_text_config().eos_token_id}
+    """What its generation_config.json says, or else what config.json itself says of the end: an architecture's own
+    default is nobody's word on this vocabulary."""
+    facts = generation_facts(base := weights_of(config.path))
+    if "eos_token_id" in facts:
+        return facts
+    stated, _ = PreTrainedConfig.get_config_dict(base)
+    return {"eos_token_id": (stated.get("text_config") or stated).get("eos_token_id", stated.get("eos_token_id"))}
 
 
 def is_classifier(config: ModelConfig, option: str = "model.path") -> bool:
