@@ -386,7 +386,7 @@ def test_a_sick_run_ends_with_3_where_that_is_asked_for(capsys):
     jsonl(Path("data.jsonl"), [{"prompt": "a", "completion": "b" * n} for n in (1, 20, 21, 22)])
     sick = ("sft", yaml("sft.yaml", SFT), "--max_length", "12", "--too_long", "drop")
     assert main([*sick, "--out", "runs/ill"]) == 0
-    assert "0.75 of the training rows were left out" in (said := capsys.readouterr().err) and "[rows_left_out]" in said
+    assert "75 % of the training rows were left out" in (said := capsys.readouterr().err) and "[rows_left_out]" in said
     assert json.loads(Path("runs/ill/summary.json").read_text())["health"]["level"] == "warning"
     assert main([*sick, "--out", "runs/alarmed", "--fail_on", "alarm"]) == 0
     assert main([*sick, "--out", "runs/warned", "--fail_on", "warning"]) == 3

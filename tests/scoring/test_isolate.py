@@ -480,6 +480,13 @@ def test_the_first_lines_that_it_prints_are_shown(tmp_path, capsys):
     assert len(shown) == isolate.SHOWN_LINES
 
 
+def test_printed_lines_are_whole_wherever_the_pipe_cuts_them(capsys):
+    show = isolate.FirstLines("loud.py")
+    for chunk in (b"li", b"ne \xc3", b"\xa9\nsec", b"ond", b"\n"):
+        show(chunk)
+    assert capsys.readouterr().err.splitlines() == ["loud.py prints: line é", "loud.py prints: second"]
+
+
 def test_the_file_of_a_function_is_known_for_the_runs_provenance(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("def good(completions): return [1.0]\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

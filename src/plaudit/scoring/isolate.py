@@ -118,10 +118,12 @@ class FirstLines:
     """The first lines that a file's functions print, passed on; the rest is kept for messages of failures only."""
 
     def __init__(self, file: str):
-        self.file, self.left = file, SHOWN_LINES
+        self.file, self.left, self._open = file, SHOWN_LINES, b""
 
     def __call__(self, chunk: bytes) -> None:
-        for line in filter(str.strip, _DUMP.sub("", chunk.decode("utf-8", "replace")).splitlines()):
+        """Some bytes, wherever they were cut; a line is shown when it has ended."""
+        ended, newline, self._open = (self._open + chunk)[-KEPT_BYTES:].rpartition(b"\n")
+        for line in filter(str.strip, _DUMP.sub("", (ended + newline).decode("utf-8", "replace")).splitlines()):
             if not self.left:
                 return
             self.left -= 1
@@ -237,6 +239,7 @@ class _Process:
             while chunk := stream.read1(65536):
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
                 self.show(chunk)
+        self.show(b"\n")
 
     def output(self) -> str:
         """The end of what it has printed."""
