@@ -215,9 +215,12 @@ def test_the_rows_of_the_notes_reward_functions_load(tmp_path):
     assert row.columns == {"solution": ["4", "four"]}
 
 
-def test_twenty_thousand_rows_take_no_time_to_speak_of(tmp_path):
+def test_reading_does_not_grow_with_the_square_of_the_rows(tmp_path):
     row = {"instruction": "Name three uses of a plain pencil. " * 2, "input": "", "output": "Writing and more. " * 20}
-    path = write(tmp_path, [{**row, "instruction": f"{i} {row['instruction']}"} for i in range(20_000)])
-    start = time.process_time()
-    assert len(load(DataConfig(path=path), Kind.DEMONSTRATION).rows) == 20_000
-    assert time.process_time() - start < 4  # about 0.4; the bound catches what grows with the square
+    seconds = []
+    for count in (1_000, 16_000):
+        path = write(tmp_path, [{**row, "instruction": f"{i} {row['instruction']}"} for i in range(count)])
+        start = time.process_time()
+        assert len(load(DataConfig(path=path), Kind.DEMONSTRATION).rows) == count
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 100 * seconds[0]  # in proportion: 16; with the square: 256
