@@ -73,9 +73,11 @@ def whole(tmp_path_factory):
 
 # ------------------------------------------------------------------------------------------------------------- stops
 
-CALLS = {"sft": [1, 4, 6], "reward": [1, 4, 8], "ppo": [2, 4, 6, 8, 12, 14, 20, 27, 33]}
+CALLS = {"sft": [1, 4, 6], "reward": [1, 4, 8], "ppo": [2, 6, 12, 20, 33]}
 """Calls of check_stop at which to stop. PPO's engine tries itself out in three; then every iteration has one, three
 while it samples, and six between updates. Again and again stops at the second, third and ninth."""
+OFTEN = [(stage, call) for stage, calls in CALLS.items() for call in calls]
+SELDOM = [pytest.param("ppo", call, marks=pytest.mark.slow) for call in (4, 8, 14, 27)]
 
 
 @kills(
@@ -84,7 +86,9 @@ while it samples, and six between updates. Again and again stops at the second, 
     new="descent.measure_first and cursor.step == 0:",
     why="a line of the log twice after a stop before the first step",
 )
-@pytest.mark.parametrize(("stage", "call"), [(stage, call) for stage, calls in CALLS.items() for call in calls])
+@pytest.mark.parametrize(
+    ("stage", "call"), [*((stage, call) for stage, calls in CALLS.items() for call in calls), *SELDOM]
+)
 def test_a_run_that_was_stopped_goes_on_exactly(whole, tmp_path, stage, call):
     config, uninterrupted = whole[stage]
     assert stopped(stage, config, tmp_path / "run", call)

@@ -156,7 +156,7 @@ def test_the_third_run_left_some_minibatches_out(whole):
     why="the running moments forgotten at a resume",
 )
 @ALL
-@pytest.mark.parametrize("call", [11, 17, 24])  # again and again stops at the ninth
+@pytest.mark.parametrize("call", [9, 17, 24])
 def test_it_goes_on_exactly(whole, tmp_path, which, call):
     config, uninterrupted = whole[which]
     assert stopped("ppo", config, tmp_path / "run", call)
@@ -164,7 +164,10 @@ def test_it_goes_on_exactly(whole, tmp_path, which, call):
     assert_same(uninterrupted, tmp_path / "run")
 
 
-@ALL
+SELDOM = [pytest.param(which, marks=pytest.mark.slow) for which in ("second", "third")]
+
+
+@pytest.mark.parametrize("which", ["first", *SELDOM])
 def test_it_goes_on_exactly_again_and_again(whole, tmp_path, which):
     config, uninterrupted = whole[which]
     sessions = 1

@@ -1,14 +1,11 @@
 """A model by its hub name has the files of plaudit's own too. Out of a cache, since there is no hub here."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-import plaudit
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
 from plaudit.models.load import load_language
@@ -22,17 +19,6 @@ from tests.models import zoo
 from tests.models.tiny import spread_out
 
 GROUP = Group(prompt=Prompt.of_text("the cat"), responses=("a dog", "red house"))
-ASK = """
-import json, sys
-from plaudit.models.load import ModelConfig
-from plaudit.models.reward.loading import load_reward_model
-from plaudit.records.text import Group, Prompt
-group = Group(prompt=Prompt.of_text("the cat"), responses=("a dog", "red house"))
-told = {}
-for name in sys.argv[1:]:
-    told[name] = load_reward_model(ModelConfig(path=name)).score([group], 500).scores.tolist()
-print(json.dumps(told))
-"""
 
 
 def reward_models(cache: Path) -> dict[str, list[float]]:
@@ -59,15 +45,12 @@ def reward_models(cache: Path) -> dict[str, list[float]]:
     new="found = None",
     why="a hub model without its bias, gain and kind",
 )
-def test_a_reward_model_says_by_its_hub_name_what_it_says_from_its_folder(tmp_path):
+def test_a_reward_model_says_by_its_hub_name_what_it_says_from_its_folder(tmp_path, monkeypatch):
     said = reward_models(tmp_path / "hub")
-    where = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **where, "PYTHONPATH": str(Path(plaudit.__file__).parents[1])}
-    command = [sys.executable, "-c", ASK, *said]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert found.returncode == 0, found.stderr
-    told = json.loads(found.stdout)
-    assert told == {name: pytest.approx(scores, abs=1e-5) for name, scores in said.items()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, scores in said.items():
+        told = load_reward_model(ModelConfig(path=name)).score([GROUP], 500).scores.tolist()
+        assert told == pytest.approx(scores, abs=1e-5)
 
 
 def test_a_local_file_is_where_it_is_whether_or_not_it_is_there(tmp_path):

@@ -51,8 +51,7 @@ from tests.training.tiny import CPU, gradients, jsonl, language, model_folder, r
 RESUMED = {
     "sft": ["two-then-one"],
     "reward": ["one-then-two"],
-    "ppo": ["two-then-two"],
-    "ppo-all": ["two-then-one", "one-then-two"],
+    "ppo-all": ["two-then-two", "one-then-two"],
 }
 """What is run beside one rank and two, of each stage."""
 
@@ -187,7 +186,7 @@ def runs(stage: str, folder: Path) -> None:
     """One rank; two; and runs that were stopped on so many ranks and went on on so many."""
     folder.mkdir()
     config = everything(folder) if stage == "ppo-all" else CONFIGS[stage](folder)
-    stop_at = {"sft": 4, "reward": 5, "ppo": 8, "ppo-all": 6}[stage]
+    stop_at = {"sft": 4, "reward": 5, "ppo-all": 6}[stage]
     ways = {
         "one": [(1, 0)],
         "two": [(2, 0)],

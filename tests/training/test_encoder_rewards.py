@@ -71,7 +71,7 @@ def train(tmp_path, folder: str, rows: list[dict], name: str = "run", **options)
 @pytest.mark.parametrize(("family", "pooling"), CASES)
 def test_an_encoder_learns_the_words_worth(tmp_path, family, pooling):
     folder = zoo.save(tmp_path / family, family, TEXTS)
-    done = train(tmp_path, folder, rankings(480), model=ModelConfig(path=folder, pooling=pooling))
+    done = train(tmp_path, folder, rankings(320), model=ModelConfig(path=folder, pooling=pooling))
     assert metrics(done)[-1]["reward/held_out_accuracy_over_pairs"] >= 0.95
     scorer = build_scorer((RewardModelConfig(path=str(done / "model")),), CPU)
     answers = ("red red", "blue", "green", "green", "", "big big", "?")

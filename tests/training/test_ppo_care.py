@@ -96,8 +96,8 @@ def test_the_first_minibatch_has_ratio_one_whatever_the_objective(tmp_path, form
 @KINDS
 def test_every_critic_starts_at_zero_and_learns(tmp_path, kind):
     """Of a policy that stands still, so that there is something to be learned."""
-    steady = OptimConfig(learning_rate=1e-2, schedule="constant")
-    still = {"iterations": 8, "critic_warmup": 8, "prompts_per_iteration": 32, "kl": FixedKL(coef=0.0)}
+    steady = OptimConfig(learning_rate=2e-2, schedule="constant")
+    still = {"iterations": 5, "critic_warmup": 5, "prompts_per_iteration": 32, "kl": FixedKL(coef=0.0)}
     still |= {"value_coef": 1.0, "value_clip_range": 0.0, "advantage": GAE(gae_lambda=1.0)}
     chosen = with_critic(tmp_path, kind, optim=steady, **still)
     lines = metrics(run(tmp_path, chosen))
