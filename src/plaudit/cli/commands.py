@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return known.call(known) or 0
     except UserError as error:
         if not muted():
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_placed(str(error), known)}", file=sys.stderr)
         elif not isinstance(error, FirstFailed):  # of several ranks none says what the first said already
             print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
         return 2
@@ -244,6 +244,7 @@ def _stage(known: argparse.Namespace) -> int:
         usage = f"{known.parser.prog} CONFIG …"
         raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
     config = None if known.sweep else load_config(stage.config_class, Path(known.config), known.options)
+    from plaudit.doctor.paths import check_paths
     from plaudit.launch import start, start_sweep, sweep_of
 
     if known.sweep:
@@ -253,6 +254,7 @@ def _stage(known: argparse.Namespace) -> int:
             return show(_run_folder(known), known.fail_on)
         config = next(iter(configs.values()))
     if known.dry_run:
+        check_paths(config)
         from plaudit.training.dry_run import dry_run
 
         dry_run(stage.name, config)
@@ -261,15 +263,33 @@ def _stage(known: argparse.Namespace) -> int:
     return show(_run_folder(known), known.fail_on)
 
 
+def _placed(message: str, known: argparse.Namespace) -> str:
+    """Each line that begins with an option, behind the place where the option was written."""
+    from plaudit.config.load import place_of
+
+    stage = getattr(known, "stage", None)
+    if not isinstance(stage, Stage) or not Path(getattr(known, "config", None) or "").is_file():
+        return message
+
+    def placed(match: re.Match[str]) -> str:
+        place = place_of(stage.config_class, Path(known.config), known.options, match[1])
+        return match[0] if not place else f"{place}: " if place == f"--{match[1]}" else f"{place}: {match[0]}"
+
+    return re.sub(r"^([a-z_][^\s:/]*): ", placed, message, flags=re.MULTILINE)
+
+
 def _generate(known: argparse.Namespace) -> int:
     """`plaudit generate MODEL --prompt TEXT|FILE …`."""
     from plaudit.config.load import load_config
+    from plaudit.doctor.paths import check_paths
+    from plaudit.models.options import ModelConfig
 
     if known.model is None:
         raise UserError("name a model: plaudit generate MODEL --prompt TEXT, or plaudit generate MODEL FILE")
     source = {"prompts": [{"path": file} for file in known.files]}
     options = [re.sub(r"^--(?:sampling|model)\.", "--", option) for option in known.options]  # as in a stage's file
     config = load_config(GENERATE.config_class, source, options)
+    check_paths({"model": ModelConfig(path=known.model), "prompts": config.prompts})
     resolve_name(GENERATE.run)(config, known.model, known.prompt, known.out)
     return 0
 
@@ -278,11 +298,14 @@ def _score(known: argparse.Namespace) -> int:
     """`plaudit score JUDGE FILE …`."""
     from plaudit.api.options import judge_named
     from plaudit.config.load import load_config
+    from plaudit.doctor.paths import check_paths
 
     if known.judge is None or not known.files:
         raise UserError("name a judge and a file: plaudit score JUDGE FILE")
     source = {"judge": judge_named(known.judge), "data": [{"path": file} for file in known.files]}
-    resolve_name(SCORE.run)(load_config(SCORE.config_class, source, known.options), known.out)
+    config = load_config(SCORE.config_class, source, known.options)
+    check_paths(config)
+    resolve_name(SCORE.run)(config, known.out)
     return 0
 
 

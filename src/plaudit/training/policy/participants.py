@@ -122,7 +122,7 @@ def participants(
         engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
-        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here) if truth else None),
+        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),
     )
 
 
