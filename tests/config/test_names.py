@@ -55,7 +55,8 @@ def test_the_option_that_was_meant_is_named_with_its_group(stage: str, key: str,
 )
 def test_what_is_not_here_is_said_to_be_so() -> None:
     with pytest.raises(UserError, match=r"--sampling\.top_p: unknown key: there is no such option; answers are drawn"):
-        load_config(STAGES["sft"].config_class, {"data": "a"}, ["--sampling.top_p", "0.9"])
+        plain = {"prompts": "a", "rewards": [{"kind": "function", "function": "script"}], "model": "b"}
+        load_config(STAGES["ppo"].config_class, plain, ["--sampling.top_p", "0.9"])
     with pytest.raises(UserError, match="from the whole distribution"):
         load_config(SamplingConfig, {"top-k": 3})
 

@@ -26,7 +26,7 @@ def test_a_file_in_text(tmp_path, monkeypatch):
         "pairs.jsonl\n"
         "  kind          comparison  (also serves as ranking, demonstration, prompt)\n"
         "  columns       prompt, chosen, rejected, source\n"
-        "  not used      source\n"
+        "  not used      source  (by training; `eval reward` and `score` hand them to reward functions)\n"
         "  rows          3  (2 different prompts)\n"
         f"  sha256        {digest}\n"
         "  characters          min     25 %   median     75 %     95 %      max\n"

@@ -120,7 +120,7 @@ def test_a_sick_runs_headline_does_not_begin_with_its_success(tmp_path: Path) ->
     write_run(tmp_path / "p" / "01-ppo", "ppo", lines=lines)
     warned, told = views.page([collect(tmp_path / "p" / "01-ppo")]).heads[0].sentences
     assert warned == "Not to be relied on (alarm: kl_far). What was measured all the same:"
-    assert told.startswith("score: from 1 to 14")
+    assert told.startswith("score: from 1.00 to 14.00")
 
 
 def test_a_config_that_no_run_has_costs_the_verdict_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
-from plaudit.cli.show import show
+from plaudit.cli.show import placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return known.call(known) or 0
     except UserError as error:
         if not muted():
-            print(f"error: {_placed(str(error), known)}", file=sys.stderr)
+            print(f"error: {placed(str(error), known)}", file=sys.stderr)
         elif not isinstance(error, FirstFailed):  # of several ranks none says what the first said already
             print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
         return 2
@@ -261,21 +261,6 @@ def _stage(known: argparse.Namespace) -> int:
         return 0
     start(stage, config, _run_folder(known), known.sink)
     return show(_run_folder(known), known.fail_on)
-
-
-def _placed(message: str, known: argparse.Namespace) -> str:
-    """Each line that begins with an option, behind the place where the option was written."""
-    from plaudit.config.load import place_of
-
-    stage = getattr(known, "stage", None)
-    if not isinstance(stage, Stage) or not Path(getattr(known, "config", None) or "").is_file():
-        return message
-
-    def placed(match: re.Match[str]) -> str:
-        place = place_of(stage.config_class, Path(known.config), known.options, match[1])
-        return match[0] if not place else f"{place}: " if place == f"--{match[1]}" else f"{place}: {match[0]}"
-
-    return re.sub(r"^([a-z_][^\s:/]*): ", placed, message, flags=re.MULTILINE)
 
 
 def _generate(known: argparse.Namespace) -> int:

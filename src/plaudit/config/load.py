@@ -53,15 +53,15 @@ def place_of(cls: type, source: Path, overrides: Sequence[str], option: str) -> 
     from plaudit.config.build import merge, parse_overrides
 
     tree = read_yaml(source)
-    node, place = merge(cls, tree, parse_overrides(cls, overrides, tree, []), "", []), ""
+    node, where = merge(cls, tree, parse_overrides(cls, overrides, tree, []), "", []), ""
     for part in option.split("."):
         below = dict(enumerate(node.value)) if isinstance(node.value, list) else node.value
         key = int(part) if isinstance(node.value, list) and part.isdecimal() else part
         if not isinstance(below, dict) or key not in below:
-            return place
+            return where
         node = below[key]
-        place = node.where
-    return place
+        where = node.where
+    return where
 
 
 def refuse(problems: Sequence[str], what: str) -> None:

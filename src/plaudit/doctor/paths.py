@@ -24,11 +24,11 @@ def check_paths(config: Any, folder: Path | None = None) -> None:
     what can't be read again when it goes on, and of a pipeline's only what no stage of it will make in there."""
     if isinstance(config, PipelineConfig):
         stages = plan(config, folder or Path())
-        made = [one.folder for one in stages]
+        outputs = [one.folder for one in stages]
         planned = [("" if config.sweep else f"stages.{one.name}", one.config) for one in stages]
     else:
-        planned, made = [("", config)], list[Path]()
-    faults = [f"{option}: {fault}" for path, one in planned for option, fault in missing(one, path, made)]
+        planned, outputs = [("", config)], list[Path]()
+    faults = [f"{option}: {fault}" for path, one in planned for option, fault in missing(one, path, outputs)]
     if folder is not None:
         named = [(option, name) for path, one in planned for option, name, _ in _named(one, path)]
         again = "can't be read again when the run goes on; write it into a file"
@@ -38,20 +38,20 @@ def check_paths(config: Any, folder: Path | None = None) -> None:
 
 
 def missing(
-    config: Any, path: str = "", made: Sequence[Path] = (), *, models: bool = False
+    config: Any, path: str = "", outputs: Sequence[Path] = (), *, models: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """(option, what is wrong) of each, of `models` alone where that is wanted. `made`: folders to come."""
+    """(option, what is wrong) of each, of `models` alone where that is wanted. `outputs`: folders to come."""
     for option, name, is_model in _named(config, path):
         if not name or behind(name) is not None or is_stand_in(name):
             continue
-        place = Path(name).expanduser()
-        if any(folder == place or folder in place.parents for folder in made):
+        file = Path(name).expanduser()
+        if any(folder == file or folder in file.parents for folder in outputs):
             continue
-        if is_model and name != "tiny" and looks_local(name) and not place.exists():
-            yield option, f"no folder {name!r}{_near(place)}; give a folder in Hugging Face format, or a hub name"
-        elif not is_model and not models and not name.startswith(HUB) and name != STDIN and not place.exists():
+        if is_model and name != "tiny" and looks_local(name) and not file.exists():
+            yield option, f"no folder {name!r}{_near(file)}; give a folder in Hugging Face format, or a hub name"
+        elif not is_model and not models and not name.startswith(HUB) and name != STDIN and not file.exists():
             hub = "" if option.endswith("function") else "; a hub data set is written hub:name"
-            yield option, f"{name}: no such file (looked in {Path.cwd()}{hub}){_near(place)}"
+            yield option, f"{name}: no such file (looked in {Path.cwd()}{hub}){_near(file)}"
 
 
 def _named(config: Any, path: str) -> Iterator[tuple[str, str, bool]]:
@@ -86,8 +86,8 @@ def _policies(name: str, value: Any) -> Mapping[str, str]:
     return value if name == "policies" else {}
 
 
-def _near(place: Path) -> str:
+def _near(file: Path) -> str:
     """The names beside it that are spelled nearly so."""
-    beside = [one.name for one in place.parent.iterdir()] if place.parent.is_dir() else []
-    near = difflib.get_close_matches(place.name, beside, n=1, cutoff=0.6)
-    return f"; did you mean {str(place.with_name(near[0]))!r}?" if near else ""
+    beside = [one.name for one in file.parent.iterdir()] if file.parent.is_dir() else []
+    near = difflib.get_close_matches(file.name, beside, n=1, cutoff=0.6)
+    return f"; did you mean {str(file.with_name(near[0]))!r}?" if near else ""

@@ -245,7 +245,10 @@ def _kind_of(path: Path, options: Sequence[str]) -> str:
     if fits:
         raise UserError(f"{path} could be a config of {' or '.join(fits)}; say --stage {next(iter(fits))}")
     keys = read_plain(path).keys()
-    near = {kind: len(keys & field_types(STAGES[kind].config_class).keys()) for kind in refusals}
+    near = {
+        kind: len(keys & field_types(STAGES[kind].config_class).keys()) + refusal.count("did you mean")
+        for kind, refusal in refusals.items()
+    }
     nearest = path.stem if path.stem in refusals else max(near, key=lambda kind: (near[kind], _fewest(refusals[kind])))
     raise UserError(f"{refusals[nearest]}\n({path} read as a config of {nearest}; --stage says another.)")
 

@@ -72,7 +72,7 @@ def _of_sweep(folder: Path, summary: Mapping[str, Any]) -> list[str]:
     is the best by a number of its own: they are compared."""
     if "sweep" not in summary:
         return []
-    kinds = {name: str(RunFiles(path).provenance.get("stage", "")) for name, path in summary["sweep"].items()}
+    kinds = {name: str(RunFiles(Path(path)).provenance.get("stage", "")) for name, path in summary["sweep"].items()}
     kind = next(iter(kinds.values()))
     if kind not in RUNS or RUNS[kind].leaves != "model" or RUNS[kind].counts == "iteration":
         return ["next: plaudit init compare, and name the runs' models in its `policies`"] if kind == "ppo" else []

@@ -89,7 +89,7 @@ def check_rewards(
             check_columns(function_scorer(config), rows)
             continue
         model = config.model
-        loading.check_reward_model(model, _place(option, index), config.read_as)
+        loading.check_reward_model(model, _path_option(option, index), config.read_as)
         if needed := loading.needed_columns(model, config.read_as):
             check_references(rows)
             check_columns(partial(missing_column, config.name, needed=needed, filled=True), alone)
@@ -129,12 +129,13 @@ def build_scorer(configs: Sequence[JudgeConfig], machine: Machine, option: str =
     """The configured judges as one scorer: their weighted sum. UserError naming the `option` that holds `configs`, as
     `check_rewards`."""
     parts = tuple(
-        (judge_scorer(config, machine, _place(option, index)), config.weight) for index, config in enumerate(configs)
+        (judge_scorer(config, machine, _path_option(option, index)), config.weight)
+        for index, config in enumerate(configs)
     )
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
 
 
-def _place(option: str, index: int) -> str:
+def _path_option(option: str, index: int) -> str:
     """Of a judge's folder: in a list, or, where the option ends so already, its own."""
     return option if option.endswith(".path") else f"{option}.{index}.path"
 

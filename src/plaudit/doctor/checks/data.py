@@ -35,7 +35,7 @@ SHARE_OF_ROWS = 0.05
 
 def files(examined: Examined) -> Iterator[Finding]:
     """Every folder is there, and every file, and holds rows of the kind that its option asks for."""
-    for option, fault in missing(examined.config, made=[*examined.stage.before], models=True):
+    for option, fault in missing(examined.config, outputs=[*examined.stage.before], models=True):
         yield error(option, fault)
     for use in examined.own_uses:
         if use.config.path in examined.missing:
@@ -124,17 +124,17 @@ def leaks(examined: Examined) -> Iterator[Finding]:
     stages = [examined.stage, *examined.stage.ancestors().values()]
     learned = [(one, use) for one in stages for use in data_uses(one.kind, one.config) if use.part is Part.TRAINED]
     for use, held_out in measured:
-        found = [
+        leaking = [
             (one, source, shared)
             for one, source in learned
             if held_out and (shared := overlap(library.rows_behind(one, source), held_out)).prompts
         ]
-        if not found:
+        if not leaking:
             continue
-        who = [f"{'this stage' if one is examined.stage else one.name} ({source.option})" for one, source, _ in found]
-        shared = max((shared for *_, shared in found), key=lambda shared: shared.prompts)
+        who = [f"{'this stage' if one is examined.stage else one.name} ({source.option})" for one, source, _ in leaking]
+        shared = max((shared for *_, shared in leaking), key=lambda shared: shared.prompts)
         first, second = shared.examples[0]
-        files = dict.fromkeys(source.config.path for _, source, _ in found)
+        files = dict.fromkeys(source.config.path for _, source, _ in leaking)
         yield warning(
             use.option,
             f"{use.config.path}: {shared.prompts} of its prompts are also trained on, by {', '.join(who)}: "

@@ -24,7 +24,7 @@ NO_ROOM = "leave no room for"
 
 def starts(examined: Examined) -> Iterator[Finding]:
     """Data, models and judges fit together: whatever the stage itself would refuse or warn of."""
-    if faults := [fault for _, fault in missing(examined.config, made=[*examined.stage.before])]:
+    if faults := [fault for _, fault in missing(examined.config, outputs=[*examined.stage.before])]:
         raise NotRunError(faults[0])
     try:
         _ = examined.participants
