@@ -13,7 +13,6 @@ from plaudit.web.app import build, call
 from plaudit.web.security import HEADERS, Access, Guard, Limiter, one_token
 from tests.kills import kills
 
-SECURITY = "web/security.py"
 TOKEN = "t" * 32
 SECRET = "the data"
 
@@ -73,7 +72,7 @@ def test_the_link_becomes_a_cookie_that_scripts_and_other_sites_do_not_get():
     assert "Secure" in client(https=True).get(f"/l/{TOKEN}").headers["set-cookie"]
 
 
-@kills(SECURITY, old="or access.to_network", new="or True", why="any machine's name for itself would do")
+@kills("web/security.py", old="or access.to_network", new="or True", why="any machine's name for itself would do")
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1", 200), ("[::1]:9000", 200), ("LOCALHOST:1", 200), ("label.example:443", 200)]
@@ -102,7 +101,12 @@ def test_other_sites_get_nothing_done_and_nothing_read(origin):
         assert (answer.status_code, SECRET in answer.text) == (403, False)
 
 
-@kills(SECURITY, old="and origin is None", new="and False", why="a form of another site without Origin would be taken")
+@kills(
+    "web/security.py",
+    old="and origin is None",
+    new="and False",
+    why="forms without Origin would be taken",
+)
 def test_what_changes_something_must_say_where_it_comes_from():
     assert client(TOKEN).post("/api/echo").status_code == 403
     assert client(TOKEN).post("/api/echo", headers=OURS).status_code == 200
@@ -161,7 +165,12 @@ def test_rates_are_limited_and_strangers_cannot_lock_people_out():
     assert [asked.get("/").status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
-@kills(SECURITY, old="self.burst, bucket.left +", new="10**9, bucket.left +", why="a quiet night would buy a flood")
+@kills(
+    "web/security.py",
+    old="self.burst, bucket.left +",
+    new="10**9, bucket.left +",
+    why="a quiet night buys a flood",
+)
 def test_a_bucket_fills_up_again_but_no_higher():
     now = 0.0
     limiter = Limiter(per_second=2.0, burst=3, clock=lambda: now)
