@@ -98,10 +98,10 @@ class Desk:
         return self.now + 60.0 * self.config.lease_minutes
 
     def assignment(self, row: AnyRow) -> Assignment:
-        said = sa.select(SUBMISSIONS.c.judgement).where(
+        own = sa.select(SUBMISSIONS.c.judgement).where(
             SUBMISSIONS.c.task == row.task, SUBMISSIONS.c.person == row.person
         )
-        before = self.connection.execute(said.order_by(SUBMISSIONS.c.seq.desc()).limit(1)).scalar()
+        before = self.connection.execute(own.order_by(SUBMISSIONS.c.seq.desc()).limit(1)).scalar()
         return Assignment(
             id=row.id,
             person=row.person,
