@@ -15,11 +15,12 @@ from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 MARKDOWN_LIMIT = 20_000
-"""Characters; longer texts are shown as written, whole. Nobody formats a megabyte, and reading it would take seconds."""
+"""Characters; longer texts are shown as written, whole: reading a megabyte as Markdown would take seconds."""
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\U000e0000-\U000e007f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BLOCKS = "p h1 h2 h3 h4 h5 h6 ul ol li blockquote table thead tbody tr th td hr".split()
-_ELEMENTS = {*_BLOCKS, "em", "strong", "s", "br"}
+_BLOCKS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr"}
+_BLOCKS |= {"table", "thead", "tbody", "tr", "th", "td"}
+_ELEMENTS = _BLOCKS | {"em", "strong", "s", "br"}
 
 
 def as_written(text: str) -> Markup:
@@ -34,7 +35,7 @@ def rendered(text: str) -> Markup:
     if len(text) > MARKDOWN_LIMIT:
         return as_written(text)
     tokens = _reader().parse(_unix(text))
-    html = Markup("").join(_html(tokens))
+    html = _html(tokens)
     return as_written(text) if _loses(text, html, tokens) else html
 
 
@@ -59,35 +60,41 @@ def _reader() -> MarkdownIt:
     return reader.enable(["table", "strikethrough"]).disable(["reference", "entity"])
 
 
-def _html(tokens: Sequence[Token]) -> list[Markup]:
-    """Only what is known here is written: an unknown token's content becomes text."""
+def _html(tokens: Sequence[Token]) -> Markup:
     pieces: list[Markup] = []
     links: list[tuple[int, str]] = []
     for token in tokens:
-        if token.type in ("fence", "code_block"):
-            code = Markup("<pre dir=ltr><code>") + _plain(token.content) + Markup("</code></pre>")
-            label = Markup("<span class=lang>") + _plain(token.info) + Markup("</span>") if token.info.strip() else ""
-            pieces.append(Markup("<div class=code>") + label + code + Markup("</div>"))
-        elif token.type == "inline":
-            pieces += _html(token.children or [])
-        elif token.type == "code_inline":
-            pieces.append(Markup("<code>") + _plain(token.content) + Markup("</code>"))
-        elif token.type == "softbreak":
-            pieces.append(Markup("<br>"))  # chat answers mean their line ends
-        elif token.type == "image":
-            pieces.append(_plain(f"![{token.content}]({token.attrGet('src')} {token.attrGet('title') or ''})"))
-        elif token.type == "link_open":
+        if token.type == "link_open":
             title = f' "{token.attrGet("title")}"' if token.attrGet("title") else ""
             links.append((len(pieces), f"{token.attrGet('href')}{title}"))
         elif token.type == "link_close":
             begin, address = links.pop()
             if Markup("").join(pieces[begin:]).striptags() != address:
                 pieces.append(Markup("<span class=address> (") + _plain(address) + Markup(")</span>"))
-        elif token.tag in _ELEMENTS and token.type != "text":
-            pieces.append(_tag(token))
         else:
-            pieces.append(_plain(token.content))
-    return pieces
+            pieces.append(_token(token))
+    return Markup("").join(pieces)
+
+
+def _token(token: Token) -> Markup:
+    """Only what is known here is written as an element: an unknown token's content becomes text."""
+    match token.type:
+        case "fence" | "code_block":
+            label = Markup("<span class=lang>") + _plain(token.info) + Markup("</span>") if token.info.strip() else ""
+            code = Markup("<pre dir=ltr><code>") + _plain(token.content) + Markup("</code></pre>")
+            return Markup("<div class=code>") + label + code + Markup("</div>")
+        case "inline":
+            return _html(token.children or [])
+        case "code_inline":
+            return Markup("<code>") + _plain(token.content) + Markup("</code>")
+        case "softbreak":
+            return Markup("<br>")  # chat answers mean their line ends
+        case "image":
+            return _plain(f"![{token.content}]({token.attrGet('src')} {token.attrGet('title') or ''})")
+        case kind if token.tag in _ELEMENTS and kind != "text":
+            return _tag(token)
+        case _:
+            return _plain(token.content)
 
 
 def _tag(token: Token) -> Markup:

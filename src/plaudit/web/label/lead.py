@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from plaudit.feedback.exchange import FORMATS, exported
 from plaudit.feedback.records import Disagreement, Estimated, Role
 from plaudit.feedback.store import Store
 from plaudit.web.app import Body, call
@@ -24,7 +23,6 @@ def lead_routes(store: Store) -> list[BaseRoute]:
     return [
         Route("/lead", _for_leads(lead.overview)),
         Route("/lead/disagreements", _for_leads(lead.disagreements)),
-        Route("/lead/export", _for_leads(lead.export)),
         call("/api/lead/invite", _for_leads(lead.invite)),
         call("/api/lead/revoke", _for_leads(lead.revoke)),
         call("/api/lead/adjudicate", _for_leads(lead.adjudicate)),
@@ -62,7 +60,7 @@ class LeadDesk:
         numbers = {name: interval(getattr(agreement, name)) for name in ("alike", "alike_when_preferred")}
         alpha = agreement.alpha
         numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})" if alpha else ""
-        values = {"progress": progress, "people": people, "agreement": numbers, "formats": FORMATS}
+        values = {"progress": progress, "people": people, "agreement": numbers}
         differing = sum(share < 1 for share in agreement.by_task.values())
         shared = len(agreement.by_task)
         name = self.store.config.name
@@ -73,14 +71,6 @@ class LeadDesk:
         models = "models" in request.query_params
         lines = [disagreement_view(one, models=models) for one in differing[:DISAGREEMENTS_SHOWN]]
         return page(request, "disagreements.html.j2", lines=lines, total=len(differing), models=models)
-
-    def export(self, request: Request) -> Response:
-        kind = request.query_params.get("format", "")
-        if kind not in FORMATS:
-            raise HTTPException(404, "Not Found")
-        name, text = exported(self.store, kind)
-        headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return Response(text, media_type="application/octet-stream", headers=headers)
 
     def invite(self, request: Request, body: Body) -> dict[str, str]:
         """The link, which is told only this once."""

@@ -113,7 +113,9 @@ class Labeller:
             view = judgement_view(one.judgement, one)
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.received))
             prompt = self.store.task(one.task_id).prompt.turns[-1].content[:BEGINNING]
-            lines.append({"task": one.task_id, "when": when, "prompt": prompt, "order": order_words(view["ranks"]), **view})
+            lines.append(
+                {"task": one.task_id, "when": when, "prompt": prompt, "order": order_words(view["ranks"]), **view}
+            )
         person = request.state.person
         values = {"progress": self.store.progress(person), "lead": person.role is Role.LEAD}
         return page(request, "sent.html.j2", lines=lines, total=len(submissions), **values)

@@ -33,7 +33,9 @@ def prompt_view(prompt: Prompt) -> list[dict[str, str]]:
     """The turns, each with its role; tools and what else a turn says are turns of their own, as written."""
     turns = [{"role": "tools", "html": as_written(str(tool)), "written": ""} for tool in prompt.tools]
     for turn in prompt.turns:
-        turns += [{"role": f"{turn.role}: {key}", "html": as_written(str(x)), "written": ""} for key, x in turn.extra.items()]
+        turns += [
+            {"role": f"{turn.role}: {key}", "html": as_written(str(x)), "written": ""} for key, x in turn.extra.items()
+        ]
         turns.append({"role": turn.role, **text_view(turn.content)})
     return turns
 
@@ -83,7 +85,9 @@ def read_judgement(body: Mapping[str, Any], assignment: Assignment) -> Judgement
     """What the page sent, in the task's own order; whether it fits the task, the store checks. 400 for other shapes."""
     ranks, scalar, flags = (body.get(name) for name in ("ranks", "scalar", "flags"))
     step, seconds = body.get("step", 0), body.get("seconds", 0)
-    whole = all(type(x) is int for x in (*_list(ranks), step)) and all(x is None or type(x) is int for x in _list(scalar))
+    whole = all(type(x) is int for x in (*_list(ranks), step)) and all(
+        x is None or type(x) is int for x in _list(scalar)
+    )
     if not (whole and isinstance(flags or {}, dict) and isinstance(seconds, int | float)):
         raise HTTPException(400, "not_a_judgement")
     return Judgement(
