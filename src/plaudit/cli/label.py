@@ -111,8 +111,8 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
 
 
 def _options(known: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(known, name) for name in ProjectConfig.__dataclass_fields__}
-    options = {name: value for name, value in given.items() if value is not None}
+    values = {name: getattr(known, name) for name in ProjectConfig.__dataclass_fields__}
+    options = {name: value for name, value in values.items() if value is not None}
     if path := options.get("guidelines"):
         try:
             options["guidelines"] = Path(path).read_text(encoding="utf-8")

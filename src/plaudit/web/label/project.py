@@ -45,8 +45,8 @@ def project_named(name: str, sources: Sequence[str] = ()) -> str:
     here = sorted(path.name for path in Path().glob(f"*{SUFFIX}"))
     if len(here) == 1:
         return here[0]
-    found = f"there are {', '.join(here)}" if here else "there is none in this folder"
-    raise UserError(f"which labelling project? {found}; say --project FILE{SUFFIX}")
+    choices = f"there are {', '.join(here)}" if here else "there is none in this folder"
+    raise UserError(f"which labelling project? {choices}; say --project FILE{SUFFIX}")
 
 
 def open_project(url: str, options: Mapping[str, Any]) -> Store:

@@ -118,5 +118,5 @@ def text_of(body: Mapping[str, Any], name: str) -> str:
 
 def order_words(ranks: Sequence[int]) -> str:
     """Ranks of the answers as shown, read as an order: `B > A = C`."""
-    places = sorted(set(ranks))
-    return " > ".join(" = ".join(letter(i) for i, rank in enumerate(ranks) if rank == place) for place in places)
+    levels = sorted(set(ranks))
+    return " > ".join(" = ".join(letter(i) for i, rank in enumerate(ranks) if rank == level) for level in levels)
