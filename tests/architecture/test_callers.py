@@ -10,8 +10,6 @@ CALLED_FROM_OUTSIDE = {
     "telemetry/console.py:Terminal.emit": "logging calls its handlers by it",
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
     "web/security.py:one_token": "board and chat, on their way",
-    "web/serve.py:listening": "label, board and chat, on their way",
-    "web/serve.py:serve": "the same",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""
 ON_THEIR_WAY = ("feedback/",)

@@ -213,6 +213,15 @@ class Store:
             desk = self._desk(connection)
             return desk.resumed(person.name) or desk.drawn(person.name)
 
+    def assignment(self, assignment_id: str, person: Person) -> Assignment:
+        """A task that this person has, or had, in hand: in which order it was shown.
+
+        Raises: StoreRefuses where the assignment is another's.
+        """
+        with self._db.read() as connection:
+            row = assignment_of(connection, assignment_id, person.name)
+            return self._desk(connection).assignment(row)
+
     def submit(self, assignment_id: str, person: Person, judgement: Judgement, key: str) -> Submission:
         """Store a judgement; it is safe once this returns. The same `key` of the same person twice is one submission.
 
