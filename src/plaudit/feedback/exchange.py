@@ -100,16 +100,16 @@ def write_export(store: Store, path: Path, form: ExportForm) -> Export:
 
 
 def _ranking(task: Task, one: Submission) -> Plain:
-    said = one.judgement
-    more = {"comment": said.comment, "flags": {k: list(v) for k, v in said.flags.items()}, "step": said.step}
-    if said.none_acceptable:
+    judgement = one.judgement
+    more = {"comment": judgement.comment, "flags": {k: list(v) for k, v in judgement.flags.items()}, "step": judgement.step}
+    if judgement.none_acceptable:
         more["none_acceptable"] = True
     return {
         **_prompt(task),
         "responses": _texts(task),
-        "ranks": list(said.ranks),
+        "ranks": list(judgement.ranks),
         "labeller": one.person,
-        "seconds": said.seconds,
+        "seconds": judgement.seconds,
         "task": task.id,
         **({"models": models} if any(models := [answer.model for answer in task.answers]) else {}),
         **{name: value for name, value in more.items() if value},

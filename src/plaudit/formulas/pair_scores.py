@@ -84,7 +84,7 @@ def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[T
 
 
 def mean_pair_entropy(scores: Float[Tensor, " N"]) -> float:
-    """How unsure a judge is of the order of one prompt's answers, bits: the mean over its pairs of
+    """How unsure a judge is of the order of one prompt's answers, bits: the mean over its pairs of   (N3.1)
 
         H(p) = −p log₂ p − (1 − p) log₂ (1 − p),    p = σ(r_a − r_b)
 

@@ -131,14 +131,14 @@ def _answered(participants: Participants, config: CollectConfig, prompts: Sequen
     answered = groups(rollout, k)
     scores = _scores(participants.labeller, answered, k)
     doubts = _scores(participants.unsure, answered, k)
-    found: list[dict[str, Any]] = []
+    answered_rows: list[dict[str, Any]] = []
     for row, group, own, doubt in zip(prompts, answered, scores, doubts, strict=True):
         texts = sound(group.responses)
         one = _ranking(row, texts, own, config) if participants.labeller else _candidates(row, texts, config)
         if one is not None and participants.unsure is not None:
             one[UNSURE] = mean_pair_entropy(torch.tensor([x for x in doubt if x is not None], dtype=torch.float64))
-        found += [one] if one is not None else []
-    return found
+        answered_rows += [one] if one is not None else []
+    return answered_rows
 
 
 def sound(texts: Sequence[str]) -> list[str]:
