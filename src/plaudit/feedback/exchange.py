@@ -101,7 +101,11 @@ def write_export(store: Store, path: Path, form: ExportForm) -> Export:
 
 def _ranking(task: Task, one: Submission) -> Plain:
     judgement = one.judgement
-    more = {"comment": judgement.comment, "flags": {k: list(v) for k, v in judgement.flags.items()}, "step": judgement.step}
+    more = {
+        "comment": judgement.comment,
+        "flags": {k: list(v) for k, v in judgement.flags.items()},
+        "step": judgement.step,
+    }
     if judgement.none_acceptable:
         more["none_acceptable"] = True
     return {

@@ -76,8 +76,8 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
         prompts=prompts,
         language=language,
         engine=build_engine(trunk, language, check_stop=run.check_stop),
-        labeller=build_scorer(config.labeller, here) if config.labeller else None,
-        unsure=build_scorer(doubting, here) if doubting else None,
+        labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
+        unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,
     )
 
