@@ -15,6 +15,9 @@ from pathlib import Path
 
 from common import answer, task
 
+PPO = "prompts: p.jsonl\nrewards: [{function: repetition}]\nmodel: tiny\n"
+"""A file whose own options are right."""
+
 
 def has_stepped(folder: Path) -> bool:
     """Whether a stage of fine-tuning has logged a loss."""
@@ -27,7 +30,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         is_demo = words == ["demo"]
         command = [sys.executable, "-m", "plaudit", *words, *(["--out", folder + "/run"] if is_demo else [])]
-        (Path(folder) / "ppo.yaml").write_text("prompts: p.jsonl\nrewards: [{function: repetition}]\nmodel: tiny\n", encoding="utf-8")
+        (Path(folder) / "ppo.yaml").write_text(
+            "prompts: p.jsonl\nrewards: [{function: repetition}]\nmodel: tiny\n", encoding="utf-8"
+        )
         began = time.perf_counter()
         with (Path(folder) / "output").open("w") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, cwd=folder, start_new_session=True)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 import plaudit as pl
-from plaudit.hardware.profile import TimedPart, StepProfile, operators, part, parts, table
+from plaudit.hardware.profile import StepProfile, TimedPart, operators, part, parts, table
 from tests.kills import kills
 
 
