@@ -27,7 +27,7 @@ def measured(monkeypatch):
 
 
 @kills(
-    "src/plaudit/hardware/probe.py",
+    "hardware/probe.py",
     old="matmul_speed(device, torch.bfloat16) > PAYS",
     new="PAYS * matmul_speed(device, torch.bfloat16) >",
     why="a machine on which bf16 is hardly faster rounds for nothing",

@@ -14,7 +14,7 @@ def event(name: str, start: float, end: float, flops: float = 0.0) -> SimpleName
 
 
 @kills(
-    "src/plaudit/hardware/profile.py",
+    "hardware/profile.py",
     old="event.time_range.start <= spans[span][1]",
     new="event.time_range.start >= spans[span][1]",
     why="products of one part count as another's",
