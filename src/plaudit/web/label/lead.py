@@ -59,7 +59,7 @@ class LeadDesk:
         ]
         numbers = {name: interval(getattr(agreement, name)) for name in ("alike", "alike_when_preferred")}
         alpha = agreement.alpha
-        numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})" if alpha else ""
+        numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})".replace("-", "−") if alpha else ""
         values = {"progress": progress, "people": people, "agreement": numbers}
         differing = sum(share < 1 for share in agreement.by_task.values())
         shared = len(agreement.by_task)
@@ -70,7 +70,14 @@ class LeadDesk:
         differing = self.store.disagreements()
         models = "models" in request.query_params
         lines = [disagreement_view(one, models=models) for one in differing[:DISAGREEMENTS_SHOWN]]
-        return page(request, "disagreements.html.j2", lines=lines, total=len(differing), models=models)
+        return page(
+            request,
+            "disagreements.html.j2",
+            name=self.store.config.name,
+            lines=lines,
+            total=len(differing),
+            models=models,
+        )
 
     def invite(self, request: Request, body: Body) -> dict[str, str]:
         """The link, which is told only this once."""
@@ -124,7 +131,7 @@ def interval(estimate: Estimated | None) -> str:
     """`72 % (65 – 79)`; empty where there is nothing to say."""
     if estimate is None:
         return ""
-    return f"{estimate.value:.0%} ({100 * estimate.low:.0f} – {100 * estimate.high:.0f})"
+    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} – {100 * estimate.high:.0f})"
 
 
 def _ago(moment: float | None) -> str:
