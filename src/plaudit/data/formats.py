@@ -32,6 +32,7 @@ from plaudit.data.turns import (
     type_name,
 )
 from plaudit.records.text import (
+    Candidates,
     Comparison,
     Demonstration,
     Form,
@@ -202,17 +203,32 @@ def _whole_conversations(chosen: Any, rejected: Any) -> bool:
 def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
     prompt, transcript = parse_prompt(raw)
     responses = _responses(raw)
-    if isinstance(responses[0], Mapping) and not is_message(responses[0]):
-        texts, extras = _described(responses, transcript)
-        ranks = _own_ranks(raw, texts) or _ranks_of_described(responses)
-    else:
-        texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
-        extras: dict[str, Any] = {}
-        ranks = _own_ranks(raw, texts)
+    texts, extras = _texts(responses, transcript)
+    ranks = _own_ranks(raw, texts)
+    if ranks is None and _is_described(responses):
+        ranks = _ranks_of_described(responses)
     if ranks is None:
-        raise RowError("ranks", "`ranks` or `best` is missing")
+        raise RowError("ranks", "`ranks` or `best` is missing; answers that nobody has ranked: plaudit label")
     columns = {**_other_columns(raw, (*prompt_columns(raw), *_RANKING_COLUMNS)), **extras}
     return (Ranking(prompt=prompt, responses=texts, ranks=ranks, columns=columns, where=where),)
+
+
+def _parse_candidates(raw: Raw, where: str) -> tuple[Candidates, ...]:
+    prompt, transcript = parse_prompt(raw)
+    texts, extras = _texts(_responses(raw), transcript)
+    columns = {**_other_columns(raw, (*prompt_columns(raw), *_RANKING_COLUMNS)), **extras}
+    return (Candidates(prompt=prompt, responses=texts, columns=columns, where=where),)
+
+
+def _texts(responses: list[Any], transcript: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The answers, and what else is said of each."""
+    if _is_described(responses):
+        return _described(responses, transcript)
+    return tuple(parse_answer(r, "responses", transcript) for r in responses), {}
+
+
+def _is_described(responses: list[Any]) -> bool:
+    return isinstance(responses[0], Mapping) and not is_message(responses[0])
 
 
 def _responses(raw: Raw) -> list[Any]:
@@ -391,4 +407,5 @@ _PARSERS: dict[Kind, Callable[[Raw, str], tuple[Row, ...]]] = {
     Kind.RATING: _parse_rating,
     Kind.VERDICT: _parse_verdict,
     Kind.PROMPT: _parse_prompt_row,
+    Kind.CANDIDATES: _parse_candidates,
 }

@@ -81,6 +81,17 @@ class Store:
         return cls(database, clock)
 
     @classmethod
+    def exists(cls, url: str) -> bool:
+        """Whether there is a project, of whichever version."""
+        database = Database(url)
+        if database.path is not None and not database.path.is_file():
+            return False
+        try:
+            return database.has_project()
+        finally:
+            database.close()
+
+    @classmethod
     def open(cls, url: str, *, clock: Callable[[], float] | None = None) -> Self:
         """An existing project; one of an older plaudit is brought up to date. Raises: UserError where there is none."""
         database = Database(url)
@@ -267,6 +278,7 @@ class Store:
         `key` as in `submit`. The answers count as shown in the task's own order.
         """
         own = checked(judgement, task, self.config)
+        check_task(task, self.config)
         with self._db.write() as connection:
             if (before := _by_key(connection, name, key)) is not None:
                 return before

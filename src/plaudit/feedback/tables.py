@@ -155,6 +155,10 @@ class Database:
             connection.execute(VERSIONS.insert().values(version=1 + len(MIGRATIONS), applied=time.time()))
             fill(connection)
 
+    def has_project(self) -> bool:
+        with self.read() as connection:
+            return sa.inspect(connection).has_table(VERSIONS.name)
+
     def upgrade(self, migrations: Sequence[Callable[[sa.Connection], None]] | None = None) -> None:
         """Bring an older file up to date, each step in a transaction of its own.
 
