@@ -4,9 +4,9 @@
     python -m benchmarks labelling --postgres                       the same on a PostgreSQL server of its own
     python -m benchmarks labelling --seconds 60 --kills 2           a shorter look
 
-Each labeller asks for a task, thinks (exponential, `--think` seconds on average), and sends; a send without an answer is
-repeated with the same key, as the page does it. Afterwards the store is compared with what was acknowledged. Latencies
-are the labellers', of requests to a server that was up; how long a killed server was away is told beside them.
+Each labeller asks for a task, thinks (exponential, `--think` seconds on average), and sends; a send without an answer
+is repeated with the same key, as the page does it. Afterwards the store is compared with what was acknowledged.
+Latencies are the labellers', of requests to a server that was up; how long a killed one was away is told beside them.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from plaudit.feedback.records import Candidate, Task
 from plaudit.feedback.store import Store
 from plaudit.records.text import Prompt
 from plaudit.web.label.project import project_access
+from plaudit.web.label.views import order_words
 
 LEASE_MINUTES = 0.5
 RETRY = 0.5
@@ -155,9 +156,7 @@ def verify(store: Store, tally: Tally) -> dict[str, int]:
     for person, task, ranks in tally.acknowledged:
         if (one := by_task.get((person, task))) is not None:
             shown = [one.judgement.ranks[index] for index in orders[person, task]]
-            changed += [sorted(set(ranks)).index(rank) for rank in ranks] != [
-                sorted(set(shown)).index(r) for r in shown
-            ]
+            changed += order_words(ranks) != order_words(shown)
     acknowledged = {(person, task) for person, task, _ in tally.acknowledged}
     time.sleep(60 * LEASE_MINUTES + 1)
     store.invite("afterwards")
@@ -236,7 +235,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks labelling", description=__doc__.split("\n")[0])
     parser.add_argument("--labellers", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--think", type=float, default=5.0, help="seconds between tasks, on average")
+    parser.add_argument("--think", type=float, default=10.0, help="seconds between tasks, on average")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--postgres", action="store_true")
     arguments = parser.parse_args(argv)
