@@ -207,3 +207,17 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("plaudit_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
+    """All rows of all tables, their sequence numbers with them."""
+    for table in METADATA.sorted_tables:
+        if table.name != "schema_version":
+            for row in source.execution_options(yield_per=1000).execute(sa.select(table)):
+                target.execute(table.insert().values(tuple(row)))
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since 1970 as the system's clock had them at the start, then by one that nobody sets."""
+    start = time.time() - time.monotonic()
+    return lambda: start + time.monotonic()

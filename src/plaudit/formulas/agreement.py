@@ -19,7 +19,7 @@ Numbers = tuple[float, float, float, int]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A pair of answers."""
+    """A pair of answers (N2.2)."""
 
     task: Hashable
     verdicts: Mapping[str, int]
@@ -37,7 +37,8 @@ def units_of(votes: Mapping[str, Mapping[str, Sequence[int]]]) -> list[Unit]:
 
 
 def pair_verdicts(ranks: Sequence[int]) -> tuple[int, ...]:
-    """Of each pair i < j of a ranking: 1 where i is better (its rank is lower), −1 where j is, 0 where they tie   (N2.2)."""
+    """Of each pair i < j of a ranking: 1 where i is better (its rank is lower), −1 where j is, 0 where they
+    tie   (N2.2)."""
     return tuple((a < b) - (a > b) for a, b in combinations(ranks, 2))
 
 
@@ -125,7 +126,8 @@ def verdict_alpha(units: Sequence[Unit]) -> Numbers | None:
 
 
 def coincidences(values: Sequence[int]) -> dict[tuple[int, int], float]:
-    """o_ck of one unit: its ordered pairs of values by two labellers, each counted 1/(m − 1) for m labellers   (N2.1)."""
+    """o_ck of one unit: its ordered pairs of values by two labellers, each counted 1/(m − 1) for m
+    labellers   (N2.1)."""
     frequencies: Counter[int] = Counter(values if len(values) > 1 else ())
     return {
         (c, k): n * (m - (c == k)) / (len(values) - 1) for c, n in frequencies.items() for k, m in frequencies.items()
