@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
+from plaudit.cli.board import add_board
 from plaudit.cli.show import show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
@@ -92,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
     report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
     report.set_defaults(call=_report)
+    add_board(commands)
     completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
     completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
