@@ -34,6 +34,7 @@ ALLOWED = {
     "psycopg": {"feedback"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "markdown_it": {"web"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "yaml": {"runs", "report", "config"},

@@ -14,9 +14,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from plaudit.errors import UserError
-from plaudit.web.board.look import Board
-from plaudit.web.board.routes import app
-from plaudit.web.board.shelf import shelf
+from plaudit.web.app import build
+from plaudit.web.board.routes import board_routes
 from plaudit.web.security import one_token
 from tests.kills import kills
 from tests.report.folders import (
@@ -34,8 +33,8 @@ from tests.report.test_html import hostile_run
 
 def open_board(*folders: Path) -> TestClient:
     secret, access = one_token("test")
-    board = Board(shelf=shelf([str(folder) for folder in folders]))
-    return TestClient(app(board, access), "http://localhost:8300", cookies={access.cookie: secret})
+    app = build(board_routes([str(folder) for folder in folders]), access)
+    return TestClient(app, "http://localhost:8300", cookies={access.cookie: secret})
 
 
 @pytest.fixture(autouse=True)

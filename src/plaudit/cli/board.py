@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from plaudit.errors import UserError
+
 
 def add_board(commands: Any) -> None:
     board = commands.add_parser(
@@ -22,12 +24,14 @@ def add_server(command: argparse.ArgumentParser) -> None:
     """Where a page is served."""
     command.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines too (default: %(default)s)")
     command.add_argument("--port", type=int, default=None, help="default: 8300, or a free one")
-    name = "host name under which a proxy or other machines reach it (may be repeated)"
-    command.add_argument("--name", action="append", default=[], metavar="HOST", help=name)
+    command.add_argument("--public", default="", metavar="URL", help="how it is reached through a proxy or a tunnel")
 
 
 def _board(known: argparse.Namespace) -> int:
-    from plaudit.web.board.routes import board
-
-    board(known.runs, host=known.host, port=known.port, names=known.name)
+    try:
+        from plaudit.web.alone import Address, serve_alone
+        from plaudit.web.board.routes import board_routes
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is missing; this command needs: pip install 'plaudit[serve]'") from error
+    serve_alone("board", board_routes(known.runs), Address(host=known.host, port=known.port, public=known.public))
     return 0

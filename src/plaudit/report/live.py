@@ -133,9 +133,9 @@ class LiveRun:
 
     def _health(self, facts: Facts) -> tuple[Symptom, ...] | None:
         """As its summary says; else by the rules, once all of the log was seen."""
-        told = facts.summary.get("health")
-        if isinstance(told, dict):
-            rows = told.get("findings")
+        stated = facts.summary.get("health")
+        if isinstance(stated, dict):
+            rows = stated.get("findings")
             return tuple(filter(None, map(_symptom, rows if isinstance(rows, list) else ())))
         if self._monitor is None or not self.whole or not (self._columns.steps or facts.results):
             return None

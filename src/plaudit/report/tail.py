@@ -86,29 +86,29 @@ def sampled(path: Path, count: int) -> Lines:
                 file.seek(0)
                 raw = file.read()
                 return objects(raw[: raw.rfind(b"\n") + 1].splitlines())
-            found: dict[int, bytes] = {}
+            lines_at: dict[int, bytes] = {}
             for index in range(count):
                 file.seek(size * index // count)
                 if index:
                     file.readline(LONGEST)
                 at, line = file.tell(), file.readline(LONGEST)
                 if line.endswith(b"\n"):
-                    found[at] = line
-            _add_last(file, size, found)
-            return objects(found[at] for at in sorted(found))
+                    lines_at[at] = line
+            _add_last(file, size, lines_at)
+            return objects(lines_at[at] for at in sorted(lines_at))
     except OSError:
         return []
 
 
-def _add_last(file: BinaryIO, size: int, found: dict[int, bytes]) -> None:
+def _add_last(file: BinaryIO, size: int, lines_at: dict[int, bytes]) -> None:
     """The last whole line, from the last sampled one on."""
-    begin = max(found, default=0)
+    begin = max(lines_at, default=0)
     file.seek(begin)
     raw = file.read(size - begin)
     end = raw.rfind(b"\n")
     if end > 0:
         start = raw.rfind(b"\n", 0, end) + 1
-        found[begin + start] = raw[start : end + 1]
+        lines_at[begin + start] = raw[start : end + 1]
 
 
 def objects(lines: Iterable[bytes]) -> Lines:

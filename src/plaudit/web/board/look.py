@@ -19,7 +19,7 @@ from plaudit.report.html import parts
 from plaudit.report.live import LiveRun
 from plaudit.report.views import Page, page
 from plaudit.web.board.rows import Row, rows
-from plaudit.web.board.shelf import Item, Shelf
+from plaudit.web.board.shelf import Shelf, ShelfItem
 from plaudit.web.templates import environment
 
 PATIENCE = 0.3
@@ -30,7 +30,7 @@ POINTS, POINTS_OF_ALL, FEWEST = 1000, 6000, 120
 """Of a curve at most, of all curves of a figure, and of a curve at least."""
 MOST_RUNS = 100
 """Side by side."""
-FOUND = 50
+HITS = 50
 """Answers that a search shows."""
 VIEWS = 3
 """Kept for those who look at them."""
@@ -89,11 +89,11 @@ class Board:
             if known and known[0] == stamp:
                 self._views.move_to_end(key)
                 return known[1]
-            made = _view(items, lives, stamp, exact=exact)
-            self._views[key] = stamp, made
+            fresh = _view(items, lives, stamp, exact=exact)
+            self._views[key] = stamp, fresh
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
-            return made
+            return fresh
 
     def figures(self, ids: Sequence[str], wanted: Sequence[int]) -> dict[str, Any]:
         """Index → what plotly draws, and the same in words."""
@@ -106,7 +106,7 @@ class Board:
 
     def search(self, words: str) -> list[tuple[str, samples.Entry]]:
         """(run, prompt and answers) of samples and of newest rollouts that have all of the words."""
-        wanted, found = words.casefold().split(), list[tuple[str, samples.Entry]]()
+        wanted, hits = words.casefold().split(), list[tuple[str, samples.Entry]]()
         with self._lock:
             self.shelf.refresh()
             for item in self.shelf.items.values():
@@ -114,12 +114,12 @@ class Board:
                     for entry in samples.entries(one.live.sketch(answers=True), named=False):
                         text = "\n".join((entry[0], *(side[1] for side in entry[1]))).casefold()
                         if all(word in text for word in wanted):
-                            found.append((one.id, entry))
-                        if len(found) >= FOUND:
-                            return found
-        return found
+                            hits.append((one.id, entry))
+                        if len(hits) >= HITS:
+                            return hits
+        return hits
 
-    def _chosen(self, ids: Sequence[str]) -> list[Item]:
+    def _chosen(self, ids: Sequence[str]) -> list[ShelfItem]:
         if not ids or len(ids) > MOST_RUNS:
             raise HTTPException(404, "no_run")
         items = [self.shelf.get(run_id) for run_id in dict.fromkeys(ids)]
@@ -139,12 +139,12 @@ def _is_finished(live: LiveRun) -> bool:
     return (live.folder / "summary.json").is_file()
 
 
-def _view(items: Sequence[Item], lives: Sequence[LiveRun], stamp: object, *, exact: bool) -> View:
+def _view(items: Sequence[ShelfItem], lives: Sequence[LiveRun], stamp: object, *, exact: bool) -> View:
     began = time.process_time()
     collected = tuple(_collect(item, len(lives), exact=exact, answers=len(items) <= ANSWERS_OF) for item in items)
     shown = page(collected, searchable=False)
-    made: dict[str, str] = {**parts(shown), "events": _events(items)}
-    hashes = {name: _hash(html) for name, html in made.items()}
+    fresh: dict[str, str] = {**parts(shown), "events": _events(items)}
+    hashes = {name: _hash(html) for name, html in fresh.items()}
     hashes["curves"] = _hash(
         [[block.title, [[f.title, f.keys, f.wide] for f in (*block.lines, *block.folded)]] for block in shown.groups]
     )
@@ -152,13 +152,13 @@ def _view(items: Sequence[Item], lives: Sequence[LiveRun], stamp: object, *, exa
         version=_hash(repr(stamp)),
         page=shown,
         collected=collected,
-        parts={name: (hashes[name], html) for name, html in made.items()},
+        parts={name: (hashes[name], html) for name, html in fresh.items()},
         read=1.0 if exact else sum(live.share for live in lives) / len(lives),
         seconds=time.process_time() - began,
     )
 
 
-def _collect(item: Item, count: int, *, exact: bool, answers: bool) -> RunData | PipelineData:
+def _collect(item: ShelfItem, count: int, *, exact: bool, answers: bool) -> RunData | PipelineData:
     points = max(FEWEST, min(POINTS, POINTS_OF_ALL // count))
 
     def read(live: LiveRun) -> RunData:
@@ -168,7 +168,7 @@ def _collect(item: Item, count: int, *, exact: bool, answers: bool) -> RunData |
     return pipeline_of(own, [read(stage.live) for stage in item.stages]) if item.stages else own
 
 
-def _events(items: Sequence[Item]) -> str:
+def _events(items: Sequence[ShelfItem]) -> str:
     """Notices and warnings, the newest first."""
     several = sum(len(item.lives) for item in items) > 1
     every = [

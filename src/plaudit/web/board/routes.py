@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,11 +15,9 @@ from starlette.routing import BaseRoute, Route
 from plaudit.report.clocks import clocks
 from plaudit.report.html import own, plotly
 from plaudit.report.views import name_apart
-from plaudit.web.app import Starlette, build
 from plaudit.web.board.look import Board, View
 from plaudit.web.board.shelf import shelf
-from plaudit.web.security import CSP, Access, one_token
-from plaudit.web.serve import listening, serve
+from plaudit.web.security import CSP
 from plaudit.web.templates import environment, page
 
 ASSETS = {"style.css": "text/css", "charts.js": "text/javascript", "tokens.js": "text/javascript"}
@@ -34,27 +31,18 @@ SHARE = 0.1
 """Of a core at most goes into bringing one page up to date."""
 
 
-def board(runs: Sequence[str], *, host: str, port: int | None, names: Sequence[str]) -> None:
-    """Serve the board of these folders until Ctrl-C. Raises: UserError for what is no folder, or a taken port."""
-    found = Board(shelf=shelf(runs))
-    secret, access = one_token(f"board {host} {' '.join(runs)}")
-    to_network = host not in ("127.0.0.1", "localhost", "::1")
-    access = replace(access, names=frozenset(map(str.lower, names)), to_network=to_network)
-    with listening(host, port) as (listener, address):
-        serve(app(found, access), listener, lambda: print(f"board: {address}/l/{secret}", flush=True))
+def board_routes(runs: Sequence[str]) -> list[BaseRoute]:
+    """The pages of these folders. Raises: UserError for what is no folder."""
+    return routes(Board(shelf=shelf(runs)))
 
 
-def app(found: Board, access: Access) -> Starlette:
-    return build(routes(found), access)
-
-
-def routes(found: Board) -> list[BaseRoute]:
+def routes(shown: Board) -> list[BaseRoute]:
     def run_list(request: Request) -> Response:
-        return page(request, "board.html.j2", words=_words(request), pins=_pins(request), **_list(found, request))
+        return page(request, "board.html.j2", words=_words(request), pins=_pins(request), **_list(shown, request))
 
     def run_page(request: Request) -> Response:
-        view, ids = found.view(_ids(request)), _ids(request)
-        pins, address = _pins(request), f"/runs?{urlencode([('run', run_id) for run_id in request_runs(request)])}"
+        view, ids = shown.view(_ids(request)), _ids(request)
+        pins, address = _pins(request), f"/runs?{urlencode([('run', run_id) for run_id in _runs(request)])}"
         response = page(
             request, "board_runs.html.j2", parts={name: html for name, (_, html) in view.parts.items()}, ids=ids,
             title=view.page.title, pins=pins, unpinned=address, hashes=_hashes(view),
@@ -65,15 +53,15 @@ def routes(found: Board) -> list[BaseRoute]:
 
     def search_page(request: Request) -> Response:
         words = _words(request)
-        return page(request, "board_search.html.j2", words=words, hits=found.search(words), pins=_pins(request))
+        return page(request, "board_search.html.j2", words=words, hits=shown.search(words), pins=_pins(request))
 
     return [
         _read("/", run_list),
         _read("/runs", run_page),
         _read("/search", search_page),
-        _read("/api/list", lambda request: _new_list(found, request)),
-        _read("/api/runs", lambda request: JSONResponse(_new_parts(found.view(_ids(request)), request))),
-        _read("/api/figures", lambda request: JSONResponse(found.figures(_ids(request), _indices(request)))),
+        _read("/api/list", lambda request: _new_list(shown, request)),
+        _read("/api/runs", lambda request: JSONResponse(_new_parts(shown.view(_ids(request)), request))),
+        _read("/api/figures", lambda request: JSONResponse(shown.figures(_ids(request), _indices(request)))),
         _read("/assets/{name}", _asset),
     ]
 
@@ -95,13 +83,13 @@ def _pins(request: Request) -> list[str]:
     return list(dict.fromkeys(request.query_params.getlist("pin")))
 
 
-def request_runs(request: Request) -> list[str]:
+def _runs(request: Request) -> list[str]:
     return list(dict.fromkeys(request.query_params.getlist("run")))
 
 
 def _ids(request: Request) -> list[str]:
     """The pinned runs first: the others are laid over them."""
-    return list(dict.fromkeys([*_pins(request), *request_runs(request)]))
+    return list(dict.fromkeys([*_pins(request), *_runs(request)]))
 
 
 def _indices(request: Request) -> list[int]:
@@ -109,13 +97,13 @@ def _indices(request: Request) -> list[int]:
     return [int(each) for each in text.split(",")[:200] if each.isascii() and each.isdigit()]
 
 
-def _list(found: Board, request: Request) -> dict[str, Any]:
-    rows, left_out = found.rows(_words(request))
+def _list(shown: Board, request: Request) -> dict[str, Any]:
+    rows, left_out = shown.rows(_words(request))
     return {"rows": rows, "left_out": left_out, "running": sum(row.life.kind == "running" for row in rows)}
 
 
-def _new_list(found: Board, request: Request) -> Response:
-    known = _list(found, request)
+def _new_list(shown: Board, request: Request) -> Response:
+    known = _list(shown, request)
     html = environment().get_template("board_rows.html.j2").render(**known, pins=_pins(request))
     return JSONResponse({"html": html, "again": SOON if known["running"] else IDLE})
 

@@ -16,7 +16,7 @@ from plaudit.report.reading import clean_text
 from plaudit.stages import RUNS
 from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.status import State, Status
-from plaudit.web.board.shelf import Item
+from plaudit.web.board.shelf import ShelfItem
 
 WIDE, HIGH = 120.0, 28.0
 """The drawing of a curve in the list."""
@@ -65,7 +65,7 @@ class Row:
         return min(1.0, (self.step or 0) / self.of) if self.of else None
 
 
-def rows(items: Sequence[Item], words: str, now: float) -> Iterator[Row]:
+def rows(items: Sequence[ShelfItem], words: str, now: float) -> Iterator[Row]:
     """Those that have all of the `words` in their name, status or configuration (`kl.coef=0.1`)."""
     wanted = words.casefold().split()
     for item in items:
@@ -85,7 +85,7 @@ def rows(items: Sequence[Item], words: str, now: float) -> Iterator[Row]:
             yield from lines
 
 
-def sketch(item: Item) -> RunData | PipelineData:
+def sketch(item: ShelfItem) -> RunData | PipelineData:
     """By a few lines of each log. Raises: UserError where another version of plaudit wrote a summary."""
     own = item.live.sketch()
     return pipeline_of(own, [stage.live.sketch() for stage in item.stages]) if item.stages else own
@@ -117,7 +117,7 @@ def _interrupted(process: Status | None, now: float) -> Life:
     return Life(kind="dead", words="silent", why=f"no sign of life from {clean_text(process.host)} for {ago}")
 
 
-def _row(item: Item, data: RunData | PipelineData, own: RunData, now: float, *, inside: bool) -> Row:
+def _row(item: ShelfItem, data: RunData | PipelineData, own: RunData, now: float, *, inside: bool) -> Row:
     top, process = head(data), item.live.status
     status = life(data.status, process, now)
     step = own.last_step if own.last_step is not None else process.step if process and process.of else None
@@ -186,7 +186,7 @@ def _has(row: Row, run: RunData, wanted: Sequence[str]) -> bool:
     return all(word in text for word in wanted)
 
 
-def _broken(item: Item, error: UserError) -> Row:
+def _broken(item: ShelfItem, error: UserError) -> Row:
     return Row(
         id=item.id, name=item.id, stage="", inside=False, life=Life(kind="new", words="can't be read"), step=None, of=0,
         to_go="", sentences=(), health=None, warnings=0, spark=None, command="", problem=str(error),

@@ -26,13 +26,13 @@ AGAIN = 2.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Item:
+class ShelfItem:
     """A run, or a pipeline with its stages."""
 
     id: str
     folder: Path
     live: LiveRun
-    stages: tuple[Item, ...] = ()
+    stages: tuple[ShelfItem, ...] = ()
 
     @property
     def lives(self) -> list[LiveRun]:
@@ -44,7 +44,7 @@ class Shelf:
     """What was asked for: folders of runs, of pipelines, of many of both; or patterns of such (`runs/ppo-*`)."""
 
     wanted: Sequence[str]
-    items: dict[str, Item] = field(default_factory=dict)
+    items: dict[str, ShelfItem] = field(default_factory=dict)
     """By id, in order: those of the folders themselves; stages are also found by `get`."""
     left_out: list[str] = field(default_factory=list)
     _looked: float = float("-inf")
@@ -56,7 +56,7 @@ class Shelf:
             return
         self._looked = time.monotonic()
         self.left_out.clear()
-        items: dict[str, Item] = {}
+        items: dict[str, ShelfItem] = {}
         names: dict[str, Path] = {}
         for root in self._roots():
             name = clean_text(root.resolve().name) or "root"
@@ -70,7 +70,7 @@ class Shelf:
         used = {live.folder for item in items.values() for live in item.lives}
         self._known = {folder: live for folder, live in self._known.items() if folder in used}
 
-    def get(self, run_id: str) -> Item | None:
+    def get(self, run_id: str) -> ShelfItem | None:
         """None where there is none, or no more."""
         for item in self.items.values():
             for one in (item, *item.stages):
@@ -79,12 +79,12 @@ class Shelf:
         return None
 
     def _roots(self) -> Iterator[Path]:
-        seen: set[Path] = set()
+        known: set[Path] = set()
         for text in self.wanted:
             paths = [Path(text)] if os.path.isdir(text) else [Path(match) for match in sorted(glob.glob(text))]
             for path in paths:
-                if path.is_dir() and path.resolve() not in seen:
-                    seen.add(path.resolve())
+                if path.is_dir() and path.resolve() not in known:
+                    known.add(path.resolve())
                     yield path
 
     def _runs(self, folder: Path, root: Path, depth: int) -> Iterator[Path]:
@@ -112,14 +112,15 @@ class Shelf:
             self.left_out.append(f"{folder} isn't shown: {out.name} is a link that leads out of {root}")
         return out is None
 
-    def _item(self, root: Path, folder: Path, run_id: str) -> Item:
+    def _item(self, root: Path, folder: Path, run_id: str) -> ShelfItem:
         stages = [stage for stage in stage_folders(folder) if self._stays_inside(stage, root)]
-        return Item(
+        return ShelfItem(
             id=run_id,
             folder=folder,
             live=self._live(folder),
             stages=tuple(
-                Item(id=f"{run_id}/{clean_text(stage.name)}", folder=stage, live=self._live(stage)) for stage in stages
+                ShelfItem(id=f"{run_id}/{clean_text(stage.name)}", folder=stage, live=self._live(stage))
+                for stage in stages
             ),
         )
 
@@ -132,9 +133,9 @@ def shelf(wanted: Sequence[str]) -> Shelf:
     for text in wanted:
         if not os.path.isdir(text) and not any(map(os.path.isdir, glob.glob(text))):
             raise UserError(f"{text} is not a folder. Give runs' folders, such as runs/ppo, or one with runs in it")
-    found = Shelf(wanted=tuple(wanted))
-    found.refresh()
-    return found
+    new = Shelf(wanted=tuple(wanted))
+    new.refresh()
+    return new
 
 
 def _inside(path: Path, root: Path) -> bool:
