@@ -105,8 +105,8 @@ class Rule:
     """Whether the rule makes sense, by the run's config and, of a measure in braces, the user's word."""
     level: Level = Level.WARNING
     says: str
-    """`{now}`: the last number, `{peak}`: the largest of late, `{first}`: the first ones' mean, `{name}`: the user's
-    word."""
+    """`{now}`: the last number, `{peak}` and `{recent}`: the largest and the mean of late, `{first}`: the first ones'
+    mean, `{start}`: the first, `{name}`: the user's word."""
     do: str
     source: str
 
@@ -230,7 +230,8 @@ class Monitor:
         watch.held = watch.held + 1 if holds else 0
         known = self.findings.get((rule.name, key))
         if watch.held >= rule.lines:
-            words = {name: _in_words(getattr(first, name), key) for name in ("last", "start", "first", "peak")}
+            names = ("last", "start", "first", "peak", "recent")
+            words = {name: _in_words(getattr(first, name), key) for name in names}
             symptom = _symptom(
                 rule, key, step, first.last, rule.says.format(name=watch.name, now=words["last"], **words)
             )
