@@ -11,14 +11,16 @@ docs/performance.md says what is measured and how to read it; each NAME has a --
 import importlib
 import sys
 
-NAMES = ("ppo", "generation", "reward", "sft", "memory", "startup", "growth", "layouts")
-"""Modules that measure: `main(argv)`, and `table(record)` where another call can go on."""
+SPEED = ("ppo", "generation", "reward", "sft", "memory", "startup", "growth")
+"""Modules that measure with a session: `main(argv)`, `table(record)`."""
+NAMES = (*SPEED, "layouts", "labelling")
+"""Modules with `main(argv)`."""
 
 
 def main(argv: list[str]) -> None:
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name == "all":
-        for each in NAMES[:-1]:
+        for each in SPEED:
             print(f"\n# {each}", flush=True)
             main([each, *rest])
         return
