@@ -13,6 +13,7 @@ import torch
 from plaudit.errors import UserError
 from plaudit.hardware.options import DeviceConfig
 from plaudit.hardware.ranks import ALONE, Ranks, start
+from plaudit.telemetry.numbers import counted
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -33,7 +34,7 @@ class Machine:
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
         ranks = "" if self.ranks.is_alone else f", {self.ranks.world} ranks"
         return f"{name}, {self.precision}{threads}{ranks}"
 

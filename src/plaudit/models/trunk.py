@@ -131,7 +131,7 @@ class Trunk(nn.Module):
         return head
 
     def hidden(self, batch: TokenBatch, positions: Int[Tensor, " n"] | None = None) -> Float[Tensor, "T H"]:
-        """Last hidden state of every packed token; elsewhere than at `positions`, where they are given, it may be any."""
+        """Last hidden state of every packed token; where `positions` are given, right at those alone."""
         if self.layout == "padded":
             return self._padded_hidden(batch)
         if positions is None or not self.cuts:

@@ -53,7 +53,8 @@ _PPO = (
     Rule(name="kl_negative", stages=("ppo",), keys=("kl_ref_over_responses",), level=Level.ALARM,
          when="below −0.1 nats in 5 lines in a row", holds=lambda kl, *_: kl.last < -0.1, lines=5,
          says="the mean KL to the reference stays below 0 ({now} nats): the numbers don't belong together",
-         do="sample at temperature 1 without top_k and top_p, and check sampler_mismatch; else report it as a bug",
+         do="look at kl_sampler_over_tokens: where it is above 0, sample in the precision that is trained in, or set "
+         "sampler_mismatch; else report a bug",
          source="a KL is not negative; its estimate's mean is so by chance only"),
     Rule(name="ratio_high", stages=("ppo",), keys=("ratio_max",), when="above 20 in one of the last 5 lines",
          holds=lambda ratio, *_: ratio.peak > 20.0,
@@ -173,12 +174,12 @@ _COMMON = (
     Rule(name="loss_rises", stages=("sft",), keys=("loss_over_tokens",), level=Level.ALARM,
          when=f"mean of the last 5 above 1.3 times the first number, from {ENOUGH} lines on",
          holds=lambda loss, *_: loss.count >= ENOUGH and loss.recent > 1.3 * loss.start,
-         says="the training loss rose from {start} to {now}: the model is being destroyed",
+         says="the training loss rose from {start} to {recent} of late: the model is being destroyed",
          do="lower optim.learning_rate", source="a step that goes down cannot do so"),
     Rule(name="pair_loss_rises", stages=("reward",), keys=("loss_over_rows",), level=Level.ALARM,
          when=f"mean of the last 5 above 1.5 times the first number, from {ENOUGH} lines on",
          holds=lambda loss, *_: loss.count >= ENOUGH and loss.recent > 1.5 * loss.start,
-         says="the training loss rose from {start} to {now}: the model is being destroyed",
+         says="the training loss rose from {start} to {recent} of late: the model is being destroyed",
          do="lower optim.learning_rate", source="a step that goes down cannot do so"),
 )
 

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from plaudit.errors import SaveFailed, UserError
+from plaudit.feedback.records import StoreUnavailable
 from plaudit.web.security import Access, Guard
 from plaudit.web.templates import page, refusal
 
@@ -76,5 +77,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _users_mistake(request: Request, error: Exception) -> Response:
     """Something the person can put right; a disk that takes nothing more is said as such."""
-    status = 507 if isinstance(error, SaveFailed) else 409
-    return refusal(request, HTTPException(status, "disk_full" if status == 507 else str(error)))
+    match error:
+        case SaveFailed():
+            return refusal(request, HTTPException(507, "disk_full"))
+        case StoreUnavailable():  # pages send again by themselves
+            return refusal(request, HTTPException(503, str(error)))
+        case _:
+            return refusal(request, HTTPException(409, str(error)))

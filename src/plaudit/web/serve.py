@@ -21,18 +21,18 @@ def listening(host: str, port: int | None) -> Generator[tuple[socket.socket, str
     Raises: UserError where the address can't be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for wish in (PORT, 0) if port is None else (port,):
             try:
-                found.bind((host, wish))
+                listener.bind((host, wish))
                 break
             except (OSError, OverflowError) as error:
                 if wish != PORT or port is not None:
                     raise UserError(f"cannot listen on {host}:{wish}: {getattr(error, 'strerror', error)}") from error
-        found.listen(256)
+        listener.listen(256)
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("", "0.0.0.0") else host
-        yield found, f"http://{shown}:{found.getsockname()[1]}"
+        yield listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def serve(app: Starlette, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
