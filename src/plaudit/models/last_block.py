@@ -20,7 +20,8 @@ def feed_forward(hf: HFModel) -> nn.Module | None:
     blocks = getattr(hf.base_model, "layers", None) or getattr(hf.base_model, "h", None)
     if not isinstance(blocks, nn.ModuleList) or getattr(blocks[-1], "gradient_checkpointing", None) is not False:
         return None
-    return getattr(blocks[-1], "mlp", None)
+    layer = getattr(blocks[-1], "mlp", None)
+    return layer if isinstance(layer, nn.Module) else None
 
 
 @contextlib.contextmanager
