@@ -1,6 +1,7 @@
 """Where tensors live and how exactly they are computed. No other room asks for a device by name."""
 
 import contextlib
+import ctypes
 import os
 import resource
 import sys
@@ -17,6 +18,9 @@ from plaudit.hardware.ranks import ALONE, Ranks, start
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.numbers import counted
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ def machine(config: DeviceConfig) -> Machine:
         torch.set_num_threads(config.threads)
     elif not ranks.is_alone and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
+<<<<<<< HEAD
     return Machine(device, _precision(config, device, ranks), ranks)
 
 
@@ -86,6 +91,20 @@ def _precision(config: DeviceConfig, device: torch.device, ranks: Ranks) -> str:
         speeds = (f"{matmul_speed(str(device), dtype) / 1e9:,.0f}" for dtype in (torch.float32, torch.bfloat16))
         say("device.precision: {}; matmuls, GFLOP/s: fp32 {}, bf16 {}".format(chosen, *speeds))
     return chosen
+=======
+    if device.type == "cpu":
+        keep_freed_memory()
+    return Machine(device, config.precision, ranks)
+>>>>>>> main
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free for the next ones. Else it hands large blocks back to the system, which then
+    clears each page anew: a tenth of a training step. The most that a process holds stays what it was."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _own(device: torch.device, ranks: Ranks) -> torch.device:
