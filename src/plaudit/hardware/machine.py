@@ -78,7 +78,8 @@ def machine(config: DeviceConfig) -> Machine:
         torch.set_num_threads(config.threads)
     elif not ranks.is_alone and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-<<<<<<< HEAD
+    if device.type == "cpu":
+        keep_freed_memory()
     return Machine(device, _precision(config, device, ranks), ranks)
 
 
@@ -91,11 +92,6 @@ def _precision(config: DeviceConfig, device: torch.device, ranks: Ranks) -> str:
         speeds = (f"{matmul_speed(str(device), dtype) / 1e9:,.0f}" for dtype in (torch.float32, torch.bfloat16))
         say("device.precision: {}; matmuls, GFLOP/s: fp32 {}, bf16 {}".format(chosen, *speeds))
     return chosen
-=======
-    if device.type == "cpu":
-        keep_freed_memory()
-    return Machine(device, config.precision, ranks)
->>>>>>> main
 
 
 def keep_freed_memory() -> None:
