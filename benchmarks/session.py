@@ -80,7 +80,7 @@ def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> ar
     for model in getattr(options, "models", "").split(","):
         if model and model not in SHAPES:
             parser.error(f"--models: {model!r} is none of {', '.join(SHAPES)}")
-    options.threads = options.threads or len(os.sched_getaffinity(0))
+    options.threads = options.threads or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     options.device = options.device or ("cuda" if has_gpu() else "cpu")
     return options
 

@@ -6,6 +6,7 @@ Figures: of each batch the seconds and tokens of every call.
 
 import time
 
+import torch
 from common import answer, synchronise, task
 
 import plaudit as pl
@@ -20,8 +21,9 @@ def main() -> None:
         for seed in range(1 + given["repeats"]):
             began, tokens = time.perf_counter(), 0
             options = {"max_new_tokens": given["new_tokens"], "batch_size": batch, "device": given["device"]}
-            for rollout in policy.rollouts(asked, seed=seed, **options):
-                tokens += int(rollout.response_mask.sum())
+            with torch.autocast(given["device"], dtype=torch.bfloat16, enabled=given["precision"] == "bf16"):
+                for rollout in policy.rollouts(asked, seed=seed, **options):
+                    tokens += int(rollout.response_mask.sum())
             synchronise()
             calls.append({"seconds": time.perf_counter() - began, "tokens": tokens})
         batches[batch] = calls[1:]
