@@ -18,7 +18,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format slow gpu bench mutants lock set-up set-up-dev
+.PHONY: help demo test check format slow gpu browser postgres bench mutants lock set-up set-up-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,10 +41,16 @@ format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs
 	@$(PYTHON3) tools/docstrings.py
 
 slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
-	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu" $(ARGS)
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu and not browser and not postgres" $(ARGS)
 
 gpu: $(SET_UP_DEV) ## the tests that need an NVIDIA GPU
 	@$(PYTEST) -q -m gpu $(ARGS)
+
+browser: $(SET_UP_DEV) ## the tests that drive a real browser (Debian: apt install chromium)
+	@$(PYTEST) -q -m browser $(ARGS)
+
+postgres: $(SET_UP_DEV) ## the tests that start a PostgreSQL server of their own (Debian: apt install postgresql)
+	@$(PYTEST) -q -m postgres $(ARGS)
 
 bench: $(SET_UP_DEV) ## speed and memory, side by side with others; prints ratios
 	@$(PYTHON) -m benchmarks $(ARGS)

@@ -86,7 +86,7 @@ def test_a_bad_row_is_named_by_file_and_line(capsys, no_model, line, message):
 def test_a_file_of_another_kind_says_what_it_is(capsys, no_model):
     jsonl(Path("data.jsonl"), [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     yaml("ppo.yaml", "prompts: [nothing.jsonl]\nrewards: [{kind: function, function: x}]\nmodel: {path: model}\n")
-    assert "error: nothing.jsonl" in fails(capsys, "ppo", "ppo.yaml")
+    assert "error: ppo.yaml:1: prompts.0.path: nothing.jsonl: no such file" in fails(capsys, "ppo", "ppo.yaml")
     jsonl(Path("data.jsonl"), [{"text": "a b c"}])
     message = fails(capsys, "reward", yaml("reward.yaml", "data: [data.jsonl]\nmodel: {path: model}\n"))
     assert "data.jsonl: holds text rows, but ranking rows are needed" in message

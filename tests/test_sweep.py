@@ -27,6 +27,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, i
     """Stands in for training: what was run, in order; the loss is 10 × the rate + the seed."""
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(CONFIG)
+    Path("d.jsonl").touch()
     begun: list[tuple[float, int]] = []
 
     def train(config: Any, run: Run) -> None:

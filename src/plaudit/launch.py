@@ -12,6 +12,7 @@ from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
 from plaudit.config.read import dump_entry
 from plaudit.config.types import to_plain
+from plaudit.doctor.paths import check_paths
 from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
@@ -38,6 +39,7 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
         if sinks:
             raise UserError(_NO_SINK)
         plan(config, folder)
+    check_paths(config, folder)
     ranks = _ranks()
     _check_ranks(stage, ranks)
     with Run.create(folder, stage.name, config, ranks=ranks) as run:
@@ -75,9 +77,11 @@ def sweep_of(stage: Stage, source: Path, options: Sequence[str], axes: Sequence[
 
 def start_sweep(stage: Stage, grid: Grid, configs: Mapping[str, Any], folder: Path, sinks: Sequence[str] = ()) -> None:
     """One run after the other, as stages of one pipeline."""
-    say(f"sweep: {len(configs)} runs of {stage.name} in {folder}")
     stages = {name: {"kind": stage.name, **_escaped(to_plain(config))} for name, config in configs.items()}
-    start(PIPELINE, load_config(PipelineConfig, {"stages": stages, "sweep": grid}), folder, sinks)
+    together = load_config(PipelineConfig, {"stages": stages, "sweep": grid})
+    check_paths(together, folder)
+    say(f"sweep: {len(configs)} runs of {stage.name} in {folder}")
+    start(PIPELINE, together, folder, sinks)
 
 
 def _escaped(value: Any) -> Any:

@@ -26,8 +26,8 @@ from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
 from plaudit.stages import STAGES
-from plaudit.telemetry.console import say
-from plaudit.telemetry.health import HEALTHY, PREFIX, Level
+from plaudit.telemetry.console import HEALTH, say
+from plaudit.telemetry.health import HEALTHY, Level
 from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.summary import read_results, summary
 
@@ -194,8 +194,9 @@ def pipeline(config: PipelineConfig, run: Run) -> None:
             spent, done = spent + time.monotonic() - start, done + weights[index]
         run.add_provenance({"seconds": before + time.monotonic() - began})
     levels = {name: each["level"] for name, each in health.items() if each["level"] != HEALTHY}
-    say(PREFIX + (", ".join(f"{name}: {level}" for name, level in levels.items()) or HEALTHY))
+    say(HEALTH + (", ".join(f"{name}: {level}" for name, level in levels.items()) or HEALTHY))
     highest = max(levels.values(), key=lambda level: Level(level).rank, default=HEALTHY)
     facts = {"peak_memory_bytes": peak_memory_bytes(), "seed": config.seed, "versions": versions()}
+    facts |= {"sweep": {stage.name: str(stage.folder) for stage in stages}} if config.sweep else {}
     seconds = before + time.monotonic() - began
     run.finish(summary(results, seconds=seconds, health={"level": highest, "stages": levels}, **facts))

@@ -118,6 +118,13 @@ def test_a_function_scores_each_answer_of_each_row(capsys: pytest.CaptureFixture
     assert "4 answers scored, mean 1.5; the judge abstains on 2" in shown.err
 
 
+def test_columns_that_a_judge_reads_are_not_said_to_be_unused(capsys: pytest.CaptureFixture[str]) -> None:
+    jsonl(Path("answers.jsonl"), [{"prompt": "1 + 1", "response": "2", "solution": "2"}])
+    assert main(["score", "numeric_match", "answers.jsonl"]) == 0
+    shown = capsys.readouterr()
+    assert lines(shown.out)[0]["score"] == 1.0 and "not used" not in shown.err
+
+
 def test_what_generate_wrote_is_scored_as_python_would(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"prompt": text, "chosen": text, "rejected": text * 2} for text in ("ab", "ba", "bb", "aa")]
     pl.reward(model, rows, out="judge", epochs=1, minibatch_size=4, held_out_fraction=0)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import plaudit as pl
+from plaudit.doctor.examined import overheard
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from tests.kills import kills
@@ -193,3 +194,14 @@ def test_rows_of_a_file_in_hand(tmp_path: Path) -> None:
     assert pl.load_data(rows, "comparison") == rows
     with pytest.raises(pl.UserError, match="column `response` is missing"):
         pl.load_data(rows, "verdict")
+
+
+def test_a_call_is_looked_over_like_a_command() -> None:
+    pairs = [
+        {"prompt": "the cat", "chosen": "a", "rejected": "b"},
+        {"prompt": "the cat", "chosen": "b", "rejected": "a"},
+    ]
+    messages: list[str] = []
+    with overheard(messages):
+        pl.evaluate_reward(brief, pairs * 10)
+    assert any("contradict themselves or an earlier one" in message for message in messages)

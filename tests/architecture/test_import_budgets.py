@@ -47,6 +47,8 @@ def test_light_rooms_load_no_torch(room):
         (["init", "pipeline", "made.yaml"], 0),
         (["ppo", "ppo.yaml", "--iteratoins", "3"], 2),
         (["reward", "broken.yaml"], 2),
+        (["ppo", "ppo.yaml", "--rewards.0.path", "./gone", "--dry-run"], 2),
+        (["score", "./gone", "ppo.yaml"], 2),
         (["pipeline", "pipeline.yaml"], 2),
     ],
 )

@@ -3,7 +3,10 @@
 import pytest
 
 from plaudit.config.explain import describe
+from plaudit.config.load import load_config
 from plaudit.config.names import _ELSEWHERE, meant
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
 from plaudit.stages import STAGES
 from tests.kills import kills
 
@@ -42,6 +45,20 @@ from tests.kills import kills
 )
 def test_the_option_that_was_meant_is_named_with_its_group(stage: str, key: str, option: str) -> None:
     assert meant(key, STAGES[stage].config_class) == option
+
+
+@kills(
+    "config/build.py",
+    old="    if why := missing_here(key):\n",
+    new='    if why := "":\n',
+    why="`stop` is offered for top_p",
+)
+def test_what_is_not_here_is_said_to_be_so() -> None:
+    with pytest.raises(UserError, match=r"--sampling\.top_p: unknown key: there is no such option; answers are drawn"):
+        plain = {"prompts": "a", "rewards": [{"kind": "function", "function": "script"}], "model": "b"}
+        load_config(STAGES["ppo"].config_class, plain, ["--sampling.top_p", "0.9"])
+    with pytest.raises(UserError, match="from the whole distribution"):
+        load_config(SamplingConfig, {"top-k": 3})
 
 
 def test_all_names_of_other_tools_lead_to_options_that_there_are() -> None:

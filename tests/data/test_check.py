@@ -26,7 +26,7 @@ def test_a_file_in_text(tmp_path, monkeypatch):
         "pairs.jsonl\n"
         "  kind          comparison  (also serves as ranking, demonstration, prompt)\n"
         "  columns       prompt, chosen, rejected, source\n"
-        "  not used      source\n"
+        "  not used      source  (by training; `eval reward` and `score` hand them to reward functions)\n"
         "  rows          3  (2 different prompts)\n"
         f"  sha256        {digest}\n"
         "  characters          min     25 %   median     75 %     95 %      max\n"
@@ -138,3 +138,11 @@ def test_solutions_are_read_by_the_functions_that_will_read_them(tmp_path):
     report = check([path], {"as_int": int}, certain=True)
     assert not report.ok
     assert f"    {path}:2: column `solution` can't be read by as_int: invalid literal" in report.to_text()
+
+
+def test_columns_of_pairs_are_said_to_be_for_judges(tmp_path):
+    pair = {"prompt": "1 + 1", "chosen": "2", "rejected": "3", "solution": "2"}
+    text = check([write(tmp_path, [pair], "pairs.jsonl")]).to_text()
+    assert "not used      solution  (by training; `eval reward` and `score` hand them to reward functions)" in text
+    shown = {"prompt": "1 + 1", "completion": "2", "source": "book"}
+    assert "not used      source\n" in check([write(tmp_path, [shown], "shown.jsonl")]).to_text()

@@ -194,6 +194,12 @@ def test_a_conversation_beside_a_rejected_answer_is_a_comparison(tmp_path, besid
         assert "not used" not in str(loaded)
 
 
+def test_a_row_whose_rejected_answer_is_null_says_so(tmp_path):
+    rows = [{"messages": TALK, "rejected_response": "Due?"}, {"messages": SHORT, "rejected_response": None}]
+    with pytest.raises(UserError, match=r":2: column `rejected_response` is null or missing: there is nothing that"):
+        load_rows(tmp_path, rows, Kind.COMPARISON)
+
+
 def test_a_conversation_may_stand_beside_several_rejected_answers(tmp_path):
     rows = [{"conversations": SHORT, "rejected_response": rejected} for rejected in (["Due.", "Tre."], "Sei.")]
     loaded = load_rows(tmp_path, rows, Kind.RANKING)

@@ -224,3 +224,20 @@ def test_reading_does_not_grow_with_the_square_of_the_rows(tmp_path):
         assert len(load(DataConfig(path=path), Kind.DEMONSTRATION).rows) == count
         seconds.append(time.process_time() - start)
     assert seconds[1] < 100 * seconds[0]  # in proportion: 16; with the square: 256
+
+
+def test_lists_of_answers_are_told_how_to_become_rankings(tmp_path):
+    path = write(tmp_path, [{"instruction": "a", "output": ["good", "bad"]}])
+    with pytest.raises(UserError, match=r"`output` holds several answers a row: call it `responses` \(`columns: {"):
+        load(DataConfig(path=path), Kind.RANKING)
+    path = write(tmp_path, [{"instruction": "a", "output": ["good", "bad"], "best": 0}])
+    (row,) = load(DataConfig(path=path, columns={"output": "responses"}), Kind.RANKING).rows
+    assert row.ranks == (1, 2)
+
+
+def test_texts_with_scores_are_told_how_to_become_ratings(tmp_path):
+    path = write(tmp_path, [{"text": "good", "score": 0.8}, {"text": "bad", "score": 0.1}])
+    with pytest.raises(UserError, match=r"can be read with these texts as answers by `columns: {text: response}`"):
+        load(DataConfig(path=path), Kind.RATING)
+    (row, _) = load(DataConfig(path=path, columns={"text": "response"}, prompt="Say something."), Kind.RATING).rows
+    assert row.scores == {"score": 0.8}

@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.data import turns
-from plaudit.records.text import Form
+from plaudit.data.formats import parse
+from plaudit.data.turns import RowError
+from plaudit.records.text import Form, Kind
 from tests.data.files import chat, message
+from tests.kills import kills
 
 
 def spoken(parsed) -> list[tuple[str, str]]:
@@ -194,3 +197,18 @@ def test_lists_of_messages_that_share_nothing():
     b = turns.parse_messages([message("user", "Q"), message("assistant", "a")], "chosen")
     with pytest.raises(turns.RowError, match="shares no first turn"):
         turns.split_turns(a, b)
+
+
+@kills(
+    "data/prompts.py",
+    old="    if not is_absent(raw.get(VARIABLES)):\n",
+    new="    if False:\n",
+    why="a row's own variables are dropped",
+)
+@pytest.mark.parametrize("kind", [Kind.PROMPT, Kind.DEMONSTRATION, Kind.COMPARISON])
+def test_a_rows_own_template_variables_are_refused_by_name(kind):
+    row = {"prompt": "a", "response": "b", "chosen": "b", "rejected": "c"}
+    assert parse({**row, "chat_template_kwargs": {}}, kind)
+    with pytest.raises(RowError, match=r"\(enable_thinking\) aren't used: .*`model.template_variables`") as refused:
+        parse({**row, "chat_template_kwargs": {"enable_thinking": False}}, kind)
+    assert refused.value.column == "chat_template_kwargs"

@@ -424,3 +424,31 @@ def test_rotary_positions_that_do_not_switch_within_the_context_keep_it(policy, 
     short, longest = ([5, 6], [7, 8, 9]), (list(range(5, 37)), list(range(5, 37)))
     alone = trunk(packed([short]), {"logprobs"})["logprobs"][0, :3]
     assert torch.allclose(trunk(packed([short, longest]), {"logprobs"})["logprobs"][0, :3], alone, atol=1e-5)
+
+
+@kills(
+    "models/foreign.py",
+    old="(mean, std) != (0.0, 1.0)",
+    new="(mean, std) == (0.0, 1.0)",
+    why="a stored scale is passed over",
+)
+def test_a_scale_that_another_library_stored_is_told(made, tmp_path, capsys):
+    folder = Path(shutil.copytree(made / "judge", tmp_path / "scaled"))
+    facts = json.loads((folder / "config.json").read_text())
+    for scale, words in (
+        ((2.5, 0.5), "mean 2.5 and std 0.5 of its scores, by which OpenRLHF normalises"),
+        ((0.0, 1.0), ""),
+    ):
+        (folder / "config.json").write_text(json.dumps({**facts, "mean": scale[0], "std": scale[1]}))
+        load_reward_model(ModelConfig(path=str(folder)))
+        said = capsys.readouterr().err
+        assert words in said and bool(words) == ("OpenRLHF" in said)
+
+
+def test_a_judges_weights_are_named_by_the_judges_option(made, tmp_path):
+    folder = Path(shutil.copytree(made / "judge", tmp_path / "spoilt"))
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"rewards\.1\.path: the weights of '.*spoilt' hold NaN or infinity: score"):
+        load_reward_model(ModelConfig(path=str(folder)), option="rewards.1.path")

@@ -8,6 +8,7 @@ from pathlib import Path
 from plaudit.report import views
 from plaudit.report.collect import RunStatus, collect
 from plaudit.telemetry.events import append_event
+from tests.kills import kills
 from tests.report.folders import ppo_lines, reward_lines, summary, write_pipeline, write_run
 
 
@@ -106,6 +107,20 @@ def test_a_pipelines_health_names_the_stage(tmp_path: Path) -> None:
     write_run(tmp_path / "p" / "02-sft", "sft", lines=[{"step": 1, "sft/skipped_updates": 1}])
     found = views.page([collect(tmp_path / "p")]).heads[0].health
     assert [(level, text.partition(":")[0]) for level, text in found] == [("alarm", "01-ppo"), ("warning", "02-sft")]
+
+
+@kills(
+    "report/heads.py",
+    old="if one.level is level)",
+    new="if one.level is not level)",
+    why="other findings than the worst are named",
+)
+def test_a_sick_runs_headline_does_not_begin_with_its_success(tmp_path: Path) -> None:
+    lines = [{**line, "ppo/score_over_responses": line["step"]} for line in ill_lines()]
+    write_run(tmp_path / "p" / "01-ppo", "ppo", lines=lines)
+    warned, told = views.page([collect(tmp_path / "p" / "01-ppo")]).heads[0].sentences
+    assert warned == "Not to be relied on (alarm: kl_far). What was measured all the same:"
+    assert told.startswith("score: from 1.00 to 14.00")
 
 
 def test_a_config_that_no_run_has_costs_the_verdict_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.records.results import Result
 from plaudit.runs.folder import Run
 from plaudit.runs.outcome import as_text
 from plaudit.stages import RUNS
@@ -69,3 +70,50 @@ def test_what_there_is_not_is_left_out(tmp_path: Path) -> None:
 )
 def test_main_measures_are_declared_and_curves(stage: object) -> None:
     assert all(measure_of(key).panel for key in stage.main_measures)  # type: ignore[attr-defined]
+
+
+def test_a_sick_run_is_said_to_be_one_before_its_model_is_named(tmp_path: Path) -> None:
+    findings = [
+        {"rule": "kl_far", "level": "alarm", "until": None},
+        {"rule": "ratio_high", "level": "alarm", "until": 4},
+        {"rule": "clip_high", "level": "warning", "until": None},
+    ]
+    ill = {"model": "model", "health": {"level": "alarm", "findings": findings}}
+    assert as_text("ppo", tmp_path, ill) == [
+        "not to be relied on before this is mended: alarm (kl_far)",
+        f"model: {tmp_path}/model",
+    ]
+    assert as_text("pipeline", tmp_path, {"health": {"level": "warning", "stages": {"sft": "warning"}}}) == [
+        "read this before what follows: warning (sft)"
+    ]
+    for level in ("healthy", "notice"):
+        assert as_text("sft", tmp_path, {"health": {"level": level, "findings": []}}) == []
+
+
+@kills(
+    "runs/outcome.py", old='"up" else min', new='"down" else min', why="the worst run of a sweep is taken for the best"
+)
+@pytest.mark.parametrize(
+    ("kind", "measure", "values", "best"),
+    [
+        ("reward", "held_out_accuracy_over_pairs", (0.5, 0.7), "b"),
+        ("sft", "held_out_loss_over_tokens", (1.5, 1.7), "a"),
+        ("ppo", "score_over_responses", (1.0, 2.0), ""),
+    ],
+)
+def test_a_sweep_names_its_best_run_and_what_comes_next(
+    tmp_path: Path, kind: str, measure: str, values: tuple[float, float], best: str
+) -> None:
+    folders = {name: str(tmp_path / f"0{i}-{name}") for i, name in enumerate("ab", start=1)}
+    for folder in folders.values():
+        Run.create(Path(folder), kind, {}).close()
+    results = [
+        {**Result(measure=measure, subject="model", value=x).to_plain(), "stage": name}
+        for name, x in zip("ab", values, strict=True)
+    ]
+    told = as_text("pipeline", tmp_path, {"format": 2, "results": results, "sweep": folders})
+    if not best:
+        assert told == ["next: plaudit init compare, and name the runs' models in its `policies`"]
+    else:
+        assert told[0] == f"best by {measure_of(measure).title}: {best} ({values['ab'.index(best)]:g})"
+        assert told[1].startswith("next: plaudit ") and f"{folders[best]}/model" in told[1]

@@ -230,6 +230,11 @@ def test_what_others_read_in_part(solution, answer, right):
     assert math_match([rf"\boxed{{{answer}}}"], solution=[solution]) == [float(right)]
 
 
+@pytest.mark.parametrize("answer", ["The answer is *24*.", "Final answer: *24*", "*24*", "The answer is 2*3*4."])
+def test_stars_that_emphasise_are_no_products(answer):
+    assert math_match([answer], solution=["24"]) == [1.0]
+
+
 @pytest.mark.parametrize(
     "solution",
     ["see the proof above", "4 10/3", "2 3", "0.333...", r"1, 2, \ldots, n", "", "5 +", "(3", r"\frac{1}{0}", "?",

@@ -170,7 +170,7 @@ def test_the_worst_is_named_first() -> None:
     assert worst(findings) is Level.ALARM
     first, second, third = said.split("\n")
     assert first == "health: alarm, 2 findings" and "probability ratio reached 321" in third
-    assert second.startswith("  the KL to the reference is 164 nats a response")
+    assert second.startswith("  alarm — the KL to the reference is 164 nats a response")
     assert said.index("[kl_far]") < said.index("[ratio_high]")
     assert verdict([]) == f"health: {HEALTHY}"
     json.dumps([finding.to_plain() for finding in findings], allow_nan=False)

@@ -26,8 +26,11 @@ def test_every_stage_shows_what_it_would_do_and_leaves_nothing(tmp_path, capsys)
     reward = RewardConfig(data=rows(tmp_path, "pairs.jsonl", *pairs), model=ppo.model, held_out_fraction=0.0)
     before = sorted(tmp_path.iterdir())
     expected = {
-        "sft": (sft, ["tokens learned: 'bc</s>'", "2 rows", "1 optimiser steps", "parameters"]),
-        "reward": (reward, ["tokens learned: 'bc</s>'", "tokens learned: 'b</s>'", "2 rows", "parameters"]),
+        "sft": (
+            sft,
+            ["2 tokens of context and 3 learned: ", "‹bc</s>›", "2 rows", "1 optimiser step of", "parameters"],
+        ),
+        "reward": (reward, ["‹bc</s>›", "‹b</s>›", "2 rows", "parameters"]),
         "ppo": (ppo, ["one row", "scores", "8 answers of up to 4 tokens, 4 optimiser steps; 2 iterations", "KiB"]),
         "collect": (collect, ["the answer", "scores", "5 prompts × 4 answers: at most 80 tokens"]),
     }
@@ -53,9 +56,8 @@ def test_an_answer_is_shown_as_its_model_reads_it(tmp_path, capsys):
     model = ModelConfig(path=model_folder(tmp_path / "model", letters="abc<>/t"), chat_template=opening)
     pairs = rows(tmp_path, "pairs.jsonl", {"prompt": "a", "chosen": "b</t>c", "rejected": "c"})
     dry_run("reward", RewardConfig(data=pairs, model=model, held_out_fraction=0.0))
-    told = (line.split(": ") for line in capsys.readouterr().err.splitlines() if "tokens" in line)
-    shown = [rest[0] for what, *rest in told if what.endswith(("of context", "tokens learned"))]
-    assert shown == ["'<s>a/<t>'", "'b</t>c</s>'", "'<s>a/'", "'c</s>'"]
+    shown = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines() if line.startswith("one row, ")]
+    assert shown == ["<s>a/<t>‹b</t>c</s>›", "<s>a/‹c</s>›"]
 
 
 def test_a_judge_that_fails_is_found(tmp_path):

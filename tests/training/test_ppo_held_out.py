@@ -3,19 +3,24 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from plaudit.data.options import DataConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import StopRequested, UserError
+from plaudit.records.tensors import Scores
 from plaudit.runs.folder import Run
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy import held_out
 from plaudit.training.policy.config import Evaluation
 from plaudit.training.policy.held_out import Measured, Watch, is_due, watched
 from plaudit.training.policy.loop import ppo
+from plaudit.training.policy.metrics import results
 from plaudit.training.policy.options import FixedKL, Returns
+from plaudit.training.policy.participants import HeldOut
 from tests.kills import kills
 from tests.training.scripted import config, judge, run
 from tests.training.tiny import jsonl, metrics, weights
@@ -166,3 +171,43 @@ def test_prompts_that_are_too_long_are_refused_or_left_out_and_counted(tmp_path,
 def test_what_a_critic_alone_would_use_is_refused_without_one(tmp_path, idle):
     with pytest.raises(ValueError, match=f"{idle}: without a critic"):
         config(tmp_path, critic=None, advantage=Returns(), **{idle: 0.3})
+
+
+@kills(
+    "training/policy/metrics.py",
+    old='line["step"] == best]',
+    new='line["step"] != best]',
+    why="another policy's numbers stand for what lies in best/",
+)
+def test_what_lies_in_best_has_its_own_numbers_in_the_table(tmp_path):
+    lines = [{"step": i, SCORE: score, OBJECTIVE: score - 1} for i, score in enumerate((1.0, 4.0, 2.0))]
+
+    def told(best):
+        return [(r.measure, r.subject, r.value, r.floor) for r in results(lines, "ppo", config(tmp_path), best)]
+
+    score, objective = (key.removeprefix("ppo/") for key in (SCORE, OBJECTIVE))
+    assert told(1) == [
+        (score, "policy", 2.0, 1.0), (score, "best/", 4.0, 1.0),
+        (objective, "policy", 1.0, 0.0), (objective, "best/", 3.0, 0.0),
+    ]  # fmt: skip
+    assert [subject for _, subject, *_ in told(2)] == ["policy", "policy"], "the last one is the best"
+    assert told(None) == told(2)
+
+
+@kills(
+    "training/policy/held_out.py",
+    old="_mean(kl, judged)",
+    new="_mean(kl, judged | True)",
+    why="KL of other rows than the score's",
+)
+def test_score_and_kl_are_of_the_same_answers(tmp_path, monkeypatch):
+    who = SimpleNamespace(held_out=HeldOut(), scorer=None)
+    kl, scores = (
+        torch.tensor([1.0, 8.0]),
+        Scores(scores=torch.tensor([3.0, 0.0]), valid=torch.tensor([True, False]), parts={}),
+    )
+    scored = SimpleNamespace(kl_by_response=kl, scores=scores)
+    for name, value in {"score": scored, "_answers": None, "_shown": (), "part_metrics": {}}.items():
+        monkeypatch.setattr(held_out, name, lambda *_, value=value, **__: value)
+    measured = held_out.measure(who, config(tmp_path, kl=FixedKL(coef=0.5))).metrics
+    assert measured["held_out_kl_ref_over_prompts"] == 1.0 and measured["held_out_objective_over_prompts"] == 2.5

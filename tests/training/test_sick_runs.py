@@ -1,6 +1,8 @@
 """Runs made sick on purpose: each says what it has. Real models of a few letters, real training."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase as LETTERS
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from plaudit.data.options import DataConfig
+from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
 from plaudit.evaluation.options import RewardEvalConfig
 from plaudit.evaluation.reward_eval import reward_eval
@@ -16,7 +19,10 @@ from plaudit.models.options import ModelConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.training.options import OptimConfig
-from plaudit.training.policy.options import Clip, FixedKL
+from plaudit.training.policy.config import Evaluation, PPOConfig
+from plaudit.training.policy.loop import optimise
+from plaudit.training.policy.options import AdaptiveKL, Clip, FixedKL
+from plaudit.training.policy.participants import participants
 from tests.training import scripted, test_reward, test_sft
 from tests.training.tiny import jsonl, model_folder
 
@@ -87,13 +93,19 @@ def judged(folder: Path, name: str, **options: Any) -> FunctionConfig:
     return FunctionConfig(function=f"{folder / 'judges.py'}:{name}", isolate=False, **policy)
 
 
-def ppo(folder: Path, judge: str = "likes_a", *, letters: str = "abc", longest: int = 12, **options: Any) -> Path:
+def config_of(
+    folder: Path, judge: str = "likes_a", *, letters: str = "abc", longest: int = 12, **options: Any
+) -> PPOConfig:
     """Twelve iterations of 16 answers of all letters alike, each of which ends with one chance in so many."""
     sizes = {"iterations": 12, "prompts_per_iteration": 16, "optim": FAST, "kl": FixedKL(coef=0.1)}
     path = model_folder(folder / "sft", letters=letters, context=longest + 16, spread=0.05)
     sizes |= {"model": ModelConfig(path=path), "sampling": SamplingConfig(max_new_tokens=longest)}
     sizes["rewards"] = (judged(folder, judge),)
-    return scripted.run(folder, scripted.config(folder, **{**sizes, **options}))
+    return scripted.config(folder, **{**sizes, **options})
+
+
+def ppo(folder: Path, judge: str = "likes_a", **options: Any) -> Path:
+    return scripted.run(folder, config_of(folder, judge, **options))
 
 
 def sft(folder: Path, rows: list[dict], **options: Any) -> Path:
@@ -145,6 +157,32 @@ def beyond_its_judge(folder: Path) -> Path:
     return ppo(folder / "ppo", rewards=(judge,), letters="abcdefgh", kl=FREE, iterations=16)
 
 
+def read_in_part(folder: Path) -> Path:
+    """The judge has room for twelve tokens, the policy writes up to twenty-four."""
+    small = ModelConfig(path=model_folder(folder / "small", width=32, context=12))
+    model = reward(folder, pairs(40, better="worth"), model=small, optim=SLOW) / "model"
+    (folder / "ppo").mkdir()
+    judge = RewardModelConfig(path=str(model), name="judge")
+    return ppo(folder / "ppo", rewards=(judge,), letters="abcdefgh", optim=STILL, longest=24, iterations=3)
+
+
+def sampled_by_another(folder: Path) -> Path:
+    """The engine never gets the trained weights: what is learnt from is the start's, further and further away."""
+    chosen = config_of(folder, "likes_a", letters="abc", kl=FREE, iterations=10)
+    with Run.create(folder / "run", "ppo", chosen) as run:
+        who = participants(chosen, run)
+        engine = build_engine(copy.deepcopy(who.actor.policy), who.language, check_stop=run.check_stop)
+        optimise(replace(who, engine=engine), chosen, run)
+    return folder / "run"
+
+
+def watched_by_another(folder: Path) -> Path:
+    """On held-out prompts another judge likes what the policy forgets."""
+    path = jsonl(folder / "held-out.jsonl", [{"prompt": letter} for letter in "abc"])
+    held_out = Evaluation(prompts=(DataConfig(path=path),), every=1, samples=8, truth=(judged(folder, "likes_b"),))
+    return ppo(folder, evaluation=held_out, optim=SLOW, iterations=20)
+
+
 def exaggerated(folder: Path) -> Path:
     rows = pairs(40, better="worth")
     model = reward(folder, rows, optim=STILL) / "model"
@@ -172,6 +210,14 @@ SICK: dict[str, Callable[[Path], Path]] = {
     ),
     "judge_beyond_training": beyond_its_judge,
     "score_falls": lambda folder: ppo(folder, "sours", optim=STILL, iterations=14),
+    "score_bought": lambda folder: ppo(
+        folder, kl=AdaptiveKL(coef=0.02, target=0.1, horizon=16), optim=SLOW, iterations=24
+    ),
+    "second_judge_falls": watched_by_another,
+    "judge_reads_part": read_in_part,
+    "kl_negative": sampled_by_another,
+    "sampler_differs": sampled_by_another,
+    "pair_loss_rises": lambda folder: reward(folder, pairs(60, better="worth"), optim=BOMB),
     "clip_high": lambda folder: ppo(folder, objective=Clip(clip_range=1e-4), iterations=3),
     "steps_skipped": lambda folder: ppo(folder, "huge", epochs=1, iterations=1),
     "rows_left_out": lambda folder: sft(folder, LONG, max_length=12, too_long="drop", epochs=1),
@@ -202,6 +248,7 @@ BESIDES = {
 }
 """What comes of a sickness, and is named too."""
 LONG_RUNS = {
+    "score_bought", "second_judge_falls", "judge_reads_part", "kl_negative", "sampler_differs", "pair_loss_rises",
     "answers_cut", "answers_grow", "answers_vanish", "entropy_collapsed", "answers_repeat", "critic_blind",
     "part_falls", "score_falls", "held_out_loss_rises", "judge_overfits", "judge_beyond_training",
 }  # fmt: skip

@@ -8,6 +8,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,14 +79,14 @@ def score(config: ScoreConfig, out: str) -> None:
     groups = [group for source in config.data for group in _groups(source)]
     prompt_rows = [PromptRow(prompt=group.prompt, columns=group.columns, where=where) for group, where in groups]
     lone = [row for row, (group, _) in zip(prompt_rows, groups, strict=True) if len(group.responses) == 1]
-    check_rewards([config.judge], prompt_rows, option="judge", lone=lone)
+    check_rewards([config.judge], prompt_rows, option="judge.path", lone=lone)
     if config.judge.kind == "model" and needed_columns(config.judge.model, config.judge.read_as):
         say(
             f"{config.judge.path} compares: {len(groups) - len(lone)} rows are scored among their own answers "
             f"(log-odds, mean 0 in a row), {len(lone)} lone answers against their `references`"
         )
     with _lines(out) as write:
-        scorer = build_scorer([config.judge], machine(DeviceConfig(device=config.device)))
+        scorer = build_scorer([config.judge], machine(DeviceConfig(device=config.device)), "judge.path")
         known: list[float] = []
         done = 0
         with Progress("score", len(groups)) as progress:
@@ -110,7 +111,7 @@ def _groups(source: DataConfig) -> Iterator[tuple[Group, str]]:
     """Each row's answers with the columns that a judge may read, and where the row stands."""
     kinds = (Kind.RANKING, Kind.COMPARISON, Kind.RATING, Kind.VERDICT, Kind.DEMONSTRATION)
     loaded = load(source, *kinds, to_learn=False)
-    say(f"{source.path}: {loaded}")
+    say(f"{source.path}: {replace(loaded, unread=replace(loaded.unread, columns={}))}")  # judges are given columns
     raws = dict(read_raw(source).raws)
     for row in loaded.rows:
         columns: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from plaudit.api.arguments import Bound, bind
 from plaudit.api.models import Policy, RewardModel
 from plaudit.api.record import RunRecord
 from plaudit.config.objects import PythonObject
+from plaudit.doctor.run import at_start
 from plaudit.errors import StopRequested, UserError
 from plaudit.launch import adopt
 from plaudit.runs.folder import Run
@@ -190,6 +191,7 @@ def _launch(stage: str, arguments: dict[str, Any], work: Work | None, out: Out) 
     if sinks and out is None:
         raise UserError("sinks: a run in memory keeps its metrics to itself; give it a folder by `out`")
     with bound.folders:
+        is_new = out is None or not Run.exists(Path(out))
         run = Run.memory(stage, bound.recorded) if out is None else _in_folder(stage, bound, Path(out), change=change)
         record = RunRecord(run.files)
         if run.finished:
@@ -200,6 +202,8 @@ def _launch(stage: str, arguments: dict[str, Any], work: Work | None, out: Out) 
         def act() -> None:
             with run:
                 run.attach(sinks)
+                if is_new:
+                    at_start(stage, bound.config, Path(out or ""))
                 if work:
                     work(bound.config, run, record)
                 else:

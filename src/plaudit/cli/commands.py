@@ -10,7 +10,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
-from plaudit.cli.show import show
+from plaudit.cli.label import add_label
+from plaudit.cli.show import placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return known.call(known) or 0
     except UserError as error:
         if not muted():
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {placed(str(error), known)}", file=sys.stderr)
         elif not isinstance(error, FirstFailed):  # of several ranks none says what the first said already
             print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
         return 2
@@ -73,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect):
+    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
@@ -244,6 +245,7 @@ def _stage(known: argparse.Namespace) -> int:
         usage = f"{known.parser.prog} CONFIG …"
         raise UserError(f"there is no config file {known.config}; it stands before the options: {usage}")
     config = None if known.sweep else load_config(stage.config_class, Path(known.config), known.options)
+    from plaudit.doctor.paths import check_paths
     from plaudit.launch import start, start_sweep, sweep_of
 
     if known.sweep:
@@ -253,6 +255,7 @@ def _stage(known: argparse.Namespace) -> int:
             return show(_run_folder(known), known.fail_on)
         config = next(iter(configs.values()))
     if known.dry_run:
+        check_paths(config)
         from plaudit.training.dry_run import dry_run
 
         dry_run(stage.name, config)
@@ -264,12 +267,15 @@ def _stage(known: argparse.Namespace) -> int:
 def _generate(known: argparse.Namespace) -> int:
     """`plaudit generate MODEL --prompt TEXT|FILE …`."""
     from plaudit.config.load import load_config
+    from plaudit.doctor.paths import check_paths
+    from plaudit.models.options import ModelConfig
 
     if known.model is None:
         raise UserError("name a model: plaudit generate MODEL --prompt TEXT, or plaudit generate MODEL FILE")
     source = {"prompts": [{"path": file} for file in known.files]}
     options = [re.sub(r"^--(?:sampling|model)\.", "--", option) for option in known.options]  # as in a stage's file
     config = load_config(GENERATE.config_class, source, options)
+    check_paths({"model": ModelConfig(path=known.model), "prompts": config.prompts})
     resolve_name(GENERATE.run)(config, known.model, known.prompt, known.out)
     return 0
 
@@ -278,11 +284,14 @@ def _score(known: argparse.Namespace) -> int:
     """`plaudit score JUDGE FILE …`."""
     from plaudit.api.options import judge_named
     from plaudit.config.load import load_config
+    from plaudit.doctor.paths import check_paths
 
     if known.judge is None or not known.files:
         raise UserError("name a judge and a file: plaudit score JUDGE FILE")
     source = {"judge": judge_named(known.judge), "data": [{"path": file} for file in known.files]}
-    resolve_name(SCORE.run)(load_config(SCORE.config_class, source, known.options), known.out)
+    config = load_config(SCORE.config_class, source, known.options)
+    check_paths(config)
+    resolve_name(SCORE.run)(config, known.out)
     return 0
 
 

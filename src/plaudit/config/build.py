@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
-from plaudit.config.names import meant
+from plaudit.config.names import meant, missing_here
 from plaudit.config.read import Node, from_plain, parse_option
 from plaudit.config.types import (
     MISSING,
@@ -200,6 +200,8 @@ def _unknown(key: str, cls: type, union: Any, root: type) -> str:
     for arm in shape(union).arms:
         if arm is not cls and key in field_types(arm):
             return f"has no effect with kind {kinds(cls)[0]!r}; it belongs to kind {kinds(arm)[0]!r}"
+    if why := missing_here(key):
+        return f"unknown key: there is no such option; {why}"
     if near := meant(key, cls):
         return f"unknown key; did you mean {near!r}?"
     if (far := meant(key, root)) and key in far.split("."):

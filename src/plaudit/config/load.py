@@ -47,6 +47,23 @@ def load_config(cls: type[C], source: Path | str | Mapping[str, Any] | None = No
     return config
 
 
+def place_of(cls: type, source: Path, overrides: Sequence[str], option: str) -> str:
+    """Where a dotted option, or the nearest one above it, was written: `file:line` or `--option`; empty where it
+    wasn't."""
+    from plaudit.config.build import merge, parse_overrides
+
+    tree = read_yaml(source)
+    node, where = merge(cls, tree, parse_overrides(cls, overrides, tree, []), "", []), ""
+    for part in option.split("."):
+        below = dict(enumerate(node.value)) if isinstance(node.value, list) else node.value
+        key = int(part) if isinstance(node.value, list) and part.isdecimal() else part
+        if not isinstance(below, dict) or key not in below:
+            return where
+        node = below[key]
+        where = node.where
+    return where
+
+
 def refuse(problems: Sequence[str], what: str) -> None:
     """UserError with all problems in the order of their lines, if there are any."""
     if problems:

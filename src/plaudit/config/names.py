@@ -51,6 +51,21 @@ _ELSEWHERE = {
 """Ours, and what TRL, OpenRLHF, verl, LLaMA-Factory and transformers call it."""
 
 
+_NOT_THERE = {
+    **dict.fromkeys(
+        ("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size", "num_beams"),
+        "answers are drawn from the whole distribution, the one that is trained; sampling.temperature flattens it",
+    ),
+    "label_smoothing": "labels are taken as they are",
+}
+"""What other tools have, and why it isn't here."""
+
+
+def missing_here(key: str) -> str:
+    """Why there is no such option, of one that other tools have; empty for all others."""
+    return _NOT_THERE.get(key.replace("-", "_").lower(), "")
+
+
 def meant(key: str, cls: type) -> str:
     """The option of `cls`, dotted, that a key most likely means; empty where none is near."""
     names = list(dict.fromkeys(option.name.removesuffix(".kind").replace(".N.", ".0.") for option in describe(cls)))

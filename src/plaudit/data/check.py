@@ -21,7 +21,7 @@ from plaudit.data.clean import (
     spelled_controls,
 )
 from plaudit.data.convert import serves_rows
-from plaudit.data.kinds import recognise, samples
+from plaudit.data.kinds import LABELLED_TEXTS, LABELS, recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
 from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, position, read_raw, row_parser
@@ -34,8 +34,6 @@ QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95
 _BAD_SHOWN = 20
 _EXAMPLES = 3
 _LABEL_WIDTH = 14
-_LABELS = {"label", "score", "scores"}
-_LABELLED_TEXTS = "read with these texts as answers by `columns: {text: response}` and a `prompt` for all of them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +211,10 @@ def _file_lines(file: FileReport) -> list[str]:
         file.path,
         _line("kind", file.kind + also),
         _line("columns", ", ".join(file.columns)),
-        _line("not used", ", ".join(file.unused)) if file.unused else "",
+        _line("not used", ", ".join(file.unused) + _judged(file.kind)) if file.unused else "",
         _line("in turns", "not used: " + _counted(file.unused_turn_keys)) if file.unused_turn_keys else "",
         _line("answers", f"{file.answers[0]:,} of {file.answers[1]:,} are learned by SFT") if file.answers else "",
-        _line("labels", _LABELLED_TEXTS) if file.kind == "text" and _LABELS & {*file.unused} else "",
+        _line("labels", LABELLED_TEXTS) if file.kind == "text" and LABELS & {*file.unused} else "",
         _line("rows", f"{file.rows:,}{different}"),
         _line("sha256", file.fingerprint),
         *_length_lines(file.lengths),
@@ -227,6 +225,11 @@ def _file_lines(file: FileReport) -> list[str]:
         *_bad_lines(file.bad),
     ]
     return [line for line in lines if line]
+
+
+def _judged(kind: str) -> str:
+    labelled = kind in (Kind.COMPARISON, Kind.RATING, Kind.VERDICT)
+    return "  (by training; `eval reward` and `score` hand them to reward functions)" if labelled else ""
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -31,7 +31,7 @@ _ANSWER_FIELDS = (*ANSWERS, "answer", "generation", "text")
 
 
 @dataclass(slots=True, kw_only=True)
-class Judgement:
+class Annotation:
     """What one annotator said of one record."""
 
     ranks: dict[str, float] = field(default_factory=dict)
@@ -87,14 +87,14 @@ def _is_answer(value: Any) -> bool:
     return isinstance(value, Mapping) and "value" in value and "user_id" in value
 
 
-def _argilla(questions: Mapping[str, Any]) -> dict[str, Judgement]:
-    judgements: dict[str, Judgement] = {}
+def _argilla(questions: Mapping[str, Any]) -> dict[str, Annotation]:
+    judgements: dict[str, Annotation] = {}
     for question, answers in questions.items():
         for number, answer in enumerate(answers or ()):
             value = answer.get("value")
             if value is None or answer.get("status") in _NO_JUDGEMENT:
                 continue
-            one = judgements.setdefault(str(answer.get("user_id") or number), Judgement())
+            one = judgements.setdefault(str(answer.get("user_id") or number), Annotation())
             if isinstance(value, list):
                 one.ranks |= _ranking(value, question)
             elif isinstance(value, str):
@@ -115,11 +115,11 @@ def _ranking(value: list[Any], question: str) -> dict[str, float]:
 # -------------------------------------------------------------------------------------------------------- Label Studio
 
 
-def _label_studio(annotations: list[Any]) -> Iterator[tuple[str, Judgement]]:
+def _label_studio(annotations: list[Any]) -> Iterator[tuple[str, Annotation]]:
     for number, annotation in enumerate(annotations):
         if not isinstance(annotation, Mapping) or annotation.get("was_cancelled") or not annotation.get("result"):
             continue
-        one = Judgement()
+        one = Annotation()
         for result in annotation["result"]:
             value, name = result.get("value") or {}, str(result.get("from_name", "annotations"))
             if "selected" in value:
@@ -138,7 +138,7 @@ def _label_studio(annotations: list[Any]) -> Iterator[tuple[str, Judgement]]:
 # ---------------------------------------------------------------------------------------------------------------- both
 
 
-def _rows(fields: dict[str, Any], labeller: str, judgement: Judgement) -> Iterator[Raw]:
+def _rows(fields: dict[str, Any], labeller: str, judgement: Annotation) -> Iterator[Raw]:
     texts: dict[str, Any] = {name: text for name, text in fields.items() if isinstance(text, str)}
     if judgement.ranks:
         items = {str(item.get("id")): item for item in fields.get("items") or () if isinstance(item, Mapping)}

@@ -33,6 +33,10 @@ ANSWERS = ("completion", "response", "output")
 COMPARISON_COLUMNS = ("chosen", "rejected", "margin")
 ANSWERED = (*ANSWERS, "score", "scores", "labeller", "label")
 
+LABELS = {"label", "score", "scores"}
+LABELLED_TEXTS = "read with these texts as answers by `columns: {text: response}` and a `prompt` for all of them"
+"""What may be done where `LABELS` stand beside plain texts."""
+
 
 def samples(raws: Sequence[Raw]) -> dict[str, Any]:
     """Column -> its value that says most: of all rows the first that tells an answered conversation or judged

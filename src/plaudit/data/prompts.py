@@ -27,6 +27,8 @@ from plaudit.records.text import Form, Message, Prompt
 
 FRAME = ("system", "history", "tools")
 """Columns that belong to the prompt beside whatever else it is made of."""
+VARIABLES = "chat_template_kwargs"
+"""A column of TRL's, by which each row tells the chat template something else."""
 
 
 def parse_prompt(raw: Raw) -> tuple[Prompt, bool]:
@@ -202,6 +204,13 @@ def _is_pair(value: Any) -> bool:
 
 def framed(raw: Raw, prompt: Prompt) -> Prompt:
     """The prompt with the system turn, the earlier turns and the tools that stand in columns of their own."""
+    if not is_absent(raw.get(VARIABLES)):
+        names = ", ".join(raw[VARIABLES]) if isinstance(raw[VARIABLES], dict) else ""
+        raise RowError(
+            VARIABLES,
+            f"a row's own variables for the chat template ({names}) aren't used: say them for all rows by "
+            f"`model.template_variables`, and give the column another name: `columns: {{{VARIABLES}: unused}}`",
+        )
     columns = frame_columns(raw)
     if not columns:
         return prompt

@@ -7,13 +7,16 @@ surrogates.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import json
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from plaudit.data.turns import RowError, type_name
 from plaudit.errors import UserError
 
 HUB = "hub:"
+STDIN = "-"
+"""The path of standard input: JSON lines, or a JSON list."""
 BLANK_LINE = "blank"
 
 _BOM = b"\xef\xbb\xbf"
@@ -46,7 +51,7 @@ class Source:
 
 
 def open_source(path: str) -> Source:
-    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz) or a hub name (`hub:name[:split]`).
+    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz), `-` or a hub name (`hub:name[:split]`).
 
     Behind the path may stand rows of the caller's (config.objects): any iterable of mappings, read as a file's rows.
     """
@@ -56,7 +61,7 @@ def open_source(path: str) -> Source:
         return _open_hub(path)
     data = _read_bytes(path)
     fingerprint = hashlib.sha256(data).hexdigest()
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    suffixes = [suffix.lower() for suffix in Path("stdin.json" if path == STDIN else path).suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = suffixes[-2:-1] if zipped else suffixes[-1:]
     if suffix == [".parquet"] and not zipped:
@@ -91,7 +96,15 @@ def _rows_in_memory(rows: Iterable[Any], path: str) -> Source:
     return Source(items=iter(items), fingerprint=digest.hexdigest())
 
 
+@functools.cache
+def _standard_input() -> bytes:
+    """It can be read once, and some look at their rows twice."""
+    return sys.stdin.buffer.read()
+
+
 def _read_bytes(path: str) -> bytes:
+    if path == STDIN:
+        return _standard_input()
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -269,7 +282,18 @@ def _parquet_items(data: bytes, path: str) -> Iterator[Item]:
 
 def _checked(rows: Iterator[dict[str, Any]], name: str) -> Iterator[Item]:
     for number, row in enumerate(rows, 1):
-        yield _item(f"{name} row {number}", lambda row=row: _sound_row(row, suspect=True))
+        plain = {column: _plain(value) for column, value in row.items()}
+        yield _item(f"{name} row {number}", lambda row=plain: _sound_row(row, suspect=True))
+
+
+def _plain(value: Any) -> Any:
+    """A table's value as JSON would have it. All objects of a column have the fields of each of them there, so that a
+    field that is null is one that this object doesn't have: a tool call's arguments would else hold all tools'."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _open_hub(path: str) -> Source:

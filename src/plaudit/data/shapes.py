@@ -45,6 +45,8 @@ def reshaped(raw: Raw, columns: Iterable[str], kind: str = "auto") -> list[Raw]:
         ranks = [1] * len(raw["chosen"]) + [2] * len(raw["rejected"])
         return [{**rest, "responses": [*raw["chosen"], *raw["rejected"]], "ranks": ranks}]
     if turns := _answered_conversation(raw):
+        if kind in ("auto", "comparison", "ranking") and (lacking := _lacks_rejected(raw, names)):
+            raise RowError(lacking, "is null or missing: there is nothing that the answer is better than")
         return [_last_answer(raw, turns, kind)]
     return exported(raw)
 
@@ -59,6 +61,12 @@ def _answered_conversation(raw: Raw) -> str:
         return ""
     column = next((c for c in (*CONTEXTS, "messages") if raw.get(c) is not None), "")
     return column if column and ends_in_answer(raw[column]) and len(raw[column]) > 1 else ""
+
+
+def _lacks_rejected(raw: Raw, columns: set[str]) -> str:
+    """The column of rejected answers that the file has and this row has not."""
+    named = [column for column in ("rejected_response", "rejected_messages") if column in columns]
+    return named[0] if named and all(raw.get(column) is None for column in named) else ""
 
 
 def _last_answer(raw: Raw, column: str, kind: str) -> Raw:

@@ -11,7 +11,20 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from plaudit.data.clean import count_oddities, drop_useless
 from plaudit.data.convert import convert, once_a_prompt, serves
 from plaudit.data.formats import parse, prompt_row
-from plaudit.data.kinds import CONTEXTS, NEEDS, RENAME, Raw, candidates, listed, needs, recognise, samples
+from plaudit.data.kinds import (
+    ANSWERS,
+    CONTEXTS,
+    LABELLED_TEXTS,
+    LABELS,
+    NEEDS,
+    RENAME,
+    Raw,
+    candidates,
+    listed,
+    needs,
+    recognise,
+    samples,
+)
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, Source, open_source
 from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
@@ -351,11 +364,23 @@ def _cannot_serve(path: str, raw: RawRows, kind: Kind, wanted: Sequence[Kind]) -
     could = [k for k in Kind if k not in wanted and any(w in serves(k) for w in wanted)]
     unanswered = kind is Kind.PROMPT and any(sample.get(c) for c in (*CONTEXTS, "messages"))
     why = " Its conversations all end with the user's turn, none with an answer." if unanswered else ""
+    lists = next((c for c in ANSWERS if _are_texts(sample.get(c))), "")
+    if lists and Kind.RANKING in wanted:
+        why += (
+            f" `{lists}` holds several answers a row: call it `responses` (`columns: {{{lists}: responses}}`), and let "
+            "each row say which one is `best` (0: the first) or all `ranks`."
+        )
+    if kind is Kind.TEXT and LABELS & sample.keys() and not {Kind.DEMONSTRATION, Kind.PROMPT} & {*wanted}:
+        why += f" They can be {LABELLED_TEXTS}."
     return UserError(
         f"{path}: holds {kind.value} rows, but {words} rows are needed here.{why} Columns: {listed(raw.columns)}.\n"
         f"This file can serve as: {can}. What would do here:\n{needs([*wanted, *could])}\n"
         f"{RENAME}"
     )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(text, str) for text in value)
 
 
 def _left_out(dropped: Mapping[str, int], bad: Sequence[Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -180,13 +179,13 @@ class Examined:
 
     @cached_property
     def _scorers(self) -> list[tuple[str, Scorer]]:
-        from plaudit.scoring.build import build_scorer
+        from plaudit.scoring.build import judge_scorer
 
         if not self.whole:
             raise NotRunError("needs judges, which --quick doesn't load")
         with overheard([]):
             return [
-                (option, build_scorer([replace(judge, weight=1.0)], self.machine))
+                (option, judge_scorer(judge, self.machine, f"{option}.path"))
                 for option, judge in judges(self.kind, self.config)
             ]
 

@@ -4,6 +4,7 @@ with what it runs."""
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.load import load_config, read_plain
+from plaudit.config.types import field_types
 from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.examined import Examined, overheard
 from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, NotRunError, Severity, ShownRow, error
@@ -113,7 +115,7 @@ def at_start(kind: str, config: Any, folder: Path) -> None:
             checks = [check for check in checks if check.name == "learning-rate"]
         for finding in examine(Examined(stage, library=library, out=folder), checks).faults:
             # Held-out rows of the stage's own are looked at by itself.
-            if finding.level is Severity.WARNING and "by this stage" not in finding.message:
+            if finding.level is Severity.WARNING and not re.search(r"by this stage \([^)]*\): ", finding.message):
                 name = f"{stage.name}: " if is_pipeline else ""
                 warn(f"{name}{finding.where}: {finding.message}; {finding.remedy}")
 
@@ -242,8 +244,18 @@ def _kind_of(path: Path, options: Sequence[str]) -> str:
         return next(iter(fits))
     if fits:
         raise UserError(f"{path} could be a config of {' or '.join(fits)}; say --stage {next(iter(fits))}")
-    nearest = path.stem if path.stem in refusals else min(refusals, key=lambda kind: refusals[kind].count("\n"))
-    raise UserError(f"{path} is a config of no stage; as one of {nearest} (--stage says another): {refusals[nearest]}")
+    keys = read_plain(path).keys()
+    near = {
+        kind: len(keys & field_types(STAGES[kind].config_class).keys()) + refusal.count("did you mean")
+        for kind, refusal in refusals.items()
+    }
+    nearest = path.stem if path.stem in refusals else max(near, key=lambda kind: (near[kind], _fewest(refusals[kind])))
+    raise UserError(f"{refusals[nearest]}\n({path} read as a config of {nearest}; --stage says another.)")
+
+
+def _fewest(refusal: str) -> int:
+    """Greater for a refusal that names fewer mistakes."""
+    return -refusal.count("\n")
 
 
 def _serves(kind: str, config: Any) -> bool:

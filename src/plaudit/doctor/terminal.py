@@ -7,11 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from plaudit.doctor.findings import Diagnosis, Severity
-from plaudit.telemetry.console import print_width
-from plaudit.telemetry.numbers import duration
+from plaudit.telemetry.console import print_width, with_marks
+from plaudit.telemetry.numbers import counted, duration
 
 STYLES = {Severity.NOTE: "dim", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
-LEARNED, CONTEXT = "green", "dim"
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
@@ -21,7 +20,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     console = _console()
     console.print(Text(f"── {diagnosis.stage} ──", "bold"))
     for row in diagnosis.rows:
-        console.print(_row(row.where, row.pieces))
+        console.print(Text.from_ansi(f"{row.where}  {with_marks(row.pieces, colour=True)}"))
     for finding in sorted(diagnosis.findings, key=lambda one: list(Severity).index(one.level)):
         where = f"{finding.where}: " if finding.where and not finding.message.startswith(finding.where) else ""
         line = Text.assemble((f"{finding.level.value:<9}", STYLES[finding.level]), f"{finding.check}  ", f"{where}")
@@ -40,7 +39,7 @@ def print_end(diagnoses: Sequence[Diagnosis]) -> None:
     faults = [fault for one in diagnoses for fault in one.faults]
     errors = sum(fault.level is Severity.ERROR for fault in faults)
     checks, seconds = sum(len(one.checks) for one in diagnoses), sum(one.seconds for one in diagnoses)
-    word = f"{_counted(errors, 'error')}, {_counted(len(faults) - errors, 'warning')}" if faults else "nothing wrong"
+    word = f"{counted(errors, 'error')}, {counted(len(faults) - errors, 'warning')}" if faults else "nothing wrong"
     _console().print(Text(f"{word} in {checks} checks, {duration(seconds)}", "bold"))
 
 
@@ -54,21 +53,5 @@ def as_json(diagnoses: Sequence[Diagnosis]) -> str:
     return json.dumps(plain, ensure_ascii=False, indent=2) + "\n"
 
 
-def _row(where: str, pieces: Sequence[tuple[str, bool]]) -> Text:
-    """Where no colours are shown, ‹ and › stand around what is learnt."""
-    text = Text(f"{where}  ")
-    before = False
-    for piece, learned in [*pieces, ("", False)]:
-        if learned != before:
-            text.append("‹" if learned else "›")
-        text.append(piece.replace("\n", "⏎"), LEARNED if learned else CONTEXT)
-        before = learned
-    return text
-
-
 def _console() -> Console:
     return Console(width=print_width(), highlight=False, soft_wrap=True)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" + "s" * (count != 1)

@@ -36,7 +36,7 @@ def is_llama_like(trunk: Trunk) -> bool:
     return all(_has(layer, "layer") and _has(layer.self_attn, "self_attn") for layer in base.layers.children())
 
 
-def _has(module: nn.Module, kind: str) -> bool:
+def _has(module: Any, kind: str) -> bool:
     names = {name for name, _ in module.named_children()}
     is_bare = not module._forward_hooks and not module._forward_pre_hooks
     return is_bare and PARTS[kind] <= names <= PARTS[kind] | OPTIONAL and not list(module.parameters(recurse=False))
@@ -71,10 +71,9 @@ class LlamaDecoder:
         device = self.trunk.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else next(self.trunk.hf.parameters()).dtype
-        old = self.memory
-        kept = old is not None and old.dtype == dtype and old.device == device
-        length = -(-length // ROUND) * ROUND
-        if not kept or slots > self.num_slots or length > old.shape[3]:
+        old, length = self.memory, -(-length // ROUND) * ROUND
+        fits = old is not None and slots <= self.num_slots and length <= old.shape[3]
+        if old is None or not fits or old.dtype != dtype or old.device != device:
             self.memory = None  # freed before the new one is there
             shape = (len(self.layers), 2, slots * self.kv_heads, length, self.width)
             # Zeros, for what lies behind a row's end is multiplied by a probability of 0, and 0 × NaN is NaN.
@@ -105,8 +104,8 @@ class LlamaDecoder:
 
             def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor = keys, values: Tensor = values) -> Tensor:
                 keys[:], values[:] = k, v
-                rows = (y.transpose(0, 1).unsqueeze(0) for y in (q, k.to(v.dtype), v))
-                return packed_attention(last, *rows, None, segments=cut, scaling=self.scaling)[0][0].flatten(1)
+                q, k, v = (y.transpose(0, 1).unsqueeze(0) for y in (q, k.to(v.dtype), v))
+                return packed_attention(last, q, k, v, None, segments=cut, scaling=self.scaling)[0][0].flatten(1)
 
             x = self._layer(layer, x, rope, attend)
         _, line[-1, 0], line[-1, 1] = self._project(last, last.input_layernorm(x), rope)

@@ -5,6 +5,7 @@ read there; that one is the first token that the row feeds in its slot, so that 
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Int
@@ -32,10 +33,9 @@ class _Prompts:
             return
         while head not in self.bounds:
             batch = self.batches.pop(0)
-            self.line, self.bounds, begin = self.decoder.prefill(batch), {}, 0
-            for prompt in batch:
-                self.bounds[prompt] = (begin, begin + len(prompt))
-                begin += len(prompt)
+            self.line = self.decoder.prefill(batch)
+            ends = [0, *accumulate(map(len, batch))]
+            self.bounds = dict(zip(batch, pairwise(ends), strict=True))
         assert self.line is not None
         self.decoder.place(self.line, *self.bounds[head], slot)
 

@@ -84,7 +84,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages = _prepare(config, run)
     setting = _Setting(config=config, run=run, machine=machine(config.device), rows=rows, languages=languages)
-    judge = build_scorer(config.judge, setting.machine)
+    judge = build_scorer(config.judge, setting.machine, "judge")
     baseline = setting.load(config.baseline)
     policies: dict[str, _Policy] = {}
     for name in languages:
@@ -185,7 +185,7 @@ def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[
 
 def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, setting: _Setting) -> list[Result]:
     """J of every policy, and where the answers can be listed its progress from J_ref to J*."""
-    config, scorer = setting.config, build_scorer(objective.rewards, setting.machine)
+    config, scorer = setting.config, build_scorer(objective.rewards, setting.machine, "objective.rewards")
     chosen, base = setting.rows[: objective.prompts], policies[setting.config.baseline]
     values: dict[str, list[float]] = {}
     for name, policy in policies.items():  # other answers than those compared

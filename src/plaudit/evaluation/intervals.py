@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plaudit.formulas.intervals import mean_interval, wilson_interval
+from plaudit.formulas.intervals import clustered_interval, mean_interval
 from plaudit.hardware.randomness import generator
 from plaudit.records.results import Result
 
@@ -52,41 +52,6 @@ def share_of(measure: str, subject: str, outcomes: Sequence[float], prompts: Seq
     low, high = clustered_interval(outcomes, prompts)
     value = sum(outcomes) / max(len(outcomes), 1)
     return Result(measure=measure, subject=subject, value=value, low=low, high=high, count=len(outcomes), **more)
-
-
-def clustered_interval(
-    outcomes: Sequence[float], clusters: Sequence[Hashable], *, z: float = 1.96
-) -> tuple[float, float]:
-    """Interval of the mean of outcomes in [0, 1] that come in clusters (here: prompts), such as pairs of one ranking.
-
-    Pairs of one prompt share answers, so n pairs tell less than n trials would. The variance of the mean is taken from
-    the spread *between* clusters (linearised ratio, C clusters, e_c the sum of a cluster's outcomes less the mean):
-
-        V = C / (C − 1) · Σ_c e_c² / n²,        n_eff = p̂ (1 − p̂) / V,  at most n
-
-    and Wilson's interval is made for n_eff trials. Where the spread says nothing (all right, all wrong, one cluster)
-    each cluster counts as one trial. One outcome a cluster gives Wilson's own interval, within C / (C − 1).
-    No outcome: (0, 1). (Effective sample size with a score interval: Korn & Graubard 1998, Franco et al. 2019.)
-    """
-    n = len(outcomes)
-    if n == 0:
-        return 0.0, 1.0
-    mean = sum(outcomes) / n
-    excess: dict[Hashable, float] = {}
-    for outcome, cluster in zip(outcomes, clusters, strict=True):
-        excess[cluster] = excess.get(cluster, 0.0) + outcome - mean
-    trials = min(float(n), _effective_trials(mean, n, list(excess.values())))
-    # Wilson depends on z² / n alone: fewer trials are a wider z.
-    return wilson_interval(float(sum(outcomes)), n, z * math.sqrt(n / trials))
-
-
-def _effective_trials(mean: float, n: int, excess: Sequence[float]) -> float:
-    count = len(excess)
-    binomial = mean * (1.0 - mean)
-    if count == 1 or binomial <= 0.0:
-        return float(count)
-    variance = count / (count - 1) * sum(e * e for e in excess) / n**2
-    return binomial / variance if variance > 0.0 else math.inf
 
 
 def bootstrap(

@@ -67,7 +67,7 @@ def _measure(
     judge: JudgeConfig, rows: LabelledRows, config: RewardEvalConfig, here: Machine
 ) -> tuple[list[Result], dict[str, Any]]:
     """One judge on everything, and its figures where there are rankings."""
-    scorer = build_scorer((judge,), here)
+    scorer = build_scorer((judge,), here, f"models.{config.models.index(judge)}.path")
     scored = score_rows(name_of(judge), scorer, rows)
     turned = None
     if config.check_order:

@@ -12,6 +12,7 @@ import torch
 from plaudit.errors import UserError
 from plaudit.hardware.options import DeviceConfig
 from plaudit.hardware.ranks import ALONE, Ranks, start
+from plaudit.telemetry.numbers import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Machine:
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
         ranks = "" if self.ranks.is_alone else f", {self.ranks.world} ranks"
         return f"{name}, {self.precision}{threads}{ranks}"
 

@@ -118,6 +118,15 @@ def value_head(path: str) -> dict[str, Tensor] | None:
     return None
 
 
+def stored_scale(path: str) -> tuple[float, float] | None:
+    """Mean and standard deviation of its scores, where OpenRLHF wrote them down and they say something."""
+    file = file_beside(path, "config.json")
+    facts = _json(file) if file.is_file() else {}
+    mean, std = facts.get("mean"), facts.get("std")
+    is_scale = isinstance(mean, int | float) and isinstance(std, int | float) and (mean, std) != (0.0, 1.0)
+    return (float(mean), float(std)) if is_scale else None
+
+
 def _tensor(names: Mapping[str, str], name: str) -> Tensor:
     with safe_open(names[name], framework="pt") as file:
         return file.get_tensor(name).float()

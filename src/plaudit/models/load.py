@@ -298,7 +298,7 @@ def check_model_path(path: str, option: str = "model.path") -> None:
         return
     folder = Path(path)
     if not folder.is_dir():
-        raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, a hub name, or `tiny`")
+        raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, or a hub name")
     if not (folder / "config.json").is_file() and not is_adapter(path):
         inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), "")
         hint = f"; did you mean {str(folder / inside)!r}?" if inside else ""

@@ -7,7 +7,7 @@ from plaudit.report.collect import PipelineData, RunData, RunStatus
 from plaudit.report.headline import headline, so_far
 from plaudit.report.reading import finite
 from plaudit.report.sweep import sweep_table
-from plaudit.telemetry.health import HEALTHY, Level
+from plaudit.telemetry.health import HEALTHY, Level, Symptom
 from plaudit.telemetry.numbers import duration, size
 
 VERSIONS = ("plaudit", "torch", "transformers")
@@ -60,6 +60,8 @@ def head(item: RunData | PipelineData) -> Head:
         step, sentences = None, headline(item.results, _controls(item.stages)) if item.results else ()
     else:
         step, sentences = item.last_step, headline(item.results) if item.results else so_far(item)
+    if health and health[0][0] is not Level.NOTICE and sentences and not sweep:
+        sentences = (_caution(health[0][0], present), *sentences)
     facts, more = ({name: fact for name, fact in each.items() if fact} for each in (facts, more))
     return Head(
         name=item.name,
@@ -70,6 +72,14 @@ def head(item: RunData | PipelineData) -> Head:
         facts=facts,
         more=more,
     )
+
+
+def _caution(level: Level, present: Sequence[tuple[str, Symptom]]) -> str:
+    """In front of what was found, so that a sick run doesn't begin with its success."""
+    named = " and ".join(dict.fromkeys(f"{whose}{one.rule}" for whose, one in present if one.level is level))
+    if level is Level.ALARM:
+        return f"Not to be relied on (alarm: {named}). What was measured all the same:"
+    return f"To be read with its warning ({named}):"
 
 
 def _controls(stages: Sequence[RunData]) -> set[str]:

@@ -1,10 +1,12 @@
 """A run's results as a table in the terminal, with the sentence that they come to."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,13 +29,17 @@ def print_table(folder: Path) -> None:
     item = collect(folder)
     if not item.results:
         return
-    console = Console(width=print_width(), highlight=False)
-    console.print(Text(str(folder), style="bold"))
     sweep = sweep_table(item)
+    table = _settings_table(sweep) if sweep else results_table(item.results)
+    console = Console(width=print_width(), highlight=False)
+    if not sys.stdout.isatty():  # a file has no edge at which words would have to break
+        wide = console.options.update(width=10_000)
+        console.width = max(console.width, Measurement.get(console, wide, table).minimum)
+    console.print(Text(str(folder), style="bold"))
     for sentence in (sweep.title,) if sweep else head(item).sentences:
         console.print(Text(visible(sentence, " ")))
     with console.capture() as capture:
-        console.print(_settings_table(sweep) if sweep else results_table(item.results))
+        console.print(table)
     print("\n".join(line.rstrip() for line in capture.get().rstrip().splitlines()))
     summary = (item.own if isinstance(item, PipelineData) else item).summary
     if finite(summary.get("seconds")) is not None:

@@ -20,7 +20,7 @@ from plaudit.report.spread import distributions
 from plaudit.report.sweep import sweep_table
 from plaudit.report.token_cards import Side, TokenRun, token_runs
 from plaudit.stages import RUNS
-from plaudit.telemetry.health import PREFIX
+from plaudit.telemetry.console import HEALTH
 from plaudit.telemetry.numbers import duration
 
 CONTROL_NOTE = "Trained on permuted labels: there is nothing to learn, so what rises here rises without a reason."
@@ -167,7 +167,7 @@ def _problems(runs: Sequence[RunData]) -> list[str]:
             at = "" if run.last_step is None else f" Its last logged step is {run.last_step}."
             problems.append(f"{name}no summary was written: it was stopped.{at} What it left is shown.")
         problems += [f"{name}{problem}" for problem in run.problems]
-        counts = Counter(text for text in run.warnings if not text.startswith(PREFIX))  # those stand on top
+        counts = Counter(text for text in run.warnings if not text.startswith(HEALTH))  # those stand on top
         problems += [f"{name}{text}" + (f" ({count} times)" if count > 1 else "") for text, count in counts.items()]
     return problems
 

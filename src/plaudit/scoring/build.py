@@ -78,7 +78,7 @@ def check_rewards(
     lone: Sequence[PromptRow] | None = None,
 ) -> None:
     """Before any model loads: folders exist, functions load, the columns that they need are there. UserError naming
-    the `option` that holds `configs`.
+    the `option` that holds `configs`, or, ending with `.path`, that of the only one.
 
     `lone` are those of the `rows` whose answers are not judged among several (None: all): a model that compares needs
     something to compare them with.
@@ -89,7 +89,7 @@ def check_rewards(
             check_columns(function_scorer(config), rows)
             continue
         model = config.model
-        loading.check_reward_model(model, f"{option}.{index}.path", config.read_as)
+        loading.check_reward_model(model, _path_option(option, index), config.read_as)
         if needed := loading.needed_columns(model, config.read_as):
             check_references(rows)
             check_columns(partial(missing_column, config.name, needed=needed, filled=True), alone)
@@ -125,22 +125,32 @@ def says_log_odds(config: JudgeConfig) -> bool:
     return config.kind == "model" and loading.saved_kind(config.model, config.read_as).name == "two_class"
 
 
-def build_scorer(configs: Sequence[JudgeConfig], machine: Machine) -> Scorer:
-    """The configured judges as one scorer: their weighted sum."""
-    parts = tuple((_scorer(config, machine), config.weight) for config in configs)
+def build_scorer(configs: Sequence[JudgeConfig], machine: Machine, option: str = "rewards") -> Scorer:
+    """The configured judges as one scorer: their weighted sum. UserError naming the `option` that holds `configs`, as
+    `check_rewards`."""
+    parts = tuple(
+        (judge_scorer(config, machine, _path_option(option, index)), config.weight)
+        for index, config in enumerate(configs)
+    )
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
 
 
-def _scorer(config: JudgeConfig, machine: Machine) -> Scorer:
+def _path_option(option: str, index: int) -> str:
+    """Of a judge's folder: in a list, or, where the option ends so already, its own."""
+    return option if option.endswith(".path") else f"{option}.{index}.path"
+
+
+def judge_scorer(config: JudgeConfig, machine: Machine, option: str = "path") -> Scorer:
+    """One judge, whatever its weight. UserError naming the `option` of its folder."""
     if config.kind == "model":
-        return reward_model_scorer(config, machine)
+        return reward_model_scorer(config, machine, option)
     scorer = function_scorer(config)
     return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
 
 
-def reward_model_scorer(config: RewardModelConfig, machine: Machine) -> RewardModelScorer:
+def reward_model_scorer(config: RewardModelConfig, machine: Machine, option: str = "path") -> RewardModelScorer:
     """A saved reward model, ready to score: loaded here, unless the caller's own stands behind its path."""
-    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as)
+    model = behind(config.path) or loading.load_reward_model(config.model, config.read_as, option)
     model.to(machine.device)
     model.requires_grad_(False)
     return RewardModelScorer(model, machine, name=config.name)

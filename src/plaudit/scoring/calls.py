@@ -39,10 +39,10 @@ def call(function: RewardFunction, arguments: Mapping[str, Any], state: Mapping[
     """Call it, with the hooks that it names, and await the result where it is a coroutine."""
     returned = Returned(None)
 
-    def log_metric(name: str, value: Any) -> None:
+    def log_metric(name: object, value: Any) -> None:
         returned.metrics.setdefault(str(name), []).append(float(value))
 
-    def log_extra(column: str, values: Any) -> None:
+    def log_extra(column: object, values: Any) -> None:
         try:
             returned.metrics.setdefault(str(column), []).extend([float(value) for value in values])
         except (TypeError, ValueError):

@@ -11,11 +11,13 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
+HEALTH = "health: "
+"""How a line on a run's health begins; behind it stands its level."""
 LOGGER = logging.getLogger("plaudit")
 
 
@@ -41,7 +43,9 @@ class Terminal(logging.Handler):
             return
         stream = sys.stdout if is_notice and in_notebook() else sys.stderr
         try:
-            print(record.getMessage() if is_notice else f"warning: {record.getMessage()}", file=stream, flush=True)
+            message = record.getMessage()
+            says_level = is_notice or message.startswith(HEALTH)
+            print(message if says_level else f"warning: {message}", file=stream, flush=True)
         except (OSError, ValueError, AttributeError):
             discard_closed(stream)
 
@@ -69,6 +73,22 @@ def quiet() -> bool:
 def print_width() -> int | None:
     """Columns of what is printed to standard output: None, the terminal's own, or PIPED_WIDTH where there is none."""
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+
+
+def coloured() -> bool:
+    """Whether colours are shown where notices are."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def with_marks(pieces: Iterable[tuple[str, bool]], *, colour: bool) -> str:
+    """A row in one line, each piece with whether it is learned: ‹ and › around what is, colours too."""
+    text, before = "", False
+    for piece, learned in [*pieces, ("", False)]:
+        text += ("‹" if learned else "›") * (learned != before)
+        shown = piece.replace("\n", "⏎")
+        text += f"\x1b[{32 if learned else 2}m{shown}\x1b[0m" if colour and shown else shown
+        before = learned
+    return text
 
 
 def in_ipython() -> bool:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from plaudit.records.results import Result
-from plaudit.telemetry.console import say, warn
+from plaudit.telemetry.console import HEALTH, say, warn
 from plaudit.telemetry.numbers import number, percent
 from plaudit.telemetry.register import measure_of
 
@@ -22,8 +22,6 @@ FIRST, RECENT = 3, 5
 """Numbers of a series that `Trend.first` and `Trend.recent` are the means of."""
 ENOUGH = 10
 """Numbers from which on `Trend.moved` is told from noise."""
-PREFIX = "health: "
-"""How every notice of a rule begins."""
 HEALTHY = "healthy"
 """The verdict where no rule holds."""
 
@@ -259,7 +257,7 @@ def is_watched(stage: str) -> bool:
 
 def tell(finding: Symptom) -> None:
     """A finding's one line, when it comes up."""
-    (say if finding.level is Level.NOTICE else warn)(f"{PREFIX}{finding.text}  [{finding.rule}]")
+    (say if finding.level is Level.NOTICE else warn)(f"{HEALTH}{finding.level} — {finding.text}  [{finding.rule}]")
 
 
 def worst(findings: Iterable[Symptom]) -> Level | None:
@@ -273,11 +271,11 @@ def verdict(findings: Sequence[Symptom]) -> str:
     past = [one.rule for one in findings if one.until is not None]
     over = f"; no longer: {', '.join(past)}" if past else ""
     if not wrong:
-        return f"{PREFIX}{HEALTHY}{over}"
-    lines = [f"{one.text} [{one.rule}]" for one in wrong]
+        return f"{HEALTH}{HEALTHY}{over}"
+    lines = [f"{one.level} — {one.text} [{one.rule}]" for one in wrong]
     if len(lines) == 1:
-        return f"{PREFIX}{wrong[0].level} — {lines[0]}{over}"
-    return "\n  ".join([f"{PREFIX}{wrong[0].level}, {len(lines)} findings{over}", *lines])
+        return f"{HEALTH}{lines[0]}{over}"
+    return "\n  ".join([f"{HEALTH}{wrong[0].level}, {len(lines)} findings{over}", *lines])
 
 
 def diagnose(

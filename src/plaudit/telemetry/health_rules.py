@@ -53,7 +53,8 @@ _PPO = (
     Rule(name="kl_negative", stages=("ppo",), keys=("kl_ref_over_responses",), level=Level.ALARM,
          when="below −0.1 nats in 5 lines in a row", holds=lambda kl, *_: kl.last < -0.1, lines=5,
          says="the mean KL to the reference stays below 0 ({now} nats): the numbers don't belong together",
-         do="sample at temperature 1 without top_k and top_p, and check sampler_mismatch; else report it as a bug",
+         do="look at kl_sampler_over_tokens: where it is above 0, sample in the precision that is trained in, or set "
+         "sampler_mismatch; else report a bug",
          source="a KL is not negative; its estimate's mean is so by chance only"),
     Rule(name="ratio_high", stages=("ppo",), keys=("ratio_max",), when="above 20 in one of the last 5 lines",
          holds=lambda ratio, *_: ratio.peak > 20.0,

@@ -22,6 +22,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{float(mantissa):g}".replace("-", "−") + "·10" + str(int(exponent)).translate(_SUPERSCRIPTS)
 
 
+def counted(count: int, what: str) -> str:
+    """1 token, 2 tokens, 1,200 tokens."""
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
 def fixed(value: float | None, decimals: int = 3) -> str:
     """The same number of decimals in every row, for columns that are read downwards; – for None."""
     if value is None:

@@ -97,7 +97,8 @@ _GOAL = (
             meaning="The same of answers whose every token is the likeliest one."),
     Measure(key="held_out_kl_ref_over_prompts", title="KL to the reference on held-out prompts", unit="nats/response",
             panel="KL to the reference", curve="held_out_kl_ref_over_prompts",
-            meaning="How far answers to held-out prompts lie from what the reference would write.", formula=_KL_SUM),
+            meaning="How far answers to held-out prompts lie from what the reference would write; mean over those that "
+            "the judge has an opinion on, as of the score.", formula=_KL_SUM),
     Measure(key="held_out_objective_over_prompts", title="objective on held-out prompts", unit="score", better="up",
             panel="Objective", curve="held_out_objective_over_prompts",
             meaning="Score less the price of the KL on held-out prompts, by the β that the run began with: the policy "

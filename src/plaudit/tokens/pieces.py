@@ -29,6 +29,16 @@ def text_ends(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> lis
     return [max(0, min(end, whole)) for end in ends[:-1]] + [whole]
 
 
+Marked = tuple[tuple[str, bool], ...]
+"""Pieces of a row, each with whether the loss counts it."""
+
+
+def marked(decode: Callable[[Sequence[int]], str], context: Sequence[int], learned: Sequence[int]) -> Marked:
+    """A row as its model sees it: the context, then what is learned from."""
+    pieces = text_pieces(decode, [*context, *learned])
+    return tuple((piece, index >= len(context)) for index, piece in enumerate(pieces))
+
+
 def text_pieces(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
     """One text per id; joined they are `decode(ids)` exactly. Empty where a character isn't whole yet."""
     text, ends = decode(ids) if ids else "", text_ends(decode, ids)

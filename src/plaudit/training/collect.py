@@ -67,7 +67,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
         prompts=prompts,
         language=language,
         engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop),
-        labeller=build_scorer(config.labeller, here),
+        labeller=build_scorer(config.labeller, here, "labeller"),
         machine=here,
     )
 

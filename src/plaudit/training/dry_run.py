@@ -1,8 +1,7 @@
 """Everything of a training stage but its first step: data, models, a rendered row, an answer with its score, sizes."""
 
-import os
-import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,9 +12,11 @@ from plaudit.records.text import PromptRow
 from plaudit.rollouts.sampler import groups, sample
 from plaudit.runs.folder import Run
 from plaudit.scoring.protocol import Scorer, check_scores
-from plaudit.telemetry.console import say
-from plaudit.telemetry.numbers import size
+from plaudit.telemetry.console import coloured, say, with_marks
+from plaudit.telemetry.numbers import counted, size
 from plaudit.telemetry.progress import Stopwatch
+from plaudit.tokens.pieces import marked
+from plaudit.tokens.tokenizer import decode
 from plaudit.training import collect, sft
 from plaudit.training.options import CollectConfig, DescentConfig, SFTConfig
 from plaudit.training.policy import participants as policy
@@ -71,9 +72,9 @@ def _ppo(config: PPOConfig, run: Run) -> None:
     _answer(who.prompts[0], who, who.scorer, config)
     answers = config.prompts_per_iteration * config.samples_per_prompt
     say(
-        f"one iteration: {answers} answers of up to {config.sampling.max_new_tokens} tokens, "
-        f"{config.steps_per_iteration} optimiser steps; {config.iterations} iterations"
-        + (f"; {len(who.held_out.rows)} held-out prompts" if config.evaluation else "")
+        f"one iteration: {counted(answers, 'answer')} of up to {counted(config.sampling.max_new_tokens, 'token')}, "
+        f"{counted(config.steps_per_iteration, 'optimiser step')}; {counted(config.iterations, 'iteration')}"
+        + (f"; {counted(len(who.held_out.rows), 'held-out prompt')}" if config.evaluation else "")
     )
     _say_sizes([who.actor, who.reference.trunk], config.microbatch_tokens)
 
@@ -81,8 +82,9 @@ def _ppo(config: PPOConfig, run: Run) -> None:
 def _collect(config: CollectConfig, run: Run) -> None:
     who = collect.participants(config, run)
     _answer(who.prompts[0], who, who.labeller, config)
+    prompts, answers = counted(len(who.prompts), "prompt"), counted(config.samples, "answer")
     most = len(who.prompts) * config.samples * config.sampling.max_new_tokens
-    say(f"{len(who.prompts)} prompts × {config.samples} answers: at most {most:,} tokens")
+    say(f"{prompts} × {answers}: at most {counted(most, 'token')}")
 
 
 def _answer(row: PromptRow, who: Any, scorer: Scorer, config: PPOConfig | CollectConfig) -> None:
@@ -103,20 +105,16 @@ def _answer(row: PromptRow, who: Any, scorer: Scorer, config: PPOConfig | Collec
 
 def _show(language: Language, prompt: Sequence[int], learned: Sequence[int]) -> None:
     """A row as its model sees it: what is context, and what is learned."""
-    tokenizer = language.tokenizer
-    before, after = (tokenizer.decode(list(ids), skip_special_tokens=False) for ids in (prompt, learned))
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        counts = f"{len(prompt)} tokens of context and {len(learned)} learned"
-        say(f"one row, {counts}: \x1b[2m{before}\x1b[0;32m{after}\x1b[0m")
-    else:
-        say(f"one row, {len(prompt)} tokens of context: {before!r}")
-        say(f"         {len(learned)} tokens learned: {after!r}")
+    pieces = marked(partial(decode, language.tokenizer, keep_specials=True), prompt, learned)
+    counts = f"{counted(len(prompt), 'token')} of context and {len(learned)} learned"
+    say(f"one row, {counts}: {with_marks(pieces, colour=coloured())}")
 
 
 def _say_steps(config: DescentConfig, steps: int, rows: int, held_out: int, tokens: float) -> None:
     say(
-        f"{rows} rows of {tokens:.0f} tokens on average, {held_out} held out; {steps} optimiser steps of "
-        f"{config.minibatch_size} rows, about {tokens * config.minibatch_size:,.0f} tokens each"
+        f"{counted(rows, 'row')} of {tokens:.0f} tokens on average, {held_out} held out; "
+        f"{counted(steps, 'optimiser step')} of {counted(config.minibatch_size, 'row')}, about "
+        f"{tokens * config.minibatch_size:,.0f} tokens each"
     )
 
 

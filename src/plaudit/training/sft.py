@@ -17,6 +17,7 @@ from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
+from plaudit.telemetry.numbers import counted
 from plaudit.telemetry.summary import summary
 from plaudit.tokens.encode import Encoded, EncodedRow, encode_learned
 from plaudit.tokens.options import TooLong
@@ -93,8 +94,8 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     """
     trunk, mixture, held_out = participants.trunk, participants.mixture, participants.held_out
     say(
-        f"sft: {len(mixture.examples)} rows, {len(held_out)} held out, {mixture.steps(config)} steps on "
-        f"{participants.machine}, {trunk.layout} rows"
+        f"sft: {counted(len(mixture.examples), 'row')}, {len(held_out)} held out, "
+        f"{counted(mixture.steps(config), 'step')} on {participants.machine}, {trunk.layout} rows"
     )
 
     def backward(rows: Sequence[EncodedRow]) -> MinibatchLoss:

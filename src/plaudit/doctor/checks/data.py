@@ -13,6 +13,7 @@ from plaudit.data.prompts import FRAME
 from plaudit.doctor.examined import Examined
 from plaudit.doctor.findings import Finding, error, note, warning
 from plaudit.doctor.inputs import Part, data_uses, judges
+from plaudit.doctor.paths import missing
 from plaudit.errors import UserError
 from plaudit.records.text import Comparison, Kind, Ranking, Row, Verdict
 from plaudit.scoring.options import FunctionConfig
@@ -33,7 +34,9 @@ SHARE_OF_ROWS = 0.05
 
 
 def files(examined: Examined) -> Iterator[Finding]:
-    """Every file is there and holds rows of the kind that its option asks for."""
+    """Every folder is there, and every file, and holds rows of the kind that its option asks for."""
+    for option, fault in missing(examined.config, outputs=[*examined.stage.before], models=True):
+        yield error(option, fault)
     for use in examined.own_uses:
         if use.config.path in examined.missing:
             continue
@@ -121,20 +124,25 @@ def leaks(examined: Examined) -> Iterator[Finding]:
     stages = [examined.stage, *examined.stage.ancestors().values()]
     learned = [(one, use) for one in stages for use in data_uses(one.kind, one.config) if use.part is Part.TRAINED]
     for use, held_out in measured:
-        for one, source in learned:
-            if held_out and (trained := library.rows_behind(one, source)):
-                shared = overlap(trained, held_out)
-                if shared.prompts:
-                    first, second = shared.examples[0]
-                    who = "this stage" if one is examined.stage else one.name
-                    yield warning(
-                        use.option,
-                        f"{use.config.path}: {shared.prompts} of its prompts are also trained on, by {who} "
-                        f"({source.option}): {second} has the prompt of {first}",
-                        f"take those rows out of {use.config.path}, or out of {source.config.path}"
-                        if use.config.path != source.config.path
-                        else f"give {use.option} a file with other prompts",
-                    )
+        leaking = [
+            (one, source, shared)
+            for one, source in learned
+            if held_out and (shared := overlap(library.rows_behind(one, source), held_out)).prompts
+        ]
+        if not leaking:
+            continue
+        who = [f"{'this stage' if one is examined.stage else one.name} ({source.option})" for one, source, _ in leaking]
+        shared = max((shared for *_, shared in leaking), key=lambda shared: shared.prompts)
+        first, second = shared.examples[0]
+        files = dict.fromkeys(source.config.path for _, source, _ in leaking)
+        yield warning(
+            use.option,
+            f"{use.config.path}: {shared.prompts} of its prompts are also trained on, by {', '.join(who)}: "
+            f"{second} has the prompt of {first}",
+            f"give {use.option} a file with other prompts"
+            if use.config.path in files
+            else f"take those rows out of {use.config.path}, or out of {' and '.join(files)}",
+        )
 
 
 def labels(examined: Examined) -> Iterator[Finding]:

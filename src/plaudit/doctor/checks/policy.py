@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plaudit.doctor.checks.tokens import unreachable_ends
 from plaudit.doctor.examined import Examined
 from plaudit.doctor.findings import Finding, NotRunError, error, note, warning
+from plaudit.doctor.paths import missing
 from plaudit.errors import UserError
 
 DISAGREEMENT = {"fp32": 1e-3, "bf16": 0.1}
@@ -16,14 +18,19 @@ AT_LIMIT = 0.98
 """Share of answers that the token limit cuts, as in the rule `answers_cut` of a run's health."""
 TWICE = ("also trained on, e.g.", "spell control tokens of the tokenizer")
 """Warnings of the stage itself that checks of their own tell."""
+NO_ROOM = "leave no room for"
+"""What the stage refuses, and the check of lengths too."""
 
 
 def starts(examined: Examined) -> Iterator[Finding]:
     """Data, models and judges fit together: whatever the stage itself would refuse or warn of."""
+    if faults := [fault for _, fault in missing(examined.config, outputs=[*examined.stage.before])]:
+        raise NotRunError(faults[0])
     try:
         _ = examined.participants
     except UserError as fault:
-        yield error(_option_in(str(fault)), str(fault))
+        if NO_ROOM not in str(fault):
+            yield error(_option_in(str(fault)), str(fault))
         return
     for line in examined.warnings:
         if not any(words in line for words in TWICE):
@@ -127,7 +134,7 @@ def endings(examined: Examined) -> Iterator[Finding]:
     yield note(
         "sampling", f"{answered.count} answers tried: {share:.0%} cut by the limit, {answered.mean_tokens:.3g} tokens"
     )
-    if share >= AT_LIMIT:
+    if share >= AT_LIMIT and not any(unreachable_ends(examined)):  # which is the cause, and told
         yield warning(
             "sampling.max_new_tokens",
             f"{share:.0%} of {answered.count} answers are cut by the limit of "

@@ -12,7 +12,7 @@ from plaudit.errors import UserError
 from plaudit.models.beside import read_facts
 from plaudit.models.load import Language, load_language
 from plaudit.records.text import Demonstration, Prompt, Row, Text
-from plaudit.tokens.pieces import text_pieces
+from plaudit.tokens.pieces import Marked, marked
 from plaudit.tokens.template import Renderer
 from plaudit.tokens.tokenizer import decode
 
@@ -99,8 +99,7 @@ def end_token(examined: Examined) -> Iterator[Finding]:
     learned = [use for use in examined.own_uses if use.part is Part.TRAINED] if examined.kind == "sft" else []
     for use in learned:
         yield from _untrained_ends(examined, language.renderer, use)
-    if sampling := getattr(examined.config, "sampling", None):
-        yield from _unreachable_ends(examined, language.renderer, sampling.max_new_tokens)
+    yield from unreachable_ends(examined)
 
 
 def _untrained_ends(examined: Examined, renderer: Renderer, use: DataUse) -> Iterator[Finding]:
@@ -127,7 +126,12 @@ def _untrained_ends(examined: Examined, renderer: Renderer, use: DataUse) -> Ite
         )
 
 
-def _unreachable_ends(examined: Examined, renderer: Renderer, limit: int) -> Iterator[Finding]:
+def unreachable_ends(examined: Examined) -> Iterator[Finding]:
+    """The limit ends most answers earlier than those end that the model learned from."""
+    renderer, sampling = examined.language.renderer, getattr(examined.config, "sampling", None)
+    if sampling is None or not isinstance(renderer, Renderer):
+        return
+    limit = sampling.max_new_tokens
     lengths = [
         (option, len(renderer.response_ids(row.response, end=True, form=row.prompt.form)))
         for option, row in examined.demonstrated()
@@ -273,16 +277,15 @@ def shown_rows(examined: Examined) -> tuple[ShownRow, ...]:
     return ()
 
 
-def _pieces(row: Row, language: Language) -> tuple[tuple[str, bool], ...]:
+def _pieces(row: Row, language: Language) -> Marked:
     """Of a labelled answer the judge's model reads all and is read at the last token; of a prompt nothing is learnt."""
     renderer = language.renderer
     if isinstance(row, Text):
-        ids, learned = renderer.text_ids(row.text, row.form) if isinstance(renderer, Renderer) else [], 1
+        ids = renderer.text_ids(row.text, row.form) if isinstance(renderer, Renderer) else []
+        context, answer = ids[:1], ids[1:]
     else:
         extra = row.extra if isinstance(row, Demonstration) else {}
         context, answer = renderer.prompt_ids(row.prompt), list[int]()
         for text in answers(row)[:1]:
             context, answer = renderer.pair_ids(row.prompt, text, extra=extra, where=row.where)
-        ids, learned = [*context, *answer], len(context)
-    pieces = text_pieces(lambda part: decode(language.tokenizer, part, keep_specials=True), ids)
-    return tuple((piece, index >= learned) for index, piece in enumerate(pieces))
+    return marked(lambda part: decode(language.tokenizer, part, keep_specials=True), context, answer)

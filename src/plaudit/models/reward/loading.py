@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from plaudit.errors import UserError
 from plaudit.models.beside import read_facts
-from plaudit.models.foreign import value_head
+from plaudit.models.foreign import stored_scale, value_head
 from plaudit.models.load import (
     architecture,
     check_model_path,
@@ -82,9 +82,10 @@ def has_scale(config: ModelConfig, read_as: ReadAs = "auto") -> bool:
     return saved_kind(config, read_as).has_scale(read_facts(config.path))
 
 
-def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardModel:
-    """The model in its folder with its normalisation, on the CPU. UserError for a kind that nobody here knows."""
-    check_reward_model(config, "path", read_as)
+def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto", option: str = "path") -> RewardModel:
+    """The model in its folder with its normalisation, on the CPU. UserError naming `option` for a kind that nobody here
+    knows, and for weights that won't do."""
+    check_reward_model(config, option, read_as)
     language, facts = load_language(config), read_facts(config.path)
     if not facts and isinstance(language.renderer, Renderer):
         language = replace(language, renderer=language.renderer.with_whole_turns())
@@ -95,6 +96,14 @@ def load_reward_model(config: ModelConfig, read_as: ReadAs = "auto") -> RewardMo
             f"{config.path}: a head of {len(names)} numbers ({', '.join(names)}); the score is {score}. To choose, "
             f'write plaudit.json beside it: {{"kind": "aspects", "aspects": [{{"name": …, "weight": …}}, …]}}'
         )
-    model = saved_kind(config, read_as).load(config, language)
+    try:
+        model = saved_kind(config, read_as).load(config, language)
+    except UserError as error:
+        raise UserError(str(error).replace("model.path: ", f"{option}: ", 1)) from error
+    if not facts and (scale := stored_scale(config.path)):
+        say(
+            f"{config.path}: config.json holds mean {scale[0]:g} and std {scale[1]:g} of its scores, by which OpenRLHF "
+            "normalises on request; here they stay as the head says them (shaping.normalise brings them to one scale)"
+        )
     model.normalisation = of_facts(facts, config.path)
     return model

@@ -72,6 +72,7 @@ def plain_latex(text: str) -> str:
     """
     text = plain_characters(text).replace(r"\text{,}", ",").replace("{,}", ",")
     text = re.sub(r"\*\*(.+?)\*\*", r"\1", text).replace("**", "^")
+    text = re.sub(r"(?<![^\s:(])\*([^\s*](?:[^*\n]*[^\s*])?)\*(?![^\s.,;:!?)])", r"\1", text)  # *emphasised*
     text = _FRACTIONS.sub(lambda m: r"\frac", _SPACES.sub(" ", _NOTHING.sub("", text)))
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", "°", text)
     text = _COMMAND.sub(lambda m: _SAME.get(m[0], m[0]), text)

@@ -83,13 +83,14 @@ def watched(
 
 
 def measure(participants: Participants, config: PPOConfig) -> Measured:
-    """Scores of sampled answers and of the likeliest one, KL of the sampled ones (k1), and their objective by the β
-    that the run began with, so that measurements can be compared where β moves."""
+    """Scores of sampled answers and of the likeliest one, KL of the sampled ones that were judged (k1), and their
+    objective by the β that the run began with, so that measurements can be compared where β moves."""
     held_out = participants.held_out
     sampled = score(participants, _answers(participants, config), config)
     greedy = score(participants, _answers(participants, config, greedy=True), config)
     kl = sampled.kl_by_response
-    mean_score, mean_kl = _mean(sampled.scores.scores, sampled.scores.valid), float(kl.mean())
+    judged = sampled.scores.valid
+    mean_score, mean_kl = _mean(sampled.scores.scores, judged), _mean(kl, judged)
     metrics = {
         "held_out_score_over_prompts": mean_score,
         "held_out_greedy_score_over_prompts": _mean(greedy.scores.scores, greedy.scores.valid),

@@ -101,4 +101,5 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 save()
     state.save_policy(run, participants.loaded)
     best = {"best_policy": cursor.watch.facts(config)} if config.evaluation else {}
-    run.finish(summary(results(run.files.metrics, run.stage, config), **best))
+    best_iteration = None if cursor.watch.best is None else cursor.watch.best_iteration
+    run.finish(summary(results(run.files.metrics, run.stage, config, best_iteration), **best))

@@ -124,20 +124,23 @@ def summarise(pending: Pending, config: PPOConfig) -> dict[str, float]:
     }
 
 
-def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) -> list[Result]:
-    """What training came to, by its own judge on its own prompts: the last iteration, its floor the first.
+def results(
+    logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig, best: int | None = None
+) -> list[Result]:
+    """What training came to, by its own judge on its own prompts: the last iteration, its floor the first; and on
+    held-out prompts what lies in best/, where that is the policy after another iteration than the last.
 
     `logged`: lines of metrics.jsonl. The interval is that of the mean over the last iteration's responses.
     """
     key = f"{stage}/score_over_responses"
     lines = [line for line in logged if key in line]
     if not lines or lines[0][key] is None or lines[-1][key] is None:
-        return _held_out_results(logged, stage)
+        return _held_out_results(logged, stage, best)
     first, last = lines[0], lines[-1]
     answers = config.prompts_per_iteration * config.samples_per_prompt
     judged_first, count = (round(answers * (1.0 - one[f"{stage}/abstained_over_responses"])) for one in (first, last))
     if not count:
-        return _held_out_results(logged, stage)
+        return _held_out_results(logged, stage, best)
     half = 1.96 * last[f"{stage}/score_std_over_responses"] / count**0.5
     score = Result(
         measure="score_over_responses",
@@ -149,20 +152,23 @@ def results(logged: Sequence[Mapping[str, Any]], stage: str, config: PPOConfig) 
         count=count,
     )
     kl = Result(measure="kl_ref_over_responses", subject="policy", value=last[f"{stage}/kl_ref_over_responses"])
-    return [score, kl, *_held_out_results(logged, stage)]
+    return [score, kl, *_held_out_results(logged, stage, best)]
 
 
-def _held_out_results(logged: Sequence[Mapping[str, Any]], stage: str) -> list[Result]:
-    """The last measurement on held-out prompts; its floor is the one before the first iteration."""
+def _held_out_results(logged: Sequence[Mapping[str, Any]], stage: str, best: int | None) -> list[Result]:
+    """The last measurement on held-out prompts and that of the `best` iteration; the floor is the one before the
+    first."""
     lines = [line for line in logged if f"{stage}/held_out_score_over_prompts" in line]
-    keys = [key for key in (lines[-1] if lines else {}) if key.startswith(f"{stage}/held_out_")]
+    chosen = [("policy", line) for line in lines[-1:]]
+    chosen += [("best/", line) for line in lines[:-1] if best is not None and line["step"] == best]
     return [
         Result(
             measure=key.removeprefix(f"{stage}/"),
-            subject="policy",
-            value=lines[-1][key],
+            subject=subject,
+            value=line[key],
             floor=lines[0].get(key) if len(lines) > 1 else None,
         )
-        for key in keys
-        if lines[-1][key] is not None
+        for key in (lines[-1] if lines else {})
+        for subject, line in chosen
+        if key.startswith(f"{stage}/held_out_") and line.get(key) is not None
     ]

@@ -33,6 +33,7 @@ from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, judges_tokens, say_unread_columns
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
+from plaudit.telemetry.numbers import counted
 from plaudit.training import optim, state
 from plaudit.training.policy import ptx
 from plaudit.training.policy.config import PPOConfig
@@ -107,7 +108,7 @@ def participants(
     frozen = Reference(actor.policy, reference.hf if reference else None)
     if config.trunk_reward:
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
-    say(f"ppo: {len(rows)} prompts, {config.iterations} iterations on {here}, {actor.policy.layout} rows")
+    say(f"ppo: {len(rows)} prompts, {counted(config.iterations, 'iteration')} on {here}, {actor.policy.layout} rows")
     truth = config.evaluation.truth if config.evaluation else ()
     if scorer is None:
         scorer = build_scorer(config.judges, here) if config.judges else Silent()
@@ -122,7 +123,7 @@ def participants(
         engine=build_engine(actor.policy, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
-        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here) if truth else None),
+        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),
     )
 
 

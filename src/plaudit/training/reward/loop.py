@@ -15,6 +15,7 @@ from plaudit.records.text import Demonstration, Group
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import RewardModelScorer
 from plaudit.telemetry.console import say
+from plaudit.telemetry.numbers import counted
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import summary
 from plaudit.training.descent import Descent, descend
@@ -41,8 +42,8 @@ def optimise(participants: Participants, config: RewardConfig, run: Run) -> None
         run.log(1, objective.solve(model, mixture.examples, budget))
     else:
         say(
-            f"reward: {config.objective.kind}, {len(mixture.examples)} rows, {len(held_out)} held out, "
-            f"{mixture.steps(config)} steps on {budget.machine}"
+            f"reward: {config.objective.kind}, {counted(len(mixture.examples), 'row')}, {len(held_out)} held out, "
+            f"{counted(mixture.steps(config), 'step')} on {budget.machine}"
         )
         descent = Descent(
             model=model,

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from plaudit.evaluation.intervals import clustered_interval
+from plaudit.formulas.intervals import clustered_interval
 
 
 def wilson(successes: float, trials: float, z: float = 1.96) -> tuple[float, float]:

@@ -1,0 +1,36 @@
+"""What measuring processes share: the task comes as JSON on standard input, figures go out as the last line."""
+
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+TAG = "FIGURES "
+
+
+def task() -> dict[str, Any]:
+    return json.loads(sys.stdin.read())
+
+
+def answer(**figures: Any) -> None:
+    """Figures of this process; its peak memory is added."""
+    print(TAG + json.dumps({**figures, **peak_memory()}), flush=True)
+
+
+def peak_memory() -> dict[str, int]:
+    """Resident memory at its highest; of a GPU that was used what torch allocated there."""
+    peak = {"peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        peak["peak_device_bytes"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def synchronise() -> None:
+    """Wait until a GPU has done what it was given, so that a clock says the truth."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

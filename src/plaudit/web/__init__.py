@@ -1,0 +1,1 @@
+"""Pages in a browser: labelling, board and chat, served by one process. Needs the extra `serve`."""

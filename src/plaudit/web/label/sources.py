@@ -1,0 +1,106 @@
+"""Where tasks come from: files with several answers a prompt, what `collect` and `compare` left, a policy at work."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit.config.load import read_plain
+from plaudit.data.options import DataConfig
+from plaudit.data.sources import load, read_raw
+from plaudit.errors import UserError
+from plaudit.feedback.records import Candidate, Task
+from plaudit.feedback.store import Store
+from plaudit.records.text import Comparison, Kind, Prompt, PromptRow, Ranking
+from plaudit.telemetry.console import say, warn
+
+LEFT = ("candidates.jsonl", "rankings.jsonl")
+"""What `collect` leaves."""
+COMPARED = "samples.jsonl"
+"""What `compare` leaves."""
+
+
+def tasks_of(source: Path, *, gold: bool = False) -> list[Task]:
+    """The tasks of a data file or of a run folder. `gold`: its ranks are known to be right.
+
+    Raises: UserError where nothing in it can be ranked.
+    """
+    if source.is_dir():
+        compared = source / COMPARED
+        files = [compared] if compared.is_file() else [source / name for name in LEFT if (source / name).is_file()]
+        if not files:
+            raise UserError(f"{source}: left no answers to rank; with --samples 6 its model writes them meanwhile")
+        source = files[0]
+    if source.name == COMPARED:
+        return _compared(source)
+    loaded = load(DataConfig(path=str(source)), Kind.RANKING, Kind.COMPARISON, to_learn=False)
+    say(f"{source}: {loaded}")
+    return [_task(row, gold) for row in loaded.rows if isinstance(row, Ranking | Comparison)]
+
+
+def _task(row: Ranking | Comparison, gold: bool) -> Task:
+    match row:
+        case Ranking():
+            texts, ranks = row.responses, row.ranks
+        case Comparison():
+            texts, ranks = (row.chosen, row.rejected), (1, 2)
+    answers = [Candidate(text=text) for text in texts]
+    return Task.of(row.prompt, answers, gold_ranks=ranks if gold else None, source=row.where)
+
+
+def _compared(file: Path) -> list[Task]:
+    """Two policies' answers to the same prompts; where both wrote the same there is nothing to judge."""
+    config = file.parent / "config.yaml"
+    baseline = read_plain(config).get("baseline", "before") if config.is_file() else "before"
+    tasks = []
+    for where, row in read_raw(DataConfig(path=str(file), kind="prompt")).raws:
+        if row["before"] != row["after"]:
+            pair = [
+                Candidate(text=row["before"], model=str(baseline)),
+                Candidate(text=row["after"], model=row["policy"]),
+            ]
+            tasks.append(Task.of(Prompt.of_text(row["prompt"]), pair, source=where))
+    say(f"{file}: {len(tasks)} pairs of different answers")
+    return tasks
+
+
+def prompts_of(run: Path, files: Sequence[str]) -> list[str]:
+    """The files that are named, or those from which the run learned. Raises: UserError where there are none."""
+    config = run / "config.yaml"
+    options = read_plain(config) if config.is_file() and not files else {}
+    named = [source["path"] for name in ("prompts", "data") for source in options.get(name) or () if "path" in source]
+    if not (files or named):
+        raise UserError(f"{run}: says no prompts to answer; name a file of them: --prompts FILE")
+    return [*files, *named[:1]]
+
+
+def writing(
+    url: str, model: str, prompts: Sequence[str], **options: Any
+) -> tuple[Callable[[], bool], Callable[[], None]]:
+    """Let a model write answers in a process of its own; whether it still does, and how to end it.
+
+    Raises: UserError for bad files and for a folder without a model, before that process starts.
+    """
+    rows = [row for path in prompts for row in load(DataConfig(path=path), Kind.PROMPT).rows]
+    if not Path(model, "config.json").is_file():
+        raise UserError(f"{model}: holds no model")
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=write_answers, args=(url, model, rows), kwargs=options, daemon=True)
+    writer.start()
+    return writer.is_alive, writer.kill
+
+
+def write_answers(url: str, model: str, rows: Sequence[PromptRow], *, samples: int, **options: Any) -> None:
+    """`samples` answers of the model to each prompt; each prompt becomes a task as soon as its answers are there."""
+    from plaudit.api.models import Policy
+
+    policy, store = Policy.load(model), Store.open(url)
+    for row in rows:
+        rollouts = policy.rollouts([row] * samples, batch_size=samples, **options)
+        texts = dict.fromkeys(text for rollout in rollouts for text in rollout.responses)
+        if len(texts) > 1:
+            answers = [Candidate(text=text, model=model, sampling=dict(options)) for text in texts]
+            store.add_tasks([Task.of(row.prompt, answers, source=row.where)])
+        else:
+            warn(f"{row.where}: all {samples} answers are the same; nothing to rank")
+    say(f"{len(rows)} prompts are answered")
