@@ -36,8 +36,8 @@ def sample(
 ) -> Rollout:
     """Let the policy answer each row once.
 
-    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want` as
-    `Engine.generate`.
+    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want`: what is
+    gathered on the way, where the engine can.
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
     distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
@@ -46,6 +46,7 @@ def sample(
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
+    want = engine.capabilities.gathers.intersection(want) if want else ()
     written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy, want=want)
     if sampling.stop:
         forms = [row.prompt.form for row in rows]
