@@ -10,7 +10,7 @@ docs/performance.md says what is measured and how to read it; each NAME has a --
 import importlib
 import sys
 
-NAMES = ("ppo",)
+NAMES = ("ppo", "labelling")
 """Modules that measure, each with `main(argv)` and, but for layouts, `table(record)`."""
 
 

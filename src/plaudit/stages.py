@@ -105,7 +105,7 @@ _ALL = (
     Stage(
         name="collect",
         command="collect",
-        help="let a model answer prompts, have a rule rank the answers",
+        help="let a model answer prompts, for people or a rule to rank",
         title="Collecting preferences",
         config="plaudit.training.options:CollectConfig",
         run="plaudit.training.collect:collect",
@@ -114,11 +114,20 @@ _ALL = (
         trains=True,
         common={
             "Who answers what": ("prompts", "prompts.N.path", "model.path", "samples"),
-            "Who ranks": ("labeller", "labeller.N.kind", "labeller.N.function", "noise"),
+            "Who ranks": ("labeller", "labeller.N.kind", "labeller.N.function", "noise", "unsure.prompts"),
             "How it writes": _SAMPLING,
             "The machine": ("device.device", "seed"),
         },
         starter={"prompts": _PROMPTS, "model": _POLICY, "labeller": [_RULE]},
+    ),
+    Stage(
+        name="label",
+        help="let people rank answers, and wait for them",
+        title="Judgements by people",
+        config="plaudit.feedback.options:LabelConfig",
+        run="plaudit.feedback.stage:label",
+        leaves="rankings.jsonl",
+        starter={"data": [{"path": "candidates.jsonl"}]},
     ),
     Stage(
         name="reward",

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from plaudit.stages import STAGES
-from tests.architecture.repo import PACKAGE, ROOT, none_of, tree
+from tests.architecture.repo import PACKAGE, ROOT, nodes, none_of
 from tools import docs_commands, docstrings
 
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|(?:src|href)=\"(?P<html>[^\"]+)\"")
@@ -71,8 +71,8 @@ def test_names_in_files_are_there():
 
 
 def defined(path: Path) -> set[str]:
-    names = {node.name for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    stored = (n for n in ast.walk(tree(path)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    names = {node.name for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    stored = (n for n in nodes(path) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     return names | {node.id for node in stored}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.architecture.repo import ROOT, at, calls, files, none_of, package_files, tree
+from tests.architecture.repo import ROOT, at, calls, files, nodes, none_of, package_files, tree
 
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
@@ -34,7 +34,7 @@ def test_no_giant_functions():
     giants = {
         f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
         for path in files(".py")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
     }
@@ -58,7 +58,7 @@ def test_nothing_is_pickled():
     imports = [
         f"{at(path, node)}: {name}"
         for path in package_files()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         for name in imported_names(node)
         if name.split(".")[0] in PICKLERS
     ]
@@ -189,7 +189,7 @@ def test_configs_are_frozen_and_every_option_is_explained():
     """`plaudit … --help` shows the literal under the field; an option without one has no help."""
     problems = []
     for path in package_files():
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
                 problems += [f"{at(path, node)}: {node.name} is not {flag}" for flag in missing_flags(node)]
                 problems += [f"{at(path, field)}: {node.name} explains no option here" for field in unexplained(node)]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.repo import PACKAGE, at, none_of, package_files, tree
+from tests.architecture.repo import PACKAGE, at, nodes, none_of, package_files
 
 ANYWHERE = set(sys.stdlib_module_names) | {"plaudit", "_typeshed"}  # the latter for type checkers only
 TENSOR_ROOMS = {"records", "formulas", "tokens", "hardware", "models", "engines", "scoring", "rollouts"}
@@ -84,7 +84,7 @@ def room(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[ast.AST, str]]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

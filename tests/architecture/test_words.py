@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tests.architecture.repo import PACKAGE, at, none_of, package_files, tree
+from tests.architecture.repo import PACKAGE, at, nodes, none_of, package_files, tree
 from tests.architecture.test_notation import tables
 
 GLOSSARY = tables()["Words"]
@@ -13,7 +13,7 @@ TURNED_DOWN = {word for row in tables()["Words that are no names"] for word in r
 
 
 def test_every_word_of_the_glossary_is_in_the_code():
-    known = {node.name for path in package_files() for node in ast.walk(tree(path)) if isinstance(node, DEFINES)}
+    known = {node.name for path in package_files() for node in nodes(path) if isinstance(node, DEFINES)}
     known |= {name for path in package_files() for name, _ in names(tree(path))}
     missing = [
         f"{row['word']}: {name}"
@@ -41,7 +41,7 @@ def test_a_class_has_its_name_for_itself():
     """Who reads `Answer` knows which; protocols of one method in the file that asks for them may repeat (`_Trunk`)."""
     homes = defaultdict(list)
     for path in package_files():
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name not in SHARED:
                 homes[node.name].append(path.relative_to(PACKAGE))
     none_of([f"{name}: {', '.join(map(str, paths))}" for name, paths in homes.items() if len(paths) > 1])

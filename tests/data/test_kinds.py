@@ -31,7 +31,7 @@ SHAPES = [
     ({"prompt": "q", "completion": "a", "label": False}, Kind.VERDICT),
     ({"prompt": "q"}, Kind.PROMPT),
     ({"prompt": "q", "answer": "a"}, Kind.PROMPT),
-    ({"prompt": "q", "responses": [{"text": "a", "model": "m"}]}, Kind.PROMPT),
+    ({"prompt": "q", "responses": [{"text": "a", "model": "m"}]}, Kind.CANDIDATES),
     ({"messages": ASKED}, Kind.PROMPT),
     ({"role": "user", "content": "q", "solution": "s"}, Kind.PROMPT),
     ({"instruction": "q", "response": None}, Kind.PROMPT),
@@ -134,4 +134,15 @@ def test_null_is_absent(tmp_path):
 def test_responses_without_an_order_say_what_they_lack(tmp_path):
     with pytest.raises(UserError, match=r"rows.jsonl:1: column `ranks` `ranks` or `best` is missing"):
         load_rows(tmp_path, [{"prompt": "q", "responses": ["a", "b"]}], Kind.RANKING)
-    assert load_rows(tmp_path, [{"prompt": "q", "responses": ["a", "b"]}], Kind.PROMPT).kind_found is Kind.PROMPT
+    assert load_rows(tmp_path, [{"prompt": "q", "responses": ["a", "b"]}], Kind.PROMPT).kind_found is Kind.CANDIDATES
+
+
+def test_answers_that_nobody_has_ranked_are_candidates(tmp_path):
+    texts = {"prompt": "q", "responses": ["a", "b"], "note": "n"}
+    described = {"prompt": "q", "responses": [{"text": "a", "model": "m"}, {"text": "b", "model": "n"}]}
+    first, second = load_rows(tmp_path, [texts, described], Kind.CANDIDATES).rows
+    assert (first.responses, dict(first.columns)) == (("a", "b"), {"note": "n"})
+    assert (second.responses, dict(second.columns)) == (("a", "b"), {"response_model": ("m", "n")})
+    assert load_rows(tmp_path, [{**texts, "ranks": [1, 2]}], *Kind).kind_found is Kind.RANKING
+    with pytest.raises(UserError, match="answers that nobody has ranked: plaudit label"):
+        load_rows(tmp_path, [texts], Kind.RANKING)

@@ -6,6 +6,7 @@ import torch
 from plaudit.formulas.pair_scores import (
     both_orders_bce,
     matrix_scores,
+    mean_pair_entropy,
     pair_bce,
     unbiased_logit,
 )
@@ -115,3 +116,14 @@ def asked(matrices, calls=None):
         return torch.stack([m[i, j] for m, i, j in zip(matrices, first, second, strict=True)])
 
     return compare
+
+
+@kills("formulas/pair_scores.py", old="- (1.0 - p) * logsigmoid(-gap)", new="- (1.0 - p) * logsigmoid(gap)",
+       why="the cross-entropy of the other order")  # fmt: skip
+def test_a_judge_is_unsure_where_scores_are_close():
+    quarter = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
+    scores = torch.tensor([LOG3, 0.0, 0.0], dtype=torch.float64)  # P = ¾, ¾, ½
+    assert mean_pair_entropy(scores) == pytest.approx((2 * quarter + 1) / 3)
+    assert mean_pair_entropy(scores + 7) == pytest.approx(mean_pair_entropy(-scores))
+    assert mean_pair_entropy(torch.tensor([300.0, -300.0])) == pytest.approx(0.0)
+    assert mean_pair_entropy(torch.tensor([1.0])) == mean_pair_entropy(torch.tensor([])) == 0.0

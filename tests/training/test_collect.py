@@ -4,17 +4,19 @@ import json
 import math
 
 import pytest
+import torch
 
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import StopRequested, UserError
+from plaudit.formulas.pair_scores import mean_pair_entropy
 from plaudit.models.options import ModelConfig
 from plaudit.records.text import Kind
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
 from plaudit.training.collect import collect, gumbel
-from plaudit.training.options import CollectConfig
+from plaudit.training.options import CollectConfig, UnsureConfig
 from tests.kills import kills
 from tests.training.scripted import judge
 from tests.training.tiny import jsonl, model_folder
@@ -33,10 +35,10 @@ def config(tmp_path, function: str = "letters", **options) -> CollectConfig:
     return CollectConfig(**{**chosen, **options})
 
 
-def train(tmp_path, chosen: CollectConfig, name: str = "run") -> list[dict]:
+def train(tmp_path, chosen: CollectConfig, name: str = "run", *, leaves: str = "rankings.jsonl") -> list[dict]:
     with Run.create(tmp_path / name, "collect", chosen) as run:
         collect(chosen, run)
-    lines = (tmp_path / name / "rankings.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / name / leaves).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -57,6 +59,39 @@ def test_every_prompt_has_k_answers_ranked_by_the_labeller(tmp_path):
     loaded = load(DataConfig(path=str(tmp_path / "run" / "rankings.jsonl")), Kind.RANKING)
     assert all(row.ranks for row in loaded.rows)
     assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["rankings"] == 5
+
+
+def test_without_a_labeller_the_different_answers_stay_unranked(tmp_path):
+    ranked = train(tmp_path, config(tmp_path))
+    rows = train(tmp_path, config(tmp_path, labeller=()), "bare", leaves="candidates.jsonl")
+    assert not (tmp_path / "bare" / "rankings.jsonl").exists()
+    sampling = {"temperature": 1.0, "seed": 0}
+    for row, other in zip(rows, (one for one in ranked if len(set(one["responses"])) > 1), strict=True):
+        assert [answer["text"] for answer in row["responses"]] == list(dict.fromkeys(other["responses"]))
+        assert all(answer["model"] and answer["sampling"] == sampling for answer in row["responses"])
+    loaded = load(DataConfig(path=str(tmp_path / "bare" / "candidates.jsonl")), Kind.CANDIDATES)
+    assert (loaded.kind_found, len(loaded.rows)) == (Kind.CANDIDATES, len(rows))
+
+
+@kills("training/collect.py", old="key=lambda i: (-rows[i][UNSURE], i)", new="key=lambda i: (rows[i][UNSURE], i)",
+       why="the prompts on which the judge is surest")  # fmt: skip
+def test_the_prompts_on_which_a_judge_is_least_sure_are_kept_and_a_random_share(tmp_path):
+    rows = [{"prompt": str(i), module.UNSURE: i / 100} for i in range(100)]
+    chosen = module.least_sure(
+        rows, UnsureConfig(judge=(judge(tmp_path, "letters"),), prompts=20, random_share=0.25), 0
+    )
+    by = {why: [int(row["prompt"]) for row in chosen if row["chosen_by"] == why] for why in ("doubt", "chance")}
+    assert (len(by["doubt"]), len(by["chance"])) == (15, 5)
+    rest = [i for i in range(100) if i not in by["chance"]]
+    assert by["doubt"] == rest[-15:]
+    assert by["chance"] != list(range(95, 100))
+
+    unsure = UnsureConfig(judge=(judge(tmp_path, "letters"),), prompts=2, random_share=0.0)
+    kept = train(tmp_path, config(tmp_path, unsure=unsure), "few")
+    assert len(kept) == 2
+    for row in kept:
+        scores = torch.tensor([float(text.count("a") - text.count("b")) for text in row["responses"]])
+        assert row[module.UNSURE] == pytest.approx(mean_pair_entropy(scores))
 
 
 def test_equal_answers_share_a_rank_whatever_the_noise(tmp_path):
@@ -115,7 +150,7 @@ def test_noise_is_a_function_of_seed_and_prompt():
 )
 def test_nul_becomes_a_replacement_character(tmp_path):
     row = load(DataConfig(path=jsonl(tmp_path / "p.jsonl", [{"prompt": "a"}])), Kind.PROMPT).rows[0]
-    fact = module._ranking(row, ["x\0", "y"], [1.0, 2.0], config(tmp_path))
+    fact = module._ranking(row, module.sound(["x\0", "y"]), [1.0, 2.0], config(tmp_path))
     assert fact == {"prompt": "a", "responses": ["x\ufffd", "y"], "ranks": [2, 1]}
 
 
@@ -166,16 +201,16 @@ def test_mistakes_are_found_before_a_model_loads(tmp_path, monkeypatch, options,
         train(tmp_path, config(tmp_path, **options))
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}, {"labeller": ()}])
+@pytest.mark.parametrize("wrong", [{"samples": 1}, {"noise": -1.0}, {"labeller": (), "noise": 1.0}])
 def test_impossible_options_are_refused(tmp_path, wrong):
-    with pytest.raises(ValueError, match=r"samples|labeller"):
+    with pytest.raises(ValueError, match=r"samples|labeller|noise"):
         config(tmp_path, **wrong)
 
 
 def test_a_stopped_run_goes_on_from_the_prompts_that_are_done(tmp_path, monkeypatch):
     """Two prompts a batch; the signal comes before the third batch."""
     whole = train(tmp_path, config(tmp_path), "whole")
-    rank, done = module._rank, []
+    rank, done = module._answered, []
 
     def stopping(*asked):
         if len(done) == 2:
@@ -183,10 +218,10 @@ def test_a_stopped_run_goes_on_from_the_prompts_that_are_done(tmp_path, monkeypa
         done.append(asked)
         return rank(*asked)
 
-    monkeypatch.setattr(module, "_rank", stopping)
+    monkeypatch.setattr(module, "_answered", stopping)
     with pytest.raises(StopRequested):
         train(tmp_path, config(tmp_path), "stopped")
-    monkeypatch.setattr(module, "_rank", lambda *asked: done.append(asked) or rank(*asked))
+    monkeypatch.setattr(module, "_answered", lambda *asked: done.append(asked) or rank(*asked))
     with Run.open(tmp_path / "stopped") as run:
         collect(config(tmp_path), run)
     assert len(done) == 3

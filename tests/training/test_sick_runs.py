@@ -211,7 +211,11 @@ SICK: dict[str, Callable[[Path], Path]] = {
     "judge_beyond_training": beyond_its_judge,
     "score_falls": lambda folder: ppo(folder, "sours", optim=STILL, iterations=14),
     "score_bought": lambda folder: ppo(
-        folder, kl=AdaptiveKL(coef=0.02, target=0.1, horizon=16), optim=SLOW, iterations=24
+        folder,
+        kl=AdaptiveKL(coef=0.02, target=0.1, horizon=16),
+        optim=replace(FAST, learning_rate=1e-2),
+        iterations=18,
+        prompts_per_iteration=32,
     ),
     "second_judge_falls": watched_by_another,
     "judge_reads_part": read_in_part,
@@ -240,6 +244,11 @@ BESIDES = {
     "entropy_collapsed": {"answers_grow", "answers_cut", "answers_repeat", "scores_alike"},  # a, a, a …
     "answers_repeat": {"answers_cut", "entropy_collapsed", "scores_alike", "critic_blind"},
     "part_falls": {"answers_cut", "answers_grow", "answers_repeat"},
+    "score_bought": {"answers_cut", "answers_grow", "answers_repeat"},
+    "second_judge_falls": {"answers_cut", "answers_grow", "answers_repeat"},
+    "kl_negative": {"sampler_differs"},
+    "sampler_differs": {"kl_negative"},
+    "pair_loss_rises": {"judge_surer_than_right", "judge_below_floor"},  # it is destroyed
     "rows_cut": {"end_not_learned"},
     "loss_rises": {"held_out_loss_rises", "end_not_learned"},
     "judge_beyond_training": {"answers_cut", "critic_blind"},

@@ -102,15 +102,15 @@ def ppo(
     return _launch("ppo", arguments, _training("ppo", policy, inplace=inplace), out)
 
 
-def collect(policy: AnyPolicy, prompts: Any, labeller: Any, *, out: Out = None, **options: Any) -> RunRecord:
-    """Let a policy answer each prompt several times and a judge rank the answers.
+def collect(policy: AnyPolicy, prompts: Any, labeller: Any = None, *, out: Out = None, **options: Any) -> RunRecord:
+    """Let a policy answer each prompt several times and a judge rank the answers, or leave that to people.
 
         run = pl.collect(policy, ["The cat", "The dog"], labeller=short, samples=4)
         pl.reward(policy, run.rankings)
 
     Args:
         policy, prompts: as of `ppo`.
-        labeller: who ranks; as `rewards` of `ppo`.
+        labeller: who ranks; as `rewards` of `ppo`. Nobody: the run leaves candidates.jsonl instead.
         out, options: as of `sft`; every option of `plaudit collect --help-all`, such as samples, noise.
     """
 
@@ -120,7 +120,8 @@ def collect(policy: AnyPolicy, prompts: Any, labeller: Any, *, out: Out = None, 
         loaded = policy.loaded if isinstance(policy, Policy) else None
         gather(participants(config, run, policy=loaded), config, run)
 
-    arguments = {"prompts": prompts, "labeller": labeller, "model": _model(policy, options), **options}
+    own = {} if labeller is None else {"labeller": labeller}
+    arguments = {"prompts": prompts, **own, "model": _model(policy, options), **options}
     return _launch("collect", arguments, work, out)
 
 

@@ -27,7 +27,7 @@ from plaudit.data.reading import BLANK_LINE
 from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, position, read_raw, row_parser
 from plaudit.data.unread import unread
 from plaudit.errors import UserError
-from plaudit.records.text import Kind, Ranking, Row, Text
+from plaudit.records.text import Candidates, Kind, Ranking, Row, Text
 
 Readers = Mapping[str, Callable[[Any], object]]
 QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
@@ -186,7 +186,7 @@ def _lengths(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
         "text": [len(row.text) for row in rows if isinstance(row, Text)],
         "prompt": [sum(len(turn.content) for turn in row.prompt.turns) for row in rows if not isinstance(row, Text)],
         "answer": [len(answer) for row in rows for answer in answers(row)],
-        "answers a row": [len(row.responses) for row in rows if isinstance(row, Ranking)],
+        "answers a row": [len(row.responses) for row in rows if isinstance(row, Ranking | Candidates)],
     }
     return {name: quantiles(lengths) for name, lengths in lengths_of.items() if lengths}
 

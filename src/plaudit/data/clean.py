@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from plaudit.records.text import Comparison, Demonstration, Form, Ranking, Rating, Row, Text, Verdict
+from plaudit.records.text import Candidates, Comparison, Demonstration, Form, Ranking, Rating, Row, Text, Verdict
 
 # Reasons are worded to follow a number: "3 with chosen equal to rejected".
 SAME_ANSWERS = "with chosen equal to rejected"
@@ -143,7 +143,7 @@ def answers(row: Row) -> tuple[str, ...]:
             return (row.response,)
         case Comparison():
             return (row.chosen, row.rejected)
-        case Ranking():
+        case Ranking() | Candidates():
             return row.responses
     return ()
 
@@ -152,8 +152,10 @@ def answers(row: Row) -> tuple[str, ...]:
 
 
 def content(row: Row) -> str:
-    """All that a row says, without where it stood (and what a ranking carries along): equal for repeated rows only."""
-    return repr(replace(row, where="", columns={}) if isinstance(row, Ranking) else replace(row, where=""))
+    """All that a row says, without where it stood (and what rankings and candidates carry along): equal for repeated
+    rows only."""
+    is_bare = not isinstance(row, Ranking | Candidates)
+    return repr(replace(row, where="") if is_bare else replace(row, where="", columns={}))
 
 
 def duplicates(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@
 | Argilla | rating questions | a rating of the answer, the questions' names as aspects |
 | Label Studio | `pairwise`: left or right; `choices` that say so | a ranking of two |
 | Label Studio | `ranker`: ids of `items` in order | a ranking of the items |
+| Potato | `label_annotations` with a `rank_order` such as `B,D=A,C` beside `responses` | a ranking of these |
 | Label Studio | `rating`; `choices` otherwise | a rating; a verdict's `label` (`accept` names the words for yes) |
 
 Every annotator's judgement is a row of its own: none is averaged away. Drafts and discarded answers are not judgements;
@@ -51,6 +52,8 @@ def exported(raw: Raw) -> list[Raw]:
     elif isinstance(raw.get("fields"), Mapping) and isinstance(raw.get("responses"), Mapping):
         fields = {**raw["fields"]}
         judgements = _argilla(raw["responses"])
+    elif isinstance(raw.get("label_annotations"), Mapping) and isinstance(raw.get("responses"), list):
+        return [_potato(raw)]
     elif questions := _flat_questions(raw):
         own = tuple(f"{question}." for question in questions)
         fields = {k: v for k, v in raw.items() if k not in questions and not k.startswith(own)}
@@ -132,7 +135,25 @@ def _label_studio(annotations: list[Any]) -> Iterator[tuple[str, Annotation]]:
                 order = value["ranker"]
                 buckets = order.values() if isinstance(order, Mapping) else [order]
                 one.ranks |= _ranking(next(iter(buckets)), name)
-        yield str(annotation.get("completed_by") or number), one
+        who = annotation.get("completed_by") or number
+        yield str(who.get("email") or who.get("id") if isinstance(who, Mapping) else who), one
+
+
+# -------------------------------------------------------------------------------------------------------------- Potato
+
+
+def _potato(raw: Raw) -> Raw:
+    """Letters name the responses; commas divide ranks, `=` ties."""
+    schemes = [one for one in raw["label_annotations"].values() if isinstance(one, Mapping) and "rank_order" in one]
+    if not schemes:
+        raise RowDropped(NOT_JUDGED)
+    buckets = [bucket.split("=") for bucket in str(schemes[0]["rank_order"]).split(",")]
+    ranks = {letter.strip(): rank for rank, bucket in enumerate(buckets, 1) for letter in bucket}
+    names = [chr(ord("A") + i) for i in range(len(raw["responses"]))]
+    if sorted(ranks) != names:
+        raise RowError("label_annotations", f"`rank_order` must name {', '.join(names)} once each")
+    rest = {column: value for column, value in raw.items() if column not in ("label_annotations", "user_id", "id")}
+    return {**rest, "ranks": [ranks[name] for name in names], "labeller": str(raw.get("user_id", ""))}
 
 
 # ---------------------------------------------------------------------------------------------------------------- both
@@ -143,12 +164,12 @@ def _rows(fields: dict[str, Any], labeller: str, judgement: Annotation) -> Itera
     if judgement.ranks:
         items = {str(item.get("id")): item for item in fields.get("items") or () if isinstance(item, Mapping)}
         texts |= {name: item.get("body") or item.get("text") or item.get("html") for name, item in items.items()}
-        yield _ranked({**fields, "items": None} if items else fields, texts, judgement.ranks)
+        yield _ranked({**fields, "items": None} if items else fields, texts, judgement.ranks, labeller)
     rest: dict[str, str] = {}
     for label in judgement.labels.values():
         ranks = _preferred(texts, label)
         if ranks:
-            yield _ranked(fields, texts, ranks)
+            yield _ranked(fields, texts, ranks, labeller)
         else:
             rest["label"] = label
     if judgement.scores or rest:
@@ -161,12 +182,13 @@ def _rows(fields: dict[str, Any], labeller: str, judgement: Annotation) -> Itera
         yield {**others, "response": texts[name], **rest, **numbers, "labeller": labeller}
 
 
-def _ranked(fields: Mapping[str, Any], texts: Mapping[str, Any], ranks: Mapping[str, float]) -> Raw:
+def _ranked(fields: Mapping[str, Any], texts: Mapping[str, Any], ranks: Mapping[str, float], labeller: str) -> Raw:
     for name in ranks:
         if not isinstance(texts.get(name), str):
             raise RowError("ranks", f"the ranking names {name!r}, of which there is no text")
     others = {column: value for column, value in fields.items() if column not in ranks}
-    return {**others, "responses": [texts[name] for name in ranks], "ranks": list(ranks.values())}
+    own = {"responses": [texts[name] for name in ranks], "ranks": list(ranks.values()), "labeller": labeller}
+    return {**others, **own}
 
 
 def _preferred(texts: Mapping[str, Any], label: str) -> dict[str, float]:

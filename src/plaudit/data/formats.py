@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -31,7 +30,9 @@ from plaudit.data.turns import (
     split_turns,
     type_name,
 )
+from plaudit.data.values import integer, number, present, string
 from plaudit.records.text import (
+    Candidates,
     Comparison,
     Demonstration,
     Form,
@@ -112,7 +113,7 @@ def _check_solution(value: Any) -> None:
 
 def _parse_text(raw: Raw, where: str) -> tuple[Row, ...]:
     form = Form.RENDERED if is_rendered(raw) else Form.TEXT
-    return (Text(text=_string(raw, "text"), form=form, where=where),)
+    return (Text(text=string(raw, "text"), form=form, where=where),)
 
 
 def _parse_prompt_row(raw: Raw, where: str) -> tuple[Row, ...]:
@@ -173,7 +174,7 @@ def _prompt_and_answer(raw: Raw) -> tuple[Prompt, Message, str]:
 
 
 def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
-    chosen, rejected = _present(raw, "chosen"), _present(raw, "rejected")
+    chosen, rejected = present(raw, "chosen"), present(raw, "rejected")
     if _whole_conversations(chosen, rejected):
         sides = beside_prompt(raw, chosen, "chosen"), beside_prompt(raw, rejected, "rejected")
         prompt, chosen, rejected = split_turns(*sides)
@@ -189,7 +190,7 @@ def _parse_comparison(raw: Raw, where: str) -> tuple[Comparison, ...]:
                 raise RowError(column, reason)
         prompt, chosen, rejected = split_texts(chosen, rejected)
         prompt = framed(raw, prompt)
-    margin = 0.0 if raw.get("margin") is None else _number(raw["margin"], "margin")
+    margin = 0.0 if raw.get("margin") is None else number(raw["margin"], "margin")
     if margin < 0:
         raise RowError("margin", f"must not be negative, it is {margin:g}")
     return (Comparison(prompt=prompt, chosen=chosen, rejected=rejected, margin=margin, where=where),)
@@ -202,21 +203,36 @@ def _whole_conversations(chosen: Any, rejected: Any) -> bool:
 def _parse_ranking(raw: Raw, where: str) -> tuple[Ranking, ...]:
     prompt, transcript = parse_prompt(raw)
     responses = _responses(raw)
-    if isinstance(responses[0], Mapping) and not is_message(responses[0]):
-        texts, extras = _described(responses, transcript)
-        ranks = _own_ranks(raw, texts) or _ranks_of_described(responses)
-    else:
-        texts = tuple(parse_answer(r, "responses", transcript) for r in responses)
-        extras: dict[str, Any] = {}
-        ranks = _own_ranks(raw, texts)
+    texts, extras = _texts(responses, transcript)
+    ranks = _own_ranks(raw, texts)
+    if ranks is None and _is_described(responses):
+        ranks = _ranks_of_described(responses)
     if ranks is None:
-        raise RowError("ranks", "`ranks` or `best` is missing")
+        raise RowError("ranks", "`ranks` or `best` is missing; answers that nobody has ranked: plaudit label")
     columns = {**_other_columns(raw, (*prompt_columns(raw), *_RANKING_COLUMNS)), **extras}
     return (Ranking(prompt=prompt, responses=texts, ranks=ranks, columns=columns, where=where),)
 
 
+def _parse_candidates(raw: Raw, where: str) -> tuple[Candidates, ...]:
+    prompt, transcript = parse_prompt(raw)
+    texts, extras = _texts(_responses(raw), transcript)
+    columns = {**_other_columns(raw, (*prompt_columns(raw), *_RANKING_COLUMNS)), **extras}
+    return (Candidates(prompt=prompt, responses=texts, columns=columns, where=where),)
+
+
+def _texts(responses: list[Any], transcript: bool) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The answers, and what else is said of each."""
+    if _is_described(responses):
+        return _described(responses, transcript)
+    return tuple(parse_answer(r, "responses", transcript) for r in responses), {}
+
+
+def _is_described(responses: list[Any]) -> bool:
+    return isinstance(responses[0], Mapping) and not is_message(responses[0])
+
+
 def _responses(raw: Raw) -> list[Any]:
-    responses = _present(raw, "responses")
+    responses = present(raw, "responses")
     if not isinstance(responses, list):
         raise RowError("responses", f"must be a list, not {type_name(responses)}")
     if not responses:
@@ -244,10 +260,10 @@ def _own_ranks(raw: Raw, texts: tuple[str, ...]) -> tuple[int, ...] | None:
             raise RowError(
                 "ranks", f"must be a list with one rank for each of the {len(texts)} responses, not {actual}"
             )
-        return competition_ranks([_number(rank, "ranks") for rank in ranks])  # ties may share a mean rank, 2.5
+        return competition_ranks([number(rank, "ranks") for rank in ranks])  # ties may share a mean rank, 2.5
     if raw.get("best") is None:
         return None
-    best = _integer(raw["best"], "best")
+    best = integer(raw["best"], "best")
     if not 0 <= best < len(texts):
         raise RowError("best", f"is {best}, but the {len(texts)} responses are numbered from 0 to {len(texts) - 1}")
     return tuple(1 if index == best else 2 for index in range(len(texts)))
@@ -272,7 +288,7 @@ def _all_numbers(responses: list[Any], name: str) -> list[float] | None:
     for index, value in enumerate(values):
         if value is None:
             raise RowError("responses", f"item {index} (counted from 0) has no `{name}`, while others have one")
-    return [_number(value, f"responses.{name}") for value in values]
+    return [number(value, f"responses.{name}") for value in values]
 
 
 def _check_agreement(ranks: list[float], scores: list[float]) -> None:
@@ -323,9 +339,9 @@ def _scores(item: Mapping[str, Any]) -> dict[str, float]:
     if aspects is not None:
         if not isinstance(aspects, Mapping):
             raise RowError("scores", f"must be an object {{aspect: number}}, not {type_name(aspects)}")
-        scores = {name: _number(value, f"scores.{name}") for name, value in aspects.items() if value is not None}
+        scores = {name: number(value, f"scores.{name}") for name, value in aspects.items() if value is not None}
     if item.get("score") is not None:
-        scores["score"] = _number(item["score"], "score")
+        scores["score"] = number(item["score"], "score")
     if not scores:
         raise RowError("score", "neither `score` nor any of `scores` has a number")
     return scores
@@ -343,45 +359,11 @@ def _labeller(item: Mapping[str, Any]) -> str:
 
 
 def _label(item: Mapping[str, Any]) -> bool:
-    label = _present(item, "label")
+    label = present(item, "label")
     if not (isinstance(label, int | float) and label in (0, 1)):  # true and false among them
         words = "; say which words mean accept: `accept: [...]`" if isinstance(label, str) else ""
         raise RowError("label", f"must be true or false (or 1 or 0), not {label!r:.40}{words}")
     return bool(label)
-
-
-def _present(raw: Raw, column: str) -> Any:
-    if raw.get(column) is None:
-        raise RowError(column, "is null" if column in raw else "is missing")
-    return raw[column]
-
-
-def _string(raw: Raw, column: str) -> str:
-    value = _present(raw, column)
-    if not isinstance(value, str):
-        raise RowError(column, f"must be a string, not {type_name(value)}")
-    return value
-
-
-def _number(value: Any, column: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RowError(column, f"must be a number, not {type_name(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RowError(column, "must be a finite number, not NaN or infinite")
-    return number
-
-
-def _integer(value: Any, column: str) -> int:
-    if isinstance(value, float) and value.is_integer():  # tables with a missing value hold 1 as 1.0
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        actual = value if isinstance(value, float) else type_name(value)
-        raise RowError(column, f"must be a whole number, not {actual}")
-    return value
 
 
 _PARSERS: dict[Kind, Callable[[Raw, str], tuple[Row, ...]]] = {
@@ -391,4 +373,5 @@ _PARSERS: dict[Kind, Callable[[Raw, str], tuple[Row, ...]]] = {
     Kind.RATING: _parse_rating,
     Kind.VERDICT: _parse_verdict,
     Kind.PROMPT: _parse_prompt_row,
+    Kind.CANDIDATES: _parse_candidates,
 }

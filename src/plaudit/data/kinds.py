@@ -24,6 +24,7 @@ NEEDS: dict[Kind, str] = {
     Kind.RANKING: "a prompt, `responses` and `ranks` or `best`; or `responses` as [{text, score}]",
     Kind.RATING: "a prompt, `response` and `score` or `scores`; or `responses` as [{text, scores}]",
     Kind.VERDICT: "a prompt, `response` and `label` (true or false); or `responses` as [{text, label}]",
+    Kind.CANDIDATES: "a prompt and `responses` that nobody has ranked: texts, or [{text, model, sampling}]",
     Kind.PROMPT: "`prompt` (or `instruction`, `messages`, or role + content)",
 }
 
@@ -70,6 +71,12 @@ def candidates(sample: Mapping[str, Any]) -> tuple[Kind, ...]:
     message = {"role", "content"} <= has
     if has.intersection(ANSWERS) and (has.intersection((*CONTEXTS, *QUESTIONS, "messages")) or message):
         kinds += _kinds_of_answer(has)
+    if (
+        not kinds
+        and isinstance(sample.get("responses"), list)
+        and has.intersection((*CONTEXTS, *QUESTIONS, "messages"))
+    ):
+        kinds.append(Kind.CANDIDATES)
     if kinds:
         return tuple(kinds)
     dialogues = ("messages",) if has.intersection(QUESTIONS) else (*CONTEXTS, "messages")
@@ -126,7 +133,8 @@ def recognise(sample: Mapping[str, Any], wanted: Sequence[Kind] = (), *, source:
         raise UserError(f"{source}: no kind of data is told by the columns {listed(sample)}.\n{needs(Kind)}\n{RENAME}")
     _check_one_of(sample, QUESTIONS, source)
     kind = next((kind for kind in wanted if kind in kinds), kinds[0])
-    if kind is Kind.PROMPT and sample.get("responses") and Kind.RANKING in wanted:
+    unranked = kind in (Kind.PROMPT, Kind.CANDIDATES) and kind not in wanted
+    if unranked and sample.get("responses") and Kind.RANKING in wanted:
         return Kind.RANKING  # what its responses lack, each row says
     if len(kinds) > 1 and kind not in wanted and Kind.PROMPT not in wanted:  # prompts are read alike from all kinds
         words = " or ".join(k.value for k in kinds)

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from plaudit.config.types import Without
 
-KindName = Literal["auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt"]
+KindName = Literal[
+    "auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt", "candidates"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,8 @@ class DataConfig:
     """Where a stage's rows come from."""
 
     path: str
-    """A .jsonl, .jsonl.gz, .json (list) or .parquet file, or hub:name[:split] (needs the package `datasets`)."""
+    """A .jsonl, .jsonl.gz, .json (list) or .parquet file; hub:name[:split] (needs the package `datasets`); or
+    label://PROJECT: the rankings that a labelling project holds now."""
     kind: KindName = "auto"
     """What a row teaches; auto tells it by the columns and says which it found."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from plaudit.config.objects import behind
@@ -25,6 +26,8 @@ from plaudit.data.turns import RowError, type_name
 from plaudit.errors import UserError
 
 HUB = "hub:"
+SCHEMES = {"label": "plaudit.feedback.exchange:rows_behind"}
+"""Scheme of a path (`label://…`) → what gives its rows, in a room above this one: imported when asked for."""
 STDIN = "-"
 """The path of standard input: JSON lines, or a JSON list."""
 BLANK_LINE = "blank"
@@ -51,7 +54,8 @@ class Source:
 
 
 def open_source(path: str) -> Source:
-    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz), `-` or a hub name (`hub:name[:split]`).
+    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz), `-`, a hub name (`hub:name[:split]`) or
+    what stands behind a scheme (`label://PROJECT`).
 
     Behind the path may stand rows of the caller's (config.objects): any iterable of mappings, read as a file's rows.
     """
@@ -59,6 +63,10 @@ def open_source(path: str) -> Source:
         return _rows_in_memory(rows, path)
     if path.startswith(HUB):
         return _open_hub(path)
+    scheme, _, rest = path.partition("://")
+    if scheme in SCHEMES:
+        rows = list(resolve_name(SCHEMES[scheme])(rest))
+        return Source(items=_checked(iter(rows), path), fingerprint=_fingerprint(rows))
     data = _read_bytes(path)
     fingerprint = hashlib.sha256(data).hexdigest()
     suffixes = [suffix.lower() for suffix in Path("stdin.json" if path == STDIN else path).suffixes]
@@ -307,5 +315,10 @@ def _open_hub(path: str) -> Source:
         rows = list(datasets.load_dataset(name, split=part or "train"))
     except Exception as error:  # whatever the hub, the network or a loading script raises, the user reads one message
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    return Source(items=_checked(iter(rows), path), fingerprint=_fingerprint(rows))
+
+
+def _fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Of rows that are no file's bytes."""
     lines = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
-    return Source(items=_checked(iter(rows), path), fingerprint=hashlib.sha256(lines.encode()).hexdigest())
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -52,9 +52,9 @@ def unread(raws: Sequence[tuple[str, Raw]], kind: Kind, rows: Sequence[Row]) -> 
 
 
 def _read_columns(raw: Raw, kind: Kind) -> set[str]:
-    """The columns of a row that reading it as `kind` looks at. Rankings and prompts keep all the others: they go to
-    reward functions."""
-    if kind in (Kind.PROMPT, Kind.RANKING):
+    """The columns of a row that reading it as `kind` looks at. Rankings, candidates and prompts keep all the
+    others: they go to reward functions."""
+    if kind in (Kind.PROMPT, Kind.RANKING, Kind.CANDIDATES):
         return set(raw)
     if kind is Kind.TEXT:
         return {"text", "prompt_rendered"}

@@ -100,6 +100,8 @@ def judges(kind: str, config: Any) -> list[tuple[str, JudgeConfig]]:
         named += [(f"judges.{name}.{i}", one) for name, group in config.judges.items() for i, one in enumerate(group)]
     if kind == "ppo" and config.evaluation:
         named += [(f"evaluation.truth.{i}", one) for i, one in enumerate(config.evaluation.truth)]
+    if kind == "collect" and config.unsure:
+        named += [(f"unsure.judge.{i}", one) for i, one in enumerate(config.unsure.judge)]
     return [(option, judge) for option, judge in named if judge.kind != "trunk"]
 
 

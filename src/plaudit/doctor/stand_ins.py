@@ -10,7 +10,7 @@ from plaudit.doctor.examined import Examined, overheard
 from plaudit.files import atomic_write
 from plaudit.models.checkpoint import export
 from plaudit.rollouts.sampler import sample
-from plaudit.training.collect import RANKINGS
+from plaudit.training.collect import CANDIDATES, RANKINGS
 
 PROMPTS = 24
 
@@ -34,7 +34,8 @@ def _leave(examined: Examined, folder: Path) -> None:
         case "collect":
             folder.mkdir(parents=True)
             rows = _rankings(examined.participants, examined.config)
-            atomic_write(folder / RANKINGS, "".join(json.dumps(row) + "\n" for row in rows))
+            file = RANKINGS if examined.config.labeller else CANDIDATES
+            atomic_write(folder / file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _model(examined: Examined, folder: Path) -> None:

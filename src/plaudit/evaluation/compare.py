@@ -96,7 +96,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     results = [result for name in policies for result in _results(name, policies, config.baseline)]
     if config.objective is not None:
         results += _objectives(policies, config.objective, setting)
-    _write_samples(run, policies, config.baseline)
+    _write_samples(run, policies, config.baseline, judge.name)
     run.finish(summary(results, policies={name: _facts(policy) for name, policy in policies.items()}))
 
 
@@ -227,13 +227,15 @@ def _objective_results(
     return [own, replace(own, measure="progress_over_prompts", floor=0.0, ceiling=1.0, facts=facts, **shares)]
 
 
-def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str) -> None:
+def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str, judge: str) -> None:
     """Before and after, prompt by prompt: the baseline against each other policy."""
     before = policies[baseline]
     lengths = {name: policy.rollout.response_mask.sum(1).tolist() for name, policy in policies.items()}
     samples = [
         {
             "policy": name,
+            "against": baseline,
+            "judge": judge,
             "prompt": row.prompt.text,
             "before": before.rollout.responses[i],
             "after": after.rollout.responses[i],

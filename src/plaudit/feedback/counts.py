@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from plaudit.feedback.leases import Desk, not_done_by
+from plaudit.feedback.leases import SKIPPED, SUBMITTED, Desk
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import OwnProgress, PersonProgress, ProjectProgress, Role
 from plaudit.feedback.tables import ASSIGNMENTS, PEOPLE, SKIPS, SUBMISSIONS, TASKS, AnyRow
@@ -22,7 +22,12 @@ _RECENT = 200
 
 def of_person(connection: sa.Connection, name: str, config: ProjectConfig, now: float) -> OwnProgress:
     rows = connection.execute(_newest(SUBMISSIONS.c.person == name)).all()
-    waiting = sa.select(sa.func.count()).where(~TASKS.c.gold, TASKS.c.judged < config.overlap, not_done_by(name))
+    is_open = sa.and_(TASKS.c.gold == sa.false(), TASKS.c.judged < config.overlap)
+    waiting = sa.select(sa.func.count()).where(is_open)
+    # Outer and with the condition inside the count: SQLite then begins with this person's few rows, not with all tasks.
+    with_tasks = ASSIGNMENTS.join(TASKS, TASKS.c.id == ASSIGNMENTS.c.task, isouter=True)
+    mine = sa.select(sa.func.count(sa.case((is_open, ASSIGNMENTS.c.task)).distinct())).select_from(with_tasks)
+    done = mine.where(ASSIGNMENTS.c.person == name, ASSIGNMENTS.c.ended.in_((SUBMITTED, SKIPPED)))
     skipped = sa.select(sa.func.count(SKIPS.c.task.distinct())).where(SKIPS.c.person == name)
     return OwnProgress(
         submitted=len(rows),
@@ -30,7 +35,7 @@ def of_person(connection: sa.Connection, name: str, config: ProjectConfig, now: 
         daily_target=config.daily_target,
         skipped=connection.execute(skipped).scalar_one(),
         median_seconds=_median_seconds(rows),
-        remaining=connection.execute(waiting).scalar_one(),
+        remaining=connection.execute(waiting).scalar_one() - connection.execute(done).scalar_one(),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from plaudit.config.types import Without
+from plaudit.data.options import DataConfig
 from plaudit.errors import require
 
 Mode = Literal["rank", "two", "eight_step"]
@@ -42,3 +44,34 @@ class ProjectConfig:
         require(self.daily_target >= 0, "daily_target must not be negative")
         require(self.lease_minutes > 0, "lease_minutes must be above 0")
         require(len(set(self.flags)) == len(self.flags) and all(self.flags), "flags must be different words")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelConfig:
+    """People judge answers: the stage waits until enough judgements are there (`plaudit label` serves the page)."""
+
+    data: tuple[DataConfig, ...]
+    """Files whose answers are judged: candidates, rankings, comparisons, or the samples of `compare`."""
+    gold: tuple[DataConfig, ...] = ()
+    """Rankings that are known to be right, mixed in to check labellers; never exported."""
+    project: Annotated[ProjectConfig, Without(("seed",), "the stage's own seed is used")] = field(
+        default_factory=ProjectConfig
+    )
+    """What is asked."""
+    store: str = ""
+    """Where judgements are kept: a file or postgresql://…; empty: project.db in the run's folder."""
+    judgements: int = 0
+    """How many are enough; 0: `overlap` for every task."""
+    merged: bool = False
+    """Leave one ranking for each task, put together from all labellers', instead of one for each judgement."""
+    wait: bool = True
+    """Wait for people; otherwise the run stops where judgements are missing, and `plaudit resume` goes on with it."""
+    poll_seconds: float = 2.0
+    """How often a waiting run looks."""
+    seed: int = 0
+    """Of the order in which each labeller sees answers, and of where gold tasks come."""
+
+    def __post_init__(self) -> None:
+        require(self.data, "data must name at least one file")
+        require(self.judgements >= 0, "judgements must not be negative")
+        require(self.poll_seconds > 0, "poll_seconds must be above 0")

@@ -44,7 +44,7 @@ class Task:
     """A prompt and its answers, to be judged."""
 
     id: str
-    """16 hex digits of prompt and answers: the same task added twice is one (`Task.of`)."""
+    """16 hex digits of prompt and answers, whatever their order: the same task added twice is one (`Task.of`)."""
     prompt: Prompt
     answers: tuple[Candidate, ...]
     gold_ranks: tuple[int, ...] | None = None
@@ -56,7 +56,7 @@ class Task:
     def of(
         cls, prompt: Prompt, answers: Sequence[Candidate], *, gold_ranks: Sequence[int] | None = None, source: str = ""
     ) -> Self:
-        facts = json.dumps([prompt.id, *([answer.text, answer.model] for answer in answers)])
+        facts = json.dumps([prompt.id, *sorted(answer.text for answer in answers)])
         task_id = hashlib.sha256(facts.encode()).hexdigest()[:16]
         gold = tuple(gold_ranks) if gold_ranks is not None else None
         return cls(id=task_id, prompt=prompt, answers=tuple(answers), gold_ranks=gold, source=source)

@@ -43,7 +43,6 @@ from plaudit.feedback.records import (
 from plaudit.feedback.tables import (
     ADJUDICATIONS,
     ASSIGNMENTS,
-    METADATA,
     PEOPLE,
     PROJECT,
     SKIPS,
@@ -51,7 +50,9 @@ from plaudit.feedback.tables import (
     TASKS,
     AnyRow,
     Database,
+    copy_tables,
     dumps,
+    steady_clock,
 )
 from plaudit.files import make_folder, sync_path, temp_beside
 
@@ -79,6 +80,17 @@ class Store:
             make_folder(database.path.parent)
         database.create(lambda connection: _write_config(connection, config))
         return cls(database, clock)
+
+    @classmethod
+    def exists(cls, url: str) -> bool:
+        """Whether there is a project, of whichever version."""
+        database = Database(url)
+        if database.path is not None and not database.path.is_file():
+            return False
+        try:
+            return database.has_project()
+        finally:
+            database.close()
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], float] | None = None) -> Self:
@@ -113,7 +125,7 @@ class Store:
         try:
             copy = Database(str(temp))
             with self._db.read() as source:
-                copy.create(lambda connection: _copy_tables(source, connection))
+                copy.create(lambda connection: copy_tables(source, connection))
             copy.close()
             os.replace(temp, path)
             sync_path(path.parent)
@@ -267,6 +279,7 @@ class Store:
         `key` as in `submit`. The answers count as shown in the task's own order.
         """
         own = checked(judgement, task, self.config)
+        check_task(task, self.config)
         with self._db.write() as connection:
             if (before := _by_key(connection, name, key)) is not None:
                 return before
@@ -356,25 +369,12 @@ class Store:
         return stored
 
 
-def steady_clock() -> Callable[[], float]:
-    """Seconds since 1970 as the system's clock had them at the start, then by one that nobody sets."""
-    start = time.time() - time.monotonic()
-    return lambda: start + time.monotonic()
-
-
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _write_config(connection: sa.Connection, config: ProjectConfig) -> None:
     connection.execute(PROJECT.insert().values(config=dumps(to_plain(config)), received=time.time()))
-
-
-def _copy_tables(source: sa.Connection, target: sa.Connection) -> None:
-    for table in METADATA.sorted_tables:
-        if table.name != "schema_version":
-            for row in source.execution_options(yield_per=1000).execute(sa.select(table)):
-                target.execute(table.insert().values(tuple(row)))
 
 
 def _insert_tasks(connection: sa.Connection, tasks: Sequence[Task]) -> int:

@@ -155,6 +155,10 @@ class Database:
             connection.execute(VERSIONS.insert().values(version=1 + len(MIGRATIONS), applied=time.time()))
             fill(connection)
 
+    def has_project(self) -> bool:
+        with self.read() as connection:
+            return sa.inspect(connection).has_table(VERSIONS.name)
+
     def upgrade(self, migrations: Sequence[Callable[[sa.Connection], None]] | None = None) -> None:
         """Bring an older file up to date, each step in a transaction of its own.
 
@@ -203,3 +207,17 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("plaudit_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
+    """All rows of all tables, their sequence numbers with them."""
+    for table in METADATA.sorted_tables:
+        if table.name != "schema_version":
+            for row in source.execution_options(yield_per=1000).execute(sa.select(table)):
+                target.execute(table.insert().values(tuple(row)))
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since 1970 as the system's clock had them at the start, then by one that nobody sets."""
+    start = time.time() - time.monotonic()
+    return lambda: start + time.monotonic()

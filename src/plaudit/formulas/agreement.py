@@ -19,7 +19,7 @@ Numbers = tuple[float, float, float, int]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A pair of answers."""
+    """A pair of answers (N2.2)."""
 
     task: Hashable
     verdicts: Mapping[str, int]
@@ -27,7 +27,7 @@ class Unit:
 
 
 def units_of(votes: Mapping[str, Mapping[str, Sequence[int]]]) -> list[Unit]:
-    """Task → labeller → ranks (1 = best), as units: one for each pair of each task's answers."""
+    """Task → labeller → ranks (1 = best), as units: one for each pair of each task's answers   (N2.2)."""
     units: list[Unit] = []
     for task, ranks in votes.items():
         verdicts = {labeller: pair_verdicts(own) for labeller, own in ranks.items()}
@@ -37,12 +37,13 @@ def units_of(votes: Mapping[str, Mapping[str, Sequence[int]]]) -> list[Unit]:
 
 
 def pair_verdicts(ranks: Sequence[int]) -> tuple[int, ...]:
-    """Of each pair i < j of a ranking: 1 where i is better (its rank is lower), −1 where j is, 0 where they tie."""
+    """Of each pair i < j of a ranking: 1 where i is better (its rank is lower), −1 where j is, 0 where they
+    tie   (N2.2)."""
     return tuple((a < b) - (a > b) for a, b in combinations(ranks, 2))
 
 
 def alike(units: Sequence[Unit], *, preferred: bool = False) -> Numbers | None:
-    """Share of the pairs of labellers who give a pair of answers the same verdict.
+    """Share of the pairs of labellers who give a pair of answers the same verdict   (N2.1).
 
     `preferred`: only where both prefer one of the two answers, so that ties neither help nor harm; this is what
     InstructGPT's 72.6 ± 1.5 % between its labellers compares with. None where no two labellers meet.
@@ -58,7 +59,7 @@ def alike(units: Sequence[Unit], *, preferred: bool = False) -> Numbers | None:
 
 
 def against_others(units: Sequence[Unit], labeller: str) -> Numbers | None:
-    """Share of the pairs in which this labeller says what the majority of the others says.
+    """Share of the pairs in which this labeller says what the majority of the others says   (N2.3).
 
     The majority is the sign of the others' verdicts added up; pairs without one are left out, own ties count half.
     """
@@ -77,7 +78,7 @@ def against_others(units: Sequence[Unit], labeller: str) -> Numbers | None:
 
 def accuracy(votes: Mapping[str, Sequence[int]], gold: Mapping[str, Sequence[int]]) -> Numbers | None:
     """Share of the pairs that one labeller ranks as `gold` does (task → ranks, both); pairs that gold ties are left
-    out, own ties count half."""
+    out, own ties count half   (N2.3)."""
     outcomes: list[float] = []
     tasks: list[Hashable] = []
     for task, own in votes.items():
@@ -98,7 +99,7 @@ def _share(outcomes: Sequence[float], tasks: Sequence[Hashable]) -> Numbers | No
 
 
 def verdict_alpha(units: Sequence[Unit]) -> Numbers | None:
-    """Krippendorff's α of the verdicts {<, =, >}, its interval by a jackknife that leaves out one task at a time.
+    """Krippendorff's α of the verdicts {<, =, >}, its interval by a jackknife over tasks   (N2.1).
 
     Nominal: two verdicts are the same or they are not. (An ordinal distance would have to say how much worse it is to
     turn a pair round than to call it a tie, and nothing says that.) Each pair counts both ways round, a against b and
@@ -125,7 +126,8 @@ def verdict_alpha(units: Sequence[Unit]) -> Numbers | None:
 
 
 def coincidences(values: Sequence[int]) -> dict[tuple[int, int], float]:
-    """o_ck of one unit: its ordered pairs of values by two labellers, each counted 1/(m − 1) for m labellers."""
+    """o_ck of one unit: its ordered pairs of values by two labellers, each counted 1/(m − 1) for m
+    labellers   (N2.1)."""
     frequencies: Counter[int] = Counter(values if len(values) > 1 else ())
     return {
         (c, k): n * (m - (c == k)) / (len(values) - 1) for c, n in frequencies.items() for k, m in frequencies.items()
@@ -133,7 +135,7 @@ def coincidences(values: Sequence[int]) -> dict[tuple[int, int], float]:
 
 
 def nominal_alpha(coincidence: Mapping[tuple[int, int], float]) -> float:
-    """Krippendorff's α with the nominal distance, out of the units' coincidences added up (Krippendorff 2011).
+    """Krippendorff's α with the nominal distance, out of the units' coincidences added up   (N2.1; Krippendorff 2011).
 
         α = 1 − (n − 1) Σ_{c≠k} o_ck / Σ_{c≠k} n_c n_k,    n_c = Σ_k o_ck,    n = Σ_c n_c
 

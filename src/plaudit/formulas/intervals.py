@@ -41,7 +41,7 @@ def mean_interval(mean: float, std: float, n: int, z: float = 1.96) -> tuple[flo
 def clustered_interval(
     outcomes: Sequence[float], clusters: Sequence[Hashable], *, z: float = 1.96
 ) -> tuple[float, float]:
-    """Interval of the mean of outcomes in [0, 1] that come in clusters (here: prompts), such as pairs of one ranking.
+    """Interval of the mean of outcomes in [0, 1] that come in clusters (prompts), as pairs of a ranking do   (N5.1).
 
     Pairs of one prompt share answers, so n pairs tell less than n trials would. The variance of the mean is taken from
     the spread *between* clusters (linearised ratio, C clusters, e_c the sum of a cluster's outcomes less the mean):

@@ -4,6 +4,7 @@ A pair logit is the log-odds that the answer shown first is the better one. Mode
 two orders are kept apart everywhere, and averaged.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -80,3 +81,18 @@ def one_pass_scores(num_answers: Int[Tensor, " B"], compare: Compare) -> Float[T
     mean = scores.sum(dim=1) / num_answers
     answers = torch.arange(width, device=num_answers.device) < num_answers.unsqueeze(1)
     return torch.where(answers, scores - mean.unsqueeze(1), 0.0)
+
+
+def mean_pair_entropy(scores: Float[Tensor, " N"]) -> float:
+    """How unsure a judge is of the order of one prompt's answers, bits: the mean over its pairs of   (N3.1)
+
+        H(p) = −p log₂ p − (1 − p) log₂ (1 − p),    p = σ(r_a − r_b)
+
+    0: every pair is decided; 1: all answers score alike. Fewer than two answers: 0.
+    """
+    gaps = at_least_float32(scores.detach())
+    a, b = torch.triu_indices(len(gaps), len(gaps), offset=1)
+    gap = gaps[a] - gaps[b]
+    p = gap.sigmoid()
+    nats = -p * logsigmoid(gap) - (1.0 - p) * logsigmoid(-gap)
+    return float(nats.mean() / math.log(2.0)) if len(gap) else 0.0

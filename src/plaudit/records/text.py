@@ -23,6 +23,7 @@ class Kind(StrEnum):
     RATING = "rating"
     VERDICT = "verdict"
     PROMPT = "prompt"
+    CANDIDATES = "candidates"
 
 
 class Form(StrEnum):
@@ -92,6 +93,13 @@ class Prompt:
             lines += [f"{key}: {_written(value)}" for key, value in turn.extra.items()]
             lines.append(f"{turn.role}: {turn.content}")
         return "\n".join(lines)
+
+    def to_columns(self) -> dict[str, Any]:
+        """The columns of a data row that say this prompt."""
+        is_chat = self.form is Form.CHAT
+        columns: dict[str, Any] = {"prompt": [turn.to_plain() for turn in self.turns] if is_chat else self.text}
+        columns |= {"prompt_rendered": True} if self.form is Form.RENDERED else {}
+        return columns | ({"tools": list(self.tools)} if self.tools else {})
 
 
 def _written(value: Any) -> str:
@@ -171,7 +179,18 @@ class PromptRow:
     where: str = ""
 
 
-Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Kind.CANDIDATES: K answers of one prompt that nobody has ranked yet: what people get to see (N2.1)."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What else the row says; of each answer as `response_model`, `response_sampling` …"""
+    where: str = ""
+
+
+Row = Demonstration | Text | Comparison | Ranking | Rating | Verdict | PromptRow | Candidates
 KIND_OF: Mapping[type[Row], Kind] = {
     Demonstration: Kind.DEMONSTRATION,
     Text: Kind.TEXT,
@@ -180,6 +199,7 @@ KIND_OF: Mapping[type[Row], Kind] = {
     Rating: Kind.RATING,
     Verdict: Kind.VERDICT,
     PromptRow: Kind.PROMPT,
+    Candidates: Kind.CANDIDATES,
 }
 Labelled = Ranking | Rating | Verdict
 """What a judge of single answers can be measured by."""

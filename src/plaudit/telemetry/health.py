@@ -105,8 +105,8 @@ class Rule:
     """Whether the rule makes sense, by the run's config and, of a measure in braces, the user's word."""
     level: Level = Level.WARNING
     says: str
-    """`{now}`: the last number, `{peak}`: the largest of late, `{first}`: the first ones' mean, `{name}`: the user's
-    word."""
+    """`{now}`: the last number, `{peak}` and `{recent}`: the largest and the mean of late, `{first}`: the first ones'
+    mean, `{start}`: the first, `{name}`: the user's word."""
     do: str
     source: str
 
@@ -189,6 +189,14 @@ class Monitor:
         fired = (self._check(watch, step) for key in values for watch in self._watches[key])
         return [finding for finding in fired if finding is not None]
 
+    def read(self, line: Mapping[str, Any]) -> None:
+        """`see` a line as metrics.jsonl has it."""
+        prefix = f"{self.stage}/"
+        named = {key.removeprefix(prefix): x for key, x in line.items() if key.startswith(prefix)}
+        values = {key: x for key, x in named.items() if isinstance(x, int | float) and math.isfinite(x)}
+        if isinstance(step := line.get("step"), int):
+            self.see(step, {key: x for key, x in values.items() if _is_declared(key)})
+
     def conclude(self, results: Sequence[Result]) -> list[Symptom]:
         """What the results show."""
         shown: list[Symptom] = []
@@ -222,7 +230,8 @@ class Monitor:
         watch.held = watch.held + 1 if holds else 0
         known = self.findings.get((rule.name, key))
         if watch.held >= rule.lines:
-            words = {name: _in_words(getattr(first, name), key) for name in ("last", "start", "first", "peak")}
+            names = ("last", "start", "first", "peak", "recent")
+            words = {name: _in_words(getattr(first, name), key) for name in names}
             symptom = _symptom(
                 rule, key, step, first.last, rule.says.format(name=watch.name, now=words["last"], **words)
             )
@@ -284,10 +293,7 @@ def diagnose(
     """The health of a run by its files: the lines of metrics.jsonl and its results. Nothing is said."""
     monitor = Monitor(stage, config)
     for line in lines:
-        named = {key.removeprefix(f"{stage}/"): x for key, x in line.items() if key.startswith(f"{stage}/")}
-        values = {key: x for key, x in named.items() if isinstance(x, int | float) and math.isfinite(x)}
-        if isinstance(step := line.get("step"), int):
-            monitor.see(step, {key: x for key, x in values.items() if _is_declared(key)})
+        monitor.read(line)
     monitor.conclude(results)
     return monitor
 

@@ -174,12 +174,12 @@ _COMMON = (
     Rule(name="loss_rises", stages=("sft",), keys=("loss_over_tokens",), level=Level.ALARM,
          when=f"mean of the last 5 above 1.3 times the first number, from {ENOUGH} lines on",
          holds=lambda loss, *_: loss.count >= ENOUGH and loss.recent > 1.3 * loss.start,
-         says="the training loss rose from {start} to {now}: the model is being destroyed",
+         says="the training loss rose from {start} to {recent} of late: the model is being destroyed",
          do="lower optim.learning_rate", source="a step that goes down cannot do so"),
     Rule(name="pair_loss_rises", stages=("reward",), keys=("loss_over_rows",), level=Level.ALARM,
          when=f"mean of the last 5 above 1.5 times the first number, from {ENOUGH} lines on",
          holds=lambda loss, *_: loss.count >= ENOUGH and loss.recent > 1.5 * loss.start,
-         says="the training loss rose from {start} to {now}: the model is being destroyed",
+         says="the training loss rose from {start} to {recent} of late: the model is being destroyed",
          do="lower optim.learning_rate", source="a step that goes down cannot do so"),
 )
 

@@ -67,6 +67,19 @@ _JUDGES = (
     Measure(key="labeller_against_others_over_pairs", title="a labeller agrees with the others",
             unit="share of pairs", meaning="A labeller against the majority of the other labellers; own ties count "
             "half, pairs without a majority are left out. What a judge's accuracy may be compared with."),
+    Measure(key="verdict_alpha_over_pairs", title="Krippendorff's α of the labellers", unit="α", better="up",
+            meaning="How far labellers agree beyond chance on whether one of two answers is better, worse or equal. "
+            "1: always; 0: as by chance.", formula="1 − observed / expected disagreement, nominal"),
+    Measure(key="gold_accuracy_over_pairs", title="agreement with gold tasks", unit="share of pairs", better="up",
+            meaning="How often a labeller orders two answers as is known to be right; own ties count half. Floor: a "
+            "coin."),
+    Measure(key="people_win_rate_over_prompts", title="win rate by people", unit="share of prompts", better="up",
+            meaning="Share of the prompts on which people prefer this policy's answer to the baseline's; ties count "
+            "half, several people's verdicts of one prompt count as their mean (N5.1). 0.5: no difference.",
+            formula="(wins + ½ ties) / prompts"),
+    Measure(key="judge_with_people_over_prompts", title="the judge agrees with people", unit="share of prompts",
+            better="up", meaning="Where most people prefer one of two policies' answers: how often the comparison's "
+            "judge scores that one higher; its ties count half. Floor: a coin."),
 )
 
 _POLICIES = (

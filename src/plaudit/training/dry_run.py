@@ -87,11 +87,14 @@ def _collect(config: CollectConfig, run: Run) -> None:
     say(f"{prompts} × {answers}: at most {counted(most, 'token')}")
 
 
-def _answer(row: PromptRow, who: Any, scorer: Scorer, config: PPOConfig | CollectConfig) -> None:
-    """One answer by the engine, one call of the judge."""
+def _answer(row: PromptRow, who: Any, scorer: Scorer | None, config: PPOConfig | CollectConfig) -> None:
+    """One answer by the engine, one call of the judge where there is one."""
     with Stopwatch() as writing, who.machine.autocast():
         rollout = sample(who.engine, who.language, [row], config.sampling, sample_indices=[0], seed=config.seed)
     _show(who.language, rollout.prompt_ids[0].tolist(), rollout.response_ids[0].tolist())
+    if scorer is None:
+        say(f"the answer {rollout.responses[0]!r} took {writing.seconds:.2g} s to write; people will judge it")
+        return
     with Stopwatch() as judging:
         scores = check_scores(scorer.name, scorer.score(groups(rollout)), 1)
     number = f"{float(scores.scores[0]):.4g}" if bool(scores.valid[0]) else "abstained"

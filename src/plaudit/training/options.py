@@ -102,15 +102,34 @@ class SFTConfig(DescentConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnsureConfig:
+    """Which prompts are worth a labeller's time: those on whose answers a reward model is least sure."""
+
+    judge: tuple[JudgeConfig, ...]
+    """Whose score differences say how probable each preference is (Bradley and Terry)."""
+    prompts: int
+    """How many are chosen."""
+    random_share: float = 0.2
+    """Share of these that is drawn from all prompts, so that the model is also corrected where it is wrongly sure."""
+
+    def __post_init__(self) -> None:
+        require(self.judge, "judge must name at least one")
+        require(self.prompts >= 1 and 0 <= self.random_share <= 1, "prompts: at least 1; random_share: from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectConfig:
-    """K sampled answers a prompt, ranked by a rule (a stand-in for people; `ranks` by people come as files)."""
+    """K sampled answers a prompt, for people to rank, or ranked by a rule that stands in for them."""
 
     prompts: tuple[PromptsConfig, ...]
     """Files whose prompts are answered."""
     model: ModelConfig
     """Who answers."""
-    labeller: tuple[JudgeConfig, ...]
-    """What the labeller values: the answers are ranked by this score."""
+    labeller: tuple[JudgeConfig, ...] = ()
+    """What a stand-in for people values: the answers are ranked by this score. None: they stay unranked, as
+    candidates.jsonl."""
+    unsure: UnsureConfig | None = None
+    """Keep only prompts on which a judge is unsure; none: all are kept."""
     noise: float = 0.0
     """Scale of Gumbel noise on the score before ranking; 1 makes Plackett–Luce rankings with the score as utility."""
     samples: int = 4
@@ -128,4 +147,5 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         require(self.samples >= 2 and self.noise >= 0, "samples must be at least 2, noise must not be negative")
-        require(self.prompts and self.labeller, "prompts and labeller must each name at least one")
+        require(self.prompts, "prompts must name at least one")
+        require(self.labeller or not self.noise, "noise is a labeller's: name one, or leave it out")
