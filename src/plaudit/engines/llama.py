@@ -111,7 +111,7 @@ class LlamaDecoder:
         _, line[-1, 0], line[-1, 1] = self._project(last, last.input_layernorm(x), rope)
         return line
 
-    def place(self, line: Float[Tensor, "L 2 T Hkv D"], begin: int, end: int, slot: int) -> None:
+    def copy_in(self, line: Float[Tensor, "L 2 T Hkv D"], begin: int, end: int, slot: int) -> None:
         """Copy a prompt's keys and values, line[…, begin:end, …], into a slot."""
         heads = slice(slot * self.kv_heads, (slot + 1) * self.kv_heads)
         self._whole()[:, :, heads, : end - begin] = line[:, :, begin:end].transpose(2, 3)

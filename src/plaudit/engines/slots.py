@@ -26,7 +26,7 @@ class _Prompts:
         self.line: Tensor | None = None
         self.bounds: dict[tuple[int, ...], tuple[int, int]] = {}
 
-    def place(self, row: int, slot: int) -> None:
+    def copy_in(self, row: int, slot: int) -> None:
         """Put a row's prompt, all but the last token, into a slot."""
         head = tuple(self.prompts[row][:-1])
         if not head:
@@ -37,7 +37,7 @@ class _Prompts:
             ends = [0, *accumulate(map(len, batch))]
             self.bounds = dict(zip(batch, pairwise(ends), strict=True))
         assert self.line is not None
-        self.decoder.place(self.line, *self.bounds[head], slot)
+        self.decoder.copy_in(self.line, *self.bounds[head], slot)
 
 
 def balanced(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[tuple[int, ...]]]:
@@ -118,7 +118,7 @@ class _Slots:
 
     def _begin(self, slots: Sequence[int], rows: Sequence[int]) -> None:
         for slot, row in zip(slots, rows, strict=True):
-            self.read.place(row, slot)
+            self.read.copy_in(row, slot)
             self.longest[slot] = len(self.prompts[row]) - 1
         index, ids = (torch.tensor(list(x), device=self.device) for x in (slots, rows))
         self.rows[index], self.written[index] = ids, 0

@@ -19,7 +19,7 @@ from plaudit.records.text import FinishReason
 from plaudit.tokens.batches import pack
 
 PROBE = ([1, 2, 3, 4, 5], [4], [3, 2], [1, 2, 3, 4, 5])
-"""Prompts by which a model is asked whether it decodes as it reads."""
+"""Prompts by which a model is ordered whether it decodes as it reads."""
 
 
 class TorchEngine:
@@ -145,16 +145,16 @@ class TorchEngine:
         )
         keys = [SampleKey(prompt_id="", sample_index=index) for index in range(len(prompts))]
         order = by_prompt(prompts, range(len(prompts)))
-        asked = [prompts[i] for i in order]
+        ordered = [prompts[i] for i in order]
         with evaluating(self.trunk.hf):
             try:
-                written = self._write(kind and kind(self.trunk), asked, bases(keys, 0), task)
-            except (AttributeError, NotImplementedError):  # a cache that can't do what is asked of it
+                written = self._write(kind and kind(self.trunk), ordered, bases(keys, 0), task)
+            except (AttributeError, NotImplementedError):  # a cache that can't do what is ordered of it
                 return False
             except (TypeError, RuntimeError, ValueError):
                 if kind is None:
                     raise
                 return False
-        batch = pack(asked, [row.ids for row in written]).to(self.trunk.device)
+        batch = pack(ordered, [row.ids for row in written]).to(self.trunk.device)
         whole = self.trunk(batch, {"logprobs"})["logprobs"].cpu()
         return torch.allclose(whole, torch.tensor([row.logprobs for row in written]), rtol=0, atol=1e-3)

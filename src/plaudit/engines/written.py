@@ -78,7 +78,7 @@ class Written:
     def _stopped(self, rows: Tensor, tokens: Tensor) -> list[int]:
         if not self.task.sampling.stop:
             return []
-        found = []
+        ends = []
         for index, (row, token) in enumerate(zip(rows.tolist(), tokens.tolist(), strict=True)):
             if row < 0:
                 continue
@@ -86,8 +86,8 @@ class Written:
             ids.append(token)
             if token not in self.task.end_ids and self.task.is_stopped(ids):
                 self.stopped.add(row)
-                found.append(index)
-        return found
+                ends.append(index)
+        return ends
 
     def _values(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, " N"]:
         """As the trunk does: in fp32 and out of autocast."""

@@ -36,8 +36,8 @@ def sample(
 ) -> Rollout:
     """Let the policy answer each row once.
 
-    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want`: what is
-    gathered on the way, where the engine can.
+    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want`:
+    what is gathered on the way, where the engine can.
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
     distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
