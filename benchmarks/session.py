@@ -225,7 +225,8 @@ def turned(units: Sequence[Unit], number: int) -> Iterable[Unit]:
 
 
 def name_of(case: dict[str, Any]) -> str:
-    return " ".join(str(value) for value in case.values())
+    """For people: its words and whole numbers."""
+    return " ".join(str(value) for value in case.values() if not isinstance(value, float))
 
 
 def code_digest() -> str:

@@ -34,3 +34,8 @@ def synchronise() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+def steps_of(ends: list[float], warm: int) -> list[dict[str, float]]:
+    """Seconds of each step by when steps ended, without the first ones."""
+    return [{"total": after - before} for before, after in zip(ends[warm - 1 :], ends[warm:], strict=False)]

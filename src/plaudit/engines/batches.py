@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from plaudit.engines.written import Response, Task, Written
+from plaudit.engines.written import Response, Sampling, Written
 from plaudit.hardware.randomness import uniforms
 from plaudit.models.trunk import Trunk
 from plaudit.tokens.batches import pad_left
@@ -34,7 +34,7 @@ class _Live:
         return _Live(*(column[keep] for column in (self.rows, self.mask, self.position, self.base)))
 
 
-def decode(trunk: Trunk, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Task) -> list[Response]:
+def decode(trunk: Trunk, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Sampling) -> list[Response]:
     """As `slots.decode`, a batch at a time."""
     responses, size = list[Response](), task.sampling.batch_size
     for begin in range(0, len(prompts), size):
@@ -42,7 +42,7 @@ def decode(trunk: Trunk, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N
     return responses
 
 
-def _batch(trunk: Trunk, prompts: Sequence[Sequence[int]], base: Tensor, task: Task) -> list[Response]:
+def _batch(trunk: Trunk, prompts: Sequence[Sequence[int]], base: Tensor, task: Sampling) -> list[Response]:
     written, device = Written(trunk, task), trunk.device
     distinct = list(dict.fromkeys(map(tuple, prompts)))
     which = {prompt: index for index, prompt in enumerate(distinct)}

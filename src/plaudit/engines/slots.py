@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plaudit.engines.llama import LlamaDecoder
-from plaudit.engines.written import Response, Task, Written
+from plaudit.engines.written import Response, Sampling, Written
 from plaudit.hardware.randomness import uniforms
 
 
@@ -58,7 +58,7 @@ def balanced(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[tuple
 
 
 def decode(
-    decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Task, prefill_tokens: int
+    decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Sampling, prefill_tokens: int
 ) -> list[Response]:
     """Continue each prompt, in this order as slots get free; `base` as `randomness.bases`. Answers to one prompt must
     stand together."""
@@ -81,7 +81,7 @@ class _Slots:
     """The rows in the slots, of which the first `count` are taken."""
 
     def __init__(
-        self, decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Tensor, task: Task, prefill_tokens: int
+        self, decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Tensor, task: Sampling, prefill_tokens: int
     ):
         size, limit = min(task.sampling.batch_size, len(prompts)), task.sampling.max_new_tokens
         self.decoder, self.prompts, self.device = decoder, prompts, decoder.trunk.device

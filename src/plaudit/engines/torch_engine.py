@@ -10,7 +10,7 @@ from plaudit.engines.llama import LlamaDecoder, is_llama_like
 from plaudit.engines.options import IN_PROCESS, SamplingConfig, TorchEngineConfig
 from plaudit.engines.protocol import Capabilities, Extra, Generation
 from plaudit.engines.stopping import StopStrings
-from plaudit.engines.written import Response, Task, by_prompt, gathers, wanted
+from plaudit.engines.written import Response, Sampling, by_prompt, gathers, wanted
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey, bases
 from plaudit.hardware.ranks import ALONE, Ranks
@@ -78,7 +78,7 @@ class TorchEngine:
         Tokens are drawn by inverting the cumulative distribution at a uniform that depends on (seed, key, position).
         `greedy` takes the likeliest token instead.
         """
-        task = Task(
+        task = Sampling(
             sampling=sampling,
             greedy=greedy,
             want=wanted(self.trunk, want),
@@ -103,7 +103,7 @@ class TorchEngine:
         ]
 
     def _write(
-        self, decoder: LlamaDecoder | None, prompts: Sequence[Sequence[int]], base: Tensor, task: Task
+        self, decoder: LlamaDecoder | None, prompts: Sequence[Sequence[int]], base: Tensor, task: Sampling
     ) -> list[Response]:
         if not prompts:
             return []
@@ -135,7 +135,7 @@ class TorchEngine:
         """Are the log-probs of what it writes those of the trunk's own pass over it?"""
         top = self.trunk.config.get_text_config().vocab_size
         prompts = [[token % top for token in prompt] for prompt in PROBE]
-        task = Task(
+        task = Sampling(
             sampling=SamplingConfig(max_new_tokens=3),
             greedy=False,
             want=frozenset(),

@@ -18,7 +18,7 @@ from plaudit.records.text import FinishReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Sampling:
     """What an engine was asked for, the same for all rows."""
 
     sampling: SamplingConfig
@@ -43,7 +43,7 @@ class Response:
 class Written:
     """Draws the next token of some rows, and keeps what all of them have."""
 
-    def __init__(self, trunk: Trunk, task: Task):
+    def __init__(self, trunk: Trunk, task: Sampling):
         self.trunk, self.task = trunk, task
         self.steps: list[dict[str, Tensor]] = []
         self.stopped: set[int] = set()

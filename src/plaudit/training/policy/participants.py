@@ -15,7 +15,7 @@ from plaudit.data.clean import overlap
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.beside import read_facts
@@ -102,7 +102,7 @@ def participants(
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
     frozen = Reference(actor.policy, reference.hf if reference else None)
