@@ -58,13 +58,13 @@ def balanced(prompts: Sequence[tuple[int, ...]], budget: int) -> list[list[tuple
 
 
 def decode(
-    decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Sampling, prefill_tokens: int
+    decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Int[Tensor, " N"], task: Sampling, budget: int
 ) -> list[Response]:
     """Continue each prompt, in this order as slots get free; `base` as `randomness.bases`. Answers to one prompt must
     stand together."""
     size, limit = min(task.sampling.batch_size, len(prompts)), task.sampling.max_new_tokens
     decoder.reserve(size, max(map(len, prompts)) + limit - 1)
-    written, slots = Written(decoder.trunk, task), _Slots(decoder, prompts, base, task, prefill_tokens)
+    written, slots = Written(decoder.trunk, task), _Slots(decoder, prompts, base, task, budget)
     free = list(range(size))
     while slots.refill(free):
         task.check_stop()
@@ -81,7 +81,7 @@ class _Slots:
     """The rows in the slots, of which the first `count` are taken."""
 
     def __init__(
-        self, decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Tensor, task: Sampling, prefill_tokens: int
+        self, decoder: LlamaDecoder, prompts: Sequence[Sequence[int]], base: Tensor, task: Sampling, budget: int
     ):
         size, limit = min(task.sampling.batch_size, len(prompts)), task.sampling.max_new_tokens
         self.decoder, self.prompts, self.device = decoder, prompts, decoder.trunk.device
