@@ -172,10 +172,10 @@ class Session:
         )
 
     def _expected(self, unit: Unit) -> float:
-        """Seconds, by the same unit's last time; else by another side's."""
+        """Seconds, by the same unit's last time; else by another side's; else a guess that leaves room."""
         same = [m for m in self.record["measurements"] if m["case"] == unit.case]
         own = [m["wall"] for m in same if m["side"] == unit.side]
-        return own[-1] if own else 1.5 * max((m["wall"] for m in same), default=0.0)
+        return own[-1] if own else 1.5 * max((m["wall"] for m in same), default=self.options.budget / 4)
 
     def _worker(self, worker: str, task: dict[str, Any], python: str, variables: dict[str, str]) -> dict[str, Any]:
         """The figures of one process. Raises WorkerFailed; its whole process group ends with it."""

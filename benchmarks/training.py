@@ -18,9 +18,9 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def examples(options: Any, shape: Shape, answers: int) -> list[tuple[str, list[str]]]:
+def examples(options: Any, shape: Shape, answers: int, minibatch: int) -> list[tuple[str, list[str]]]:
     """As many as the steps take, the same for all sides."""
-    count = options.minibatch * (options.steps + WARM)
+    count = minibatch * (options.steps + WARM)
     path = options.rows
     return rows.of_file(path, shape, count, answers) if path else rows.made(shape, count, answers)
 
