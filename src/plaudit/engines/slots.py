@@ -85,7 +85,7 @@ class _Slots:
     ):
         size, limit = min(task.sampling.batch_size, len(prompts)), task.sampling.max_new_tokens
         self.decoder, self.prompts, self.device = decoder, prompts, decoder.trunk.device
-        self.read = _Prompts(decoder, prompts, prefill_tokens)
+        self.read = _Prompts(decoder, prompts, budget)
         self.base, self.positions = base.to(self.device), torch.arange(limit, device=self.device)
         self.next_row = self.count = 0
         self.rows, self.tokens, self.lengths, self.written = torch.zeros(4, size, dtype=torch.long, device=self.device)
