@@ -15,7 +15,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "precision": ("", "fp32 or bf16; empty: whichever matmuls run faster in"),
     "minibatch": (16, "rows of an optimiser step"),
     "steps": (6, "measured steps of a process, after two to warm up"),
-    "rounds": (3, "processes of each side"),
+    "rounds": (2, "processes of each side"),
 }
 
 
