@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
         "ppo", __doc__ or "", argv,
         models=("S,M", "shapes to measure"),
         schedules=("", "epochs × minibatches, 4x4 or 1x4; empty: S 4x4, M 1x4"),
-        lengths=("fixed,ragged", "fixed, ragged, or both"),
+        lengths=("", "fixed, ragged, or both; empty: S both, M fixed"),
         critics=("", "shared, separate, or both; empty: S both, M shared; ragged shared"),
         groups=(False, "16 prompts × 4 answers without a critic, beside TRL's GRPO and RLOO"),
         precision=("", "fp32 or bf16; empty: whichever matmuls run faster in"),
@@ -45,9 +45,10 @@ def cases(options: Any) -> list[dict[str, Any]]:
         if options.groups:
             found.append({"model": model, "schedule": "1x4", "critic": "none", "lengths": "fixed"})
             continue
-        for lengths in options.lengths.split(","):
-            schedules = options.schedules or ("1x4" if model in ("M", "L") else "4x4")
-            both = "shared,separate" if model not in ("M", "L") and lengths == "fixed" else "shared"
+        small = model not in ("M", "L")
+        for lengths in (options.lengths or ("fixed,ragged" if small else "fixed")).split(","):
+            schedules = options.schedules or ("4x4" if small else "1x4")
+            both = "shared,separate" if small and lengths == "fixed" else "shared"
             found += [
                 {"model": model, "schedule": schedule, "critic": critic, "lengths": lengths}
                 for schedule in schedules.split(",")

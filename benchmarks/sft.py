@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _units(session: Session, options: Any, model: str) -> list[Unit]:
     shape, precision = SHAPES[model], options.precision or session.precision
-    found = training.examples(options, shape, 1)
+    found = training.examples(options, shape, 1, options.minibatch)
     prompts, texts = training.lengths(found)
     whole = [p + sum(t) for p, t in zip(prompts, texts, strict=True)]
     steps = options.steps + training.WARM

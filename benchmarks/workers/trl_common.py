@@ -23,6 +23,7 @@ def training_options(given: dict[str, Any], folder: str) -> dict[str, Any]:
     return {
         "output_dir": folder, "report_to": "none", "disable_tqdm": True, "save_strategy": "no",
         "use_cpu": given["device"] == "cpu", "bf16": given["precision"] == "bf16", "gradient_checkpointing": False,
-        "per_device_train_batch_size": given["minibatch"], "gradient_accumulation_steps": 1, "num_train_epochs": 1,
+        "per_device_train_batch_size": given["minibatch"], "gradient_accumulation_steps": given.get("accumulate", 1),
+        "num_train_epochs": 1,
         "max_length": given["longest"], "learning_rate": 1e-5, "logging_steps": 10**6,
     }  # fmt: skip
