@@ -1,7 +1,7 @@
 "use strict";
 // The chat: what is written is set as text, never as markup.
 (() => {
-  const words = document.currentScript.dataset;
+  const labels = document.currentScript.dataset;
   const by = (id) => document.getElementById(id);
   let version = -1;
   let state = { writing: false, replies: [], turns: [] };
@@ -19,22 +19,22 @@
   function turn({ role, text }) {
     const made = by("turn").content.cloneNode(true);
     made.querySelector(".turn").classList.add(role === "user" ? "user" : "model");
-    made.querySelector(".who").textContent = role === "user" ? words.you : words.model;
+    made.querySelector(".who").textContent = role === "user" ? labels.you : labels.model;
     made.querySelector(".text").textContent = text;
     return made;
   }
 
   function facts({ finish, score, kl, tokens }) {
     const known = [];
-    if (score !== null) { known.push(`${words.score} ${score.toPrecision(3)}`); }
+    if (score !== null) { known.push(`${labels.score} ${score.toPrecision(3)}`); }
     if (kl !== null) { known.push(`KL ${kl.toPrecision(3)} nats`); }
-    if (finish === "length") { known.push(`${words.cut} (${tokens})`); }
+    if (finish === "length") { known.push(`${labels.cut} (${tokens})`); }
     return known.join(" · ").replace(/-/g, "−");
   }
 
   function fill(place, reply) {
     place.classList.toggle("writing", !reply.finish);
-    place.querySelector("b").textContent = state.blind ? reply.side : words.model;
+    place.querySelector("b").textContent = state.blind ? reply.side : labels.model;
     place.querySelector(".name").textContent = reply.name;
     const text = place.querySelector(".text");
     if (text.textContent !== (reply.problem || reply.text)) { text.textContent = reply.problem || reply.text; }
