@@ -328,8 +328,8 @@ def sampler_at_another_temperature(clinic):
         def __init__(self, engine):
             self.engine = engine
 
-        def generate(self, prompts, keys, sampling, *, seed, greedy=False):
-            return self.engine.generate(prompts, keys, replace(sampling, temperature=0.5), seed=seed, greedy=greedy)
+        def generate(self, prompts, keys, sampling, *, seed, **more):
+            return self.engine.generate(prompts, keys, replace(sampling, temperature=0.5), seed=seed, **more)
 
     return changed_ppo(clinic, lambda participants: replace(participants, engine=Warm(participants.engine)))
 
