@@ -121,7 +121,10 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
     _watching(command)
-    command.set_defaults(sweep=[], dry_run=False)
+    command.set_defaults(sweep=[], dry_run=False, profile=False)
+    if stage.main_measures:
+        profile = "show where the time of the second iteration or step goes; its trace is kept in profile/"
+        command.add_argument("--profile", action="store_true", help=profile)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
         command.add_argument("--sweep", nargs="+", default=[], metavar="OPTION=VALUES", help=sweep)
@@ -261,7 +264,7 @@ def _stage(known: argparse.Namespace) -> int:
 
         dry_run(stage.name, config)
         return 0
-    start(stage, config, _run_folder(known), known.sink)
+    start(stage, config, _run_folder(known), known.sink, profile=known.profile)
     return show(_run_folder(known), known.fail_on)
 
 
