@@ -44,7 +44,8 @@ class _Causal(torch.autograd.Function):
     """softmax(q·k) v of scaled queries [N g L d] and the keys and values [N L d] that each group of heads shares."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(*args: Any, **_: Any) -> Tensor:
+        ctx, query, key, value = args
         out = torch.empty_like(query)
         probabilities: list[Tensor] = []
         for begin, end in _blocks(query):
