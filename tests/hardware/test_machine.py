@@ -15,7 +15,8 @@ from plaudit.hardware.options import DeviceConfig
 def test_cpu():
     place = machine(DeviceConfig(device="cpu"))
     assert place == Machine(torch.device("cpu"), "fp32")
-    assert str(place) == f"cpu, fp32, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    assert str(place) == f"cpu, fp32, {threads} thread{'s' * (threads != 1)}"
 
 
 @pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])

@@ -75,7 +75,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     return Participants(
         prompts=prompts,
         language=language,
-        engine=build_engine(trunk, language, check_stop=run.check_stop),
+        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop),
         labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
         unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,

@@ -120,7 +120,7 @@ def participants(
         actor=actor,
         reference=frozen,
         scorer=scorer,
-        engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
+        engine=build_engine(actor.policy, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
         held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),
