@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -46,7 +47,9 @@ class Server:
 
     def call(self, program: str, *arguments: str) -> None:
         command = [*self.user, str(self.bin / program), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/tmp")
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/")
+        log = self.folder / "log"
+        assert done.returncode == 0, done.stderr + (log.read_text(encoding="utf-8") if log.exists() else "")
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
@@ -62,15 +65,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     if not (programs() / "pg_ctl").exists():
         pytest.skip("no PostgreSQL server programs")
-    folder = Path(tmp_path_factory.mktemp("postgres"))
-    for above in list(folder.parents)[:2]:  # pytest's own folders are their maker's alone
-        above.chmod(0o755)
-    running = Server(folder)
-    yield running
-    running.stop()
+    with tempfile.TemporaryDirectory(prefix="plaudit-postgres-") as folder:  # pytest's own are closed to other users
+        running = Server(Path(folder))
+        try:
+            yield running
+        finally:
+            running.stop()
 
 
 def test_everything_that_a_project_does(server, tmp_path):
