@@ -1,19 +1,17 @@
 """The store on a PostgreSQL server that the test starts: `make postgres`."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+from benchmarks.postgres import programs
+from benchmarks.postgres import server as started
 from plaudit.errors import UserError
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Judgement, Role, StoreUnavailable
@@ -24,56 +22,12 @@ from tests.feedback.test_store import KILLED
 pytestmark = pytest.mark.postgres
 
 
-def programs() -> Path:
-    """Debian keeps initdb and pg_ctl away from the path."""
-    near = shutil.which("initdb")
-    folders = [Path(near).resolve().parent] if near else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "pg_ctl").exists()), Path())
-
-
-class Server:
-    """A cluster in a folder, on a free port, by a user who isn't root (PostgreSQL refuses that one)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.bin = folder / "cluster", programs()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        folder.chmod(0o777)
-        self.call("initdb", "-D", str(self.folder), "-U", "plaudit", "-A", "trust", "-E", "UTF8", "--no-sync")
-        self.start()
-
-    def call(self, program: str, *arguments: str) -> None:
-        command = [*self.user, str(self.bin / program), *arguments]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/")
-        log = self.folder / "log"
-        assert done.returncode == 0, done.stderr + (log.read_text(encoding="utf-8") if log.exists() else "")
-
-    def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
-        self.call("pg_ctl", "-D", str(self.folder), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
-
-    def stop(self) -> None:
-        self.call("pg_ctl", "-D", str(self.folder), "-m", "immediate", "-w", "stop")
-
-    def url(self, name: str) -> str:
-        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "plaudit")
-        self.call("createdb", *address, name)
-        return f"postgresql://plaudit@127.0.0.1:{self.port}/{name}"
-
-
 @pytest.fixture(scope="module")
 def server():
-    if not (programs() / "pg_ctl").exists():
+    if programs() is None:
         pytest.skip("no PostgreSQL server programs")
-    with tempfile.TemporaryDirectory(prefix="plaudit-postgres-") as folder:  # pytest's own are closed to other users
-        running = Server(Path(folder))
-        try:
-            yield running
-        finally:
-            running.stop()
+    with started() as running:
+        yield running
 
 
 def test_everything_that_a_project_does(server, tmp_path):
