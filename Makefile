@@ -52,8 +52,8 @@ browser: $(SET_UP_DEV) ## the tests that drive a real browser (Debian: apt insta
 postgres: $(SET_UP_DEV) ## the tests that start a PostgreSQL server of their own (Debian: apt install postgresql)
 	@$(PYTEST) -q -m postgres $(ARGS)
 
-bench: $(SET_UP_DEV) ## speed and memory, side by side with others; prints ratios
-	@$(PYTHON) -m benchmarks $(ARGS)
+bench: $(SET_UP_DEV) ## speed and memory beside other libraries (docs/performance.md); ARGS="ppo --quick" to choose
+	@$(PYTHON) -m benchmarks $(or $(ARGS),all)
 
 mutants: $(SET_UP_DEV) ## make the mistakes named by `@kills` in the tests: each test must notice its own (ARGS="kl gae" to choose)
 	@$(PYTHON) tools/mutants.py $(ARGS)

@@ -2,6 +2,7 @@
 
     python -m benchmarks ppo --quick      does it all run?
     python -m benchmarks ppo              measure; call again until all rounds are done
+    python -m benchmarks all --quick      the same of every one
     python -m benchmarks tables FOLDER    write the tables of FOLDER/*.json into docs/performance.md
 
 docs/performance.md says what is measured and how to read it; each NAME has a --help.
@@ -10,12 +11,19 @@ docs/performance.md says what is measured and how to read it; each NAME has a --
 import importlib
 import sys
 
-NAMES = ("ppo",)
-"""Modules that measure, each with `main(argv)` and, but for layouts, `table(record)`."""
+SPEED = ("ppo", "generation", "reward", "sft", "memory", "startup", "growth")
+"""Modules that measure with a session: `main(argv)`, `table(record)`."""
+NAMES = (*SPEED, "layouts", "labelling")
+"""Modules with `main(argv)`."""
 
 
 def main(argv: list[str]) -> None:
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if name == "all":
+        for each in SPEED:
+            print(f"\n# {each}", flush=True)
+            main([each, *rest])
+        return
     if name in ("-h", "--help") or name not in (*NAMES, "tables"):
         print((__doc__ or "") + f"\nNAME is one of {', '.join(NAMES)}.")
         sys.exit(0 if name in ("-h", "--help") else 2)

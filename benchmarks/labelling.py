@@ -1,11 +1,12 @@
-"""Many scripted labellers at once against the labelling server, killed now and then: how fast, and is anything lost?
+"""Two hundred scripted labellers at the labelling page, while its server is killed: how quick, and is anything lost?
 
-    python -m benchmarks.labelling --labellers 200 --seconds 600 --kills 10
-    python -m benchmarks.labelling --postgres …          the same on a PostgreSQL server that is started for it
+    python -m benchmarks labelling                                  ten minutes, SQLite, ten `kill -9`
+    python -m benchmarks labelling --postgres                       the same on a PostgreSQL server of its own
+    python -m benchmarks labelling --seconds 60 --kills 2           a shorter look
 
-Every labeller asks for a task, thinks, and sends a ranking, through the page's own API; a request that fails because
-the server was killed is sent again with its key, as the page does. Printed as JSON: response times, the server's CPU
-time for a request, and after the end what the store holds: rankings lost, twice, and leases beyond their time.
+Each labeller asks for a task, thinks (exponential, `--think` seconds on average), and sends; a send without an answer
+is repeated with the same key, as the page does it. Afterwards the store is compared with what was acknowledged.
+Latencies are the labellers', of requests to a server that was up; how long a killed one was away is told beside them.
 """
 
 import argparse
@@ -14,191 +15,232 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx2
-
-from benchmarks.postgres import server as postgres
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Task
 from plaudit.feedback.store import Store
 from plaudit.records.text import Prompt
 from plaudit.web.label.project import project_access
+from plaudit.web.label.views import order_words
 
-PORT = 8377
-ADDRESS = f"http://127.0.0.1:{PORT}"
-LEASE_MINUTES = 30.0
+LEASE_MINUTES = 0.5
+RETRY = 0.5
+"""Seconds between tries of a send that wasn't answered."""
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True)
 class Tally:
     """What the labellers saw."""
 
-    milliseconds: list[float] = field(default_factory=list)
-    """Of each request that was answered."""
-    acknowledged: set[str] = field(default_factory=set)
-    """Keys of the rankings of which the server said that they are safe."""
-    repeated: int = 0
-    """Requests that were sent again."""
-    refused: int = 0
+    acknowledged: list[tuple[str, str, tuple[int, ...]]] = field(default_factory=list)
+    """(labeller, task, ranks as sent) of every send that was answered with 200."""
+    seconds: list[float] = field(default_factory=list)
+    """Of each answered request."""
+    refused: Counter[int] = field(default_factory=Counter)
+    unanswered: int = 0
+    downtimes: list[float] = field(default_factory=list)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+class Server:
+    """`plaudit label` in a process of its own, always on the same port."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "plaudit", "label", self.url, "--port", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    async def up(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+
+
+class Labeller:
+    """One connection, kept open, as a browser does it."""
+
+    def __init__(self, name: str, cookie: str, port: int, tally: Tally, think: float) -> None:
+        self.name, self.cookie, self.port, self.tally, self.think = name, cookie, port, tally, think
+        self.random = random.Random(name)
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def work(self, until: float) -> None:
+        await asyncio.sleep(self.random.uniform(0, self.think))
+        task = (await self.answered("GET", "/api/next"))["assignment"]
+        while task and time.monotonic() < until:
+            await asyncio.sleep(self.random.expovariate(1 / self.think))
+            ranks = [self.random.randint(1, 4) for _ in task["answers"]]
+            key = f"{self.name}-{task['id']}"
+            body = {"assignment": task["id"], "key": key, "ranks": ranks, "seconds": self.think}
+            answer = await self.answered("POST", "/api/submit", body)
+            self.tally.acknowledged.append((self.name, task["task"], tuple(ranks)))
+            task = answer["assignment"]
+        if self.streams:
+            self.streams[1].close()
+
+    async def answered(self, method: str, path: str, body: dict | None = None) -> dict:
+        """Again and again until there is an answer."""
+        while True:
+            begin = time.perf_counter()
+            try:
+                status, value = await asyncio.wait_for(self.request(method, path, body), 20)
+            except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError):
+                self.tally.unanswered += 1
+                self.streams = None
+                await asyncio.sleep(RETRY)
+                continue
+            self.tally.seconds.append(time.perf_counter() - begin)
+            if status == 200:
+                return value
+            self.tally.refused[status] += 1
+            await asyncio.sleep(RETRY)
+
+    async def request(self, method: str, path: str, body: dict | None) -> tuple[int, dict]:
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        content = json.dumps(body).encode() if body is not None else b""
+        host = f"127.0.0.1:{self.port}"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {self.cookie}\r\n"
+        writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        await writer.drain()
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(answer.split("content-length: ")[1].split("\r\n")[0])
+        return int(answer.split()[1]), json.loads(await reader.readexactly(length))
+
+
+async def storm(server: Server, labellers: list[Labeller], seconds: float, kills: int, tally: Tally) -> None:
+    await server.up()
+    until = time.monotonic() + seconds
+    work = asyncio.gather(*(labeller.work(until) for labeller in labellers))
+    for index in range(kills):
+        await asyncio.sleep(seconds / (kills + 1) * random.Random(index).uniform(0.5, 1.0))
+        server.kill()
+        begin = time.monotonic()
+        server.start()
+        await server.up()
+        tally.downtimes.append(time.monotonic() - begin)
+    await work
+
+
+def verify(store: Store, tally: Tally) -> dict[str, int]:
+    """What must be 0, counted: lost, twice, changed, and tasks that nobody would get any more."""
+    stored = store.all_submissions(superseded=True)
+    by_task = {(one.person, one.task_id): one for one in stored}
+    orders = {key: one.order for key, one in by_task.items()}
+    changed = 0
+    for person, task, ranks in tally.acknowledged:
+        if (one := by_task.get((person, task))) is not None:
+            shown = [one.judgement.ranks[index] for index in orders[person, task]]
+            changed += order_words(ranks) != order_words(shown)
+    acknowledged = {(person, task) for person, task, _ in tally.acknowledged}
+    time.sleep(60 * LEASE_MINUTES + 1)
+    store.invite("afterwards")
+    person = next(p for p in store.people() if p.name == "afterwards")
+    waiting, handed = store.progress(person).remaining, 0
+    while handed < waiting and (assignment := store.next_task(person)) is not None:
+        store.skip(assignment.id, person, "looked at")
+        handed += 1
+    return {
+        "acknowledged and lost": len(acknowledged - set(by_task)),
+        "stored twice": len(stored) - len(by_task),
+        "acknowledged with other ranks": changed,
+        "tasks stuck in a lease": waiting - handed,
+    }
+
+
+@contextlib.contextmanager
+def database(folder: Path, postgres: bool) -> Iterator[str]:
+    """An SQLite file, or a PostgreSQL server of our own in the folder (Debian's; as root it runs as `postgres`)."""
+    if not postgres:
+        yield str(folder / "project.db")
+        return
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    folder.chmod(0o755)
+    data = folder / "data"
+    data.mkdir()
+    user = []
+    if os.getuid() == 0:
+        shutil.chown(data, "postgres", "postgres")
+        user = ["runuser", "-u", "postgres", "--"]
+    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run([*user, programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], **run)
+    options = f"-k {data} -c listen_addresses= -c max_connections=200"
+    subprocess.run([*user, programs / "pg_ctl", "-D", data, "-o", options, "-l", data / "log", "-w", "start"], **run)
+    try:
+        yield f"postgresql://postgres@/postgres?host={data}"
+    finally:
+        subprocess.run([*user, programs / "pg_ctl", "-D", data, "-m", "fast", "stop"], **run)
+
+
+def measure(arguments: argparse.Namespace, url: str) -> dict:
+    store = Store.create(url, ProjectConfig(overlap=3, gold_share=0, lease_minutes=LEASE_MINUTES))
+    answers = [Candidate(text=f"Answer {letter}: " + "some words of an answer " * 20) for letter in "abcd"]
+    wanted = int(2 * arguments.labellers * arguments.seconds / arguments.think / 3) + arguments.labellers
+    store.add_tasks([Task.of(Prompt.of_text(f"Prompt {i}"), answers) for i in range(wanted)])
+    tally, server, access = Tally(), Server(url), project_access(store)
+    names = [f"labeller {i}" for i in range(arguments.labellers)]
+    cookies = [f"{access.cookie}={store.invite(name)}" for name in names]
+    labellers = [Labeller(n, c, server.port, tally, arguments.think) for n, c in zip(names, cookies, strict=True)]
+    begin = time.monotonic()
+    try:
+        asyncio.run(storm(server, labellers, arguments.seconds, arguments.kills, tally))
+    finally:
+        server.kill()
+    lasted = time.monotonic() - begin
+    cuts = statistics.quantiles(tally.seconds, n=100)
+    record = {
+        "database": url.split(":")[0] if "://" in url else "sqlite",
+        "labellers": len(names),
+        "submissions": len(tally.acknowledged),
+        "per_second": round(len(tally.acknowledged) / lasted, 1),
+        "p50_ms": round(1000 * cuts[49], 1),
+        "p95_ms": round(1000 * cuts[94], 1),
+        "p99_ms": round(1000 * cuts[98], 1),
+        "kills": len(tally.downtimes),
+        "longest_downtime_s": round(max(tally.downtimes, default=0.0), 1),
+        "unanswered_and_repeated": tally.unanswered,
+        "refused": dict(tally.refused),
+        "must_be_0": verify(store, tally),
+    }
+    store.close()
+    return record
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks labelling", description=__doc__.split("\n")[0])
     parser.add_argument("--labellers", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--think", type=float, default=8.0, help="seconds between a task and its ranking, on average")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--think", type=float, default=10.0, help="seconds between tasks, on average")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--postgres", action="store_true")
-    known = parser.parse_args(arguments)
-    with contextlib.ExitStack() as stack:
-        if known.postgres:
-            url = stack.enter_context(postgres()).url("labelling")
-        else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="plaudit-labelling-"))
-            url = str(Path(folder) / "project.db")
-        print(json.dumps(measure(url, known), indent=1))
-
-
-def measure(url: str, known: argparse.Namespace) -> dict[str, Any]:
-    config = ProjectConfig(overlap=2, gold_share=0.0, lease_minutes=LEASE_MINUTES)
-    store = Store.create(url, config)
-    answers = [Candidate(text=f"An answer of some length, the {i}th of its kind. " * 8) for i in range(4)]
-    store.add_tasks([Task.of(Prompt.of_text(f"Question {i}?"), answers) for i in range(known.tasks)])
-    cookie = project_access(store).cookie
-    tokens = [store.invite(f"labeller {i}") for i in range(known.labellers)]
-    tally = Tally()
-    cpu_seconds = asyncio.run(_session(url, cookie, tokens, tally, known))
-    return {
-        "store": "PostgreSQL" if known.postgres else "SQLite",
-        **{name: getattr(known, name) for name in ("labellers", "seconds", "think", "kills")},
-        **_times(tally, cpu_seconds),
-        **_kept(store, tally),
-    }
-
-
-def _times(tally: Tally, cpu_seconds: float) -> dict[str, Any]:
-    cuts = statistics.quantiles(tally.milliseconds, n=100)
-    return {
-        "requests": len(tally.milliseconds),
-        "sent again": tally.repeated,
-        "refused": tally.refused,
-        "p50 ms": round(cuts[49], 1),
-        "p95 ms": round(cuts[94], 1),
-        "p99 ms": round(cuts[98], 1),
-        "server's CPU ms a request": round(1000 * cpu_seconds / len(tally.milliseconds), 2),
-        "load of the machine": round(os.getloadavg()[0], 1),
-    }
-
-
-def _kept(store: Store, tally: Tally) -> dict[str, Any]:
-    """What is in the store, against what the labellers were told."""
-    submissions = store.all_submissions(superseded=True)
-    of_task = [(one.task_id, one.person) for one in submissions]
-    comments = {one.judgement.comment for one in submissions}  # each labeller writes its key into the comment
-    working = sum(person.working for person in store.progress().people)
-    return {
-        "acknowledged": len(tally.acknowledged),
-        "stored": len(submissions),
-        "lost": len(tally.acknowledged - comments),
-        "twice": len(of_task) - len(set(of_task)),
-        "leases in force": working,
-        "tasks beyond overlap": sum(count > store.config.overlap for count in Counter(t for t, _ in of_task).values()),
-    }
-
-
-async def _session(url: str, cookie: str, tokens: Sequence[str], tally: Tally, known: argparse.Namespace) -> float:
-    """The server's CPU seconds of all its lives, without its starts."""
-    end = time.monotonic() + known.seconds
-    process = await _started(url)
-    cpu_seconds = -_cpu_seconds(process.pid)
-    limits = httpx2.Limits(max_connections=len(tokens), max_keepalive_connections=len(tokens))
-    async with httpx2.AsyncClient(base_url=ADDRESS, headers={"origin": ADDRESS}, limits=limits, timeout=30) as client:
-        people = [asyncio.create_task(_labeller(client, cookie, t, tally, end, known.think)) for t in tokens]
-        for _ in range(known.kills):
-            await asyncio.sleep(known.seconds / (known.kills + 1))
-            cpu_seconds += _cpu_seconds(process.pid)
-            process.kill()
-            process.wait()
-            process = await _started(url)
-            cpu_seconds -= _cpu_seconds(process.pid)
-        await asyncio.gather(*people)
-    cpu_seconds += _cpu_seconds(process.pid)
-    process.send_signal(signal.SIGINT)
-    process.wait()
-    return cpu_seconds
-
-
-async def _started(url: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "plaudit", "label", "--project", url, "--port", str(PORT)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    async with httpx2.AsyncClient() as client:
-        for _ in range(600):
-            with contextlib.suppress(httpx2.TransportError):
-                await client.get(ADDRESS)
-                return process
-            await asyncio.sleep(0.1)
-    process.kill()
-    raise RuntimeError("the server doesn't answer")
-
-
-def _cpu_seconds(pid: int) -> float:
-    ticks = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-
-
-async def _labeller(
-    client: httpx2.AsyncClient, cookie: str, token: str, tally: Tally, end: float, think: float
-) -> None:
-    """One person: a task, a thought, a ranking, until the time is up."""
-    draw = random.Random(token)
-    headers = {"cookie": f"{cookie}={token}"}
-    await asyncio.sleep(draw.random() * think)
-    while time.monotonic() < end:
-        answer = await _answered(client, tally, "GET", "/api/next", headers, None)
-        task = (answer or {}).get("assignment")
-        if task is None:
-            await asyncio.sleep(think)
-            continue
-        await asyncio.sleep(draw.expovariate(1 / think))
-        key = f"{draw.getrandbits(96):024x}"
-        ranks = [draw.randint(1, 4) for _ in task["answers"]]
-        body = {"assignment": task["id"], "key": key, "ranks": ranks, "seconds": think, "comment": key}
-        if await _answered(client, tally, "POST", "/api/submit", headers, body) is not None:
-            tally.acknowledged.add(key)
-
-
-async def _answered(
-    client: httpx2.AsyncClient, tally: Tally, method: str, path: str, headers: dict[str, str], body: Any
-) -> dict[str, Any] | None:
-    """The answer, however often it takes; None where the server refuses."""
-    while True:
-        began = time.monotonic()
-        try:
-            response = await client.request(method, path, headers=headers, json=body)
-        except httpx2.TransportError:
-            tally.repeated += 1
-            await asyncio.sleep(0.5)
-            continue
-        tally.milliseconds.append(1000 * (time.monotonic() - began))
-        if response.status_code == 200:
-            return response.json()
-        tally.refused += 1
-        if response.status_code < 500 and response.status_code != 429:
-            return None
-        await asyncio.sleep(0.5)
-
-
-if __name__ == "__main__":
-    main()
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder, database(Path(folder), arguments.postgres) as url:
+        record = measure(arguments, url)
+    print(json.dumps(record, indent=2))
+    if any(record["must_be_0"].values()):
+        sys.exit("something was lost, doubled or stuck")

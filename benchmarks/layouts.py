@@ -1,11 +1,8 @@
-"""`make bench`: the layouts against each other on one model, forward and backward; prints medians and ratios.
-
-Peers are not measured here yet.
-"""
+"""Our layouts against each other on one model, forward and backward: packed, padded, with shared prompts."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
@@ -49,7 +46,7 @@ def versus(name: str, ours: Callable[[], float], other: Callable[[], float], tok
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     trunk = model()
     generator = torch.Generator().manual_seed(0)
     print(f"{torch.get_num_threads()} threads; medians of {REPEATS}, ratio of other to ours, with its range\n")
@@ -67,7 +64,3 @@ def main() -> None:
         flat = pack([p for p, rows in groups for _ in rows], [row for _, rows in groups for row in rows])
         name = f"K = {answers} answers: shared prompt / whole sequences"
         versus(name, timed(trunk, shared), timed(trunk, flat), (shared.num_tokens, flat.num_tokens))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """PPO: seconds of an iteration beside TRL's, part by part, and as a share of what the matrices need."""
 
 import random
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
         "ppo", __doc__ or "", argv,
         models=("S,M", "shapes to measure"),
         schedules=("", "epochs × minibatches, 4x4 or 1x4; empty: S 4x4, M 1x4"),
-        lengths=("fixed,ragged", "fixed, ragged, or both"),
+        lengths=("", "fixed, ragged, or both; empty: S both, M fixed"),
         critics=("", "shared, separate, or both; empty: S both, M shared; ragged shared"),
         groups=(False, "16 prompts × 4 answers without a critic, beside TRL's GRPO and RLOO"),
         precision=("", "fp32 or bf16; empty: whichever matmuls run faster in"),
@@ -31,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
     )  # fmt: skip
     if options.quick:
         options.models, options.prompts, options.tokens, options.iterations, options.rounds = "XS", 8, 16, 1, 1
+    if options.groups and options.out.name == "ppo.json":
+        options.out = options.out.with_name("ppo-groups.json")
     session = Session("ppo", options)
     units = [unit for case in cases(options) for unit in _units(session, options, case)]
     session.measure(units, rounds=options.rounds)
@@ -44,9 +45,10 @@ def cases(options: Any) -> list[dict[str, Any]]:
         if options.groups:
             found.append({"model": model, "schedule": "1x4", "critic": "none", "lengths": "fixed"})
             continue
-        for lengths in options.lengths.split(","):
-            schedules = options.schedules or ("1x4" if model in ("M", "L") else "4x4")
-            both = "shared,separate" if model not in ("M", "L") and lengths == "fixed" else "shared"
+        small = model not in ("M", "L")
+        for lengths in (options.lengths or ("fixed,ragged" if small else "fixed")).split(","):
+            schedules = options.schedules or ("4x4" if small else "1x4")
+            both = "shared,separate" if small and lengths == "fixed" else "shared"
             found += [
                 {"model": model, "schedule": schedule, "critic": critic, "lengths": lengths}
                 for schedule in schedules.split(",")
@@ -56,29 +58,33 @@ def cases(options: Any) -> list[dict[str, Any]]:
 
 
 def _units(session: Session, options: Any, case: dict[str, Any]) -> list[Unit]:
-    shape, ragged = SHAPES[case["model"]], case["lengths"] == "ragged"
     precision = options.precision or session.precision
-    samples = 4 if case["critic"] == "none" else 1
     about = {**case, "precision": precision, "prompts": options.prompts, "tokens": options.tokens}
-    models = session.models(shape, end=0.5 if ragged else 1.0, longest=options.tokens)
+    units = iteration(session, about, iterations=options.iterations)
+    # TRL has a separate critic only: it runs beside that case, and both of ours are compared with it.
+    return units[:1] if case["critic"] == "shared" and _has_separate(options, case) else units
+
+
+def iteration(session: Session, case: dict[str, Any], *, iterations: int) -> list[Unit]:
+    """Ours and TRL's processes for a case: model, schedule, critic, lengths, precision, prompts, tokens."""
+    shape, ragged = SHAPES[case["model"]], case["lengths"] == "ragged"
+    samples = 4 if case["critic"] == "none" else 1
+    models = session.models(shape, end=0.5 if ragged else 1.0, longest=case["tokens"])
     task = {
-        "models": str(models), "prompts": prompts(shape, options.prompts // samples, options.tokens),
-        "new_tokens": options.tokens, "samples": samples, "epochs": int(case["schedule"].partition("x")[0]),
-        "minibatches": MINIBATCHES, "critic": case["critic"], "iterations": options.iterations,
-        "precision": precision, "device": options.device, "ragged": ragged,
+        "models": str(models), "prompts": prompts(shape, case["prompts"] // samples, case["tokens"]),
+        "new_tokens": case["tokens"], "samples": samples, "epochs": int(case["schedule"].partition("x")[0]),
+        "minibatches": MINIBATCHES, "critic": case["critic"], "iterations": iterations,
+        "precision": case["precision"], "device": session.options.device, "ragged": ragged,
     }  # fmt: skip
-    ours = Unit(case=about, side=OURS, worker="plaudit_ppo.py", task=task)
-    mixed = {"ACCELERATE_MIXED_PRECISION": "bf16"} if precision == "bf16" else {}
+    ours = Unit(case=case, side=OURS, worker="plaudit_ppo.py", task=task)
+    mixed = {"ACCELERATE_MIXED_PRECISION": "bf16"} if case["precision"] == "bf16" else {}
     if case["critic"] == "none":
         return [ours] + [
-            Unit(case=about, side=side, worker="trl_groups.py", task={**task, "trainer": side.split()[-1]},
+            Unit(case=case, side=side, worker="trl_groups.py", task={**task, "trainer": side.split()[-1]},
                  environment="trl116", variables=mixed)
             for side in GROUPS
         ]  # fmt: skip
-    if case["critic"] == "shared" and _has_separate(options, case):
-        return [ours]  # TRL has a separate critic only: it runs beside that case, and both are compared with it
-    trl = Unit(case=about, side=TRL, worker="trl_ppo.py", task=task, environment="trl112", variables=mixed)
-    return [ours, trl]
+    return [ours, Unit(case=case, side=TRL, worker="trl_ppo.py", task=task, environment="trl112", variables=mixed)]
 
 
 def _has_separate(options: Any, case: dict[str, Any]) -> bool:
@@ -139,7 +145,3 @@ def _beside(every: Sequence[tables.Group], group: tables.Group, total: float, to
         by_token = tokens / other.median(lambda f: f["response_tokens"])
         told.append(tables.ratio(total, seconds * by_token) + (f" {other.side}" if len(others) > 1 else ""))
     return ", ".join(told) or "–"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -58,7 +58,8 @@ def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> ar
         metavar="FILE",
         help="results; a call goes on with what is there (default: %(default)s)",
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what FILE holds, failures too")
+    parser.add_argument("--again", action="store_true", help="measure anew what FILE holds")
+    parser.add_argument("--retry", action="store_true", help="try once more what failed, and keep the rest")
     parser.add_argument(
         "--budget",
         type=float,
@@ -80,7 +81,7 @@ def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> ar
     for model in getattr(options, "models", "").split(","):
         if model and model not in SHAPES:
             parser.error(f"--models: {model!r} is none of {', '.join(SHAPES)}")
-    options.threads = options.threads or len(os.sched_getaffinity(0))
+    options.threads = options.threads or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     options.device = options.device or ("cuda" if has_gpu() else "cpu")
     return options
 
@@ -135,6 +136,8 @@ class Session:
         planned = [(number, unit) for number in range(1, rounds + 1) for unit in turned(units, number)]
         if self.options.no_peers:
             planned = [(number, unit) for number, unit in planned if unit.side == OURS]
+        if self.options.retry:
+            self.record["measurements"] = [m for m in self.record["measurements"] if not m["failed"]]
         if self.options.again:
             self.record["measurements"] = []
         left = [(number, unit) for number, unit in planned if not self._done(number, unit)]
@@ -172,10 +175,10 @@ class Session:
         )
 
     def _expected(self, unit: Unit) -> float:
-        """Seconds, by the same unit's last time; else by another side's."""
+        """Seconds, by the same unit's last time; else by another side's; else a guess that leaves room."""
         same = [m for m in self.record["measurements"] if m["case"] == unit.case]
         own = [m["wall"] for m in same if m["side"] == unit.side]
-        return own[-1] if own else 1.5 * max((m["wall"] for m in same), default=0.0)
+        return own[-1] if own else 1.5 * max((m["wall"] for m in same), default=self.options.budget / 4)
 
     def _worker(self, worker: str, task: dict[str, Any], python: str, variables: dict[str, str]) -> dict[str, Any]:
         """The figures of one process. Raises WorkerFailed; its whole process group ends with it."""
@@ -225,7 +228,8 @@ def turned(units: Sequence[Unit], number: int) -> Iterable[Unit]:
 
 
 def name_of(case: dict[str, Any]) -> str:
-    return " ".join(str(value) for value in case.values())
+    """For people: its words and whole numbers."""
+    return " ".join(str(value) for value in case.values() if not isinstance(value, float))
 
 
 def code_digest() -> str:

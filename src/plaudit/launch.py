@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +34,8 @@ EXTENDING = {
 _NO_SINK = "--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics"
 
 
-def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) -> None:
-    """A new run of a stage, to its end."""
+def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = (), *, profile: bool = False) -> None:
+    """A new run of a stage, to its end; with `profile` its second iteration or step is taken apart."""
     if isinstance(config, PipelineConfig):
         if sinks:
             raise UserError(_NO_SINK)
@@ -46,7 +47,17 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = ()) ->
         run.attach(sinks)
         if ranks.is_first:
             at_start(stage.name, config, folder)
-        stage.function(config, run)
+        with taken_apart(run, profile and ranks.is_first):
+            stage.function(config, run)
+
+
+def taken_apart(run: Run, wanted: bool) -> contextlib.AbstractContextManager[None]:
+    """Around a stage: its second iteration or step is profiled where that is wanted."""
+    if not wanted:
+        return contextlib.nullcontext()
+    from plaudit.hardware.profile import profiled  # takes torch
+
+    return profiled(run)
 
 
 Grid = Mapping[str, Sequence[str]]

@@ -9,7 +9,6 @@ from tests.architecture.repo import PACKAGE, ROOT, files, none_of, package_files
 CALLED_FROM_OUTSIDE = {
     "telemetry/console.py:Terminal.emit": "logging calls its handlers by it",
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
-    "web/security.py:one_token": "board and chat, on their way",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""
 ON_THEIR_WAY = ("feedback/",)

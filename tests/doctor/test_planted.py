@@ -328,8 +328,8 @@ def sampler_at_another_temperature(clinic):
         def __init__(self, engine):
             self.engine = engine
 
-        def generate(self, prompts, keys, sampling, *, seed, greedy=False):
-            return self.engine.generate(prompts, keys, replace(sampling, temperature=0.5), seed=seed, greedy=greedy)
+        def generate(self, prompts, keys, sampling, *, seed, **more):
+            return self.engine.generate(prompts, keys, replace(sampling, temperature=0.5), seed=seed, **more)
 
     return changed_ppo(clinic, lambda participants: replace(participants, engine=Warm(participants.engine)))
 
@@ -391,6 +391,26 @@ def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     assert matching, (diagnosis.findings, diagnosis.not_run)
     assert matching[0].where.endswith(where)
     assert matching[0].remedy or matching[0].level is Severity.ERROR
+
+
+@kills(
+    "doctor/run.py", old="one.level.rank <= max(causes, default=-1)", new="False", why="a cause is said several times"
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weights_that_are_no_numbers",
+        "policy_that_never_ends",
+        "verdicts_of_one_class",
+        "end_token_that_truncation_takes_away",
+        "doubled_bos",
+    ],
+)
+def test_a_mistake_is_said_once_and_not_again_by_what_follows_from_it(name, clinic):
+    stage = MAKERS[name](clinic)
+    fault, *more = examine(stage, [check for check in CHECKS if stage.kind in check.stages]).faults
+    assert more == []
+    assert fault.check == PLANTS[name][0] and PLANTS[name][2] in fault.message
 
 
 def test_a_turn_token_that_is_named_bos_is_no_doubled_one(clinic):

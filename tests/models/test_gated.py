@@ -9,8 +9,9 @@ from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import encoded, load_packed_reader, sharing
+from plaudit.models.reward.reader import encoded, load_packed_reader
 from plaudit.records.text import Group, Prompt
+from plaudit.tokens.batches import sharing
 from tests.kills import kills
 from tests.models.test_token_level import TINY
 from tests.models.tiny import spread_out

@@ -9,8 +9,9 @@ from plaudit.models.reward import aspects, scalar, shared_trunk, token_level, tw
 from plaudit.models.reward.aspects import Aspect
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import encoded, sharing
+from plaudit.models.reward.reader import encoded
 from plaudit.records.text import Group, Prompt
+from plaudit.tokens.batches import sharing
 from tests.kills import kills
 from tests.models.test_token_level import TINY
 from tests.models.tiny import spread_out

@@ -8,9 +8,9 @@ from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.models.reward import token_level
 from plaudit.models.reward.loading import load_reward_model
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.token_level import TokenLevelRewardModel, spread
 from plaudit.records.text import Comparison, Group, Prompt
+from plaudit.tokens.batches import sharing
 from plaudit.training.reward.objective import Budget, Encoder
 from plaudit.training.reward.objectives import objective_of
 from plaudit.training.reward.options import TokenLevel

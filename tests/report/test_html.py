@@ -83,7 +83,9 @@ def test_plotly_is_inlined_once_and_unchanged(pipeline_page: Page) -> None:
 
     *data, plotly, own = pipeline_page.raw["script"]
     assert plotly == get_plotlyjs()
-    assert own == (resources.files("plaudit.report") / "page" / "report.js").read_text(encoding="utf-8")
+    files = resources.files("plaudit.report") / "page"
+    names = ("charts.js", "tokens.js", "report.js")
+    assert own == "".join((files / name).read_text(encoding="utf-8") for name in names)
     assert all(json.loads(each) for each in data)
 
 

@@ -44,7 +44,7 @@ class Scripted:
         self.ids = [language.renderer.response_ids(text, end=end) for text, end in texts]
         self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.shown_text
 
-    def generate(self, prompts, keys, sampling, *, seed, greedy=False) -> list[Generation]:
+    def generate(self, prompts, keys, sampling, *, seed, greedy=False, want=()) -> list[Generation]:
         self.asked = (prompts, keys, sampling, seed, greedy)
         return [self.write(ids, StopStrings(self.decode, sampling.stop)) for ids in self.ids]
 

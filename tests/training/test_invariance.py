@@ -49,10 +49,10 @@ def padding(mask: Tensor, fill: float) -> Tensor:
     return torch.where(mask, 0.0, fill)
 
 
-def experience() -> Experience:
+def experience(prompts: Sequence[list[int]] = PROMPTS) -> Experience:
     """Eight rows with numbers that are neither flat nor small; ratios fall on both sides of the clip."""
     generator = torch.Generator().manual_seed(0)
-    prompt_ids, prompt_mask = pad_left(PROMPTS)
+    prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right(ANSWERS)
 
     def numbers(scale: float, shift: float = 0.0) -> Tensor:
@@ -112,12 +112,14 @@ def gradient(
     return gradients(actor), seen
 
 
-def textbook(actor: ActorCritic, experience: Experience, chosen: PPOConfig) -> dict[str, Tensor]:
+def textbook(
+    actor: ActorCritic, experience: Experience, chosen: PPOConfig, prompts: Sequence[list[int]] = PROMPTS
+) -> dict[str, Tensor]:
     """Row by row: −min(ρÂ, clip(ρ)Â) and ½ max of the two squares, summed over the kept tokens, by their count."""
     actor.zero_grad()
     critic = actor.critic or actor.policy
     total = torch.zeros(())
-    for i, (prompt, answer) in enumerate(ROWS):
+    for i, (prompt, answer) in enumerate(zip(prompts, ANSWERS, strict=True)):
         n = len(answer)
         logprobs = hf_logprobs(actor.policy.hf, prompt, answer, 0.7)
         hidden = getattr(critic.hf, "model", critic.hf)(input_ids=torch.tensor([[*prompt, *answer]])).last_hidden_state[
@@ -162,6 +164,33 @@ def test_ppos_gradient_is_the_textbooks_however_it_is_cut(chosen, critic, budget
     assert number(seen, "tokens") == 21
     assert 0 < number(seen, "clipped_tokens") < 21
     assert 0 < number(seen, "value_clipped_tokens") < 21
+
+
+GROUPS = [PROMPTS[i] for i in (0, 1, 0, 2, 1, 0, 0, 1)]
+
+
+@kills(
+    "tokens/batches.py",
+    old="groups[-1][0] == prompt",
+    new="groups[-1][0][0] == prompt[0]",
+    why="answers behind another row's prompt",
+)
+@kills(
+    "training/policy/scored.py",
+    old="yield together, pack_shared",
+    new="yield cut, pack_shared",
+    why="advantages of the rows that stood there before rows of one prompt came together",
+)
+@CRITICS
+@pytest.mark.parametrize("budget", CUTS)
+def test_answers_to_one_prompt_share_it_and_the_gradient_stays(chosen, critic, budget):
+    actor, seen = actor_of(chosen, critic), []
+    expected = textbook(actor, experience(GROUPS), chosen, GROUPS)
+    actor.policy.register_forward_pre_hook(lambda _, args: seen.append(args[0].num_tokens))
+    mine, _ = gradient(actor, experience(GROUPS), chosen, budget=budget)
+    assert relative_difference(mine, expected) < CLOSE
+    whole, once = sum(map(len, GROUPS)), sum(map(len, PROMPTS[:3]))
+    assert sum(seen) - 21 == {10**6: once, 1: whole}.get(budget, pytest.approx((whole + once) / 2, abs=8))
 
 
 @kills(

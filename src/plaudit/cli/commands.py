@@ -10,6 +10,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from plaudit import __version__
+from plaudit.cli.board import add_board
+from plaudit.cli.chat import add_chat
 from plaudit.cli.label import add_label
 from plaudit.cli.show import placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
@@ -74,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label):
+    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label, add_board, add_chat):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
@@ -120,7 +122,10 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     command.add_argument("config", nargs="?", help="YAML file")
     command.add_argument("--out", default="", help="run folder (default: runs/ and the config file's name)")
     _watching(command)
-    command.set_defaults(sweep=[], dry_run=False)
+    command.set_defaults(sweep=[], dry_run=False, profile=False)
+    if stage.main_measures:
+        profile = "show where the time of the second iteration or step goes; its trace is kept in profile/"
+        command.add_argument("--profile", action="store_true", help=profile)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
         command.add_argument("--sweep", nargs="+", default=[], metavar="OPTION=VALUES", help=sweep)
@@ -260,7 +265,7 @@ def _stage(known: argparse.Namespace) -> int:
 
         dry_run(stage.name, config)
         return 0
-    start(stage, config, _run_folder(known), known.sink)
+    start(stage, config, _run_folder(known), known.sink, profile=known.profile)
     return show(_run_folder(known), known.fail_on)
 
 

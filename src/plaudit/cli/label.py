@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   plaudit label runs/compare --mode two               people judge two policies blind
   plaudit label candidates.db                         go on with a project
   plaudit label invite ann                            a secret link for ann (revoke ann ends it)
+  plaudit label export --out rankings.jsonl           what people said, as `plaudit reward` reads it
   plaudit label backup copy.db                        the whole project, while people go on working
 """
 
@@ -27,7 +28,7 @@ def add_label(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = "a project (FILE.db or postgresql://…), data files, run folders; or invite, revoke, backup"
+    what = "a project (FILE.db or postgresql://…), data files, run folders; or invite, revoke, export, backup"
     label.add_argument("what", nargs="*", metavar="PROJECT|DATA|RUN", help=what)
     label.add_argument("--demo", action="store_true", help="small built-in tasks in a project that is gone afterwards")
     label.add_argument("--project", default="", metavar="FILE", help="where all is kept (default: the data's name)")
@@ -42,7 +43,11 @@ def add_label(commands: Any) -> None:
     net.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: this one only)")
     net.add_argument("--port", type=int, help="default: 8300, or any free one")
     net.add_argument("--public", default="", metavar="URL", help="how people reach it through a proxy or a tunnel")
-    label.add_argument("--lead", action="store_true", help="invite: a lead, who sees everything")
+    other = label.add_argument_group("invite and export")
+    other.add_argument("--lead", action="store_true", help="invite: a lead, who sees everything")
+    forms = "export: rankings (default), merged, ratings, label-studio, argilla, potato"
+    other.add_argument("--form", default="rankings", help=forms)
+    other.add_argument("--out", default="", help="export: file (default: print)")
     label.set_defaults(call=_label)
 
 
@@ -66,7 +71,7 @@ def _label(known: argparse.Namespace) -> int:
     match known.what:
         case _ if known.demo:
             project.demo(address)
-        case ["invite" | "revoke" | "backup", *rest]:
+        case ["invite" | "revoke" | "export" | "backup", *rest]:
             _act(known, known.what[0], rest)
         case sources:
             urls = [name for name in sources if project.is_project(name)]
@@ -98,16 +103,19 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
     project = _needs_serve()
     from plaudit.feedback.store import Store
 
-    if len(rest) != 1:
-        raise UserError(f"plaudit label {act} takes one name: plaudit label {act} NAME [--project FILE]")
+    if len(rest) != (act != "export"):
+        usage = f"plaudit label {act}" + " NAME" * (act != "export")
+        raise UserError(f"{usage} [--project FILE]: takes {'no' if act == 'export' else 'one'} name")
     url = project.project_named(known.project)
     match act:
         case "invite":
             print(project.invite(url, rest[0], lead=known.lead, public=known.public))
         case "revoke":
             Store.open(url).revoke(rest[0])
-        case _:
+        case "backup":
             Store.open(url).backup(rest[0])
+        case _:
+            project.export(url, known.form, known.out)
 
 
 def _options(known: argparse.Namespace) -> dict[str, Any]:

@@ -22,6 +22,10 @@ class Severity(StrEnum):
     ERROR = "error"
     """The run would fail."""
 
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
 
 class Cost(StrEnum):
     """What a check takes."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from plaudit.config.load import load_config, read_plain
 from plaudit.config.types import field_types
-from plaudit.doctor.checks import CHECKS
+from plaudit.doctor.checks import CHECKS, FOLLOWS
 from plaudit.doctor.examined import Examined, overheard
 from plaudit.doctor.findings import Check, Cost, Diagnosis, Finding, NotRunError, Severity, ShownRow, error
 from plaudit.doctor.inputs import KnownStage, Library, data_uses
@@ -145,11 +145,14 @@ class _Record:
         self.seconds += time.monotonic() - began
 
     def add(self, check: str, findings: Iterator[Finding] | Sequence[Finding]) -> None:
-        """Each thing once, whichever check says it first."""
+        """Each thing once, whichever check says it first; nothing that follows from what is as bad."""
+        follows = FOLLOWS.get(check, ())
+        causes = [one.level.rank for one in self.findings if one.check in follows and one.level is not Severity.NOTE]
         for one in findings:
             finding = replace(one, where=self._named(one.where), message=self._named(one.message))
-            known = {(one.level, one.message) for one in self.findings}
-            if (finding.level, finding.message) not in known:
+            is_known = any(one.level is finding.level and finding.message in one.message for one in self.findings)
+            is_explained = one.level is not Severity.NOTE and one.level.rank <= max(causes, default=-1)
+            if not is_known and not is_explained:
                 self.findings.append(replace(finding, check=check, stage=self.stage.name))
 
     def _named(self, text: str) -> str:

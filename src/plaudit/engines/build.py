@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from plaudit.engines.options import IN_PROCESS, EngineConfig
 from plaudit.engines.protocol import Engine
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.hardware.ranks import ALONE, Ranks
@@ -10,10 +11,20 @@ from plaudit.models.trunk import Trunk
 
 
 def build_engine(
-    policy: Trunk, language: Language, *, check_stop: Callable[[], None] = lambda: None, ranks: Ranks = ALONE
+    policy: Trunk,
+    language: Language,
+    config: EngineConfig = IN_PROCESS,
+    *,
+    check_stop: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Engine:
-    """The engine that samples from `policy`; `language` says what ends a response and what its ids read as. The rest is
-    as `TorchEngine`'s. UserError for a model that can't be sampled from."""
+    """The engine of the kind that `config` names, which samples from `policy`; `language` says what ends a response and
+    what its ids read as. The rest is as `TorchEngine`'s. UserError for a model that can't be sampled from."""
     return TorchEngine(
-        policy, language.end_ids, decode=language.decoder_renderer.shown_text, check_stop=check_stop, ranks=ranks
+        policy,
+        language.end_ids,
+        decode=language.decoder_renderer.shown_text,
+        options=config,
+        check_stop=check_stop,
+        ranks=ranks,
     )

@@ -85,14 +85,20 @@ def export(store: Store, form: ExportForm) -> Export:
     raise UserError(f"{form!r} is none of: {', '.join(get_args(ExportForm))}")
 
 
-def write_export(store: Store, path: Path, form: ExportForm) -> Export:
-    """The same into a file: a JSON list for Label Studio, lines of JSON for all others; whole or not there."""
+def export_text(store: Store, form: ExportForm) -> tuple[Export, bytes]:
+    """The same, and as a file's content: a JSON list for Label Studio, lines of JSON for all others."""
     exported = export(store, form)
     if form == "label-studio":
         text = json.dumps(exported.rows, ensure_ascii=False, indent=1) + "\n"
     else:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in exported.rows)
-    atomic_write(path, text.encode("utf-8", "backslashreplace"))
+    return exported, text.encode("utf-8", "backslashreplace")
+
+
+def write_export(store: Store, path: Path, form: ExportForm) -> Export:
+    """The same into a file, whole or not there."""
+    exported, content = export_text(store, form)
+    atomic_write(path, content)
     return exported
 
 

@@ -43,7 +43,7 @@ class Desk:
         return None
 
     def drawn(self, name: str) -> Assignment | None:
-        """A task for this person: gold where the seed says so, else one that wants a judgement, begun ones first."""
+        """A task for this person: gold where the seed says so, else the first that still wants a judgement."""
         ended = ASSIGNMENTS.c.ended.in_((SUBMITTED, SKIPPED))
         done = sa.select(sa.func.count()).where(ASSIGNMENTS.c.person == name, ended)
         count = self.connection.execute(done).scalar_one()
@@ -53,11 +53,15 @@ class Desk:
         return self.hand_out(name, coding.read_task(row.id, row.content)) if row else None
 
     def first_open(self, name: str, *, gold: bool) -> AnyRow | None:
+        """Tasks that lack least come first, those in the order in which they were added: a question to the index for
+        each number of judgements, so that thousands of tasks cost no more than ten."""
         query = sa.select(TASKS.c.id, TASKS.c.content).where(TASKS.c.gold == gold, not_done_by(name))
-        if not gold:
-            query = query.where(TASKS.c.judged < self.config.overlap, self._claims() < self.config.overlap)
-        in_order = (TASKS.c.judged.desc(), TASKS.c.seq)  # the order of the index `tasks_open`: no sorting, no full scan
-        return self.connection.execute(query.order_by(*in_order).limit(1)).first()
+        query = query.order_by(TASKS.c.seq).limit(1)
+        if gold:
+            return self.connection.execute(query).first()
+        open_to = query.where(self._claims() < self.config.overlap)
+        levels = (open_to.where(TASKS.c.judged == judged) for judged in reversed(range(self.config.overlap)))
+        return next((row for level in levels if (row := self.connection.execute(level).first())), None)
 
     def in_force(self) -> sa.ColumnElement[bool]:
         leased, expires = ASSIGNMENTS.c.leased - CLOCK_SLACK, ASSIGNMENTS.c.expires

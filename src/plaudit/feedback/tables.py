@@ -49,7 +49,7 @@ TASKS = _table(
     _text("content"),
     sa.Column("gold", sa.Boolean, nullable=False),
     sa.Column("judged", sa.Integer, nullable=False, server_default="0"),
-    sa.Index("tasks_open", "gold", sa.text("judged DESC"), "seq"),
+    sa.Index("tasks_open", "gold", "judged", "seq"),
 )
 """`judged`: how many people have submitted a judgement of it."""
 PEOPLE = _table(

@@ -1,18 +1,26 @@
 """Where tensors live and how exactly they are computed. No other room asks for a device by name."""
 
 import contextlib
+import ctypes
 import os
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from plaudit.errors import UserError
 from plaudit.hardware.options import DeviceConfig
+from plaudit.hardware.probe import best_threads, bf16_pays, matmul_speed
 from plaudit.hardware.ranks import ALONE, Ranks, start
+from plaudit.runs.folder import Run
+from plaudit.telemetry.console import say
 from plaudit.telemetry.numbers import counted
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,22 @@ class Machine:
         return f"{name}, {self.precision}{threads}{ranks}"
 
 
+def machine_of(run: Run, config: DeviceConfig) -> Machine:
+    """`machine` for a run that may be gone on with: what was measured when it began stands in provenance.json, and
+    counts from then on, wherever it goes on."""
+    is_left = {"precision": config.precision == "auto", "threads": config.threads is None}
+    if not any(is_left.values()):
+        return machine(config)
+    known: dict[str, Any] = start().ask_first(lambda: run.provenance.get("measured", {}))
+    here = machine(replace(config, **{name: known[name] for name in known if is_left[name]}))
+    current = {"precision": here.precision, "threads": torch.get_num_threads()}
+    if new := {name: current[name] for name in current if is_left[name] and name not in known}:
+        run.add_provenance({"measured": {**known, **new}})
+    return here
+
+
 def machine(config: DeviceConfig) -> Machine:
-    """Resolve `auto` and check that the device is there. Raises UserError."""
+    """Resolve what is left to the machine and check that the device is there. Raises UserError."""
     ranks = start()
     name = config.device
     if name == "auto":
@@ -49,11 +71,36 @@ def machine(config: DeviceConfig) -> Machine:
         if "Expected one of" in reason:  # and then every device that torch may have been built for
             reason = "it is none of cpu, cuda, cuda:1"
         raise UserError(f"device: {config.device!r} can't be used here ({reason}); try `device: auto`") from error
-    if config.threads:
+    if config.threads is None and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(best_threads() if ranks.is_alone else 1)
+        say(f"device.threads: {torch.get_num_threads()}, by a short measurement")
+    elif config.threads:
         torch.set_num_threads(config.threads)
     elif not ranks.is_alone and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return Machine(device, config.precision, ranks)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return Machine(device, _precision(config, device, ranks), ranks)
+
+
+def _precision(config: DeviceConfig, device: torch.device, ranks: Ranks) -> str:
+    """As the option says; `auto` by what the first rank measures."""
+    if config.precision != "auto":
+        return config.precision
+    chosen = ranks.ask_first(lambda: "bf16" if bf16_pays(str(device)) else "fp32")
+    if ranks.is_first:
+        speeds = (f"{matmul_speed(str(device), dtype) / 1e9:,.0f}" for dtype in (torch.float32, torch.bfloat16))
+        say("device.precision: {}; matmuls, GFLOP/s: fp32 {}, bf16 {}".format(chosen, *speeds))
+    return chosen
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free for the next ones. Else it hands large blocks back to the system, which then
+    clears each page anew: a tenth of a training step. The most that a process holds stays what it was."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _own(device: torch.device, ranks: Ranks) -> torch.device:
@@ -69,13 +116,10 @@ def _own(device: torch.device, ranks: Ranks) -> torch.device:
 
 
 def computes_bf16(machine: Machine) -> bool:
-    """Whether the device has units for bf16; a CPU says so among its flags, where the system tells them."""
+    """Whether the device has units for bf16: a CPU without them would take several times as long as in fp32."""
     if machine.device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
-    return True
+    return bf16_pays("cpu")
 
 
 def total_memory_bytes(machine: Machine) -> int:

@@ -11,8 +11,9 @@ class DeviceConfig:
     device: str = "auto"
     """`auto` (cuda, else cpu) or a torch device. It must know float64, which sampling needs; mps doesn't. Under
     torchrun `cuda` is each rank's own GPU."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: matrix work under autocast, parameters and losses in fp32."""
-    threads: int = 0
-    """CPU threads; 0 leaves torch's own choice, under torchrun one a rank. A resumed run is bit-equal only with the
-    same number."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """bf16: matrix work under autocast, parameters and losses in fp32; auto: bf16 where a measurement finds it faster.
+    A resumed run keeps what it began with."""
+    threads: int | None = 0
+    """CPU threads; 0 leaves torch's own choice, under torchrun one a rank; null: chosen by a short measurement, unless
+    OMP_NUM_THREADS says. A resumed run is bit-equal only with the same number, and keeps a measured one."""

@@ -21,6 +21,7 @@ from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
+from plaudit.models.last_block import feed_forward, positions_read, read_only_at
 from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
@@ -56,6 +57,7 @@ class Trunk(nn.Module):
         self.score_head = score_head
         silence_noise(self)
         self.layout = "packed" if _can_pack(self) else "padded"
+        self.cuts = self.layout == "packed" and _can_cut(self)
         _check_logits(self)
 
     @property
@@ -86,19 +88,16 @@ class Trunk(nn.Module):
             other: what `kl_full` compares with, asked of the same batch.
         Raises: ValueError for an unknown want or a missing head.
         """
-        if unknown := set(want) - WANTS:
-            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
-        for name in sorted(set(want) - HEADLESS):
-            self._head(name)
-        if ("kl_full" in want) != (other is not None):
-            raise ValueError("`kl_full` and `other` go together")
+        self._check_wants(want, other)
         if self.layout == "padded" and batch.is_shared:
             batch = batch.unshared()
-        hidden = self.hidden(batch)
         out: dict[str, Tensor] = {}
         flat = batch.response_mask.reshape(-1).nonzero().squeeze(1)
+        index, own = (x.reshape(-1).index_select(0, flat) for x in (batch.predict_index, batch.response_index))
+        read = {"token_scores": own, "prompt_hidden": batch.prompt_index}
+        read |= {"scores": batch.last_index, "last_hidden": batch.last_index}
+        hidden = self.hidden(batch, positions_read([read.get(name, index) for name in want], batch.ids))
         if not (OF_LOGITS | {"values"}).isdisjoint(want):
-            index = batch.predict_index.reshape(-1).index_select(0, flat)
             predicting = hidden.index_select(0, index)
             if not OF_LOGITS.isdisjoint(want):
                 targets = batch.response_ids.reshape(-1).index_select(0, flat)
@@ -108,23 +107,20 @@ class Trunk(nn.Module):
                     out[name] = _unflatten(numbers, flat, batch)
             if "values" in want:
                 out["values"] = _unflatten(_in_fp32(self._head("values"), predicting), flat, batch)
-        return out | self._read_off(hidden, batch, flat, want)
+        at = {name: hidden.index_select(0, read[name]) for name in read.keys() & set(want)}
+        if "scores" in at:
+            at["scores"] = _in_fp32(self._head("scores"), at["scores"])
+        if "token_scores" in at:
+            at["token_scores"] = _unflatten(_in_fp32(self._head("token_scores"), at["token_scores"]), flat, batch)
+        return out | at
 
-    def _read_off(
-        self, hidden: Float[Tensor, "T H"], batch: TokenBatch, flat: Int[Tensor, " M"], want: Collection[str]
-    ) -> dict[str, Tensor]:
-        """What stands at the tokens themselves: scores and hidden states."""
-        out: dict[str, Tensor] = {}
-        if "scores" in want:
-            out["scores"] = _in_fp32(self._head("scores"), hidden.index_select(0, batch.last_index))
-        if "token_scores" in want:
-            own = hidden.index_select(0, batch.response_index.reshape(-1).index_select(0, flat))
-            out["token_scores"] = _unflatten(_in_fp32(self._head("token_scores"), own), flat, batch)
-        if "last_hidden" in want:
-            out["last_hidden"] = hidden.index_select(0, batch.last_index)
-        if "prompt_hidden" in want:
-            out["prompt_hidden"] = hidden.index_select(0, batch.prompt_index)
-        return out
+    def _check_wants(self, want: Collection[str], other: OtherPolicy | None) -> None:
+        if unknown := set(want) - WANTS:
+            raise ValueError(f"a trunk gives {sorted(WANTS)}, not {sorted(unknown)}")
+        for name in sorted(set(want) - HEADLESS):
+            self._head(name)
+        if ("kl_full" in want) != (other is not None):
+            raise ValueError("`kl_full` and `other` go together")
 
     def _head(self, name: str) -> nn.Module:
         """What makes the wanted numbers of hidden states. ValueError where the trunk has no such head."""
@@ -134,9 +130,14 @@ class Trunk(nn.Module):
             raise ValueError(f"{name!r} wanted of a trunk without that head")
         return head
 
-    def hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
-        """Last hidden state of every packed token."""
-        return self._packed_hidden(batch) if self.layout == "packed" else self._padded_hidden(batch)
+    def hidden(self, batch: TokenBatch, positions: Int[Tensor, " n"] | None = None) -> Float[Tensor, "T H"]:
+        """Last hidden state of every packed token; where `positions` are given, right at those alone."""
+        if self.layout == "padded":
+            return self._padded_hidden(batch)
+        if positions is None or not self.cuts:
+            return self._packed_hidden(batch)
+        with read_only_at(feed_forward(self.inner), positions, batch.num_tokens):
+            return self._packed_hidden(batch)
 
     def _packed_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
         with attention_implementation(self.inner, PACKED):
@@ -276,6 +277,21 @@ def _can_pack(trunk: Trunk) -> bool:
         except (TypeError, AttributeError, RuntimeError):
             return False
     return torch.allclose(packed, padded, rtol=1e-3, atol=1e-3 * float(padded.abs().max()))
+
+
+@torch.no_grad()
+def _can_cut(trunk: Trunk) -> bool:
+    """Does the last block say the same where it is read if it computes nothing elsewhere? Asked of the model."""
+    batch, layer = _probe(trunk), feed_forward(trunk.inner)
+    positions = batch.prompt_index
+    with evaluating(trunk.hf):
+        whole = trunk._packed_hidden(batch)[positions].float()
+        try:
+            with read_only_at(layer, positions, batch.num_tokens):
+                cut = trunk._packed_hidden(batch)[positions].float()
+        except (TypeError, AttributeError, RuntimeError):
+            return False
+    return layer is not None and torch.allclose(cut, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
 
 
 @torch.no_grad()

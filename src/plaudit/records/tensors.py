@@ -26,6 +26,10 @@ class Rollout:
     """True on every token that the policy chose, the end token included."""
     sampler_logprobs: Float[Tensor, "B R"]
     """log pi_sampler of the chosen tokens at the sampling temperature, as the engine says; 0 outside the mask."""
+    values: Float[Tensor, "B R"] | None = None
+    """V before each token, where the engine gathered it; 0 outside the mask."""
+    entropies: Float[Tensor, "B R"] | None = None
+    """Nats, of the distribution that each token was drawn from, where the engine gathered it; 0 outside the mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,9 @@ from plaudit.report.reading import finite
 POINTS = 400
 """Of each clock; the page interpolates between them."""
 
+LENGTH = "length_over_responses"
+"""The measure that tokens are counted by: of it every point is needed."""
+
 Clock = dict[str, Points]
 """`seconds`, `tokens` -> (steps, what had gone by); absent where the run doesn't say."""
 
@@ -26,7 +29,7 @@ def _seconds(run: RunData) -> Points | None:
 
 def _tokens(run: RunData) -> Points | None:
     """Mean length × responses an iteration, summed up: exact, as every iteration logs and samples as many."""
-    lengths = run.series.get("length_over_responses")
+    lengths = run.series.get(LENGTH)
     prompts, samples = (finite(run.config.get(name)) for name in ("prompts_per_iteration", "samples_per_prompt"))
     if lengths is None or prompts is None or None in lengths.values:
         return None

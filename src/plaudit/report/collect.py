@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report.reading import clean_text, finite, number, read_json_lines, read_mapping, read_text, whole
+from plaudit.report.columns import Columns, Series
+from plaudit.report.reading import clean_text, finite, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
 from plaudit.telemetry.events import read_events
 from plaudit.telemetry.health import Symptom, diagnose, is_watched
@@ -22,7 +22,6 @@ from plaudit.telemetry.summary import check_format
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
-NOT_METRICS = frozenset({"step", "time", "non_finite"})
 
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
@@ -34,27 +33,6 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     NEVER_STARTED = "never started"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One metric of one run, by ascending step. `values[i]` is None where the number was missing or not finite."""
-
-    steps: tuple[int, ...]
-    values: tuple[float | None, ...]
-    seconds: tuple[float | None, ...]
-    not_finite: tuple[int, ...] = ()
-    """The steps at which NaN or an infinity was logged (as null, named under `non_finite`)."""
-
-    @property
-    def known(self) -> list[tuple[int, float]]:
-        """(step, value) where the value is a number."""
-        return [(step, value) for step, value in zip(self.steps, self.values, strict=True) if value is not None]
-
-    @property
-    def last(self) -> float | None:
-        """The newest value that is a number."""
-        return next((value for value in reversed(self.values) if value is not None), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,15 +125,23 @@ def collect(folder: Path) -> RunData | PipelineData:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Give a run's folder, such as runs/<name>.")
-    stages = sorted(child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name))
-    if stages:
-        return PipelineData(own=_collect_run(folder), stages=_with_controls([*map(_collect_run, stages)]))
-    if not _looks_like_run(folder):
-        children = sorted(child.name for child in folder.iterdir() if child.is_dir() and _looks_like_run(child))
+    if stages := stage_folders(folder):
+        return pipeline_of(_collect_run(folder), [*map(_collect_run, stages)])
+    if not looks_like_run(folder):
+        children = sorted(child.name for child in folder.iterdir() if child.is_dir() and looks_like_run(child))
         some = " ".join(str(folder / clean_text(name)) for name in children[:3])
         advice = f"but it holds {len(children)} of them. Name those you want: {some}"
         raise UserError(f"{folder} is no run" + (f", {advice}" if children else ": no run has begun in it."))
     return _collect_run(folder)
+
+
+def stage_folders(folder: Path) -> list[Path]:
+    """Of a pipeline or a sweep the folders of its stages, in their order; none for any other folder."""
+    return sorted(child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name))
+
+
+def pipeline_of(own: RunData, stages: Sequence[RunData]) -> PipelineData:
+    return PipelineData(own=own, stages=_with_controls(stages))
 
 
 def stage_name(folder_name: str) -> str:
@@ -194,28 +180,84 @@ def _with_controls(stages: Sequence[RunData]) -> tuple[RunData, ...]:
     return tuple(marked)
 
 
-def _looks_like_run(folder: Path) -> bool:
-    """An empty file is what a start that failed has left."""
+def looks_like_run(folder: Path) -> bool:
+    """Whether a run has begun in it. An empty file is what a start that failed has left."""
     has_file = any((path := folder / name).is_file() and path.stat().st_size for name in RUN_FILES)
     return has_file or any((folder / name).is_dir() for name in RUN_FOLDERS)
 
 
 def _collect_run(folder: Path) -> RunData:
     problems: list[str] = []
+    facts = read_facts(folder, problems)
+    lines = read_json_lines(folder / "metrics.jsonl", problems)
+    columns = Columns()
+    columns.add(lines)
+    answers = read_answers(folder, problems)
+    health = _health(facts.stage, facts.config, lines, facts.results, problems)
+    warnings = tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning")
+    return assemble(facts, columns.series(), answers, health, warnings, problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a run's small files say of it."""
+
+    folder: Path
+    stage: str
+    config: Mapping[str, Any]
+    config_text: str
+    provenance: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What models wrote in a run: kept rollouts, and samples of before and after."""
+
+    first: Iteration | None = None
+    middle: Iteration | None = None
+    last: Iteration | None = None
+    samples: tuple[Sample, ...] = ()
+
+
+def read_facts(folder: Path, problems: list[str]) -> Facts:
+    """Raises: UserError where a summary was written by a version whose summaries have another format."""
     config_text = read_text(folder / "config.yaml", problems)
     config = read_mapping(folder / "config.yaml", problems)
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
     check_format(summary, folder / "summary.json")
-    lines = read_json_lines(folder / "metrics.jsonl", problems)
-    series = _series(lines)
+    return Facts(
+        folder=folder,
+        stage=_stage(folder, config, provenance),
+        config=config,
+        config_text=config_text,
+        provenance=provenance,
+        summary=summary,
+        results=_results(summary, problems),
+    )
+
+
+def read_answers(folder: Path, problems: list[str]) -> Answers:
     first, middle, last = first_middle_last(folder, problems)
     samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
+    return Answers(first=first, middle=middle, last=last, samples=samples)
 
-    started = bool(lines or first or samples or (folder / "checkpoints").is_dir())
-    results, stage = _results(summary, problems), _stage(folder, config, provenance)
-    health = _health(stage, config, lines, results, problems)
-    problems += [
+
+def assemble(
+    facts: Facts,
+    series: Mapping[str, Series],
+    answers: Answers,
+    health: tuple[Symptom, ...] | None,
+    warnings: tuple[str, ...],
+    problems: Sequence[str],
+) -> RunData:
+    """A run's record from what was read of it: all at once by the report, piece by piece by the board."""
+    folder = facts.folder
+    started = bool(series or answers.first or answers.samples or (folder / "checkpoints").is_dir())
+    seconds = (time for item in series.values() for time in item.seconds if time is not None)
+    strange = [
         f"{key} was NaN or infinite at {len(item.not_finite)} of {len(item.steps)} steps, first at {item.not_finite[0]}"
         for key, item in series.items()
         if item.not_finite
@@ -223,24 +265,24 @@ def _collect_run(folder: Path) -> RunData:
     return RunData(
         name=clean_text(folder.resolve().name),
         folder=folder,
-        stage=stage,
+        stage=facts.stage,
         status=_status(folder, started),
         last_step=max((item.steps[-1] for item in series.values() if item.steps), default=None),
-        seconds=max((time for line in lines if (time := finite(line.get("time"))) is not None), default=None),
-        config=config,
-        config_text=config_text,
-        provenance=provenance,
-        summary=summary,
+        seconds=max(seconds, default=None),
+        config=facts.config,
+        config_text=facts.config_text,
+        provenance=facts.provenance,
+        summary=facts.summary,
         series={key.partition("/")[2] or key: item for key, item in series.items()},
-        first=first,
-        middle=middle,
-        last=last,
-        samples=samples,
-        results=results,
+        first=answers.first,
+        middle=answers.middle,
+        last=answers.last,
+        samples=answers.samples,
+        results=facts.results,
         health=health,
-        control=config.get("shuffle_labels") is True,
-        warnings=tuple(clean_text(e.get("message")) for e in read_events(folder) if e.get("level") == "warning"),
-        problems=tuple(problems),
+        control=facts.config.get("shuffle_labels") is True,
+        warnings=warnings,
+        problems=(*problems, *strange),
     )
 
 
@@ -274,25 +316,6 @@ def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any
         if isinstance(name, str) and name:
             return name
     return stage_name(clean_text(folder.name)) if _STAGE_FOLDER.match(folder.name) else "run"
-
-
-def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
-    """Columns from lines. A step logged twice (a resumed run) counts once, the later line winning key by key."""
-    columns: dict[str, dict[int, tuple[float | None, float | None]]] = {}
-    for line in lines:
-        step, seconds, strange = finite(line.get("step")), finite(line.get("time")), line.get("non_finite")
-        strange = strange if isinstance(strange, dict) else {}
-        for key, value in line.items():
-            if step is not None and key not in NOT_METRICS and (value is None or number(value) is not None):
-                logged = math.nan if value is None and key in strange else number(value)
-                columns.setdefault(key, {})[int(step)] = (logged, seconds)
-    return {key: _one_series(*zip(*sorted(column.items()), strict=True)) for key, column in columns.items()}
-
-
-def _one_series(steps: tuple[int, ...], logged: tuple[tuple[float | None, float | None], ...]) -> Series:
-    values, seconds = zip(*logged, strict=True)
-    strange = tuple(s for s, v in zip(steps, values, strict=True) if v is not None and not math.isfinite(v))
-    return Series(steps=steps, values=tuple(map(finite, values)), seconds=seconds, not_finite=strange)
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

@@ -2,13 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from plaudit.report import measures
-from plaudit.report.collect import RunData, Series
-from plaudit.report.figures import COLOURS, ILL, Figure, bare_layout, dashed, plain, rounded, thin, whole_ticks
+from plaudit.report.collect import RunData
+from plaudit.report.columns import Series
+from plaudit.report.figures import (
+    COLOURS,
+    ILL,
+    MAX_POINTS,
+    Figure,
+    bare_layout,
+    dashed,
+    plain,
+    rounded,
+    thin,
+    whole_ticks,
+)
 from plaudit.stages import RUNS
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import Panel
@@ -22,6 +35,8 @@ MARKERS_UP_TO = 40
 """Points up to which each is marked."""
 DECADES = 2
 """Powers of ten that a panel's numbers span at least where they are drawn on a logarithmic axis."""
+MAX_OF_FIGURE, FEWEST = 16_000, 120
+"""Points of a figure's curves together, and of a curve at least."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -34,20 +49,40 @@ def curves(runs: Sequence[RunData], everyone: Sequence[RunData]) -> list[Figure]
 
 def smooth(ys: Sequence[float | None], width: int) -> list[float | None]:
     """Mean over the `width` (odd) neighbours around each point, fewer at the ends; gaps are left out and stay gaps."""
-    known = np.array([y is not None for y in ys])
-    values = np.array([0.0 if y is None else y for y in ys])
-    window = np.ones(min(width, 2 * len(ys) - 1))
+    means = moving_mean(np.array([math.nan if y is None else y for y in ys]), width)
+    return [None if y is None else float(mean) for y, mean in zip(ys, means, strict=True)]
+
+
+def moving_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """The same of an array in which gaps are NaN."""
+    known = ~np.isnan(values)
+    window = np.ones(min(width, 2 * len(values) - 1))
     half = len(window) // 2
     # "full" and cut by hand: "same" would give the window's length where it is longer than the curve.
-    sums = np.convolve(values, window, "full")[half : half + len(ys)]
-    counts = np.convolve(known, window, "full")[half : half + len(ys)]
-    return [float(total / count) if here else None for here, total, count in zip(known, sums, counts, strict=True)]
+    sums = np.convolve(np.where(known, values, 0.0), window, "full")[half : half + len(values)]
+    counts = np.convolve(known, window, "full")[half : half + len(values)]
+    return np.where(known, sums / np.maximum(counts, 1), math.nan)
 
 
 def _panel_figure(runs: Sequence[RunData], everyone: Sequence[RunData], panel: Panel, keys: tuple[str, ...]) -> Figure:
+    widths = [_width(run.series[key]) for run in runs for key in keys if key in run.series]
+    smoothed = max(widths, default=0)
+    caption = panel.caption + (f" Bold: mean over {smoothed} neighbouring points." if smoothed else "")
     several = len(runs) > 1
+    return Figure(
+        title=panel.title[:1].upper() + panel.title[1:],
+        caption=caption.strip(),
+        keys=keys,
+        draw=partial(_plot, runs, everyone, keys),
+        alt=f"{panel.title}. " + " ".join(_in_words(r, key, several) for r in runs for key in keys if key in r.series),
+        folded=panel.folded,
+    )
+
+
+def _plot(runs: Sequence[RunData], everyone: Sequence[RunData], keys: tuple[str, ...]) -> dict[str, Any]:
+    several = len(runs) > 1
+    points = max(FEWEST, min(MAX_POINTS, MAX_OF_FIGURE // (len(runs) * len(keys))))
     traces: list[dict[str, Any]] = []
-    smoothed = 0
     for run_index, run in enumerate(runs):
         for key_index, key in enumerate(keys):
             series = run.series.get(key)
@@ -57,21 +92,10 @@ def _panel_figure(runs: Sequence[RunData], everyone: Sequence[RunData], panel: P
             label = " · ".join(part for part in (run.name if several else "", name) if part)
             colour = COLOURS[(run_index if several else key_index) % len(COLOURS)]
             dash = DASHES[key_index % len(DASHES)] if several else "solid"
-            width = _smoothing_width(len(series.steps))
-            smoothed = max(smoothed, width)
             meta = next(index for index, other in enumerate(everyone) if other is run)
-            drawn = [*_curve(series, label, colour, dash, width), *_marks(run, key)]
+            drawn = [*_curve(series, label, colour, dash, points), *_marks(run, key)]
             traces += [{**trace, "meta": meta} for trace in drawn]
-    levels = _levels(runs, keys)
-    caption = panel.caption + (f" Bold: mean over {smoothed} neighbouring points." if smoothed else "")
-    return Figure(
-        title=panel.title[:1].upper() + panel.title[1:],
-        caption=caption.strip(),
-        keys=keys,
-        plot={"data": traces, "layout": _layout(runs, keys, traces, levels)},
-        alt=f"{panel.title}. " + " ".join(_in_words(r, key, several) for r in runs for key in keys if key in r.series),
-        folded=panel.folded,
-    )
+    return {"data": traces, "layout": _layout(runs, keys, traces, _levels(runs, keys))}
 
 
 def _layout(
@@ -101,14 +125,20 @@ def spans_decades(values: Sequence[float]) -> bool:
     return max(values) / min(values) >= 10**DECADES and float(np.median(values)) < max(values) / 20
 
 
-def _smoothing_width(points: int) -> int:
+def smoothing_width(points: int) -> int:
     """Odd; 0 where the curve has few points and needs none."""
     return 0 if points < SMOOTH_FROM else min(2 * max(2, round(points * SMOOTH_SHARE / 2)) + 1, SMOOTH_AT_MOST)
 
 
-def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> list[dict[str, Any]]:
+def _width(series: Series) -> int:
+    if series.last is None:
+        return 0
+    return series.width if series.means else smoothing_width(len(series.steps))
+
+
+def _curve(series: Series, label: str, colour: str, dash: str, points: int) -> list[dict[str, Any]]:
     """The raw curve; where it is long, faint, with its moving mean over it."""
-    xs, ys = thin(series.steps, series.values)
+    xs, ys = thin(series.steps, series.values, points)
     raw = {
         "type": "scatter",
         "mode": "lines+markers" if len(series.known) <= MARKERS_UP_TO else "lines",
@@ -119,9 +149,9 @@ def _curve(series: Series, label: str, colour: str, dash: str, width: int) -> li
         "line": {"color": colour, "width": 2, "dash": dash},
         "marker": {"size": 5},
     }
-    if not width:
+    if not (width := _width(series)):
         return [raw]
-    xs, ys = thin(series.steps, smooth(series.values, width))
+    xs, ys = thin(series.steps, series.means or smooth(series.values, width), points)
     mean = {**raw, "x": xs, "y": rounded(ys), "hoverinfo": "skip"}
     faint = {**raw, "line": {"color": colour, "width": 1}, "opacity": 0.35, "showlegend": False}
     return [faint, mean]

@@ -5,7 +5,7 @@ The colours read on a light and on a dark page; what depends on the page's theme
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,17 @@ class Figure:
     caption: str
     keys: tuple[str, ...]
     """Metrics and terms shown, for the links to their definitions."""
-    plot: dict[str, Any]
-    """`data` and `layout`, for plotly."""
+    draw: Callable[[], dict[str, Any]]
+    """Makes `plot`, when somebody looks at the figure."""
     alt: str
     """The figure in a sentence, for those who can't see it."""
     wide: bool = False
     folded: bool = False
+
+    @property
+    def plot(self) -> dict[str, Any]:
+        """`data` and `layout`, for plotly."""
+        return self.draw()
 
 
 def thin(xs: Sequence[float], ys: Sequence[float | None], limit: int = MAX_POINTS) -> Points:

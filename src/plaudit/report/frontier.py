@@ -34,7 +34,7 @@ def frontier(runs: Sequence[RunData]) -> Figure | None:
         caption="What the distance from the reference bought. Where it buys less and less, the judge is near its end, "
         "or being gamed: a judge that training never saw tells which.",
         keys=("√KL", SCORE, DISTANCE),
-        plot={"data": traces, "layout": layout},
+        draw=lambda: {"data": traces, "layout": layout},
         alt=f"Score against the square root of the KL, {len(steps)} points.",
         wide=True,
     )

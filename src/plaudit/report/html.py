@@ -17,11 +17,14 @@ from plaudit.errors import UserError
 from plaudit.files import atomic_write, make_folder
 from plaudit.report.collect import PipelineData, RunData, collect
 from plaudit.report.measures import measure, shown
-from plaudit.report.views import page
+from plaudit.report.views import Page, page
 from plaudit.telemetry.numbers import number, signed
 
 TEXT_LIMIT = 3000
 """Characters shown of a prompt or an answer."""
+PARTS = ("top", "problems", "side_by_side", "results", "curves", "samples", "tokens", "stages", "numbers")
+PARTS += ("configuration", "provenance", "glossary", "definitions")
+"""Of the page, in its order: macros of parts.html.j2."""
 
 
 def write(folders: Sequence[Path], out: Path) -> Path:
@@ -44,21 +47,28 @@ def write(folders: Sequence[Path], out: Path) -> Path:
 def render(collected: Sequence[RunData | PipelineData]) -> str:
     """The page as text. All that comes from runs is escaped by the template; scripts and styles are this package's."""
     view = page(collected)
-    scripts = (_plotly(), _own("report.js"))
+    scripts = (plotly(), own("charts.js") + own("tokens.js") + own("report.js"))
     template = environment().get_template("report.html.j2")
     return template.render(
-        page=view,
+        **_names(view),
         version=plaudit.__version__,
         policy=_policy(scripts),
-        style=Markup(_own("style.css")),
+        style=Markup(own("style.css")),
         scripts=[Markup(script) for script in scripts],
         figure_data=_json_for_html([figure.plot for figure in view.figures]),
         clock_data=_json_for_html(view.clocks),
         search_data=_json_for_html(view.search),
-        term_index={name: index for index, name in enumerate(view.terms)},
-        figure_index={id(figure): index for index, figure in enumerate(view.figures)},
-        id=id,
     )
+
+
+def parts(view: Page) -> dict[str, Markup]:
+    """The parts of the page by name, in their order: what the board shows, and brings up to date one by one."""
+    module: Any = environment().get_template("parts.html.j2").make_module(_names(view))
+    return {name: getattr(module, name)() for name in PARTS}
+
+
+def _names(view: Page) -> dict[str, Any]:
+    return {"page": view, "figure_index": {id(figure): index for index, figure in enumerate(view.figures)}, "id": id}
 
 
 def _policy(scripts: Sequence[str]) -> str:
@@ -83,7 +93,7 @@ def _json_for_html(value: Any) -> Markup:
 
 
 @cache
-def _plotly() -> str:
+def plotly() -> str:
     """Plotly's script, as its Python package brings it (MIT licence, named in the script's head)."""
     from plotly.offline import get_plotlyjs
 
@@ -91,15 +101,21 @@ def _plotly() -> str:
     return get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """A file of the page: scripts and styles."""
     return (resources.files("plaudit.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _term_id(name: str) -> str:
+    """Of the definition of a measure or a word: the same whatever else is on the page."""
+    return f"term-{hashlib.blake2s(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
 
 
 @cache
 def environment() -> Environment:
     loader = PackageLoader("plaudit.report", "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    filters: dict[str, Any] = {"number": number, "shown": shown, "signed": signed}
+    filters: dict[str, Any] = {"number": number, "shown": shown, "signed": signed, "term_id": _term_id}
     names: dict[str, Any] = {"text_limit": TEXT_LIMIT, "measure": measure}
     environment.filters.update(filters)
     environment.globals.update(names)

@@ -18,6 +18,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 _CONTROLS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the safe one in C, five times as quick, where it was built
+
 # Marks of direction, of width zero, of lines: they act on the text around them. Joiners (emoji, Persian) may stay.
 _TRICKS = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]")
 
@@ -80,7 +82,7 @@ def read_mapping(path: Path, problems: list[str]) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        value = json.loads(text) if path.suffix == ".json" else _YAML(text).get_single_data()
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         problems.append(f"{path.name} can't be read: {clean_text(error).splitlines()[0]}")
         return {}

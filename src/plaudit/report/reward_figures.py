@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from plaudit.report.collect import RunData
@@ -57,7 +58,7 @@ def _reliability(judges: Judges) -> Figure | None:
         "rule's scores have no scale, nor has a probability: such a curve only says how far a unit of it is from a "
         "nat of preference.",
         keys=(),
-        plot={"data": traces, "layout": layout},
+        draw=lambda: {"data": traces, "layout": layout},
         alt=f"Reliability: {'; '.join(trace['name'] for trace in traces)}.",
     )
 
@@ -88,7 +89,7 @@ def _margins(judges: Judges) -> Iterator[Figure]:
             title=f"Margins · {plain(name)}",
             caption=f"{moments}Left of the dashed line the judge is wrong.",
             keys=(),
-            plot={"data": [trace], "layout": layout},
+            draw=partial(dict, data=[trace], layout=layout),
             alt=f"Distribution of the margins of {name}. {moments}",
         )
 

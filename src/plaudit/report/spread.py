@@ -81,7 +81,7 @@ def _histogram(
     layout["yaxis"]["tickformat"] = ".0%"
     layout |= {"barmode": "overlay", "bargap": 0}
     alt = f"{title}: {' and '.join(trace['name'] for trace in traces)}."
-    return Figure(title=title, caption=caption, keys=(key,), plot={"data": traces, "layout": layout}, alt=alt)
+    return Figure(title=title, caption=caption, keys=(key,), draw=lambda: {"data": traces, "layout": layout}, alt=alt)
 
 
 def _cut(sides: Sides, labels: tuple[str, str]) -> str:

@@ -95,8 +95,11 @@ class Page:
         return tuple(figure for group in self.groups for figure in (*group.lines, *group.folded))
 
 
-def page(collected: Sequence[RunData | PipelineData]) -> Page:
-    """The whole report. Runs of the same stage are laid over each other under names that tell them apart."""
+def page(collected: Sequence[RunData | PipelineData], *, searchable: bool = True) -> Page:
+    """The whole report. Runs of the same stage are laid over each other under names that tell them apart.
+
+    `searchable`: whether every answer goes with it, for the page's own search.
+    """
     runs = name_apart(collected)
     apart = {run.folder: run for run in runs} if len({run.folder for run in runs}) == len(runs) else {}
     named = [apart.get(item.folder, item) if isinstance(item, RunData) else item for item in collected]
@@ -118,7 +121,7 @@ def page(collected: Sequence[RunData | PipelineData]) -> Page:
         stage_lists=_for_each("Stages", [(i.name, _stage_lines(i)) for i in collected if isinstance(i, PipelineData)]),
         groups=_figure_groups(runs, compared),
         samples=shown,
-        search=tuple(entry for run in compared for entry in samples.entries(run, named=len(compared) > 1)),
+        search=tuple(entry for run in compared * searchable for entry in samples.entries(run, named=len(compared) > 1)),
         anchors={(f"iteration {card.iteration}", card.rollout.answer): card.id for run in tokens for card in run.cards},
         clocks=tuple(clocks(runs)),
         tokens=tokens,
@@ -246,7 +249,8 @@ def _blocks(runs: Sequence[RunData], lines_of: Callable[[RunData], Iterable[Any]
 
 def _number_lines(run: RunData) -> list[tuple[str, tuple[float | None, ...], int]]:
     known = {key: [x for _, x in run.series[key].known] for _, keys in measures.arrange(run.series) for key in keys}
-    return [(key, (xs[0], xs[-1], min(xs), max(xs)) if xs else (None,) * 4, len(xs)) for key, xs in known.items()]
+    counts = {key: len(xs) + run.series[key].left_out for key, xs in known.items()}
+    return [(key, (xs[0], xs[-1], min(xs), max(xs)) if xs else (None,) * 4, counts[key]) for key, xs in known.items()]
 
 
 def _summary_lines(run: RunData) -> list[tuple[str, str]]:

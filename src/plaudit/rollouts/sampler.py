@@ -1,14 +1,16 @@
 """Prompts in, rollouts out (N4.1): prompts → tokens → the engine's continuations → one record."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.protocol import Engine, Generation
+from plaudit.engines.protocol import Engine, Extra, Generation
 from plaudit.engines.stopping import cut_at_stop
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
@@ -30,10 +32,12 @@ def sample(
     sample_indices: Sequence[int],
     seed: int,
     greedy: bool = False,
+    want: Collection[Extra] = (),
 ) -> Rollout:
     """Let the policy answer each row once.
 
-    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`).
+    Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want`:
+    what is gathered on the way, where the engine can.
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
     distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
@@ -42,14 +46,17 @@ def sample(
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
     ]
-    written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy)
+    want = engine.capabilities.gathers.intersection(want) if want else ()
+    written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy, want=want)
     if sampling.stop:
         forms = [row.prompt.form for row in rows]
         written = [_ended(g, form, language, sampling.stop) for g, form in zip(written, forms, strict=True)]
     prompt_ids, prompt_mask = pad_left(prompts)
     response_ids, response_mask = pad_right([g.ids for g in written])
-    logprobs = torch.zeros(response_ids.shape)
-    logprobs[response_mask] = torch.tensor([logprob for generation in written for logprob in generation.logprobs])
+
+    def laid_out(numbers: Iterable[Sequence[float]]) -> Float[Tensor, "B R"]:
+        return torch.zeros(response_ids.shape).masked_scatter(response_mask, torch.tensor([*chain(*numbers)]))
+
     texts = (_text(g, row.prompt.form, language, sampling.stop) for row, g in zip(rows, written, strict=True))
     return Rollout(
         rows=tuple(rows),
@@ -59,7 +66,9 @@ def sample(
         prompt_mask=prompt_mask,
         response_ids=response_ids,
         response_mask=response_mask,
-        sampler_logprobs=logprobs,
+        sampler_logprobs=laid_out(g.logprobs for g in written),
+        values=laid_out(g.values for g in written) if "values" in want else None,
+        entropies=laid_out(g.entropies for g in written) if "entropy" in want else None,
     )
 
 
@@ -73,7 +82,7 @@ def _ended(generation: Generation, form: Form, language: Language, stop: Sequenc
     at_end_token = count == len(generation.ids) and generation.finish_reason is FinishReason.EOS
     if not ends or at_end_token:
         return generation
-    cut = {"ids": generation.ids[:count], "logprobs": generation.logprobs[:count]}
+    cut = {name: getattr(generation, name)[:count] for name in ("ids", "logprobs", "values", "entropies")}
     return replace(generation, finish_reason=FinishReason.STOP, **cut)
 
 

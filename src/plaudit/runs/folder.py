@@ -63,7 +63,8 @@ class Run:
         """Whether it may go on with other data than it began with."""
         self.signals = StopSignals()
         self._records, self._lock, self._is_new = records, lock, is_new
-        self._sinks: list[Sink] = []
+        self.sinks: list[Sink] = []
+        """Who is told of every line of metrics."""
         self._health: Monitor | None = None
         self._first: dict[str, float] = {}
         self._heart: Heart | None = None
@@ -249,7 +250,7 @@ class Run:
         for name in dict.fromkeys([*sinks, *known]):
             run_id = known.setdefault(name, uuid.uuid4().hex[:12])
             try:
-                self._sinks.append(open_sink(name, self.folder, self.stage, self.config, run_id))
+                self.sinks.append(open_sink(name, self.folder, self.stage, self.config, run_id))
             except UserError as error:
                 if name in sinks:
                     raise
@@ -270,13 +271,13 @@ class Run:
         health = self.health
         values = values if self.metrics_lines else {**self._first, **values}
         logged = self._records.log(step, {f"{self.stage}/{key}": value for key, value in values.items()})
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.log(logged, step)
         self._events.step = step
         symptoms = health.see(step, {key.removeprefix(f"{self.stage}/"): value for key, value in logged.items()})
         for finding in symptoms:
             tell(finding)
-            for sink in self._sinks:
+            for sink in self.sinks:
                 sink.alert(finding, step)
 
     @property
@@ -334,7 +335,7 @@ class Run:
         has_said = self.metrics_lines or summary.get("results")
         if has_said and self.ranks.is_first and is_watched(self.stage):
             symptoms = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
-            for finding, sink in itertools.product(symptoms, self._sinks):
+            for finding, sink in itertools.product(symptoms, self.sinks):
                 sink.alert(finding, self._events.step or 0)
             findings = list(self.health.findings.values())
             level = worst(findings)

@@ -189,6 +189,14 @@ class Monitor:
         fired = (self._check(watch, step) for key in values for watch in self._watches[key])
         return [finding for finding in fired if finding is not None]
 
+    def read(self, line: Mapping[str, Any]) -> None:
+        """`see` a line as metrics.jsonl has it."""
+        prefix = f"{self.stage}/"
+        named = {key.removeprefix(prefix): x for key, x in line.items() if key.startswith(prefix)}
+        values = {key: x for key, x in named.items() if isinstance(x, int | float) and math.isfinite(x)}
+        if isinstance(step := line.get("step"), int):
+            self.see(step, {key: x for key, x in values.items() if _is_declared(key)})
+
     def conclude(self, results: Sequence[Result]) -> list[Symptom]:
         """What the results show."""
         shown: list[Symptom] = []
@@ -285,10 +293,7 @@ def diagnose(
     """The health of a run by its files: the lines of metrics.jsonl and its results. Nothing is said."""
     monitor = Monitor(stage, config)
     for line in lines:
-        named = {key.removeprefix(f"{stage}/"): x for key, x in line.items() if key.startswith(f"{stage}/")}
-        values = {key: x for key, x in named.items() if isinstance(x, int | float) and math.isfinite(x)}
-        if isinstance(step := line.get("step"), int):
-            monitor.see(step, {key: x for key, x in values.items() if _is_declared(key)})
+        monitor.read(line)
     monitor.conclude(results)
     return monitor
 

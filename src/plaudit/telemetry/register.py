@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from plaudit.records.results import Measure
 from plaudit.telemetry.stage_measures import STAGE_MEASURES
@@ -80,6 +81,7 @@ def measure_of(key: str) -> Measure:
     raise ValueError(f"measure {key!r} is not declared in plaudit.telemetry.register{hint}")
 
 
+@lru_cache(maxsize=4096)  # asked for every number of a long log
 def _declared(key: str) -> Measure | None:
     family = next((family for family, pattern in _FAMILIES.items() if pattern.fullmatch(key)), key)
     return MEASURES.get(family)

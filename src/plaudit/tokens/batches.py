@@ -21,6 +21,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Ids = Sequence[int]
+SharedRows = tuple[Ids, Sequence[Ids]]
+"""A prompt's ids and those of its answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Ids]) -> TokenBatch:
     return pack_shared([(prompt, [response]) for prompt, response in zip(prompts, responses, strict=True)])
 
 
-def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
+def pack_shared(groups: Sequence[SharedRows]) -> TokenBatch:
     """Lay out (prompt, its K answers) so that each prompt runs once: P + Σ R tokens instead of K·P + Σ R.
 
     The B rows are the answers, in order. A prompt with one answer is an ordinary row. ValueError where there is no row,
@@ -147,6 +149,23 @@ def pack_shared(groups: Sequence[tuple[Ids, Sequence[Ids]]]) -> TokenBatch:
         prompt_index=before,
         segments=tuple(segments),
     )
+
+
+def sharing(rows: Iterable[tuple[Ids, Ids]]) -> list[SharedRows]:
+    """Rows in order; neighbours with the same prompt become one group."""
+    groups: list[tuple[Ids, list[Ids]]] = []
+    for prompt, response in rows:
+        if groups and groups[-1][0] == prompt:
+            groups[-1][1].append(response)
+        else:
+            groups.append((prompt, [response]))
+    return list(groups)
+
+
+def by_prompt(rows: Sequence[int], prompts: Sequence[Ids]) -> list[int]:
+    """The same rows, those of one prompt (`prompts[row]`) together; else in order."""
+    first: dict[tuple[int, ...], int] = {}
+    return sorted(rows, key=lambda row: first.setdefault(tuple(prompts[row]), len(first)))
 
 
 def unpad(ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
 from plaudit.files import write_json
 from plaudit.formulas.pair_scores import mean_pair_entropy
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.hardware.randomness import generator, permutation
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
@@ -69,13 +69,13 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
             say_unread_columns(judges, prompts)
     language = policy.language if policy else load_language(config.model)
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)
     return Participants(
         prompts=prompts,
         language=language,
-        engine=build_engine(trunk, language, check_stop=run.check_stop),
+        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop),
         labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
         unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from plaudit.hardware.machine import Machine
+from plaudit.hardware.profile import part
 from plaudit.runs.folder import Run
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.training import optim, order, state
@@ -141,7 +142,7 @@ def _step(
 ) -> tuple[_Cursor, dict[str, float]]:
     """One optimiser step. Raises: UserError after `max_skipped` in a row that could not be taken."""
     step, ranks = cursor.step, descent.machine.ranks
-    with Stopwatch() as clock:
+    with Stopwatch() as clock, part("update"):
         loss = descent.backward(chosen)
         named, rate = descent.model.named_parameters(), {"step": step, "total_steps": total}
         stats = optim.step(optimizer, config.optim, **rate, loss=loss.value, ranks=ranks, named=named)

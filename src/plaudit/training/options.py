@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from plaudit.data.options import DataConfig, PromptsConfig
-from plaudit.engines.options import SamplingConfig
+from plaudit.engines.options import EngineConfig, SamplingConfig, TorchEngineConfig
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
@@ -136,6 +136,8 @@ class CollectConfig:
     """K, answers to each prompt (InstructGPT: 4 to 9)."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the model writes."""
+    engine: EngineConfig = field(default_factory=TorchEngineConfig)
+    """Who writes with it: `torch`, in this process."""
     too_long: LongPrompts = "error"
     """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     device: DeviceConfig = field(default_factory=DeviceConfig)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plaudit.errors import UserError
 from plaudit.evaluation.perplexity import Perplexity, perplexity
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import check_savable
@@ -75,7 +75,7 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     check_savable(loaded)
     if policy:
         state.check_weights(run, "policy", (p for p in loaded.hf.parameters() if not p.requires_grad))
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     return Participants(
         loaded=loaded,
         trunk=Trunk(loaded.hf).to(here.device),

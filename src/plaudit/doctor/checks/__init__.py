@@ -32,11 +32,11 @@ CHECKS: tuple[Check, ...] = (
     Check("precision", "resources:precision", Cost.CHEAP, WITH_MODELS, "the machine computes in that precision"),
     Check("starts", "policy:starts", Cost.RUNNING, WITH_PARTICIPANTS, "data, models and judges fit together"),
     Check("weights", "policy:weights", Cost.RUNNING, WITH_PARTICIPANTS, "all weights are finite, and some are trained"),
+    Check("endings", "policy:endings", Cost.RUNNING, WRITING, "answers end by themselves"),
     Check("judge-answers", "judge:answers", Cost.RUNNING, WITH_JUDGES, "every text gets a finite score, in time"),
     Check("judge-alone", "judge:alone", Cost.RUNNING, WITH_JUDGES, "scores depend on no company, order, padding"),
     Check("judge-varies", "judge:varied", Cost.RUNNING, WITH_JUDGES, "different answers get different scores"),
     Check("score-scale", "judge:scale", Cost.RUNNING, PPO, "scores go with kl.coef and a new critic"),
-    Check("endings", "policy:endings", Cost.RUNNING, WRITING, "answers end by themselves"),
     Check("first-ratio", "policy:first_ratio", Cost.RUNNING, PPO, "π_θ/π_old = 1 before the first step"),
     Check("first-kl", "policy:first_kl", Cost.RUNNING, PPO, "KL(π ‖ π_ref) = 0 before the first step"),
     Check("engine", "policy:engine", Cost.RUNNING, PPO, "sampler and trainer give a token the same probability"),
@@ -45,3 +45,16 @@ CHECKS: tuple[Check, ...] = (
     Check("resume", "resources:resume", Cost.RUNNING, TRAINING, "a run that was killed goes on bit for bit"),
     Check("time", "resources:time", Cost.RUNNING, TRAINING, "nothing is judged: how long a step takes, and the run"),
 )
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "vocabulary": ("bos", "controls"),
+    "starts": ("files", "labels", "template", "lengths"),
+    "judge-varies": ("weights", "endings"),
+    "score-scale": ("judge-answers",),
+    "memory": ("weights", "judge-answers"),
+    "endings": ("weights",),
+    "first-ratio": ("weights",),
+    "first-kl": ("weights", "first-ratio"),
+    "engine": ("weights", "first-ratio"),
+    "resume": ("weights", "first-ratio"),
+}
+"""Check → those whose faults explain its own, which are then left out: a cause is said once."""

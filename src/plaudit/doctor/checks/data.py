@@ -157,7 +157,7 @@ def labels(examined: Examined) -> Iterator[Finding]:
         ranked = [row for row in rows if isinstance(row, Ranking)]
         if ranked and (flat := counted.get(NO_PAIR, 0)) * 2 > len(ranked):
             where = next(row.where for row in ranked if len(set(row.ranks)) < 2)
-            yield warning(
+            yield (error if flat == len(rows) and examined.kind == "reward" else warning)(
                 use.option,
                 f"{use.config.path}: {flat} of {len(ranked)} rankings have one rank only and teach nothing: {where}",
                 "look at `ranks`; `plaudit collect` breaks no ties of its labeller but by `noise`",
@@ -172,7 +172,8 @@ def labels(examined: Examined) -> Iterator[Finding]:
             )
         verdicts = {row.label for row in rows if isinstance(row, Verdict)}
         if len(verdicts) == 1:
-            yield warning(use.option, f"{use.config.path}: every label is {verdicts.pop()}", "see `accept`")
+            tell = error if examined.kind == "reward" else warning
+            yield tell(use.option, f"{use.config.path}: every label is {verdicts.pop()}", "see `accept`")
 
 
 def _opposed(rows: Sequence[Row]) -> list[tuple[str, str]]:

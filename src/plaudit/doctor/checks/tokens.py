@@ -202,7 +202,9 @@ def lengths(examined: Examined) -> Iterator[Finding]:
             )
         elif len(long) > CUT_SHARE * len(sizes) and use.part is Part.TRAINED:
             how = {"drop": "dropped", "truncate": "cut", "error": "refused"}[examined.config.too_long]
-            yield warning(
+            if how == "cut" and examined.kind == "sft":
+                continue  # `end_token` tells
+            yield (error if how != "cut" and len(long) == len(sizes) else warning)(
                 "max_length",
                 f"{use.config.path}: {len(long)} of {len(sizes)} rows are longer than {limit} tokens and will be {how}",
                 "raise max_length, or take a model with a longer context",

@@ -14,10 +14,11 @@ from plaudit.models.encoders import holds_head
 from plaudit.models.load import Language, label_names, name_labels
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import Reader, ReaderRewardModel, SharedRows, load_reader
+from plaudit.models.reward.reader import Reader, ReaderRewardModel, load_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
 from plaudit.telemetry.console import say
+from plaudit.tokens.batches import SharedRows
 
 KIND = "aspects"
 

@@ -27,10 +27,11 @@ from plaudit.models.load import Language
 from plaudit.models.options import GateShape, ModelConfig
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel, saved_aspects
 from plaudit.models.reward.protocol import RewardModel, SavedKind
-from plaudit.models.reward.reader import PackedReader, SharedRows, encoded, load_packed_reader, read_all
+from plaudit.models.reward.reader import PackedReader, encoded, load_packed_reader, read_all
 from plaudit.models.weights import seeded
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
+from plaudit.tokens.batches import SharedRows
 
 KIND = "gated"
 GATE = "gate.safetensors"

@@ -23,12 +23,9 @@ from plaudit.models.trunk import Trunk, silence_noise
 from plaudit.models.weights import HFModel
 from plaudit.records.text import Group
 from plaudit.telemetry.console import say
-from plaudit.tokens.batches import Ids, TokenBatch, by_token_budget, pack_shared, pad_right
+from plaudit.tokens.batches import SharedRows, TokenBatch, by_token_budget, pack_shared, pad_right, sharing
 from plaudit.tokens.encode import EncodedRow, fit
 from plaudit.tokens.pairs import PairRenderer
-
-SharedRows = tuple[Ids, Sequence[Ids]]
-"""A prompt's ids and those of its answers."""
 
 
 class _Classifier(LoadedModule):
@@ -167,17 +164,6 @@ def read_all(
     out = torch.empty_like(numbers)
     out[order] = numbers
     return out
-
-
-def sharing(rows: Sequence[EncodedRow]) -> list[SharedRows]:
-    """Rows in order; neighbours with the same prompt become one group."""
-    groups: list[tuple[Ids, list[Ids]]] = []
-    for prompt, response in rows:
-        if groups and groups[-1][0] == prompt:
-            groups[-1][1].append(response)
-        else:
-            groups.append((prompt, [response]))
-    return list(groups)
 
 
 def in_buckets(buckets: Sequence[Sequence[int]], read: Callable[[Sequence[int]], Tensor]) -> Float[Tensor, "*dims"]:

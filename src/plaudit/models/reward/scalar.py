@@ -8,9 +8,10 @@ from torch import Tensor
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import ReaderRewardModel, SharedRows, load_reader
+from plaudit.models.reward.reader import ReaderRewardModel, load_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
+from plaudit.tokens.batches import SharedRows
 
 KIND = "scalar"
 

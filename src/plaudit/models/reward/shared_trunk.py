@@ -21,12 +21,12 @@ from plaudit.models.foreign import value_head
 from plaudit.models.load import Language, Loaded, load_causal
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel, SavedKind
-from plaudit.models.reward.reader import SharedRows, encoded, read_all
+from plaudit.models.reward.reader import encoded, read_all
 from plaudit.models.trunk import Trunk, undrawn_linear
 from plaudit.models.weights import check_finite
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.tokens.batches import pack_shared
+from plaudit.tokens.batches import SharedRows, pack_shared
 
 KIND = "shared_trunk"
 HEAD = "score_head.safetensors"

@@ -10,16 +10,10 @@ from torch import Tensor
 from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import RewardModel, SavedKind
-from plaudit.models.reward.reader import (
-    PackedReader,
-    SharedRows,
-    encoded,
-    load_packed_reader,
-    sharing,
-)
+from plaudit.models.reward.reader import PackedReader, encoded, load_packed_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.tokens.batches import TokenBatch, by_token_budget
+from plaudit.tokens.batches import SharedRows, TokenBatch, by_token_budget, sharing
 from plaudit.tokens.encode import EncodedRow
 
 KIND = "token_level"

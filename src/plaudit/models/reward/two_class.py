@@ -9,9 +9,10 @@ from plaudit.formulas.pointwise_losses import log_odds
 from plaudit.models.load import Language, name_labels
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward.protocol import SavedKind
-from plaudit.models.reward.reader import ReaderRewardModel, SharedRows, load_reader
+from plaudit.models.reward.reader import ReaderRewardModel, load_reader
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
+from plaudit.tokens.batches import SharedRows
 
 KIND = "two_class"
 CLASSES = ("reject", "accept")

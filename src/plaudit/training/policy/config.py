@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 
 from plaudit.config.types import check_built
 from plaudit.data.options import PromptsConfig
-from plaudit.engines.options import SamplingConfig
+from plaudit.engines.options import EngineConfig, SamplingConfig, TorchEngineConfig
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import Critic, ModelConfig, SharedCritic
@@ -53,6 +53,8 @@ class PPOConfig:
     """How much better than expected a token was: `gae`, or without a critic `returns`."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the policy writes."""
+    engine: EngineConfig = field(default_factory=TorchEngineConfig)
+    """Who writes with it: `torch`, in this process."""
     too_long: LongPrompts = "error"
     """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     evaluation: Evaluation | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from plaudit.hardware.profile import part
 from plaudit.runs.folder import Run
 from plaudit.scoring.combine import part_metrics, tell_step
 from plaudit.telemetry.progress import Stopwatch
@@ -50,12 +51,12 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
             run.check_stop()
             if pending is None:
                 # 1. sample: y ~ π_old(· | x)                                        response_ids, response_mask [B R]
-                with Stopwatch() as sampling:
+                with Stopwatch() as sampling, part("sample"):
                     rollout = roll_out(participants, config, cursor.iteration)
 
                 # 2. score: what judge, policy, critic and reference say             scores [B], log-probs, values [B R]
                 tell_step(participants.scorer, cursor.iteration + 1, config.iterations)
-                with Stopwatch() as scoring:
+                with Stopwatch() as scoring, part("score"):
                     scored = score(participants, rollout, config)
 
                 # 3. shape: score and price of the KL become one number per token    rewards [B R]
@@ -76,7 +77,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
                 pending = Pending(experience=experience, metrics=before | part_metrics(participants.scorer))
 
             # 5. update: epochs of minibatches over the same experience
-            with Stopwatch() as updating:
+            with Stopwatch() as updating, part("update"):
                 while not pending.is_done(cursor, config):
                     run.check_stop()
                     update = ppo_step(participants, pending.experience, config, cursor, run)

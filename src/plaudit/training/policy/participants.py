@@ -15,7 +15,7 @@ from plaudit.data.clean import overlap
 from plaudit.engines.build import build_engine
 from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.hardware.randomness import derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.beside import read_facts
@@ -102,7 +102,7 @@ def participants(
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
     frozen = Reference(actor.policy, reference.hf if reference else None)
@@ -120,7 +120,7 @@ def participants(
         actor=actor,
         reference=frozen,
         scorer=scorer,
-        engine=build_engine(actor.policy, language, check_stop=run.check_stop, ranks=here.ranks),
+        engine=build_engine(actor.policy, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
         held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),

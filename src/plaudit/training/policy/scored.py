@@ -12,7 +12,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.rollouts.sampler import groups, groups_with_ends, sample
 from plaudit.scoring.protocol import check_scores
-from plaudit.tokens.batches import TokenBatch, pack, unpad
+from plaudit.tokens.batches import TokenBatch, by_prompt, pack_shared, sharing, unpad
 from plaudit.training import order
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import ESTIMATORS
@@ -119,12 +119,14 @@ def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) 
 def packed(
     rollout: Rollout | Experience, microbatch_tokens: int, machine: Machine
 ) -> Iterator[tuple[list[int], TokenBatch]]:
-    """This rank's share in micro-batches: which rows, and their prompts and responses on the machine that computes."""
+    """This rank's share in micro-batches: which rows, and their prompts and responses on the machine that computes. A
+    prompt that several rows of a micro-batch answer runs once."""
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
     for cut in machine.ranks.cuts(lengths, microbatch_tokens):
-        yield cut, pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
+        together = by_prompt(cut, prompts)
+        yield together, pack_shared(sharing((prompts[i], responses[i]) for i in together)).to(machine.device)
 
 
 def in_microbatches(

@@ -20,10 +20,11 @@ from plaudit.models.options import ModelConfig
 from plaudit.models.reward import aspects, scalar, two_class
 from plaudit.models.reward.aspects import Aspect, AspectsRewardModel
 from plaudit.models.reward.normalisation import Normalisation
-from plaudit.models.reward.reader import PackedReader, sharing
+from plaudit.models.reward.reader import PackedReader
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.two_class import TwoClassRewardModel
 from plaudit.records.text import Rating, Verdict
+from plaudit.tokens.batches import sharing
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.objective import (

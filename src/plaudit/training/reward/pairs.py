@@ -18,11 +18,11 @@ from plaudit.models.load import Language
 from plaudit.models.options import ModelConfig
 from plaudit.models.reward import pair, seq2seq, token_level
 from plaudit.models.reward.pair import Joint, PairRewardModel
-from plaudit.models.reward.reader import sharing
 from plaudit.models.reward.seq2seq import Seq2SeqRewardModel, question_ids
 from plaudit.models.reward.token_level import TokenLevelRewardModel
 from plaudit.records.text import Comparison, Ranking
 from plaudit.telemetry.console import say
+from plaudit.tokens.batches import sharing
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.objective import (

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.rows import as_ranking
-from plaudit.hardware.machine import machine
+from plaudit.hardware.machine import machine_of
 from plaudit.hardware.randomness import derive_seed, permutation
 from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, load_language
@@ -64,7 +64,7 @@ def participants(config: RewardConfig, run: Run) -> Participants:
     cut = {"training answers": encoder.counts, "held-out answers": say_truncated(held_out, language)}
     if not any(examples):
         raise UserError(f"data: {config.data[0].path} has no row left that teaches anything")
-    budget = Budget(machine=machine(config.device), tokens=config.microbatch_tokens)
+    budget = Budget(machine=machine_of(run, config.device), tokens=config.microbatch_tokens)
     model = objective.model(config.model, language, learned, seed=derive_seed(config.seed, "init"))
     check_savable(model.loaded)
     model.to(budget.machine.device)

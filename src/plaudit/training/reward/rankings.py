@@ -23,11 +23,11 @@ from plaudit.models.reward.aspects import saved_aspects
 from plaudit.models.reward.gated import GatedRewardModel
 from plaudit.models.reward.loading import kind_of
 from plaudit.models.reward.protocol import RewardModel
-from plaudit.models.reward.reader import SharedRows
 from plaudit.models.reward.scalar import ScalarRewardModel
 from plaudit.models.reward.shared_trunk import SharedTrunkRewardModel
 from plaudit.records.text import Ranking
 from plaudit.telemetry.console import say
+from plaudit.tokens.batches import SharedRows
 from plaudit.tokens.encode import EncodedRow
 from plaudit.training.descent import MinibatchLoss
 from plaudit.training.reward.objective import (

@@ -1,14 +1,16 @@
 """What a lead sees and does: progress, agreement, gold, disagreements, adjudication, export, links."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from plaudit.errors import UserError
+from plaudit.feedback.exchange import ExportForm, export_text
 from plaudit.feedback.records import Disagreement, Estimated, Role
 from plaudit.feedback.store import Store
 from plaudit.web.app import Body, call
@@ -16,6 +18,8 @@ from plaudit.web.label.views import answers_view, letter, order_words, prompt_vi
 from plaudit.web.templates import page
 
 DISAGREEMENTS_SHOWN = 50
+FORMS: Mapping[ExportForm, str] = {form: f"form_{form.replace('-', '_')}" for form in get_args(ExportForm)}
+"""Each form with the key of its words in the dictionary."""
 
 
 def lead_routes(store: Store) -> list[BaseRoute]:
@@ -23,6 +27,7 @@ def lead_routes(store: Store) -> list[BaseRoute]:
     return [
         Route("/lead", _for_leads(lead.overview)),
         Route("/lead/disagreements", _for_leads(lead.disagreements)),
+        Route("/lead/export", _for_leads(lead.export)),
         call("/api/lead/invite", _for_leads(lead.invite)),
         call("/api/lead/revoke", _for_leads(lead.revoke)),
         call("/api/lead/adjudicate", _for_leads(lead.adjudicate)),
@@ -59,8 +64,8 @@ class LeadDesk:
         ]
         numbers = {name: interval(getattr(agreement, name)) for name in ("alike", "alike_when_preferred")}
         alpha = agreement.alpha
-        numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})" if alpha else ""
-        values = {"progress": progress, "people": people, "agreement": numbers}
+        numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})".replace("-", "−") if alpha else ""
+        values = {"progress": progress, "people": people, "agreement": numbers, "forms": FORMS}
         differing = sum(share < 1 for share in agreement.by_task.values())
         shared = len(agreement.by_task)
         name = self.store.config.name
@@ -70,7 +75,23 @@ class LeadDesk:
         differing = self.store.disagreements()
         models = "models" in request.query_params
         lines = [disagreement_view(one, models=models) for one in differing[:DISAGREEMENTS_SHOWN]]
-        return page(request, "disagreements.html.j2", lines=lines, total=len(differing), models=models)
+        return page(
+            request,
+            "disagreements.html.j2",
+            name=self.store.config.name,
+            lines=lines,
+            total=len(differing),
+            models=models,
+        )
+
+    def export(self, request: Request) -> Response:
+        form = export_form(request.query_params.get("form", ""))
+        exported, text = export_text(self.store, form)
+        suffix = "json" if form == "label-studio" else "jsonl"
+        headers = {"content-disposition": f'attachment; filename="{form}.{suffix}"'}
+        if exported.warnings:
+            headers["x-warning"] = " ".join(exported.warnings)
+        return Response(text, media_type="application/octet-stream", headers=headers)
 
     def invite(self, request: Request, body: Body) -> dict[str, str]:
         """The link, which is told only this once."""
@@ -92,6 +113,14 @@ class LeadDesk:
             raise HTTPException(400, "not_a_judgement")
         self.store.adjudicate(text_of(body, "task"), ranks, request.state.person, text_of(body, "comment"))
         return {}
+
+
+def export_form(name: str) -> ExportForm:
+    """Raises: UserError for a form that there isn't."""
+    for form in FORMS:
+        if form == name:
+            return form
+    raise UserError(f"{name!r} is no form of export; there are {', '.join(FORMS)}")
 
 
 def disagreement_view(one: Disagreement, *, models: bool) -> dict[str, Any]:
@@ -124,7 +153,7 @@ def interval(estimate: Estimated | None) -> str:
     """`72 % (65 – 79)`; empty where there is nothing to say."""
     if estimate is None:
         return ""
-    return f"{estimate.value:.0%} ({100 * estimate.low:.0f} – {100 * estimate.high:.0f})"
+    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} – {100 * estimate.high:.0f})"
 
 
 def _ago(moment: float | None) -> str:

@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 from plaudit.config.load import load_config
 from plaudit.data.formats import prompt_row
 from plaudit.errors import UserError
+from plaudit.feedback.exchange import export as exported_as
+from plaudit.feedback.exchange import write_export
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, Task
 from plaudit.feedback.store import Store
 from plaudit.files import safe_name
 from plaudit.records.text import Kind
-from plaudit.telemetry.console import say
+from plaudit.telemetry.console import say, warn
 from plaudit.web.app import build
+from plaudit.web.label.lead import export_form
 from plaudit.web.label.routes import label_routes
 from plaudit.web.label.sources import prompts_of, tasks_of, writing
 from plaudit.web.security import Access, cookie_name
@@ -52,22 +55,12 @@ def project_named(name: str, sources: Sequence[str] = ()) -> str:
 def open_project(url: str, options: Mapping[str, Any]) -> Store:
     """The project there is, with these options from now on, or a new one."""
     config = load_config(ProjectConfig, dict(options))
-    if not is_new(url):
+    if Store.exists(url):
         store = Store.open(url)
         if options:
             store.configure(replace(store.config, **{name: getattr(config, name) for name in options}))
         return store
     return Store.create(url, config)
-
-
-def is_new(url: str) -> bool:
-    if not url.startswith(DATABASES):
-        return not Path(url).is_file()
-    try:
-        Store.open(url).close()
-    except UserError:
-        return True
-    return False
 
 
 def label(
@@ -89,7 +82,7 @@ def label(
     tasks = [task for path in gold for task in tasks_of(Path(path), gold=True)]
     known = {task.id for task in tasks}
     tasks += [task for s in sources if Path(s) not in runs for task in tasks_of(Path(s)) if task.id not in known]
-    if is_new(url) and not (tasks or runs):
+    if not Store.exists(url) and not (tasks or runs):
         raise UserError(f"{url}: there is no such project; name a file or a run with answers: plaudit label DATA")
     writers = [(run, prompts_of(run, prompts)) for run in runs]
     store = open_project(url, options)
@@ -164,6 +157,20 @@ def invite(url: str, name: str, *, lead: bool, public: str) -> str:
     """The link of a new person. It is shown once: the project keeps only its fingerprint."""
     token = Store.open(url).invite(name, Role.LEAD if lead else Role.LABELLER)
     return link(public or f"http://127.0.0.1:{PORT}", token)
+
+
+def export(url: str, form: str, out: str) -> None:
+    """What people said, into a file or to standard output. Raises: UserError for an unknown form."""
+    store = Store.open(url)
+    if out:
+        exported = write_export(store, Path(out), export_form(form))
+        say(f"{len(exported.rows)} rows in {out}")
+    else:
+        exported = exported_as(store, export_form(form))
+        for row in exported.rows:
+            print(json.dumps(row, ensure_ascii=False))
+    for warning in exported.warnings:
+        warn(warning)
 
 
 def demo(address: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ class Labeller:
             )
         person = request.state.person
         values = {"progress": self.store.progress(person), "lead": person.role is Role.LEAD}
-        return page(request, "sent.html.j2", lines=lines, total=len(submissions), **values)
+        return page(request, "sent.html.j2", name=self.store.config.name, lines=lines, total=len(submissions), **values)
 
     def _progress(self, request: Request) -> dict[str, Any]:
         own = self.store.progress(request.state.person)

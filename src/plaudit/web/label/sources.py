@@ -1,4 +1,4 @@
-"""Where tasks come from: files with several answers a prompt, what `collect` and `compare` left, a policy at work."""
+"""What a labelling project is filled with: data files, what `collect` and `compare` left in a run, a policy at work."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -7,17 +7,16 @@ from typing import Any
 
 from plaudit.config.load import read_plain
 from plaudit.data.options import DataConfig
-from plaudit.data.sources import load, read_raw
+from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.feedback.records import Candidate, Task
+from plaudit.feedback.sources import read_tasks
 from plaudit.feedback.store import Store
-from plaudit.records.text import Comparison, Kind, Prompt, PromptRow, Ranking
+from plaudit.records.text import Kind, PromptRow
 from plaudit.telemetry.console import say, warn
 
-LEFT = ("candidates.jsonl", "rankings.jsonl")
-"""What `collect` leaves."""
-COMPARED = "samples.jsonl"
-"""What `compare` leaves."""
+LEFT = ("samples.jsonl", "candidates.jsonl", "rankings.jsonl")
+"""What `compare` and `collect` leave in their runs."""
 
 
 def tasks_of(source: Path, *, gold: bool = False) -> list[Task]:
@@ -25,42 +24,14 @@ def tasks_of(source: Path, *, gold: bool = False) -> list[Task]:
 
     Raises: UserError where nothing in it can be ranked.
     """
+    file = source
     if source.is_dir():
-        compared = source / COMPARED
-        files = [compared] if compared.is_file() else [source / name for name in LEFT if (source / name).is_file()]
+        files = [source / name for name in LEFT if (source / name).is_file()]
         if not files:
             raise UserError(f"{source}: left no answers to rank; with --samples 6 its model writes them meanwhile")
-        source = files[0]
-    if source.name == COMPARED:
-        return _compared(source)
-    loaded = load(DataConfig(path=str(source)), Kind.RANKING, Kind.COMPARISON, to_learn=False)
-    say(f"{source}: {loaded}")
-    return [_task(row, gold) for row in loaded.rows if isinstance(row, Ranking | Comparison)]
-
-
-def _task(row: Ranking | Comparison, gold: bool) -> Task:
-    match row:
-        case Ranking():
-            texts, ranks = row.responses, row.ranks
-        case Comparison():
-            texts, ranks = (row.chosen, row.rejected), (1, 2)
-    answers = [Candidate(text=text) for text in texts]
-    return Task.of(row.prompt, answers, gold_ranks=ranks if gold else None, source=row.where)
-
-
-def _compared(file: Path) -> list[Task]:
-    """Two policies' answers to the same prompts; where both wrote the same there is nothing to judge."""
-    config = file.parent / "config.yaml"
-    baseline = read_plain(config).get("baseline", "before") if config.is_file() else "before"
-    tasks = []
-    for where, row in read_raw(DataConfig(path=str(file), kind="prompt")).raws:
-        if row["before"] != row["after"]:
-            pair = [
-                Candidate(text=row["before"], model=str(baseline)),
-                Candidate(text=row["after"], model=row["policy"]),
-            ]
-            tasks.append(Task.of(Prompt.of_text(row["prompt"]), pair, source=where))
-    say(f"{file}: {len(tasks)} pairs of different answers")
+        file = files[0]
+    tasks = read_tasks(DataConfig(path=str(file)), gold=gold)
+    say(f"{file}: {len(tasks)} tasks")
     return tasks
 
 
@@ -68,10 +39,10 @@ def prompts_of(run: Path, files: Sequence[str]) -> list[str]:
     """The files that are named, or those from which the run learned. Raises: UserError where there are none."""
     config = run / "config.yaml"
     options = read_plain(config) if config.is_file() and not files else {}
-    named = [source["path"] for name in ("prompts", "data") for source in options.get(name) or () if "path" in source]
-    if not (files or named):
+    paths = [source["path"] for name in ("prompts", "data") for source in options.get(name) or () if "path" in source]
+    if not (files or paths):
         raise UserError(f"{run}: says no prompts to answer; name a file of them: --prompts FILE")
-    return [*files, *named[:1]]
+    return [*files, *paths[:1]]
 
 
 def writing(

@@ -34,7 +34,12 @@ export function dragging(root, drop) {
     ghost.remove();
     over?.classList.remove("over");
     document.body.classList.remove("dragging");
-    // The click that ends a drag is none.
+    // The click that ends a drag is none; one elsewhere, right after, is meant.
+    const stop = (click) => {
+      if (!source.contains(click.target)) return;
+      click.stopPropagation();
+      click.preventDefault();
+    };
     window.addEventListener("click", stop, { capture: true, once: true });
     setTimeout(() => window.removeEventListener("click", stop, { capture: true }), 0);
     if (over && event.type === "pointerup") drop(Number(source.dataset.drag), over.dataset);
@@ -42,11 +47,6 @@ export function dragging(root, drop) {
   root.addEventListener("pointerup", end);
   root.addEventListener("pointercancel", end);
   root.addEventListener("dragstart", (event) => event.preventDefault());
-
-  function stop(event) {
-    event.stopPropagation();
-    event.preventDefault();
-  }
 
   function begin() {
     held.ghost = document.createElement("span");
