@@ -135,13 +135,14 @@ def table(record: tables.Record) -> str:
 
 
 def _beside(every: Sequence[tables.Group], group: tables.Group, total: float, tokens: float) -> str:
-    """Ours as a ratio to the peer's seconds, where lengths differ by seconds for a token of answer."""
+    """Ours as a ratio to the peer's seconds; where answers came out longer or shorter, for the same operations."""
     if group.side != OURS:
         return ""
     others = tables.beside(every, group) or tables.beside(every, group, critic="separate")
     told = []
     for other in (one for one in others if one.runs):
         seconds = other.median(lambda f: [s["total"] for s in f["seconds"]])
-        by_token = tokens / other.median(lambda f: f["response_tokens"])
-        told.append(tables.ratio(total, seconds * by_token) + (f" {other.side}" if len(others) > 1 else ""))
+        theirs = other.median(lambda f: f["response_tokens"])
+        same = sum(floor(group.case, tokens).values()) / sum(floor(group.case, theirs).values())
+        told.append(tables.ratio(total, seconds * same) + (f" {other.side}" if len(others) > 1 else ""))
     return ", ".join(told) or "–"

@@ -1,5 +1,6 @@
 """Rows to train on: made ones with the ragged lengths of real text, or a file's, a character of ours for each word."""
 
+import gzip
 import json
 import random
 import re
@@ -28,8 +29,8 @@ def made(shape: Shape, count: int, answers: int) -> list[tuple[str, list[str]]]:
 
 
 def of_file(path: Path, shape: Shape, count: int, answers: int) -> list[tuple[str, list[str]]]:
-    """The first rows of a .jsonl: {prompt, chosen, rejected}, {prompt, response} or {prompt, responses}; prompt may be
-    missing, or a list of turns. Words and signs become one character each, so that lengths and repetitions stay."""
+    """The first rows of a .jsonl or .jsonl.gz: {prompt, chosen, rejected}, {prompt, response} or {prompt, responses};
+    prompt may be missing, or a list of turns. A word or sign becomes one character: lengths and repetitions stay."""
     found = []
     for row in _lines(path):
         texts = [row["chosen"], row["rejected"]] if "chosen" in row else row.get("responses") or [row["response"]]
@@ -44,7 +45,7 @@ def of_file(path: Path, shape: Shape, count: int, answers: int) -> list[tuple[st
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 

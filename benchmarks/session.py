@@ -58,7 +58,8 @@ def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> ar
         metavar="FILE",
         help="results; a call goes on with what is there (default: %(default)s)",
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what FILE holds, failures too")
+    parser.add_argument("--again", action="store_true", help="measure anew what FILE holds")
+    parser.add_argument("--retry", action="store_true", help="try once more what failed, and keep the rest")
     parser.add_argument(
         "--budget",
         type=float,
@@ -80,7 +81,7 @@ def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> ar
     for model in getattr(options, "models", "").split(","):
         if model and model not in SHAPES:
             parser.error(f"--models: {model!r} is none of {', '.join(SHAPES)}")
-    options.threads = options.threads or len(os.sched_getaffinity(0))
+    options.threads = options.threads or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     options.device = options.device or ("cuda" if has_gpu() else "cpu")
     return options
 
@@ -135,6 +136,8 @@ class Session:
         planned = [(number, unit) for number in range(1, rounds + 1) for unit in turned(units, number)]
         if self.options.no_peers:
             planned = [(number, unit) for number, unit in planned if unit.side == OURS]
+        if self.options.retry:
+            self.record["measurements"] = [m for m in self.record["measurements"] if not m["failed"]]
         if self.options.again:
             self.record["measurements"] = []
         left = [(number, unit) for number, unit in planned if not self._done(number, unit)]

@@ -52,7 +52,7 @@ SHAPES = {
         # Shaped as a model of half a billion parameters: for GPUs.
         Shape(name="L", hidden=896, intermediate=4864, layers=24, heads=14, kv_heads=2, vocabulary=151936),
         # For tests of the benchmark itself.
-        Shape(name="XS", hidden=32, intermediate=64, layers=2, heads=4, kv_heads=2, vocabulary=320, context=512),
+        Shape(name="XS", hidden=64, intermediate=128, layers=2, heads=2, kv_heads=1, vocabulary=320, context=512),
     )
 }
 

@@ -1,6 +1,7 @@
 """What the benchmarks of reward models and of fine-tuning share: rows, steps, rates, the table."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks import rows, tables
@@ -14,15 +15,14 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "precision": ("", "fp32 or bf16; empty: whichever matmuls run faster in"),
     "minibatch": (16, "rows of an optimiser step"),
     "steps": (6, "measured steps of a process, after two to warm up"),
-    "rounds": (3, "processes of each side"),
+    "rounds": (2, "processes of each side"),
 }
 
 
 def examples(options: Any, shape: Shape, answers: int, minibatch: int) -> list[tuple[str, list[str]]]:
     """As many as the steps take, the same for all sides."""
     count = minibatch * (options.steps + WARM)
-    path = options.rows
-    return rows.of_file(path, shape, count, answers) if path else rows.made(shape, count, answers)
+    return rows.of_file(Path(options.rows), shape, count, answers) if options.rows else rows.made(shape, count, answers)
 
 
 def lengths(found: list[tuple[str, list[str]]]) -> tuple[list[int], list[list[int]]]:

@@ -4,11 +4,15 @@ import json
 import os
 import resource
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 TAG = "FIGURES "
+LONG = 20.0
+"""Seconds after which three calls are enough."""
 
 
 def task() -> dict[str, Any]:
@@ -34,6 +38,22 @@ def synchronise() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+def calls_of(call: Callable[[int, int], int], new_tokens: int, repeats: int) -> list[dict[str, float]]:
+    """Seconds and tokens of `call(number, tokens)`, which returns how many it wrote: a short one to warm up, then as
+    many as asked, or three where that takes long."""
+    call(0, min(8, new_tokens))
+    calls: list[dict[str, float]] = []
+    for number in range(1, 1 + repeats):
+        synchronise()
+        began = time.perf_counter()
+        tokens = call(number, new_tokens)
+        synchronise()
+        calls.append({"seconds": time.perf_counter() - began, "tokens": tokens})
+        if len(calls) >= 3 and sum(one["seconds"] for one in calls) > LONG:
+            break
+    return calls
 
 
 def steps_of(ends: list[float], warm: int) -> list[dict[str, float]]:

@@ -4,9 +4,8 @@ Task: models, prompts (texts), answers to each, batches, new_tokens, repeats, pr
 Figures: of each batch the seconds and tokens of every call.
 """
 
-import time
-
-from common import answer, synchronise, task
+import torch
+from common import answer, calls_of, task
 
 import plaudit as pl
 
@@ -16,15 +15,14 @@ def main() -> None:
     policy = pl.Policy.load(f"{given['models']}/policy")
     for batch in given["batches"]:
         asked = [p for p in given["prompts"][: batch // given["answers"]] for _ in range(given["answers"])]
-        calls = []
-        for seed in range(1 + given["repeats"]):
-            began, tokens = time.perf_counter(), 0
-            options = {"max_new_tokens": given["new_tokens"], "batch_size": batch, "device": given["device"]}
-            for rollout in policy.rollouts(asked, seed=seed, **options):
-                tokens += int(rollout.response_mask.sum())
-            synchronise()
-            calls.append({"seconds": time.perf_counter() - began, "tokens": tokens})
-        batches[batch] = calls[1:]
+
+        def call(number: int, new_tokens: int, batch: int = batch, asked: list[str] = asked) -> int:
+            options = {"max_new_tokens": new_tokens, "batch_size": batch, "device": given["device"]}
+            with torch.autocast(given["device"], dtype=torch.bfloat16, enabled=given["precision"] == "bf16"):
+                rollouts = policy.rollouts(asked, seed=number, **options)
+                return sum(int(rollout.response_mask.sum()) for rollout in rollouts)
+
+        batches[batch] = calls_of(call, given["new_tokens"], given["repeats"])
     answer(batches=batches)
 
 

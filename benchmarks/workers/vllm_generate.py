@@ -4,13 +4,12 @@ Task and figures as of plaudit_generate.py.
 """
 
 import os
-import time
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
-from common import answer, task
+from common import answer, calls_of, task
 from vllm import LLM, SamplingParams
 
 
@@ -23,19 +22,17 @@ def main() -> None:
     )  # fmt: skip
     tokenizer = llm.get_tokenizer()
     prompts = [tokenizer(p, add_special_tokens=False).input_ids for p in given["prompts"]]
-    params = SamplingParams(
-        n=given["answers"], temperature=1.0, max_tokens=given["new_tokens"], logprobs=0, detokenize=False
-    )
     for batch in given["batches"]:
         asked = [{"prompt_token_ids": p} for p in prompts[: batch // given["answers"]]]
-        calls = []
-        for _ in range(1 + given["repeats"]):
-            began = time.perf_counter()
+
+        def call(number: int, new_tokens: int, asked: list = asked) -> int:
+            params = SamplingParams(
+                n=given["answers"], temperature=1.0, max_tokens=new_tokens, logprobs=0, detokenize=False
+            )
             outputs = llm.generate(asked, params, use_tqdm=False)
-            seconds = time.perf_counter() - began
-            tokens = sum(len(one.token_ids) for output in outputs for one in output.outputs)
-            calls.append({"seconds": seconds, "tokens": tokens})
-        batches[batch] = calls[1:]
+            return sum(len(one.token_ids) for output in outputs for one in output.outputs)
+
+        batches[batch] = calls_of(call, given["new_tokens"], given["repeats"])
     answer(batches=batches)
 
 

@@ -69,6 +69,9 @@ def test_a_process_that_fails_is_told_and_not_tried_again(asked, tmp_path, capsy
     ppo.main(argv)
     assert [worker for worker, _ in asked].count("trl_ppo.py") == 1
     assert "not finished in 420 s |" in capsys.readouterr().out
+    ppo.main([*argv, "--retry"])
+    assert [worker for worker, _ in asked].count("trl_ppo.py") == 2
+    assert [worker for worker, _ in asked].count("plaudit_ppo.py") == 2
 
 
 def test_shares_of_the_floor():

@@ -13,7 +13,7 @@ import pytest
 from plaudit.cli import main
 from plaudit.doctor.checks import CHECKS
 from plaudit.doctor.checks.tokens import shown_rows
-from plaudit.doctor.run import CheckSelection, at_start, diagnose
+from plaudit.doctor.run import CheckSelection, at_start, diagnose, examine
 from plaudit.errors import UserError
 from tests.architecture.repo import ROOT
 from tests.doctor.planted import Clinic
@@ -205,3 +205,11 @@ def test_rows_are_shown_as_they_are_learned(clinic):
     rendered = [{"path": clinic.file("rendered.jsonl", [{"text": "a</s>b"}]), "rendered": True}]
     (row,) = shown_rows(clinic.sft(data=rendered))
     assert [piece for piece, _ in row.pieces] == ["<s>", "a", "</s>", "b"]
+
+
+def test_a_folder_that_is_missing_is_said_once(clinic):
+    stage = clinic.ppo(rewards=[{"kind": "model", "path": "./gone"}])
+    (fault,) = examine(
+        stage, [check for check in CHECKS if check.name in ("files", "lengths", "starts", "weights")]
+    ).faults
+    assert (fault.check, fault.where) == ("files", "rewards.0.path") and "no folder './gone'" in fault.message

@@ -71,7 +71,7 @@ def test_a_judge_is_named_by_its_own_option(capsys):
     assert capsys.readouterr().err.startswith("error: judge.path: no folder './gone'; give a folder")
 
 
-@kills("config/load.py", old="        place = node.where\n", new="", why="options have no place")
+@kills("config/load.py", old="        where = node.where\n", new="", why="options have no place")
 def test_the_place_is_the_nearest_that_was_written():
     def place(option: str, *overrides: str) -> str:
         return place_of(PPOConfig, Path("ppo.yaml"), overrides, option)

@@ -376,7 +376,7 @@ def clinic(tmp_path, monkeypatch):
 @kills(
     "doctor/rehearsal.py", old='ignore_patterns("000002",', new='ignore_patterns("000001",', why="nothing is resumed"
 )
-@kills("doctor/checks/data.py", old="if shared.prompts:", new="if not shared.prompts:", why="leaks pass, others don't")
+@kills("doctor/checks/data.py", old="if not leaking:", new="if leaking:", why="leaks pass, others don't")
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_mistake_is_found_and_named(name, clinic, monkeypatch):
     check, where, words = PLANTS[name]

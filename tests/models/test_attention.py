@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
 from plaudit.models.attention import (
     BEYOND,
@@ -13,6 +14,8 @@ from plaudit.models.attention import (
     packed_attention,
     segments,
 )
+from plaudit.models.causal import causal_attention
+from tests.kills import kills
 from tests.models.tiny import build, relative_difference
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=9)
@@ -114,3 +117,22 @@ def test_a_packed_line_is_not_one_long_row():
         )
     assert relative_difference({"": packed[:3]}, {"": whole[:3]}) < 1e-6
     assert relative_difference({"": packed[3:]}, {"": whole[3:]}) > 1e-2
+
+
+@kills("models/causal.py", old=".triu(1), -math.inf", new=".triu(2), -math.inf", why="a token sees the next one")
+@kills("models/causal.py", old=".sub_(_rows(shared, begin, end))", new="", why="the softmax's own part of the gradient")
+@pytest.mark.parametrize(("heads", "kv_heads", "scale"), [(4, 2, None), (3, 3, 0.3), (6, 2, None)])
+def test_long_rows_attend_as_torchs_own_kernel_in_value_and_gradient(heads, kv_heads, scale):
+    """130 tokens: four blocks and a short one."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, heads, 130, 8), (2, kv_heads, 130, 8), (2, kv_heads, 130, 8)]
+    tensors = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
+    weight = torch.randn(shapes[0], generator=generator)
+    own = causal_attention(*tensors, scale)
+    assert "_Causal" in own.grad_fn.next_functions[0][0].name()
+    torchs = scaled_dot_product_attention(*tensors, is_causal=True, scale=scale, enable_gqa=heads != kv_heads)
+    torch.testing.assert_close(own, torchs, atol=1e-5, rtol=1e-5)
+    mine, wanted = (torch.autograd.grad((out * weight).sum(), tensors) for out in (own, torchs))
+    torch.testing.assert_close(mine, wanted, atol=2e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert causal_attention(*tensors, scale).equal(torchs)

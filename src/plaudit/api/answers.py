@@ -29,7 +29,7 @@ from plaudit.records.text import FinishReason, Form, Group, Kind, Prompt, Prompt
 from plaudit.rollouts.sampler import check_prompts
 from plaudit.scoring.build import build_scorer, check_rewards
 from plaudit.telemetry.console import discard_closed, say
-from plaudit.telemetry.numbers import number, percent
+from plaudit.telemetry.numbers import counted, number, percent
 from plaudit.telemetry.progress import Progress
 
 Write = Callable[[Mapping[str, Any]], None]
@@ -101,7 +101,7 @@ def score(config: ScoreConfig, out: str) -> None:
                 progress.update(begin + len(batch), {})
     mean = f", mean {number(math.fsum(known) / len(known))}" if known else ""
     say(
-        f"{done} answers scored{mean}"
+        f"{counted(done, 'answer')} scored{mean}"
         + f"; the judge abstains on {done - len(known)}" * (len(known) < done)
         + f"; written to {out}" * bool(out)
     )

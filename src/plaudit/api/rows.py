@@ -10,6 +10,7 @@ from plaudit.config.load import load_config
 from plaudit.config.objects import PythonObject, put_back
 from plaudit.data.formats import prompt_row
 from plaudit.data.options import DataConfig
+from plaudit.data.reading import plain_value
 from plaudit.data.sources import load, read_raw
 from plaudit.data.turns import RowError
 from plaudit.errors import UserError
@@ -44,15 +45,22 @@ def load_data(source: Any, kind: str = "auto", **options: Any) -> list[dict[str,
 
 def as_rows(value: Any, where: str) -> list[Any]:
     """Mappings out of what may be a list of texts or mappings, a datasets.Dataset, a data frame."""
-    if hasattr(value, "itertuples"):  # pandas
-        value = value.astype(object).where(value.notna(), None).to_dict("records")  # its NaN is our null
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise UserError(f"{where}: give a file, a list of rows, or a dict with `path`, not {type(value).__name__}")
     column = "text" if where.partition(".")[0] in ("data", "held_out", "ptx") else "prompt"
-    rows = [_as_row(row, column) for row in value]
+    rows = [_as_row(row, column) for row in _from_table(value)]
     if not rows:
         raise UserError(f"{where}: there are no rows")
     return rows
+
+
+def _from_table(value: Any) -> Iterable[Any]:
+    """The rows of a data frame or a data set as they were written; of anything else as they are."""
+    if hasattr(value, "itertuples"):  # pandas; its NaN is our null
+        value = value.astype(object).where(value.notna(), None).to_dict("records")
+    elif not hasattr(value, "features"):  # a datasets.Dataset
+        return value
+    return [{name: plain_value(item) for name, item in row.items()} for row in value]
 
 
 def _as_row(row: Any, column: str) -> Any:

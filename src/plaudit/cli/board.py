@@ -1,6 +1,8 @@
 """`plaudit board` and its options."""
 
 import argparse
+import contextlib
+from collections.abc import Generator
 from typing import Any
 
 from plaudit.errors import UserError
@@ -27,11 +29,18 @@ def add_server(command: argparse.ArgumentParser) -> None:
     command.add_argument("--public", default="", metavar="URL", help="how it is reached through a proxy or a tunnel")
 
 
-def _board(known: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def needing_serve() -> Generator[None]:
+    """Imports of what the extra `serve` brings. Raises: UserError where it isn't there."""
     try:
-        from plaudit.web.alone import Address, serve_alone
-        from plaudit.web.board.routes import board_routes
+        yield
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing; this command needs: pip install 'plaudit[serve]'") from error
+
+
+def _board(known: argparse.Namespace) -> int:
+    with needing_serve():
+        from plaudit.web.alone import Address, serve_alone
+        from plaudit.web.board.routes import board_routes
     serve_alone("board", board_routes(known.runs), Address(host=known.host, port=known.port, public=known.public))
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from plaudit import __version__
 from plaudit.cli.board import add_board
+from plaudit.cli.chat import add_chat
 from plaudit.cli.label import add_label
 from plaudit.cli.show import placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
@@ -75,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     for stage in RUNS.values():
         if stage.command and " " not in stage.command:
             _add_stage(commands, stage.command, stage)
-    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label, add_board):
+    for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label, add_board, add_chat):
         add(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():

@@ -290,18 +290,19 @@ def _parquet_items(data: bytes, path: str) -> Iterator[Item]:
 
 def _checked(rows: Iterator[dict[str, Any]], name: str) -> Iterator[Item]:
     for number, row in enumerate(rows, 1):
-        plain = {column: _plain(value) for column, value in row.items()}
+        plain = {column: plain_value(value) for column, value in row.items()}
         yield _item(f"{name} row {number}", lambda row=plain: _sound_row(row, suspect=True))
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A table's value as JSON would have it. All objects of a column have the fields of each of them there, so that a
     field that is null is one that this object doesn't have: a tool call's arguments would else hold all tools'."""
     if isinstance(value, Decimal):
         return float(value)
+    value = value.tolist() if hasattr(value, "tolist") else value  # numpy's, in data frames
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {key: plain_value(item) for key, item in value.items() if item is not None}
+    return [plain_value(item) for item in value] if isinstance(value, list) else value
 
 
 def _open_hub(path: str) -> Source:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,10 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = ()
 """From version 1 to 2, from 2 to 3, …: each runs once on older files. New files are made as `METADATA` says."""
 
 
+_POOL: Mapping[str, int] = {"pool_size": 20, "max_overflow": 0}
+"""Connections that stay open: those beyond would be opened anew for every request of a busy hour."""
+
+
 def dumps(value: Any) -> str:
     """ASCII, so that whatever a model wrote (NUL, lone surrogates) is text that every data base takes."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
@@ -119,9 +123,9 @@ class Database:
         self._writing = threading.Lock()
         if self.is_server:
             driver = sa.engine.make_url("postgresql://" + url.partition("://")[2]).set(drivername="postgresql+psycopg")
-            self.engine = sa.create_engine(driver, pool_pre_ping=True, pool_size=10, max_overflow=30)
+            self.engine = sa.create_engine(driver, pool_pre_ping=True, **_POOL)
         else:
-            self.engine = sa.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
+            self.engine = sa.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30}, **_POOL)
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from plaudit.models.causal import causal_attention
 from plaudit.models.weights import HFModel
 
 PACKED = "plaudit_packed"
@@ -131,7 +132,7 @@ def packed_attention(
         rows, width = bucket.shape
         square = flat.index_select(0, bucket.reshape(-1)).view(rows, width, heads + 2 * kv_heads, head_dim)
         q, k, v = square.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
-        attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=kv_heads != heads)
+        attended = causal_attention(q, k, v, scaling)
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     for branch in segments.branches:
         (rows, width), visible = branch.queries.shape, branch.keys.shape[1]

@@ -66,7 +66,10 @@ def write_answers(url: str, model: str, rows: Sequence[PromptRow], *, samples: i
     from plaudit.api.models import Policy
 
     policy, store = Policy.load(model), Store.open(url)
+    server = multiprocessing.parent_process()
     for row in rows:
+        if server is not None and not server.is_alive():
+            return  # it was killed: nobody waits for these answers any more
         rollouts = policy.rollouts([row] * samples, batch_size=samples, **options)
         texts = dict.fromkeys(text for rollout in rollouts for text in rollout.responses)
         if len(texts) > 1:

@@ -1,0 +1,85 @@
+"""Causal attention of rows side by side, for training on a CPU: a third less work than torch's own where rows are long.
+
+Torch's fused kernel spends as much of its backward pass on keys that no query may see as on the others. Here a block of
+queries meets the keys up to its end alone, and its probabilities are kept, not made again.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+BLOCK = 32
+"""Queries that are computed together."""
+SHORTEST = 128
+"""Of shorter rows torch's kernel is as fast."""
+BUDGET = 2**23
+"""Probabilities that may be kept of one call; where there are more, torch's kernel, which keeps none."""
+
+
+def causal_attention(
+    query: Float[Tensor, "n heads L d"],
+    key: Float[Tensor, "n kv_heads L d"],
+    value: Float[Tensor, "n kv_heads L d"],
+    scale: float | None,
+) -> Float[Tensor, "n heads L d"]:
+    """softmax(q·k · scale) v, where position i looks at 0 … i; `scale` None: d^(−½). Heads share keys in groups."""
+    (rows, heads, length, width), groups = query.shape, key.shape[1]
+    learns = torch.is_grad_enabled() and query.requires_grad
+    plain = query.device.type == "cpu" and query.dtype == torch.float32
+    if not (learns and plain and length >= SHORTEST and rows * heads * length**2 <= 2 * BUDGET):
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=groups != heads)
+    scaled = query * (width**-0.5 if scale is None else scale)
+    by_group = scaled.reshape(rows * groups, heads // groups, length, width)
+    key, value = (x.reshape(rows * groups, length, width) for x in (key, value))
+    out = _Causal.apply(by_group, key, value)
+    assert isinstance(out, Tensor)
+    return out.view(rows, heads, length, width)
+
+
+class _Causal(torch.autograd.Function):
+    """softmax(q·k) v of scaled queries [N g L d] and the keys and values [N L d] that each group of heads shares."""
+
+    @staticmethod
+    def forward(*args: Any, **_: Any) -> Tensor:
+        ctx, query, key, value = args
+        out = torch.empty_like(query)
+        probabilities: list[Tensor] = []
+        for begin, end in _blocks(query):
+            scores = torch.bmm(_rows(query, begin, end), key[:, :end].mT)
+            own = scores.view(*query.shape[:2], end - begin, end)[..., begin:]
+            own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool).triu(1), -math.inf)
+            probabilities.append(scores.softmax(dim=-1))
+            block = out[:, :, begin:end]
+            block.copy_(torch.bmm(probabilities[-1], value[:, :end]).view_as(block))
+        ctx.save_for_backward(query, key, value, out, *probabilities)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (grad,) = grads
+        query, key, value, out, *probabilities = ctx.saved_tensors
+        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        # Σ_j p_ij ∂p_ij = ∂o_i · o_i: what the softmax takes off each row's gradient
+        shared = (grad * out).sum(dim=-1, keepdim=True)
+        for (begin, end), p in zip(_blocks(query), probabilities, strict=True):
+            upper = _rows(grad, begin, end)
+            of_value[:, :end].baddbmm_(p.mT, upper)
+            of_scores = torch.bmm(upper, value[:, :end].mT).sub_(_rows(shared, begin, end)).mul_(p)
+            block = of_query[:, :, begin:end]
+            block.copy_(torch.bmm(of_scores, key[:, :end]).view_as(block))
+            of_key[:, :end].baddbmm_(of_scores.mT, _rows(query, begin, end))
+        return of_query, of_key, of_value
+
+
+def _blocks(query: Tensor) -> list[tuple[int, int]]:
+    length = query.shape[2]
+    return [(begin, min(begin + BLOCK, length)) for begin in range(0, length, BLOCK)]
+
+
+def _rows(x: Tensor, begin: int, end: int) -> Tensor:
+    """A block's queries of all heads of a group, one after the other: [N g·w d]."""
+    return x[:, :, begin:end].reshape(x.shape[0], -1, x.shape[-1])
