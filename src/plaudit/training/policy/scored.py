@@ -82,8 +82,9 @@ def roll_out(participants: Participants, config: PPOConfig, iteration: int) -> R
 
 def _gathered(participants: Participants, config: PPOConfig) -> set[Extra]:
     """What the engine is to gather, so that the policy needs no pass of its own; nothing where it needs one anyway."""
-    is_exact = participants.machine.precision == "fp32" and participants.engine.capabilities.trainer_logprobs
-    if config.scoring_pass == "always" or not is_exact or {"kl_full", "scores"} & _wants(config):
+    if config.scoring_pass == "always" or {"kl_full", "scores"} & _wants(config):
+        return set()
+    if participants.machine.precision != "fp32" or not participants.engine.capabilities.trainer_logprobs:
         return set()
     return {"entropy", "values"} if config.critic and config.critic.kind == "shared" else {"entropy"}
 
