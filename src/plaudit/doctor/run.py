@@ -150,8 +150,8 @@ class _Record:
         causes = [one.level.rank for one in self.findings if one.check in follows and one.level is not Severity.NOTE]
         for one in findings:
             finding = replace(one, where=self._named(one.where), message=self._named(one.message))
-            said = [one.message for one in self.findings if one.level is finding.level]
-            is_known = any(finding.message in message or message in finding.message for message in said)
+            messages = [one.message for one in self.findings if one.level is finding.level]
+            is_known = any(finding.message in message or message in finding.message for message in messages)
             is_explained = one.level is not Severity.NOTE and one.level.rank <= max(causes, default=-1)
             if not is_known and not is_explained:
                 self.findings.append(replace(finding, check=check, stage=self.stage.name))

@@ -16,26 +16,27 @@ from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import OwnProgress, PersonProgress, ProjectProgress, Role
 from plaudit.feedback.tables import ASSIGNMENTS, PEOPLE, SKIPS, SUBMISSIONS, TASKS, AnyRow
 
-_RECENT = 200
+_RECENT = 50
 """Submissions of which a labeller's median time is made."""
 
 
 def of_person(connection: sa.Connection, name: str, config: ProjectConfig, now: float) -> OwnProgress:
-    rows = connection.execute(_newest(SUBMISSIONS.c.person == name)).all()
+    def count(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+        return connection.execute(sa.select(sa.func.count(table.c.task.distinct())).where(*conditions)).scalar_one()
+
     is_open = sa.and_(TASKS.c.gold == sa.false(), TASKS.c.judged < config.overlap)
-    waiting = sa.select(sa.func.count()).where(is_open)
-    # Outer and with the condition inside the count: SQLite then begins with this person's few rows, not with all tasks.
-    with_tasks = ASSIGNMENTS.join(TASKS, TASKS.c.id == ASSIGNMENTS.c.task, isouter=True)
-    mine = sa.select(sa.func.count(sa.case((is_open, ASSIGNMENTS.c.task)).distinct())).select_from(with_tasks)
-    done = mine.where(ASSIGNMENTS.c.person == name, ASSIGNMENTS.c.ended.in_((SUBMITTED, SKIPPED)))
-    skipped = sa.select(sa.func.count(SKIPS.c.task.distinct())).where(SKIPS.c.person == name)
+    ended = sa.and_(ASSIGNMENTS.c.person == name, ASSIGNMENTS.c.ended.in_((SUBMITTED, SKIPPED)))
+    still_open = sa.select(TASKS.c.seq).where(TASKS.c.id == ASSIGNMENTS.c.task, is_open).exists()
+    every = connection.execute(sa.select(sa.func.count()).select_from(TASKS).where(is_open)).scalar_one()
+    mine = SUBMISSIONS.c.person == name
+    recent = sa.select(SUBMISSIONS.c.judgement).where(mine).order_by(SUBMISSIONS.c.seq.desc()).limit(_RECENT)
     return OwnProgress(
-        submitted=len(rows),
-        today=sum(row.received >= _midnight(now) for row in rows),
+        submitted=count(SUBMISSIONS, mine),
+        today=count(SUBMISSIONS, mine, SUBMISSIONS.c.received >= _midnight(now)),
         daily_target=config.daily_target,
-        skipped=connection.execute(skipped).scalar_one(),
-        median_seconds=_median_seconds(rows),
-        remaining=connection.execute(waiting).scalar_one() - connection.execute(done).scalar_one(),
+        skipped=count(SKIPS, SKIPS.c.person == name),
+        median_seconds=_median_seconds(connection.execute(recent).all()),
+        remaining=every - count(ASSIGNMENTS, ended, still_open),
     )
 
 
@@ -74,7 +75,7 @@ def _people(
             submitted=len(own := by_person[name]),
             today=sum(row.received >= _midnight(now) for row in own),
             skipped=skipped.get(name, 0),
-            median_seconds=_median_seconds(own),
+            median_seconds=_median_seconds(own[-_RECENT:]),
             last_seen=max((row.received for row in own), default=None),
             working=in_hand.get(name, 0),
         )
@@ -91,7 +92,7 @@ def _newest(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 def _median_seconds(rows: Sequence[AnyRow]) -> float | None:
-    seconds = [float(json.loads(row.judgement)["seconds"]) for row in rows[-_RECENT:]]
+    seconds = [float(json.loads(row.judgement)["seconds"]) for row in rows]
     return statistics.median(seconds) if seconds else None
 
 

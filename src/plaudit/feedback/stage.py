@@ -16,6 +16,7 @@ from plaudit.feedback.findings import findings
 from plaudit.feedback.options import LabelConfig
 from plaudit.feedback.sources import SAMPLES, read_tasks
 from plaudit.feedback.store import Store
+from plaudit.files import write_json
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.summary import summary
@@ -34,6 +35,10 @@ def label(config: LabelConfig, run: Run) -> None:
     try:
         tasks = [task for source in config.data for task in read_tasks(source)]
         new = store.add_tasks([*tasks, *(task for source in config.gold for task in read_tasks(source, gold=True))])
+        run.check_data({source.path: read_raw(source).fingerprint for source in (*config.data, *config.gold)})
+        if run.latest() is None:
+            with run.checkpoint(0) as folder:  # from here on the run is one that can be gone on with
+                write_json(folder / "labels.json", {"store": store.name})
         wanted = config.judgements or store.progress().wanted
         say(f"{len(tasks)} tasks ({new} new), {wanted} judgements wanted. People rank by: plaudit label {url}")
         _wait(store, wanted, config, run)

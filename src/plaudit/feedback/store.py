@@ -78,8 +78,9 @@ class Store:
         database = Database(url)
         if database.path is not None:
             make_folder(database.path.parent)
-        database.create(lambda connection: _write_config(connection, config))
-        return cls(database, clock)
+        with database.closed_on_error():
+            database.create(lambda connection: _write_config(connection, config))
+            return cls(database, clock)
 
     @classmethod
     def exists(cls, url: str) -> bool:
@@ -98,8 +99,9 @@ class Store:
         database = Database(url)
         if database.path is not None and not database.path.is_file():
             raise UserError(f"{url}: there is no labelling project; `plaudit label init` makes one")
-        database.upgrade()
-        return cls(database, clock)
+        with database.closed_on_error():
+            database.upgrade()
+            return cls(database, clock)
 
     @property
     def name(self) -> str:

@@ -190,6 +190,14 @@ class Database:
         self.engine.dispose()
 
     @contextlib.contextmanager
+    def closed_on_error(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    @contextlib.contextmanager
     def _explained(self) -> Generator[None]:
         try:
             yield
