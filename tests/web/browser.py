@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.applications import Starlette
 
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Role, Task
@@ -42,18 +43,25 @@ class Site:
 
 
 @contextlib.contextmanager
-def served(store: Store) -> Iterator[Site]:
-    """In a thread, as `serve` would in a process of its own."""
-    app = build(label_routes(store), project_access(store))
+def running(app: Starlette) -> Iterator[str]:
+    """In a thread, as `serve` would in a process of its own; its address."""
     with listening("127.0.0.1", 0) as (listener, address):
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="on"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
         try:
-            yield Site(store, address)
+            yield address
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@contextlib.contextmanager
+def served(store: Store) -> Iterator[Site]:
+    with running(build(label_routes(store), project_access(store))) as address:
+        try:
+            yield Site(store, address)
+        finally:
             store.close()
 
 

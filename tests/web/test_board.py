@@ -74,6 +74,7 @@ def test_the_list_tells_running_from_dead_stopped_and_finished(tmp_path):
     assert ">stopped<" in words["stopped"] and "plaudit resume" in words["stopped"]
     assert ">failed<" in words["failed"]
     assert ">finished<" in words["done"] and "plaudit resume" not in words["done"]
+    assert ">healthy<" in words["alive"]
 
 
 def row_of(html: str, run: str) -> str:

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from plaudit.errors import UserError
 from plaudit.feedback.options import ProjectConfig
-from plaudit.feedback.records import Candidate, Role, StoreUnavailable, Task
+from plaudit.feedback.records import Candidate, Judgement, Role, StoreUnavailable, Task
 from plaudit.feedback.store import Store
 from plaudit.records.text import Form, Message, Prompt
 from plaudit.web.app import build
@@ -221,6 +221,9 @@ def test_a_lead_sees_progress_agreement_and_disagreements(tmp_path):
     assert lead.get("/", follow_redirects=False).headers["location"] == "/lead"
     page = lead.get("/lead").text
     assert "2 / 2" in page and "1 of 1 tasks" in page and "ann" in page
+    project.store.record(task("Imported"), "import", Judgement(ranks=(1, 2, 3)), "key-of-import")
+    ends = re.findall('data-revoke="(.*?)"', lead.get("/lead").text)
+    assert ends == ["ann", "bob"]  # who has a link, and no lead
     differing = lead.get("/lead/disagreements").text
     assert "<script>P" not in differing and "0 % of verdicts alike" in differing
     assert "secret-model" not in differing

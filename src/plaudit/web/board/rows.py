@@ -10,10 +10,11 @@ from pathlib import Path
 from plaudit.errors import UserError
 from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, pipeline_of
 from plaudit.report.columns import Series
-from plaudit.report.heads import head
+from plaudit.report.heads import Head, head
 from plaudit.report.measures import arrange, measure, shown
 from plaudit.report.reading import clean_text
 from plaudit.stages import RUNS
+from plaudit.telemetry.health import HEALTHY
 from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.status import State, Status
 from plaudit.web.board.shelf import ShelfItem
@@ -53,7 +54,7 @@ class Row:
     to_go: str
     sentences: tuple[str, ...]
     health: tuple[str, str] | None
-    """(level, text) of the worst that is not over."""
+    """(level, text) of the worst that is not over, `healthy` where nothing is; None: not known yet."""
     warnings: int
     spark: Spark | None
     command: str
@@ -134,11 +135,18 @@ def _row(item: ShelfItem, data: RunData | PipelineData, own: RunData, now: float
         of=of,
         to_go=_to_go(own, step or 0, of) if running else "",
         sentences=top.sentences,
-        health=(top.health[0][0].value, top.health[0][1]) if top.health else None,
+        health=_health(top),
         warnings=sum(len(run.warnings) for run in stages),
         spark=_spark(own),
         command=_command(item.folder, own, status),
     )
+
+
+def _health(top: Head) -> tuple[str, str] | None:
+    if top.health:
+        level, text = top.health[0]
+        return level.value, text
+    return (HEALTHY, "") if top.facts.get("Health") else None
 
 
 def _to_go(run: RunData, step: int, of: int) -> str:

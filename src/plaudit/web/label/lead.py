@@ -51,11 +51,12 @@ class LeadDesk:
 
     def overview(self, request: Request) -> Response:
         progress, agreement, gold = self.store.progress(), self.store.agreement(), self.store.gold_accuracy()
-        revoked = {one.name for one in self.store.people() if one.revoked is not None}
+        links = {one.name: one.revoked is None for one in self.store.people()}  # made-up and imported people have none
         people = [
             {
                 "row": one,
-                "revoked": one.name in revoked,
+                "linked": links.get(one.name, False),
+                "revoked": not links.get(one.name, True),
                 "seen": _ago(one.last_seen),
                 "agreement": interval(agreement.by_person.get(one.name)),
                 "gold": interval(gold.get(one.name)),
