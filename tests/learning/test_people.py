@@ -63,6 +63,7 @@ def accuracy(policy: str, data, held_out: list[dict]) -> float:
 
 @pytest.mark.slow
 def test_a_reward_model_of_the_export_is_as_good_as_one_of_the_rankings(tmp_path):
+    (tmp_path / "policy").mkdir()
     policy = world.policy(tmp_path / "policy")
     pool = world.pool(policy)
     unique = {frozenset(row["responses"]): once(row) for row in world.rankings(pool, RANKINGS, seed=1)}
