@@ -11,8 +11,6 @@ CALLED_FROM_OUTSIDE = {
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""
-ON_THEIR_WAY = ("feedback/",)
-"""Rooms whose users are being written."""
 SPELLS_NAMES = ("__init__.py", "stages.py", "load.py")
 """Files that name functions in strings: lazy exports, the stages (`module:function`), a config's own check."""
 
@@ -27,13 +25,7 @@ def test_every_definition_has_a_user():
         for name, node in definitions(tree(path))
         if uses[name.split(".")[-1]] <= used_names(node)[name.split(".")[-1]]  # its own recursion is no use
     }
-    none_of(
-        [
-            f"{name} is used by nobody"
-            for name in sorted(unused - set(CALLED_FROM_OUTSIDE))
-            if not name.startswith(ON_THEIR_WAY)
-        ]
-    )
+    none_of([f"{name} is used by nobody" for name in sorted(unused - set(CALLED_FROM_OUTSIDE))])
     assert set(CALLED_FROM_OUTSIDE) <= unused, "the allow-list names what has a user, or is gone"
 
 

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   plaudit label runs/compare --mode two               people judge two policies blind
   plaudit label candidates.db                         go on with a project
   plaudit label invite ann                            a secret link for ann (revoke ann ends it)
+  plaudit label import theirs.json                    Label Studio's, Argilla's, Potato's rankings
   plaudit label export --out rankings.jsonl           what people said, as `plaudit reward` reads it
   plaudit label backup copy.db                        the whole project, while people go on working
 """
@@ -28,7 +29,7 @@ def add_label(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = "a project (FILE.db or postgresql://…), data files, run folders; or invite, revoke, export, backup"
+    what = "a project (FILE.db or postgresql://…), data files, run folders; or invite, revoke, import, export, backup"
     label.add_argument("what", nargs="*", metavar="PROJECT|DATA|RUN", help=what)
     label.add_argument("--demo", action="store_true", help="small built-in tasks in a project that is gone afterwards")
     label.add_argument("--project", default="", metavar="FILE", help="where all is kept (default: the data's name)")
@@ -71,7 +72,7 @@ def _label(known: argparse.Namespace) -> int:
     match known.what:
         case _ if known.demo:
             project.demo(address)
-        case ["invite" | "revoke" | "export" | "backup", *rest]:
+        case ["invite" | "revoke" | "import" | "export" | "backup", *rest]:
             _act(known, known.what[0], rest)
         case sources:
             urls = [name for name in sources if project.is_project(name)]
@@ -101,6 +102,8 @@ def _needs_serve() -> Any:
 
 def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
     project = _needs_serve()
+    from plaudit.data.options import DataConfig
+    from plaudit.feedback.exchange import import_labels
     from plaudit.feedback.store import Store
 
     if len(rest) != (act != "export"):
@@ -112,6 +115,9 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
             print(project.invite(url, rest[0], lead=known.lead, public=known.public))
         case "revoke":
             Store.open(url).revoke(rest[0])
+        case "import":
+            tasks, judgements = import_labels(Store.open(url), DataConfig(path=rest[0]))
+            print(f"{rest[0]}: {tasks} tasks and {judgements} judgements are new in {url}")
         case "backup":
             Store.open(url).backup(rest[0])
         case _:

@@ -126,10 +126,6 @@ class Assignment:
         by_answer = dict(zip(self.order, shown, strict=True))
         return tuple(by_answer[index] for index in range(len(self.order)))
 
-    def to_shown_order(self, values: Sequence[T]) -> tuple[T, ...]:
-        """One value for each of the task's answers → one for each position of the page."""
-        return tuple(values[index] for index in self.order)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
