@@ -20,8 +20,8 @@ from plaudit.training.policy.objective import ESTIMATORS
 from plaudit.training.policy.participants import Participants, with_trunk
 
 AGREES = 1e-5
-"""The engine's numbers stand for the trainer's if none of those asked is further off in fp32: nats, and for values
-the largest one."""
+"""The engine's numbers stand for the trainer's if none of those asked is further off in fp32: nats, and of entropies
+and values the part of the largest one."""
 PROBED = 4
 """So many rows of an iteration are asked."""
 
@@ -168,9 +168,9 @@ def _ask_policy(
     rows = list(range(0, len(rollout.rows), max(1, len(rollout.rows) // PROBED)))[:PROBED]
     trainers = ask(set(engines), rollout[rows])
     gaps = {name: float((trainers[name] - engines[name][rows]).abs().max()) for name in engines}
-    largest_value = float(trainers["values"].abs().max()) if "values" in engines else 0.0
-    limits = {"values": AGREES * max(1.0, largest_value)}
-    if not all(gap <= limits.get(name, AGREES) for name, gap in gaps.items()):
+    sizes = {name: 1.0 if name == "logprobs" else float(trainers[name].abs().max()) for name in engines}
+    limits = {name: AGREES * max(1.0, size) for name, size in sizes.items()}
+    if not all(gap <= limits[name] for name, gap in gaps.items()):
         return ask(_wants(config), rollout), gaps["logprobs"]
     return engines | (ask({"values"}, rollout) if missing else {}), gaps["logprobs"]
 
