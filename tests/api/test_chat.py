@@ -1,12 +1,16 @@
 """Models that talk: what they read, what comes out piece by piece, and the numbers beside it."""
 
+import io
+
 import pytest
 import torch
 
 import plaudit as pl
 from plaudit.api.chat import ChatConfig, ChatModel, model_of, talk_with
+from plaudit.cli import main
+from plaudit.engines.protocol import Generation
 from plaudit.errors import UserError
-from plaudit.records.text import Message
+from plaudit.records.text import FinishReason, Message
 from tests.kills import kills
 
 TEMPLATE = (
@@ -29,7 +33,43 @@ def answered(talk, text="The cat sat"):
     return talk.replies[0], grown
 
 
+class Pieces:
+    """An engine that writes as many tokens as it may."""
+
+    def __init__(self) -> None:
+        self.prompts, self.keys = [], []
+
+    def generate(self, prompts, keys, sampling, *, seed, greedy):
+        self.prompts += prompts
+        self.keys += keys
+        ids = tuple(range(100, 100 + sampling.max_new_tokens))
+        return [Generation(ids=ids, logprobs=(0.0,) * len(ids), finish_reason=FinishReason.LENGTH)]
+
+
 @kills("api/chat.py", old="[[*prompt_ids, *ids]]", new="[prompt_ids]", why="each piece would begin the answer anew")
+@kills("api/chat.py", old="sample_index=len(ids))", new="sample_index=0)", why="each piece has the same draws")
+def test_each_piece_goes_on_from_the_one_before(folder):
+    talk = talk_with([str(folder)], {"max_new_tokens": 20})
+    model = talk.speakers[0]
+    model.engine = engine = Pieces()
+    reply, grown = answered(talk)
+    first = model.renderer.prompt_ids(model._prompt(talk.turns))
+    written = [*range(100, 104), *range(100, 112), *range(100, 104)]
+    assert engine.prompts == [[*first, *written[:count]] for count in (0, 4, 16)]
+    assert len(set(engine.keys)) == 3
+    assert (reply.tokens, reply.finish, len(grown)) == (20, "length", 3)
+    assert reply.text == model.renderer.response_text(written)
+
+
+def test_the_command(folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("The cat sat\n/quit\n"))
+    assert main(["chat", str(folder), "--max_new_tokens", "6", "--stop", "zz"]) == 0
+    assert "/reset forgets" in capsys.readouterr().out
+    assert main(["chat", "a", "b", "c"]) == 2
+    assert main(["chat", str(folder), "--temperature", "0"]) == 2
+    assert "one model or two" in (errors := capsys.readouterr().err) and "temperature" in errors
+
+
 def test_piece_by_piece_is_what_greedy_decoding_writes_at_once(folder):
     talk = talk_with([str(folder)], {"greedy": True, "max_new_tokens": 30})
     reply, grown = answered(talk)

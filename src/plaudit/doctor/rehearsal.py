@@ -123,6 +123,7 @@ def _shrunk(config: PPOConfig, prompts: int) -> PPOConfig:
     """One iteration of two steps on a few prompts."""
     return replace(
         config,
+        scoring_pass="always",  # the engine is checked against it
         prompts_per_iteration=prompts,
         samples_per_prompt=1 if prompts > 1 else 2,
         iterations=1,

@@ -87,6 +87,14 @@ def critic_parameters(hf_model: HFModel) -> list[nn.Parameter]:
     return [p for name, p in hf_model.named_parameters() if CRITIC in name.split(".")]
 
 
+def is_untouched(hf_model: HFModel) -> bool:
+    """Whether the policy's adapter still adds nothing: of each pair of matrices the one that began as zeros."""
+    layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
+    zeros = [layer.lora_B[POLICY].get_parameter("weight") for layer in layers if POLICY in layer.lora_B]
+    zeros += [layer.get_parameter(f"lora_embedding_A.{POLICY}") for layer in layers if POLICY in layer.lora_embedding_A]
+    return not any(bool(matrix.any()) for matrix in zeros)
+
+
 def answering(hf_model: HFModel) -> str:
     """Which adapter answers now; `policy` too where there is none."""
     layer = next((m for m in hf_model.modules() if isinstance(m, LoraLayer)), None)

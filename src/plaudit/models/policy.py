@@ -103,12 +103,24 @@ class Reference:
     """
 
     def __init__(self, policy: Trunk, own: HFModel | None = None):
+        self.is_start = own is None
         self.shares_base = own is None and hasattr(policy.hf, "disable_adapter")
         if self.shares_base:
             self.trunk = policy
         else:
             self.trunk = Trunk(copy.deepcopy(policy.hf) if own is None else own).to(policy.device)
             self.trunk.requires_grad_(False)
+
+    @torch.no_grad()
+    def is_policy(self, policy: Trunk) -> bool:
+        """Whether the policy is bit for bit what it was when training began, so that π_ref says what it says. Costs
+        little: the first parameter that moved ends the comparison."""
+        if not self.is_start:
+            return False
+        if self.shares_base:
+            return adapters.is_untouched(policy.hf)
+        both = zip(policy.hf.parameters(), self.trunk.hf.parameters(), strict=True)
+        return all(torch.equal(mine, its) for mine, its in both)
 
     def logprobs(self, batch: TokenBatch, temperature: float) -> Float[Tensor, "B R"]:
         """log π_ref of the response tokens [B R], nats, at the sampling temperature."""

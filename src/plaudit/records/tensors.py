@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,6 +31,15 @@ class Rollout:
     """V before each token, where the engine gathered it; 0 outside the mask."""
     entropies: Float[Tensor, "B R"] | None = None
     """Nats, of the distribution that each token was drawn from, where the engine gathered it; 0 outside the mask."""
+
+    def __getitem__(self, rows: Sequence[int]) -> "Rollout":
+        """These rows in this order, as wide as before."""
+        parts: dict[str, Any] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            by_row = column[list(rows)] if isinstance(column, Tensor) else column and tuple(column[i] for i in rows)
+            parts[field.name] = by_row
+        return Rollout(**parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """PPO's options, all together; `options` holds the parts."""
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from plaudit.config.types import check_built
 from plaudit.data.options import PromptsConfig
@@ -55,6 +56,9 @@ class PPOConfig:
     """How the policy writes."""
     engine: EngineConfig = field(default_factory=TorchEngineConfig)
     """Who writes with it: `torch`, in this process."""
+    scoring_pass: Literal["auto", "always"] = "auto"
+    """The policy's pass over the finished rollouts. `auto`: none where π_old, entropy and values that the engine had
+    while it wrote are the trainer's, which a few rows are asked for in each iteration; `always`: over all of them."""
     too_long: LongPrompts = "error"
     """What happens to prompts that leave no room for an answer in the model's context: `error`, or `drop` them."""
     evaluation: Evaluation | None = None

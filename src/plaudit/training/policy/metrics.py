@@ -61,7 +61,7 @@ def describe(
         **_of_the_critic(experience),
         "kl_coef": kl_coef,
         **({"trust_kl_coef": coefficients.trust} if config.trust else {}),
-        "sampler_logprob_gap_max": float(gap.max()),
+        "sampler_logprob_gap_max": max(float(gap.max()), scored.outputs.probe_gap),
         "kl_sampler_over_tokens": agreed.kl_sampler,
         **({"sampler_corrected_over_tokens": agreed.corrected} if config.sampler_mismatch else {}),
         **{f"part/{name}_over_responses": float(torch.nanmean(part)) for name, part in scores.parts.items()},

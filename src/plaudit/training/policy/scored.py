@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from plaudit.engines.protocol import Extra
 from plaudit.formulas.kl import kept_log_ratio
 from plaudit.hardware.machine import Machine
 from plaudit.records.tensors import Experience, Rollout, Scores
@@ -17,6 +18,12 @@ from plaudit.training import order
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.objective import ESTIMATORS
 from plaudit.training.policy.participants import Participants, with_trunk
+
+AGREES = 1e-5
+"""The engine's numbers stand for the trainer's if none of those asked is further off in fp32: nats, and for values
+the largest one."""
+PROBED = 4
+"""So many rows of an iteration are asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,9 @@ class ModelOutputs:
     old_values: Float[Tensor, "B R"] | None = None
     trunk_scores: Float[Tensor, " B"] | None = None
     """Raw scores of a reward head on one of their trunks; None where there is none (N3.13)."""
+    probe_gap: float = 0.0
+    """Where the engine's log-probs are the old ones: the largest difference to the trainer's on the rows that were
+    asked, nats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +76,29 @@ def roll_out(participants: Participants, config: PPOConfig, iteration: int) -> R
             config.sampling,
             sample_indices=[epoch * g + i for _, epoch in chosen for i in range(g)],
             seed=config.seed,
+            want=_gathered(participants, config),
         )
+
+
+def _gathered(participants: Participants, config: PPOConfig) -> set[Extra]:
+    """What the engine is to gather, so that the policy needs no pass of its own; nothing where it needs one anyway."""
+    if config.scoring_pass == "always" or {"kl_full", "scores"} & _wants(config):
+        return set()
+    if participants.machine.precision != "fp32" or not participants.engine.capabilities.trainer_logprobs:
+        return set()
+    return {"entropy", "values"} if config.critic and config.critic.kind == "shared" else {"entropy"}
+
+
+def _wants(config: PPOConfig) -> set[str]:
+    """What the rewards, the losses and the metrics need of policy and critic."""
+    wants = {"logprobs", "entropy"}
+    wants |= {"values"} if config.critic else set()
+    wants |= {"kl_full"} if _is_full(config) else set()
+    return wants | ({"scores"} if config.trunk_reward and config.trunk_reward.on == "policy" else set())
+
+
+def _is_full(config: PPOConfig) -> bool:
+    return config.kl.estimator == "full" and config.kl.into == "reward"
 
 
 def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> ScoredRollout:
@@ -83,23 +115,21 @@ def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> Sc
 
 @torch.no_grad()
 def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) -> ModelOutputs:
-    """One pass of policy and critic, one of the reference, over the whole rollout."""
-    actor, reference, temperature = participants.actor, participants.reference, config.sampling.temperature
-    is_full = config.kl.estimator == "full" and config.kl.into == "reward"
-    judge = config.trunk_reward.on if config.trunk_reward else None
-    own_wants = {"logprobs", "entropy"}
-    own_wants |= {"values"} if config.critic else set()
-    own_wants |= {"kl_full"} if is_full else set()
-    own_wants |= {"scores"} if judge == "policy" else set()
-    ref_wants = {"logprobs", "scores"} if judge == "reference" else {"logprobs"}
+    """One pass of policy and critic, one of the reference, over the whole rollout, or less where that says the same.
 
-    def own(batch: TokenBatch) -> dict[str, Tensor]:
-        return actor(batch, own_wants, temperature, reference.distribution(batch) if is_full else None)
-
-    budget, machine = config.microbatch_tokens, participants.machine
-    policy = in_microbatches(own, rollout, budget, machine)
-    ref = in_microbatches(lambda batch: reference.look(batch, ref_wants, temperature), rollout, budget, machine)
-    if is_full:
+    What the engine gathered stands for the policy's pass if it agrees on a few rows; the policy's log-probs stand for
+    the reference's as long as the policy has not moved.
+    """
+    reference, temperature = participants.reference, config.sampling.temperature
+    policy, gap = _ask_policy(participants, rollout, config)
+    is_judge = config.trunk_reward and config.trunk_reward.on == "reference"
+    if is_judge or not reference.is_policy(participants.actor.policy):
+        wants = {"logprobs", "scores"} if is_judge else {"logprobs"}
+        budget, machine = config.microbatch_tokens, participants.machine
+        ref = in_microbatches(lambda batch: reference.look(batch, wants, temperature), rollout, budget, machine)
+    else:
+        ref = {"logprobs": policy["logprobs"].clone()}
+    if _is_full(config):
         ref_kl = policy["kl_full"]
     else:
         # `full` in the loss alone: the rewards don't hold it, and the metrics need some estimate
@@ -113,7 +143,36 @@ def ask_models(participants: Participants, rollout: Rollout, config: PPOConfig) 
         ref_kl=ref_kl,
         old_values=policy.get("values"),
         trunk_scores=None if by_row is None else by_row[:, 0],
+        probe_gap=gap,
     )
+
+
+def _ask_policy(
+    participants: Participants, rollout: Rollout, config: PPOConfig
+) -> tuple[dict[str, Float[Tensor, "B R"]], float]:
+    """What policy and critic say, and by how much the engine's numbers were off where they were asked."""
+    actor, reference, temperature = participants.actor, participants.reference, config.sampling.temperature
+
+    def ask(wants: set[str], rows: Rollout) -> dict[str, Tensor]:
+        def forward(batch: TokenBatch) -> dict[str, Tensor]:
+            other = reference.distribution(batch) if "kl_full" in wants else None
+            return actor(batch, wants, temperature, other)
+
+        return in_microbatches(forward, rows, config.microbatch_tokens, participants.machine)
+
+    gathered = {"logprobs": rollout.sampler_logprobs, "entropy": rollout.entropies, "values": rollout.values}
+    engines = {name: numbers for name, numbers in gathered.items() if numbers is not None}
+    missing = _wants(config) - set(engines)
+    if rollout.entropies is None or not missing <= {"values"}:
+        return ask(_wants(config), rollout), 0.0
+    rows = list(range(0, len(rollout.rows), max(1, len(rollout.rows) // PROBED)))[:PROBED]
+    trainers = ask(set(engines), rollout[rows])
+    gaps = {name: float((trainers[name] - engines[name][rows]).abs().max()) for name in engines}
+    largest_value = float(trainers["values"].abs().max()) if "values" in engines else 0.0
+    limits = {"values": AGREES * max(1.0, largest_value)}
+    if not all(gap <= limits.get(name, AGREES) for name, gap in gaps.items()):
+        return ask(_wants(config), rollout), gaps["logprobs"]
+    return engines | (ask({"values"}, rollout) if missing else {}), gaps["logprobs"]
 
 
 def packed(
