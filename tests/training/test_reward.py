@@ -24,8 +24,7 @@ from plaudit.training.options import OptimConfig
 from plaudit.training.reward.loop import reward
 from plaudit.training.reward.objective import Budget
 from plaudit.training.reward.objectives import FAMILIES, objective_of
-from plaudit.training.reward.options import AnyObjective
-from plaudit.training.reward.options import BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
+from plaudit.training.reward.options import AnyObjective, BestOfK, KWise, Pairwise, RewardConfig, SharedTrunk
 from plaudit.training.reward.participants import shuffled
 from plaudit.training.reward.rankings import Ranked
 from tests.kills import kills
