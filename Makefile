@@ -27,13 +27,14 @@ demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: five to e
 	@$(PYTHON) -m plaudit demo $(ARGS)
 
 test: $(SET_UP_DEV) ## the default tests, in random order, without network (ARGS="-k kl" to choose)
-	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations 10 --durations-min 5 $(ARGS)
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations 10 --durations-min 5 --ignore tests/architecture $(ARGS)
 
-check: $(SET_UP_DEV) ## format, lint, import contracts and types
+check: $(SET_UP_DEV) ## format, lint, import contracts, types, and the rules of the house in tests/architecture
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 	@$(PYTHON) -m pyrefly check --python-interpreter-path "$$(command -v $(PYTHON))"
+	@$(PYTEST) -q -n $(WORKERS) --dist loadfile tests/architecture
 
 format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs/modules.md and docs/notes.md anew
 	@$(PYTHON) -m ruff format .

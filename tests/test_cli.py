@@ -359,6 +359,7 @@ def test_a_report_of_nothing(capsys):
     assert "nowhere is not a folder" in fails(capsys, "report", "nowhere")
 
 
+@pytest.mark.slow
 def test_a_real_process_is_told_to_stop_and_goes_on(tmp_path):
     """The whole way once, without any help from the tests: SIGTERM, 143, `plaudit resume`."""
     from plaudit.config.load import dump_yaml

@@ -7,8 +7,6 @@ import typing
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
-
 from plaudit.stages import STAGES
 from tests.architecture.repo import PACKAGE, ROOT, nodes, none_of
 from tools import docs_commands, docstrings
@@ -20,10 +18,6 @@ DOCUMENTS = docs_commands.documents()
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def has(path: Path, run: str) -> bool:
-    return any(block.run == run for block in docs_commands.blocks(path))
 
 
 def test_relative_links_lead_somewhere():
@@ -120,17 +114,3 @@ def options(config: type) -> set[str]:
 
 def test_every_shell_block_says_whether_it_may_run():
     none_of(docs_commands.unclassified([block for path in DOCUMENTS for block in docs_commands.blocks(path)]))
-
-
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "quick")], ids=named)
-def test_quick_commands_run(document, warm):
-    failures = docs_commands.run_file(document, ("quick",), warm)
-    assert not failures, "\n\n".join(failures)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if has(path, "slow")], ids=named)
-def test_all_commands_run(document):
-    """As people run them: `plaudit` itself, which loads everything anew for each command."""
-    failures = docs_commands.run_file(document, ("quick", "slow"))
-    assert not failures, "\n\n".join(failures)

@@ -156,6 +156,7 @@ def test_the_whole_table():
         "rating": ["comparison", "prompt", "ranking", "verdict"],
         "verdict": ["prompt"],
         "prompt": [],
+        "candidates": ["prompt"],
     }
 
 

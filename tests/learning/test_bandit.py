@@ -141,6 +141,7 @@ def test_a_bandit_is_solved(tmp_path):
     assert_solved(tmp_path, ONE_TOKEN)
 
 
+@pytest.mark.slow
 def test_a_bandit_with_a_critic_of_its_own_is_solved(tmp_path):
     problem = drawn("a b ab", steps=1, beta=0.5, seed=1)
     solve(tmp_path, problem, critic=SeparateCritic(), prompts_per_iteration=192)

@@ -117,6 +117,7 @@ def test_a_few_thousand_steps_already_help():
     assert untrained < 100 and trained > 300, (untrained, trained)
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_run():
     one, two, other = (cartpole.train(seed, total_steps=2048).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -226,7 +226,8 @@ def command(stage: str, folder: Path) -> None:
     call(stage, str(config), "--out", str(folder / "run"), into="again")
     call("resume", str(folder / "run"), into="finished")
     call("resume", str(folder / "run"), "--epochs", "3", into="extended")
-    config.write_text("{prompts: p, model: {path: m}, labeller: [{kind: model, path: r}]}", encoding="utf-8")
+    there = f"{{prompts: {config}, model: {{path: {folder}}}, labeller: [{{kind: model, path: {folder}}}]}}"
+    config.write_text(there, encoding="utf-8")
     call("collect", str(config), into="collect")
 
 

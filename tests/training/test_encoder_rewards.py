@@ -25,7 +25,13 @@ from tests.training.tiny import CPU, gradients, jsonl, metrics, relative_differe
 
 WORDS = ("red", "blue", "green", "old", "new", "big")
 WORTH = dict(zip(WORDS, (2.0, 1.2, 0.4, -0.4, -1.2, -2.0), strict=True))
-CASES = [("bert", "auto"), ("roberta", "auto"), ("deberta", "mean"), ("modernbert", "max"), ("t5", "auto")]
+CASES = [
+    pytest.param("bert", "auto", marks=pytest.mark.slow),
+    pytest.param("roberta", "auto", marks=pytest.mark.slow),
+    ("deberta", "mean"),
+    pytest.param("modernbert", "max", marks=pytest.mark.slow),
+    ("t5", "auto"),
+]
 
 
 def worth(text: str) -> float:

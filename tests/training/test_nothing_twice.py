@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from plaudit.engines.options import SamplingConfig
 from plaudit.engines.torch_engine import TorchEngine
 from plaudit.models.options import LoRA, ModelConfig, SeparateCritic, SharedCritic
 from plaudit.models.policy import Reference
@@ -93,7 +94,19 @@ def test_the_reference_is_the_policy_until_a_parameter_moves(tmp_path, passes, t
 
 
 @kills("models/policy.py", old="if not self.is_start:", new="if False:", why="another reference is not asked")
-def test_another_reference_is_always_asked(tmp_path, passes):
-    chosen = config(tmp_path)
+@kills(
+    "training/policy/scored.py",
+    old="reference.look(batch, wants, temperature)",
+    new="reference.look(batch, wants, 1.0)",
+    why="the reference without the temperature: a KL before the first step",
+)
+@torch.no_grad()
+def test_another_reference_is_always_asked_and_at_the_sampling_temperature(tmp_path, passes):
+    model = ModelConfig(path=model_folder(tmp_path / "m", spread=0.5))
+    chosen = config(tmp_path, model=model, sampling=SamplingConfig(max_new_tokens=4, temperature=0.7))
     actor = actor_of(chosen)
-    assert not Reference(actor.policy, actor_of(chosen).policy.hf).is_policy(actor.policy)
+    twin = Reference(actor.policy, actor_of(chosen).policy.hf)
+    assert not twin.is_policy(actor.policy)
+    said = ask_models(SimpleNamespace(actor=actor, reference=twin, machine=CPU), written(), chosen)
+    assert len(passes) == 2
+    torch.testing.assert_close(said.ref_logprobs, said.old_logprobs)

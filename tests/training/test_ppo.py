@@ -51,21 +51,15 @@ KEYS = {
 
 @kills(
     "rollouts/sampler.py",
-    old="for logprob in generation.logprobs])",
-    new="for logprob in generation.logprobs]).exp()",
+    old="laid_out(g.logprobs for g in written)",
+    new="laid_out(g.logprobs for g in written).exp()",
     why="the sampler's probabilities for its log-probs",
 )
 @kills(
     "training/policy/scored.py",
-    old="actor(batch, own_wants, temperature,",
-    new="actor(batch, own_wants, 1.0,",
+    old="return actor(batch, wants, temperature, other)",
+    new="return actor(batch, wants, 1.0, other)",
     why="old log-probs without the temperature",
-)
-@kills(
-    "training/policy/scored.py",
-    old="reference.look(batch, ref_wants, temperature)",
-    new="reference.look(batch, ref_wants, 1.0)",
-    why="the reference without the temperature: a KL before the first step",
 )
 @kills(
     "training/policy/update.py",

@@ -132,11 +132,11 @@ def rankings(n: int, seed: int = 0, answers: int = 4) -> list[dict]:
 @pytest.mark.parametrize(
     ("objective", "rows"),
     [
-        (BestOfK(), rankings(300)),
+        pytest.param(BestOfK(), rankings(300), marks=pytest.mark.slow),
         (PlackettLuce(), rankings(300)),
         (TwoClass(), verdicts(600)),
         (RatingRegression(), ratings(400)),
-        (RatingRegression(loss="rmse"), ratings(400)),
+        pytest.param(RatingRegression(loss="rmse"), ratings(400), marks=pytest.mark.slow),
     ],
     ids=lambda x: f"{x.kind}-{getattr(x, 'loss', '')}" if hasattr(x, "kind") else "",
 )

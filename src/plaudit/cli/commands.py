@@ -124,7 +124,7 @@ def _add_stage(commands: Any, name: str, stage: Stage) -> None:
     _watching(command)
     command.set_defaults(sweep=[], dry_run=False, profile=False)
     if stage.main_measures:
-        profile = "show where the time of the second iteration or step goes; its trace is kept in profile/"
+        profile = "where the time of the second iteration or step goes; a trace in profile/"
         command.add_argument("--profile", action="store_true", help=profile)
     if stage.trains:
         sweep = "run every combination, such as --sweep kl.coef=0.02,0.05 seed=0,1,2"
@@ -181,7 +181,7 @@ def _add_doctor(commands: Any) -> None:
 
 def _watching(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--sink", action="append", default=[], help="also send metrics to tensorboard, wandb, trackio")
-    unwell = "exit with 3 where it ends with a notice, warning or alarm (this level or worse, docs/health.md)"
+    unwell = "exit with 3 where it ends with this or worse: notice, warning, alarm"
     command.add_argument("--fail_on", choices=["notice", "warning", "alarm"], default="", metavar="LEVEL", help=unwell)
     return command
 

@@ -17,8 +17,8 @@ class DataConfig:
     """Where a stage's rows come from."""
 
     path: str
-    """A .jsonl, .jsonl.gz, .json (list) or .parquet file; hub:name[:split] (needs the package `datasets`); or
-    label://PROJECT: the rankings that a labelling project holds now."""
+    """A .jsonl, .jsonl.gz, .json (list) or .parquet file; hub:name[:split] (by `datasets`); or label://PROJECT:
+    a labelling project's rankings."""
     kind: KindName = "auto"
     """What a row teaches; auto tells it by the columns and says which it found."""
     columns: dict[str, str] = field(default_factory=dict)

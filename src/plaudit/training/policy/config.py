@@ -106,7 +106,7 @@ class PPOConfig:
     critic_warmup: int = 0
     """First iterations in which the critic learns and the policy doesn't (of a shared trunk: the value head alone)."""
     save_every: int = 100
-    """Optimiser steps between checkpoints, in the middle of an iteration too."""
+    """Optimiser steps between checkpoints."""
     keep_rollouts: int = 32
     """Rollouts written down per iteration."""
 
