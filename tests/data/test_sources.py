@@ -215,6 +215,7 @@ def test_the_rows_of_the_notes_reward_functions_load(tmp_path):
     assert row.columns == {"solution": ["4", "four"]}
 
 
+@pytest.mark.slow
 def test_reading_does_not_grow_with_the_square_of_the_rows(tmp_path):
     row = {"instruction": "Name three uses of a plain pencil. " * 2, "input": "", "output": "Writing and more. " * 20}
     seconds = []

@@ -155,8 +155,14 @@ def test_the_third_run_left_some_minibatches_out(whole):
     new="scores_seen=RunningMoments(),",
     why="the running moments forgotten at a resume",
 )
-@ALL
-@pytest.mark.parametrize("call", [9, 17, 24])
+@pytest.mark.parametrize(
+    ("which", "call"),
+    [
+        pytest.param(which, call, marks=[] if (index + place) % 3 == 2 else [pytest.mark.slow])
+        for index, which in enumerate(CONFIGS)
+        for place, call in enumerate((9, 17, 24))
+    ],
+)
 def test_it_goes_on_exactly(whole, tmp_path, which, call):
     config, uninterrupted = whole[which]
     assert stopped("ppo", config, tmp_path / "run", call)

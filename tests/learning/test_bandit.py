@@ -148,6 +148,7 @@ def test_a_bandit_with_a_critic_of_its_own_is_solved(tmp_path):
     assert_solved(tmp_path, problem)
 
 
+@pytest.mark.slow
 def test_a_bandit_without_a_critic_is_solved(tmp_path):
     solve(tmp_path, ONE_TOKEN, critic=None, advantage=Returns(), value_coef=0.1)
     assert_solved(tmp_path, ONE_TOKEN)

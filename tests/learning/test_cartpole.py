@@ -111,6 +111,7 @@ def test_a_rollout_is_cut_where_episodes_end(monkeypatch):
     assert all(g.actions.tolist() == [1] * len(g.rewards) for g in segments)
 
 
+@pytest.mark.slow
 def test_a_few_thousand_steps_already_help():
     untrained = cartpole.greedy_return(cartpole.train(0, total_steps=0), episodes=20)
     trained = cartpole.greedy_return(cartpole.train(0, total_steps=10_240), episodes=20)

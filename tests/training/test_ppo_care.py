@@ -54,7 +54,11 @@ CRITICS = {
     "adapter": (AdapterCritic(), LORA),
     "adapter-mlp": (AdapterCritic(head="mlp"), LORA),
 }
-KINDS = pytest.mark.parametrize("kind", list(CRITICS))
+REPEATING = {"separate-mlp", "adapter-mlp", "lora-shared"}
+"""A head or a critic that others of them have too, combined."""
+KINDS = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in REPEATING else []) for kind in CRITICS]
+)
 
 
 def with_critic(folder, kind: str, **options) -> PPOConfig:
