@@ -14,7 +14,7 @@ from plaudit.evaluation import compare as module
 from plaudit.evaluation.compare import compare
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.records.results import Result
-from plaudit.rollouts.options import GivenShot, ShotsConfig
+from plaudit.rollouts.options import Shot, ShotsConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.telemetry.summary import read_results
@@ -252,9 +252,9 @@ def test_each_policy_reads_its_own_shots_and_the_judge_none(place, tmp_path, mon
     written = []
     honest = module.groups
     monkeypatch.setattr(module, "groups", lambda rollout: written.append(rollout) or honest(rollout))
-    given = GivenShot(prompt="aa", response="a")
+    given = Shot(prompt="aa", response="a")
     shots = {
-        name: ShotsConfig(given=(given,) * k, shot="{prompt}{response}", separator="b")
+        name: ShotsConfig(shown=(given,) * k, shot="{prompt}{response}", separator="b")
         for name, k in (("old", 2), ("twin", 1))
     }
     policies = {"twin": str(place / "old"), "old": str(place / "old"), "new": str(place / "new")}
@@ -277,6 +277,6 @@ def test_each_policy_reads_its_own_shots_and_the_judge_none(place, tmp_path, mon
 
 
 def test_shots_of_nobody_are_refused(place):
-    one = ShotsConfig(given=(GivenShot(prompt="a", response="b"),))
+    one = ShotsConfig(shown=(Shot(prompt="a", response="b"),))
     with pytest.raises(ValueError, match="shots: 'who' is none of the policies"):
         config(place, shots={"who": one})

@@ -8,7 +8,7 @@ from plaudit.errors import UserError
 from plaudit.models.load import Language, load_language
 from plaudit.models.options import ModelConfig, TinyShape
 from plaudit.records.text import Demonstration, Form, Message, Prompt, PromptRow
-from plaudit.rollouts.options import GivenShot, ShotsConfig
+from plaudit.rollouts.options import Shot, ShotsConfig
 from plaudit.rollouts.sampler import check_prompts, groups, sample
 from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
@@ -16,7 +16,7 @@ from tests.kills import kills
 from tests.rollouts.test_sampler import Scripted
 from tests.training.tiny import jsonl
 
-GIVEN = ShotsConfig(given=(GivenShot(prompt="one?", response="1"), GivenShot(prompt="{response}", response="{prompt}")))
+GIVEN = ShotsConfig(shown=(Shot(prompt="one?", response="1"), Shot(prompt="{response}", response="{prompt}")))
 ASKED = PromptRow(prompt=Prompt.of_text("two?"), where="a.jsonl:1")
 READ = "one?\n1\n\n{response}\n{prompt}\n\ntwo?\n"
 
@@ -67,7 +67,7 @@ def test_with_a_chat_template_shots_are_turns_behind_the_system_turn():
     assert shots.ending(SamplingConfig()).stop == ()
 
 
-@kills("rollouts/shots.py", old="and row.prompt.id not in asked", new="",
+@kills("rollouts/shots.py", old="and row.prompt.id not in excluded", new="",
        why="a prompt is asked whose answer stands among the shots")  # fmt: skip
 def test_the_draw_is_the_seeds_and_shows_nothing_that_is_asked(language, tmp_path):
     rows = [{"prompt": f"{n}?", "completion": str(n)} for n in range(9)]
@@ -87,17 +87,17 @@ def test_what_cannot_be_shown_is_refused(language):
     chat = PromptRow(prompt=Prompt(form=Form.CHAT, turns=(Message(role="user", content="x"),)))
     with pytest.raises(UserError, match="shots: conversations need a chat template"):
         load(GIVEN, language, [chat])
-    with pytest.raises(ValueError, match="either `data` to draw from, or `given`"):
+    with pytest.raises(ValueError, match="either `data` to draw from, or the ones `shown`"):
         ShotsConfig()
     with pytest.raises(ValueError, match="each once"):
-        ShotsConfig(given=GIVEN.given, shot="{response} {prompt}")
+        ShotsConfig(shown=GIVEN.shown, shot="{response} {prompt}")
 
 
 @kills("rollouts/sampler.py", old="lengths = [len(shown_ids(row, language, shots)) for row in rows]",
        new="lengths = [len(shown_ids(row, language, None)) for row in rows]",
        why="shots that leave no room for an answer are found while sampling")  # fmt: skip
 def test_shots_count_where_prompts_must_fit(language):
-    long = load(ShotsConfig(given=(GivenShot(prompt="x" * 80, response="y" * 40),)), language)
+    long = load(ShotsConfig(shown=(Shot(prompt="x" * 80, response="y" * 40),)), language)
     assert check_prompts([ASKED], language, 16) == [ASKED]
     with pytest.raises(UserError, match="no room for 16 new tokens"):
         check_prompts([ASKED], language, 16, shots=long)

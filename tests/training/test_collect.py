@@ -13,7 +13,7 @@ from plaudit.errors import StopRequested, UserError
 from plaudit.formulas.pair_scores import mean_pair_entropy
 from plaudit.models.options import ModelConfig
 from plaudit.records.text import Kind
-from plaudit.rollouts.options import GivenShot, ShotsConfig
+from plaudit.rollouts.options import Shot, ShotsConfig
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
 from plaudit.training.collect import collect, gumbel
@@ -231,7 +231,7 @@ def test_a_stopped_run_goes_on_from_the_prompts_that_are_done(tmp_path, monkeypa
 
 
 def test_answers_behind_shots_are_ranked_by_their_own_prompt(tmp_path):
-    shots = ShotsConfig(given=(GivenShot(prompt="aa", response="b"),), shot="{prompt}{response}", separator="c")
+    shots = ShotsConfig(shown=(Shot(prompt="aa", response="b"),), shot="{prompt}{response}", separator="c")
     rows = train(tmp_path, config(tmp_path, shots=shots))
     plain = train(tmp_path, config(tmp_path), "plain")
     assert [row["prompt"] for row in rows] == [row["prompt"] for row in plain]

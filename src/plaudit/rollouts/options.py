@@ -7,7 +7,7 @@ from plaudit.errors import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenShot:
+class Shot:
     """One demonstration, written in the config itself."""
 
     prompt: str
@@ -27,7 +27,7 @@ class ShotsConfig:
     """k, how many are drawn: the same for all prompts."""
     seed: int = 0
     """Of the draw."""
-    given: tuple[GivenShot, ...] = ()
+    shown: tuple[Shot, ...] = ()
     """The demonstrations themselves, in place of files."""
     shot: str = "{prompt}\n{response}"
     """How one is written for a model without a chat template; the prompt that is asked is written up to its answer."""
@@ -35,7 +35,7 @@ class ShotsConfig:
     """What follows each of them there; where the model writes it, its answer has ended."""
 
     def __post_init__(self) -> None:
-        require(bool(self.data) != bool(self.given), "shots: name either `data` to draw from, or `given` ones")
+        require(bool(self.data) != bool(self.shown), "shots: name either `data` to draw from, or the ones `shown`")
         require(self.count >= 1, "shots.count must be at least 1")
         require(self.separator, "shots.separator must not be empty: the answer's end is told by it")
         parts = self.shot.split("{prompt}")

@@ -36,8 +36,8 @@ class Shots:
             turns = (*system, *shown, *prompt.turns[len(system) :])
             return replace(prompt, form=Form.CHAT, turns=turns)
         texts = [self._written(row.prompt.text, row.response) + self.separator for row in self.rows]
-        asked, _, _ = self.shot.partition("{response}")
-        return Prompt.of_text("".join(texts) + asked.replace("{prompt}", prompt.text))
+        question, _, _ = self.shot.partition("{response}")
+        return Prompt.of_text("".join(texts) + question.replace("{prompt}", prompt.text))
 
     def ending(self, sampling: SamplingConfig) -> SamplingConfig:
         """The answer also ends where the model begins another shot of its own."""
@@ -57,26 +57,28 @@ class Shots:
         return [{"prompt": r.prompt.text, "response": r.response, "where": r.where} for r in self.rows]
 
 
-def load_shots(config: ShotsConfig, asked: Sequence[PromptRow], language: Language, run: Run, option: str) -> Shots:
+def load_shots(config: ShotsConfig, prompts: Sequence[PromptRow], language: Language, run: Run, option: str) -> Shots:
     """Draw or take the shots of one model. Reads files only. Raises: UserError naming `option`."""
     renderer = language.decoder_renderer
     as_turns = renderer.chat is not None and renderer.policy == "auto"
-    rows = _drawn(config, {row.prompt.id for row in asked}, run, option) if config.data else _given(config)
-    if not as_turns and any(row.prompt.form is not Form.TEXT for row in (*rows, *asked)):
+    rows = _drawn(config, {row.prompt.id for row in prompts}, run, option) if config.data else _written_here(config)
+    if not as_turns and any(row.prompt.form is not Form.TEXT for row in (*rows, *prompts)):
         raise UserError(f"{option}: conversations need a chat template, and this model has none here; give strings")
-    if any(row.prompt.form is Form.RENDERED for row in asked):
+    if any(row.prompt.form is Form.RENDERED for row in prompts):
         raise UserError(f"{option}: a rendered prompt is finished as it stands; shots can't be put in front of it")
     return Shots(rows=rows, shot=config.shot, separator=config.separator, as_turns=as_turns)
 
 
-def _given(config: ShotsConfig) -> tuple[Demonstration, ...]:
-    return tuple(Demonstration(prompt=Prompt.of_text(one.prompt), response=one.response) for one in config.given)
+def _written_here(config: ShotsConfig) -> tuple[Demonstration, ...]:
+    return tuple(Demonstration(prompt=Prompt.of_text(one.prompt), response=one.response) for one in config.shown)
 
 
-def _drawn(config: ShotsConfig, asked: set[str], run: Run, option: str) -> tuple[Demonstration, ...]:
+def _drawn(config: ShotsConfig, excluded: set[str], run: Run, option: str) -> tuple[Demonstration, ...]:
     loaded = [load(source, Kind.DEMONSTRATION) for source in config.data]
     run.check_data({source.path: one.fingerprint for source, one in zip(config.data, loaded, strict=True)})
-    rows = [row for one in loaded for row in one.rows if isinstance(row, Demonstration) and row.prompt.id not in asked]
+    rows = [
+        row for one in loaded for row in one.rows if isinstance(row, Demonstration) and row.prompt.id not in excluded
+    ]
     if len(rows) < config.count:
         raise UserError(
             f"{option}: {config.count} shots are wanted, and {len(rows)} demonstrations are of other prompts"
