@@ -88,14 +88,14 @@ def facts(folder: Path, name: str, summary: Mapping[str, Any] | None) -> dict[st
 
 def ancestors(folder: Path) -> list[Path]:
     """Folders of the runs whose files this one read, and of those that these read; the oldest first."""
-    found: dict[Path, Path] = {folder.resolve(): folder}
+    visited = {folder.resolve()}
     order: list[Path] = []
 
     def visit(run: Path) -> None:
         for named in _texts(RunFiles(run).config):
             for above in _run_folders(named):
-                if above.resolve() not in found and len(found) < _MOST_STAGES:
-                    found[above.resolve()] = above
+                if above.resolve() not in visited and len(visited) < _MOST_STAGES:
+                    visited.add(above.resolve())
                     visit(above)
                     order.append(above)
 
