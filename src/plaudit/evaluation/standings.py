@@ -76,7 +76,7 @@ def length_controlled(
 
 
 def _counts(prompts: Sequence[Hashable], seed: int) -> Float64[Tensor, "D N"]:
-    """How often each row counts: once in the first line, then as often as its prompt is drawn; no draws of few prompts."""
+    """How often each row counts: once in the first line, then as often as its prompt is drawn."""
     numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
     everything = torch.ones(1, len(numbers), dtype=torch.float64)
     if len(numbers) >= MIN_UNITS:

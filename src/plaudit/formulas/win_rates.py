@@ -52,7 +52,7 @@ def elo(strengths: Float[Tensor, "*dims C"], baseline: int) -> Float64[Tensor, "
 def length_controlled_win_rate(
     outcomes: Float[Tensor, " N"],
     length_differences: Float[Tensor, " N"],
-    counts: Float[Tensor, "*dims N"] | None = None,
+    row_counts: Float[Tensor, "*dims N"] | None = None,
     *,
     penalty: float = 0.1,
 ) -> Float64[Tensor, "*dims"]:
@@ -61,12 +61,13 @@ def length_controlled_win_rate(
         P(win) = σ(θ + φ tanh(d / s)),   d: own length less the baseline's, s: d's standard deviation (population)
 
     θ and φ maximise the likelihood less `penalty`/2 · φ², by iteratively reweighted least squares; without the penalty
-    φ were infinite where length alone decides. `outcomes` in [0, 1], ties ½; `counts`: how often each row counts, as in
-    a bootstrap draw, by default once. Where all lengths are equal it is the plain win rate; with the sides exchanged 1
-    less it. AlpacaEval's term for the difficulty of single prompts is left out: it takes many models' answers to fit.
+    φ were infinite where length alone decides. `outcomes` in [0, 1], ties ½; `row_counts`: how often each row is
+    there, as in a bootstrap draw, by default once. Where all lengths are equal it is the plain win rate; with the sides
+    exchanged 1 less it. AlpacaEval's term for the difficulty of single prompts is left out: it takes many models'
+    answers to fit.
     """
     y, d = outcomes.detach().double(), length_differences.detach().double()
-    n = torch.ones_like(y) if counts is None else counts.detach().double()
+    n = torch.ones_like(y) if row_counts is None else row_counts.detach().double()
     rows = n.sum(-1, keepdim=True)
     mean = (n * d).sum(-1, keepdim=True) / rows
     deviation = ((n * (d - mean).square()).sum(-1, keepdim=True) / rows).sqrt()
