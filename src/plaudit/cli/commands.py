@@ -13,7 +13,7 @@ from plaudit import __version__
 from plaudit.cli.board import add_board
 from plaudit.cli.chat import add_chat
 from plaudit.cli.label import add_label
-from plaudit.cli.show import placed, show
+from plaudit.cli.show import add_report, placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -91,10 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(call=_data_check)
 
-    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
-    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
-    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
-    report.set_defaults(call=_report)
+    add_report(commands)
     completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
     completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -366,14 +363,6 @@ def _doctor(known: argparse.Namespace) -> int:
     else:
         print_end(diagnoses)
     return 1 if any(diagnosis.faults for diagnosis in diagnoses) else 0
-
-
-def _report(known: argparse.Namespace) -> int:
-    from plaudit.report.html import write
-
-    folders = [Path(run) for run in known.runs]
-    print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
-    return 0
 
 
 def _inspect(known: argparse.Namespace) -> int:
