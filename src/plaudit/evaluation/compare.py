@@ -19,7 +19,8 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Kind, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
+from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
 from plaudit.scoring.loading import load_function
@@ -56,6 +57,7 @@ class _Setting:
     machine: Machine
     rows: Sequence[PromptRow]
     languages: Mapping[str, Language]
+    shots: Mapping[str, Shots]
 
     def load(self, name: str) -> Trunk:
         causal = load_causal(_model(self.config, name), self.languages[name], seed=0)
@@ -66,10 +68,22 @@ class _Setting:
         engine = build_engine(trunk, language, check_stop=self.run.check_stop)
         repeated = [row for row in rows for _ in range(samples)]
         with self.machine.autocast():
-            return sample(engine, language, repeated, self.config.sampling, sample_indices=indices, seed=seed)
+            return sample(
+                engine,
+                language,
+                repeated,
+                self.config.sampling,
+                sample_indices=indices,
+                seed=seed,
+                shots=self.shots.get(name),
+            )
 
     def kl(self, trunk: Trunk, baseline: Trunk, rollout: Rollout) -> list[float]:
-        return sequence_log_ratio(trunk, baseline, rollout, self.config.sampling.temperature, self.machine)
+        name, others = self.config.baseline, None
+        if self.shots:  # each reads its own
+            others = [shown_ids(row, self.languages[name], self.shots.get(name)) for row in rollout.rows]
+        temperature = self.config.sampling.temperature
+        return sequence_log_ratio(trunk, baseline, rollout, temperature, self.machine, reference_prompts=others)
 
     def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer) -> _Policy:
         rollout = self.answer(trunk, name, self.rows, self.config.seed)
@@ -82,8 +96,10 @@ class _Setting:
 
 def compare(config: CompareConfig, run: Run) -> None:
     """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
-    rows, languages = _prepare(config, run)
-    setting = _Setting(config=config, run=run, machine=machine(config.device), rows=rows, languages=languages)
+    rows, languages, shots = _prepare(config, run)
+    setting = _Setting(
+        config=config, run=run, machine=machine(config.device), rows=rows, languages=languages, shots=shots
+    )
     judge = build_scorer(config.judge, setting.machine, "judge")
     baseline = setting.load(config.baseline)
     policies: dict[str, _Policy] = {}
@@ -100,7 +116,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     run.finish(summary(results, policies={name: _facts(policy) for name, policy in policies.items()}))
 
 
-def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language]]:
+def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language], dict[str, Shots]]:
     """Everything that can be wrong with the input is found here, before a model loads."""
     loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
     run.check_data({path: one.fingerprint for path, one in loaded})
@@ -118,11 +134,14 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
         load_function(config.objective.answers)
     languages = {name: load_language(_model(config, name)) for name in config.policies}
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
+    shots = {name: load_shots(one, rows, languages[name], run, f"shots.{name}") for name, one in config.shots.items()}
+    if shots:
+        run.add_provenance({"shots": {name: one.facts for name, one in shots.items()}})
     for name, language in languages.items():
         if language.tokenizer.get_vocab() != vocabulary:
             raise UserError(f"policies.{name}: its tokens are not those of {config.baseline!r}: their KL is undefined")
-        rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
-    return rows, languages
+        rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long, shots.get(name))
+    return rows, languages, shots
 
 
 def _model(config: CompareConfig, name: str) -> ModelConfig:
@@ -131,11 +150,19 @@ def _model(config: CompareConfig, name: str) -> ModelConfig:
 
 @torch.no_grad()
 def sequence_log_ratio(
-    policy: Trunk, reference: Trunk, rollout: Rollout, temperature: float, machine: Machine, budget: int = 16384
+    policy: Trunk,
+    reference: Trunk,
+    rollout: Rollout,
+    temperature: float,
+    machine: Machine,
+    budget: int = 16384,
+    *,
+    reference_prompts: Sequence[Sequence[int]] | None = None,
 ) -> list[float]:
     """log π(y|x) − log π_ref(y|x) of each sampled response, nats [B]; its mean estimates KL(π ‖ π_ref).
 
-    The two must share a vocabulary.
+    The two must share a vocabulary. `reference_prompts`: what the reference reads before each response, where that is
+    not what the policy read (shots).
     """
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
@@ -144,6 +171,8 @@ def sequence_log_ratio(
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
         with machine.autocast():
             ours = policy(batch, {"logprobs"}, temperature)["logprobs"]
+            if reference_prompts is not None:
+                batch = pack([reference_prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
             theirs = reference(batch, {"logprobs"}, temperature)["logprobs"]
         for i, value in zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True):
             out[i] = value

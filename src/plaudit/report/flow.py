@@ -320,7 +320,7 @@ def _control_lines(cast: _Cast, stage: str) -> list[str]:
     runs = [run for run in cast.controls if run.stage == stage]
     numbers = ((run, _main(run)) for run in runs)
     named = ((run, result.value, measure(result.measure)) for run, result in numbers if result)
-    return [f"control {run.folder.name}: {_said(value, about.unit)}" for run, value, about in named][:MOST_LINES]
+    return [f"control {run.folder.name}: {_with_unit(value, about.unit)}" for run, value, about in named][:MOST_LINES]
 
 
 def _each(cast: _Cast, runs: Sequence[Maker], lines: Callable[[Maker], list[str]]) -> tuple[str, ...]:
@@ -372,8 +372,8 @@ def _measured(result: Result | None, *, bounds: bool = True) -> tuple[str, ...]:
     if not bounds:
         return (line,)
     unit, share = measure(result.measure).unit, share_reached(result)
-    ceiling = "no ceiling known" if result.ceiling is None else f"ceiling {_said(result.ceiling, unit)}"
-    floor = [] if result.floor is None else [f"floor {_said(result.floor, unit)}"]
+    ceiling = "no ceiling known" if result.ceiling is None else f"ceiling {_with_unit(result.ceiling, unit)}"
+    floor = [] if result.floor is None else [f"floor {_with_unit(result.floor, unit)}"]
     reached = [] if share is None else [f"{percent(share)} of the way"]
     return line, ", ".join([ceiling, *floor, *reached])
 
@@ -384,10 +384,10 @@ def _number(result: Result) -> str:
     if result.low is not None and result.high is not None:
         low, high = (f"{100 * x:.1f}" if is_share(unit) else fixed(x, 2) for x in (result.low, result.high))
         interval = f" [{low},{FIXED}{high}]".replace("-", "−")
-    return _said(result.value, unit) + interval
+    return _with_unit(result.value, unit) + interval
 
 
-def _said(value: float, unit: str) -> str:
+def _with_unit(value: float, unit: str) -> str:
     return (f"{fixed(100 * value, 1)} %" if is_share(unit) else spoken(value, unit)).replace(" ", FIXED)
 
 
