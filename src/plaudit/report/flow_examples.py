@@ -14,7 +14,7 @@ ANSWER_COLUMNS = ("completion", "response", "answer", "chosen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class RankedAnswers:
     """A prompt, its answers, and the rank of each: 1 = best, ties share a rank."""
 
     prompt: str
@@ -66,7 +66,7 @@ def prompt(files: Sequence[InputFile]) -> Card | None:
     return None
 
 
-def ranking(files: Sequence[InputFile], family: Lineage, makers: Sequence[Maker]) -> Ranked | None:
+def ranking(files: Sequence[InputFile], family: Lineage, makers: Sequence[Maker]) -> RankedAnswers | None:
     """One with a tie of different answers if one is near the beginning: of what the reward model read, else of what the
     labellers left."""
     left = [family.output(run, "rankings.jsonl") for run in makers]
@@ -156,7 +156,7 @@ def _first_rows(files: Sequence[InputFile]) -> list[Mapping[str, Any]]:
     return [row for file in files for row in file.first]
 
 
-def _ranked(row: Mapping[str, Any]) -> Ranked | None:
+def _ranked(row: Mapping[str, Any]) -> RankedAnswers | None:
     chosen, rejected, responses = row.get("chosen"), row.get("rejected"), row.get("responses")
     if chosen and rejected:
         texts, ranks = (_answer(chosen), _answer(rejected)), (1, 2)
@@ -168,7 +168,7 @@ def _ranked(row: Mapping[str, Any]) -> Ranked | None:
         return None
     if len(texts) < 2 or len(ranks) != len(texts) or not all(texts):
         return None
-    return Ranked(prompt=_prompt_and_answer(row)[0], responses=texts, ranks=ranks)
+    return RankedAnswers(prompt=_prompt_and_answer(row)[0], responses=texts, ranks=ranks)
 
 
 def _ranks(row: Mapping[str, Any], described: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
