@@ -15,7 +15,7 @@ from plaudit.cli.chat import add_chat
 from plaudit.cli.data import add_data
 from plaudit.cli.label import add_label
 from plaudit.cli.push import add_push
-from plaudit.cli.show import placed, show
+from plaudit.cli.show import add_report, placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -87,10 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
 
     add_data(commands)
-    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
-    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
-    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
-    report.set_defaults(call=_report)
+    add_report(commands)
     completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
     completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -349,14 +346,6 @@ def _doctor(known: argparse.Namespace) -> int:
     else:
         print_end(diagnoses)
     return 1 if any(diagnosis.faults for diagnosis in diagnoses) else 0
-
-
-def _report(known: argparse.Namespace) -> int:
-    from plaudit.report.html import write
-
-    folders = [Path(run) for run in known.runs]
-    print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
-    return 0
 
 
 def _inspect(known: argparse.Namespace) -> int:
