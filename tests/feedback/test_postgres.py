@@ -119,5 +119,8 @@ def test_kill_of_a_client_and_of_the_server_lose_nothing_acknowledged(server):
         store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k")
     server.start()
     store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k")
+    server.stop()
+    server.start()
+    assert store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k").person == "ann"  # a lost connection is replaced
     assert len(store.all_submissions()) == len(keys) + 1
     store.close()
