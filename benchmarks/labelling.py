@@ -166,7 +166,7 @@ def verify(store: Store, tally: Tally) -> dict[str, int]:
     store.invite("afterwards")
     person = next(p for p in store.people() if p.name == "afterwards")
     waiting, handed = store.progress(person).remaining, 0
-    while handed < waiting and (assignment := store.next_task(person)) is not None:
+    while handed < waiting and (assignment := store.turn(person).assignment) is not None:
         store.skip(assignment.id, person, "looked at")
         handed += 1
     return {

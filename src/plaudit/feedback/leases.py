@@ -30,9 +30,8 @@ LEVELS = 20
 
 # The questions of a turn, made once: making one costs more than asking it.
 ME, NOW, WHICH, KEY = (sa.bindparam(name) for name in ("me", "now", "which", "same_key"))
-IN_FORCE = sa.and_(
-    ASSIGNMENTS.c.ended.is_(None), ASSIGNMENTS.c.leased - CLOCK_SLACK <= NOW, ASSIGNMENTS.c.expires > NOW
-)
+_GIVEN = ASSIGNMENTS.c.leased - CLOCK_SLACK <= NOW
+IN_FORCE = sa.and_(ASSIGNMENTS.c.ended.is_(None), _GIVEN, ASSIGNMENTS.c.expires > NOW)
 CLAIMS = sa.or_(ASSIGNMENTS.c.ended == SUBMITTED, IN_FORCE)
 DONE = sa.and_(ASSIGNMENTS.c.person == ME, sa.or_(ASSIGNMENTS.c.ended == SUBMITTED, ASSIGNMENTS.c.ended == SKIPPED))
 _CLAIMING = sa.select(sa.func.count(ASSIGNMENTS.c.person.distinct())).where(CLAIMS)
@@ -176,12 +175,13 @@ class Desk:
         values = {"assignment": assignment.id, "task": assignment.task.id, "person": self.name, "key": key}
         text, shown = coding.judgement_text(judgement), dumps(list(assignment.order))
         row = {"judgement": text, "shown": shown, "received": self.now, **values}
-        inserted = self.connection.execute(_SUBMIT, row).inserted_primary_key
+        seq = self.connection.execute(_SUBMIT, row).inserted_primary_key
+        assert seq is not None
         self._end(assignment.id, SUBMITTED)
         if assignment.previous is None:
             self.ask(_JUDGED, which=assignment.task.id)
         return Submission(
-            seq=inserted[0],
+            seq=seq[0],
             assignment_id=assignment.id,
             task_id=assignment.task.id,
             person=self.name,

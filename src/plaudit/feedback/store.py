@@ -208,22 +208,16 @@ class Store:
 
     # ---------------------------------------------------------------------------------------------------------- work
 
-    def next_task(self, person: Person) -> Assignment | None:
-        """The task in this person's hands, else a new one; None where nothing waits for them.
+    def turn(self, person: Person, act: Callable[[Desk], object] = lambda _: None) -> Turn:
+        """Do something at this person's desk (submit, skip), then hand them the task in their hands, else a new one:
+        one transaction, which is on disk once this returns.
 
         Asked again (a reload, another device) it is the same task, its lease renewed. A task is in the hands of, or
         judged by, at most `overlap` people; gold tasks come to everybody, at places that only the seed decides.
         """
         with self._at_desk(person) as desk:
-            return desk.next()
-
-    def turn(self, person: Person, act: Callable[[Desk], object] = lambda _: None) -> Turn:
-        """Do something at this person's desk (submit, skip), then hand them their next task: one transaction, which is
-        on disk once this returns."""
-        with self._at_desk(person) as desk:
             act(desk)
-            assignment = desk.next()
-            return Turn(assignment, self._progress(desk.connection, person))
+            return Turn(desk.next(), self._progress(desk.connection, person))
 
     def submit(self, assignment_id: str, person: Person, judgement: Judgement, key: str) -> Submission:
         """Store a judgement; it is safe once this returns. The same `key` of the same person twice is one submission.
