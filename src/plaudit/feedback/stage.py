@@ -32,7 +32,8 @@ def label(config: LabelConfig, run: Run) -> None:
     try:
         tasks = [task for source in config.data for task in read_tasks(source)]
         new = store.add_tasks([*tasks, *(task for source in config.gold for task in read_tasks(source, gold=True))])
-        run.check_data({source.path: read_raw(source).fingerprint for source in (*config.data, *config.gold)})
+        sources = (*config.data, *config.gold)
+        run.check_data(dict(item for one in sources for item in read_raw(one).fingerprints.items()))
         if run.latest() is None:
             with run.checkpoint(0) as folder:  # from here on the run is one that can be gone on with
                 write_json(folder / "labels.json", {"store": store.name})
