@@ -10,8 +10,8 @@ from typing import Any
 from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.agreement import agreement
-from plaudit.evaluation.judges.asked import asked
 from plaudit.evaluation.judges.biases import biases, margins, reliability_bins
+from plaudit.evaluation.judges.consistency import consistency
 from plaudit.evaluation.judges.floors import floors
 from plaudit.evaluation.judges.pairs import labellers_agreement, pairs_of
 from plaudit.evaluation.judges.rewardbench import rewardbench2
@@ -64,7 +64,7 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     """Everything that can be wrong with the input is found here, before a model loads."""
     rows = read_labelled(config.data, config.subset_column or "subset" * bool(config.benchmark))
     training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
-    run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
+    run.check_data({**rows.fingerprints, **dict(item for _, one in training for item in one.fingerprints.items())})
     lone = replace(rows, ranked=tuple(row for row in rows.ranked if len(row.ranks) < 2)).prompt_rows()
     check_rewards(config.models, rows.prompt_rows(), option="models", lone=lone)
     run.check_data(function_files(config.models))
@@ -95,7 +95,7 @@ def _measure(
     else:
         scorer = build_scorer((judge,), here, f"models.{config.models.index(judge)}.path")
     scored = score_rows(name_of(judge), scorer, rows)
-    of_asked = [] if own is None else asked(own, scored)
+    of_asked = [] if own is None else consistency(own, scored)
     turned = None
     if config.check_order:
         turned = score_groups(scorer, [reversed_group(row.group) for row in rows.ranked])

@@ -56,7 +56,7 @@ def test_nothing_is_asked_twice_and_raw_replies_are_kept(tmp_path):
         assert len(server.requests) == 6
         assert values(first.again(), group("aa")) == [2.0]
         assert len(server.requests) == 6  # seed 1 is known by now
-    rows = sqlite3.connect(cache).execute("SELECT asked, reply FROM replies").fetchall()
+    rows = sqlite3.connect(cache).execute("SELECT request, reply FROM replies").fetchall()
     assert len(rows) == 6
     assert all(json.loads(asked)["messages"] and "Earlier" in reply for asked, reply in rows)
     assert first.tally.counts["rows"] == 3

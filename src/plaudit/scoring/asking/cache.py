@@ -24,9 +24,9 @@ def default_path() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plaudit" / "judges.sqlite"
 
 
-def key_of(asked: Mapping[str, Any]) -> str:
+def key_of(request: Mapping[str, Any]) -> str:
     """SHA-256 of all that decides about a reply: endpoint, model, messages, parameters, seed and order."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(request, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class ReplyCache:
                 known[key] = row[0]
         return known
 
-    def write(self, key: str, asked: Mapping[str, Any], reply: str) -> None:
+    def write(self, key: str, request: Mapping[str, Any], reply: str) -> None:
         """Committed when this returns; the first reply to a question stays."""
-        row = (key, json.dumps(asked, sort_keys=True), reply, time.time())
+        row = (key, json.dumps(request, sort_keys=True), reply, time.time())
         with self.connection:
             self.connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", row)
 
@@ -64,7 +64,7 @@ def open_cache(path: Path) -> Generator[ReplyCache]:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS replies "
-                "(key TEXT PRIMARY KEY, asked TEXT NOT NULL, reply TEXT NOT NULL, time REAL NOT NULL)"
+                "(key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, time REAL NOT NULL)"
             )
             connection.execute(f"PRAGMA user_version = {VERSION}")
             yield ReplyCache(connection)

@@ -23,7 +23,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class JudgeReply:
     """What a judge wrote."""
 
     text: str
@@ -31,7 +31,7 @@ class Reply:
     """Each token as it was written, and the log-probabilities of the likeliest ones in its position, nats."""
 
 
-def number_of(reply: Reply, config: QuestionConfig) -> float | None:
+def number_of(reply: JudgeReply, config: QuestionConfig) -> float | None:
     """The score, or the verdict's value; None where the reply holds none, or one outside of the scale.
 
     Of several the last counts: reasons may quote others. `read: logprobs` is the mean over the probabilities of the
@@ -53,7 +53,7 @@ def number_of(reply: Reply, config: QuestionConfig) -> float | None:
     return number if math.isfinite(number) and low <= number <= high else None
 
 
-def _mean_digit(reply: Reply, config: QuestionConfig) -> float | None:
+def _mean_digit(reply: JudgeReply, config: QuestionConfig) -> float | None:
     low, high = config.scale
     digits = {str(digit): float(digit) for digit in range(low, high + 1)}
     for token, likely in reversed(reply.tokens):
@@ -68,8 +68,8 @@ def _mean_digit(reply: Reply, config: QuestionConfig) -> float | None:
     return None
 
 
-def parse_body(body: Any) -> Reply:
-    """An OpenAI-compatible `chat.completion` as a `Reply`. Raises: Malformed."""
+def parse_body(body: Any) -> JudgeReply:
+    """An OpenAI-compatible `chat.completion` as a `JudgeReply`. Raises: Malformed."""
     try:
         choice = body["choices"][0]
         content = choice["message"]["content"]
@@ -82,4 +82,4 @@ def parse_body(body: Any) -> Reply:
         raise Malformed(f"its content is {type(content).__name__}, not text")
     if any(math.isnan(p) for _, likely in tokens for p in likely.values()):
         raise Malformed("a log-probability is NaN")
-    return Reply(text=content or "", tokens=tokens)
+    return JudgeReply(text=content or "", tokens=tokens)

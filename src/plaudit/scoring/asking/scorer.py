@@ -9,7 +9,7 @@ from plaudit.errors import UserError
 from plaudit.models.reward.protocol import references_of, refuse_lone
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.asking.reply import Reply, Unanswered, number_of
+from plaudit.scoring.asking.reply import JudgeReply, Unanswered, number_of
 from plaudit.scoring.asking.template import Question, Template
 from plaudit.scoring.functions import Tally
 from plaudit.scoring.options import AskingConfig, QuestionConfig
@@ -20,7 +20,7 @@ from plaudit.scoring.results import FailureKind
 class Answerer(Protocol):
     """Whoever replies: a server, or a model in this process."""
 
-    def ask(self, questions: Sequence[Question], seed: int) -> list[Reply | Unanswered]:
+    def ask(self, questions: Sequence[Question], seed: int) -> list[JudgeReply | Unanswered]:
         """One reply a question, in order."""
         ...
 
@@ -90,7 +90,7 @@ class AskingScorer:
             for a, b in pairs
         }
 
-    def _number(self, reply: Reply | Unanswered) -> float | None:
+    def _number(self, reply: JudgeReply | Unanswered) -> float | None:
         counts = self.tally.counts
         if isinstance(reply, Unanswered):
             message = f"judge {self.name!r}: {reply}"
@@ -102,8 +102,8 @@ class AskingScorer:
         counts["replies"] += 1
         if number is None:
             counts["unreadable"] += 1
-            said = f"judge {self.name!r}: no number in its reply {reply.text[-200:]!r}; such replies are counted"
-            self.tally.once("unreadable", said)
+            notice = f"judge {self.name!r}: no number in its reply {reply.text[-200:]!r}; such replies are counted"
+            self.tally.once("unreadable", notice)
         return number
 
     def _scores(self, group: Group, numbers: Mapping[tuple[str, ...], float | None]) -> list[float | None]:

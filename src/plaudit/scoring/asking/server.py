@@ -19,7 +19,7 @@ import httpx2
 
 from plaudit.errors import UserError
 from plaudit.scoring.asking.cache import ReplyCache, default_path, key_of, open_cache
-from plaudit.scoring.asking.reply import Malformed, Reply, Unanswered, parse_body
+from plaudit.scoring.asking.reply import JudgeReply, Malformed, Unanswered, parse_body
 from plaudit.scoring.asking.template import Question
 from plaudit.scoring.calls import wait_for
 from plaudit.scoring.options import ChatJudgeConfig
@@ -57,20 +57,20 @@ class ChatServer:
     def __post_init__(self) -> None:
         self.key = os.environ.get(self.config.key_variable, "").strip()
 
-    def ask(self, questions: Sequence[Question], seed: int) -> list[Reply | Unanswered]:
+    def ask(self, questions: Sequence[Question], seed: int) -> list[JudgeReply | Unanswered]:
         """One reply a question, in order; equal questions are asked once. UserError where the server refuses them."""
-        asked = [self._asked(question, seed) for question in questions]
-        keys = [key_of(one) for one in asked]
-        by_key = dict(zip(keys, asked, strict=True))
+        requests = [self._request(question, seed) for question in questions]
+        keys = [key_of(one) for one in requests]
+        by_key = dict(zip(keys, requests, strict=True))
         with open_cache(Path(self.config.cache).expanduser() if self.config.cache else default_path()) as cache:
-            replies: dict[str, Reply | Unanswered] = {}
+            replies: dict[str, JudgeReply | Unanswered] = {}
             for key, body in cache.read(by_key).items():
                 replies[key] = parse_body(json.loads(body))
             if new := {key: one for key, one in by_key.items() if key not in replies}:
                 replies |= wait_for(self._ask_all(new, cache))
         return [replies[key] for key in keys]
 
-    def _asked(self, question: Question, seed: int) -> dict[str, Any]:
+    def _request(self, question: Question, seed: int) -> dict[str, Any]:
         own = self.config.question
         parameters: dict[str, Any] = {"temperature": own.temperature, "max_tokens": own.max_tokens}
         if own.read == "logprobs":
@@ -86,26 +86,26 @@ class ChatServer:
 
     async def _ask_all(
         self, questions: Mapping[str, Mapping[str, Any]], cache: ReplyCache
-    ) -> dict[str, Reply | Unanswered]:
-        replies: dict[str, Reply | Unanswered] = {}
+    ) -> dict[str, JudgeReply | Unanswered]:
+        replies: dict[str, JudgeReply | Unanswered] = {}
         slots = asyncio.Semaphore(self.config.concurrency)
         self.quiet_until, silent = 0.0, 0
 
-        async def one(key: str, asked: Mapping[str, Any]) -> None:
+        async def one(key: str, request: Mapping[str, Any]) -> None:
             nonlocal silent
             async with slots:
                 try:
                     if silent >= HOPELESS:
                         raise Unanswered(f"{self.config.endpoint}: not asked, nothing was answered before")
-                    raw, replies[key] = await self._until_answered(client, key, asked)
+                    raw, replies[key] = await self._until_answered(client, key, request)
                 except Unanswered as failure:
                     if self.config.on_error == "error":
-                        kept = "what was answered is kept: the next call asks for the rest"
-                        raise UserError(f"judge {self.config.name!r}: {failure} ({kept})") from failure
+                        hint = "what was answered is kept: the next call asks for the rest"
+                        raise UserError(f"judge {self.config.name!r}: {failure} ({hint})") from failure
                     replies[key] = failure
                     silent += 1
                 else:
-                    cache.write(key, asked, raw)
+                    cache.write(key, request, raw)
                     silent = -len(questions)
 
         options: dict[str, Any] = {
@@ -116,15 +116,15 @@ class ChatServer:
         }
         try:
             async with httpx2.AsyncClient(**options) as client, asyncio.TaskGroup() as tasks:
-                for key, asked in questions.items():
-                    tasks.create_task(one(key, asked))
+                for key, request in questions.items():
+                    tasks.create_task(one(key, request))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return replies
 
     async def _until_answered(
-        self, client: httpx2.AsyncClient, key: str, asked: Mapping[str, Any]
-    ) -> tuple[str, Reply]:
+        self, client: httpx2.AsyncClient, key: str, request: Mapping[str, Any]
+    ) -> tuple[str, JudgeReply]:
         """The raw body and what it says, within the question's deadline. Raises: Unanswered, UserError."""
         clock, reason = asyncio.get_running_loop().time, "no reply yet"
         end = clock() + self.config.deadline
@@ -135,7 +135,7 @@ class ChatServer:
                         break
                     await asyncio.sleep(max(0.0, self.quiet_until - clock()))
                     try:
-                        return await self._attempt(client, asked)
+                        return await self._attempt(client, request)
                     except _TryAgain as again:
                         reason = str(again)
                         if again.after is not None:
@@ -149,8 +149,13 @@ class ChatServer:
             reason = f"nothing within the deadline of {self.config.deadline:g} s ({reason})"
         raise Unanswered(f"{self.config.endpoint}: {reason}")
 
-    async def _attempt(self, client: httpx2.AsyncClient, asked: Mapping[str, Any]) -> tuple[str, Reply]:
-        body = {"model": asked["model"], "messages": asked["messages"], "seed": asked["seed"], **asked["parameters"]}
+    async def _attempt(self, client: httpx2.AsyncClient, request: Mapping[str, Any]) -> tuple[str, JudgeReply]:
+        body = {
+            "model": request["model"],
+            "messages": request["messages"],
+            "seed": request["seed"],
+            **request["parameters"],
+        }
         url = f"{self.config.endpoint.rstrip('/')}/chat/completions"
         raw = bytearray()
         try:

@@ -11,7 +11,7 @@ from plaudit.records.results import Result
 from plaudit.scoring.asking.scorer import AskingScorer
 
 
-def asked(scorer: AskingScorer, scored: ScoredRows) -> list[Result]:
+def consistency(scorer: AskingScorer, scored: ScoredRows) -> list[Result]:
     """Self-consistency (all ranked and rated answers are asked about once more), position bias and inconsistency of
     verdicts, replies that hold none. `scored` is what the scorer said the first time."""
     counts = scorer.tally.counts.copy()
