@@ -12,6 +12,7 @@ from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_of, share_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
+from plaudit.evaluation.standings import length_controlled, standings
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
@@ -109,7 +110,9 @@ def compare(config: CompareConfig, run: Run) -> None:
         with run.signals.at_once():
             policies[name] = setting.judged(name, trunk, baseline, judge)
         say(_in_words(name, policies[name]))
-    results = [result for name in policies for result in _results(name, policies, config.baseline)]
+    results = [result for name in policies for result in _results(name, policies, config)]
+    scores = {name: policy.scores for name, policy in policies.items()}
+    results += standings(scores, config.baseline, [row.prompt.id for row in rows], config.seed)
     if config.objective is not None:
         results += _objectives(policies, config.objective, setting)
     _write_samples(run, policies, config.baseline, judge.name)
@@ -200,8 +203,9 @@ def _in_words(name: str, policy: _Policy) -> str:
     )
 
 
-def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[Result]:
+def _results(name: str, policies: Mapping[str, _Policy], config: CompareConfig) -> list[Result]:
     """The policy's score, and what sets it apart from the baseline."""
+    baseline = config.baseline
     policy, base = policies[name], policies[baseline]
     scores = policy.known_scores
     score = mean_of("judge_score_over_prompts", name, scores)
@@ -209,7 +213,16 @@ def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[
         return [score]
     prompts = [row.prompt.id for row in policy.rollout.rows]
     kl = mean_of("kl_baseline_over_prompts", name, policy.kl, against=baseline)
-    return [score, win_rate(name, policy.scores, baseline, base.scores, prompts=prompts), kl]
+    won = win_rate(name, policy.scores, baseline, base.scores, prompts=prompts)
+    lengths = [len(a) - len(b) for a, b in zip(policy.rollout.responses, base.rollout.responses, strict=True)]
+    outcomes = [outcome(a, b) for a, b in zip(policy.scores, base.scores, strict=True)]
+    equal = length_controlled(name, outcomes, lengths, against=baseline, prompts=prompts, seed=config.seed)
+    return [score, won, equal, kl]
+
+
+def outcome(score: float | None, other: float | None) -> float | None:
+    """1 for a win, ½ for a tie, 0 for a loss; None where the judge abstained on one of them."""
+    return None if score is None or other is None else 0.5 if score == other else float(score > other)
 
 
 def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, setting: _Setting) -> list[Result]:
@@ -297,16 +310,12 @@ def win_rate(
     against itself: 0.5; with the sides exchanged: 1 − value.
     Raises: UserError where nothing can be compared.
     """
-    outcomes: list[float] = []
-    compared: list[Hashable] = []
-    for a, b, prompt in zip(scores, others, prompts, strict=True):
-        if a is None or b is None:
-            continue
-        outcomes.append(0.5 if a == b else float(a > b))
-        compared.append(prompt)
+    won = [outcome(a, b) for a, b in zip(scores, others, strict=True)]
+    games = [(one, prompt) for one, prompt in zip(won, prompts, strict=True) if one is not None]
+    outcomes, compared = [one for one, _ in games], [prompt for _, prompt in games]
     if not outcomes:
         raise UserError(f"{subject} against {against}: nothing to compare, the judge abstained on all {len(scores)}")
-    wins, ties, losses = (outcomes.count(outcome) for outcome in (1.0, 0.5, 0.0))
+    wins, ties, losses = (outcomes.count(end) for end in (1.0, 0.5, 0.0))
     facts = {"wins": wins, "losses": losses, "abstained": len(scores) - len(outcomes)}
     if ties == len(outcomes):
         warn(f"{subject} against {against}: all {ties} comparisons are ties: the judge scores both alike")
