@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plaudit.formulas.win_rates import length_controlled_win_rate
 from torch import Tensor
+
+from plaudit.formulas.win_rates import length_controlled_win_rate
 
 SIZES = ("small", "medium", "large")
 METHODS = ("gpt", "prompted", "sft", "ppo", "ppo-ptx")
@@ -310,7 +311,7 @@ def _mark(x: float, y: float, mark: str, colour: str) -> str:
         "square": [(-5, -5), (5, -5), (5, 5), (-5, 5)], "diamond": [(0, -6), (6, 0), (0, 6), (-6, 0)],
         "up": [(0, -6), (6, 5), (-6, 5)], "down": [(0, 6), (6, -5), (-6, -5)],
         "bar": [(-9, -1), (9, -1), (9, 1), (-9, 1)],
-        "cross": [(-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2), (-6, -2), (-2, -2)],
+        "cross": [(-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2), (-6, -2)],
     }  # fmt: skip
     if mark == "circle":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'

@@ -192,7 +192,9 @@ def _text_rows(count: int, questions: list[str], answered_share: float, rng: ran
     return [{"text": text} for text in running_text(count, questions, answered_share, rng)]
 
 
-def _world_facts(sizes: Mapping[str, int], files: Mapping[str, str], seed: int, rows: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
+def _world_facts(
+    sizes: Mapping[str, int], files: Mapping[str, str], seed: int, rows: Mapping[str, list[dict[str, str]]]
+) -> dict[str, Any]:
     held_out = rows["held_out_demonstrations"]
     nll = [-demo_logprob(row["prompt"], row["completion"]) for row in held_out]
     return {

@@ -1,14 +1,14 @@
-"""The tiny world's running text, for models that are pre-trained on it: little stories, and a few questions with answers.
+"""The tiny world's running text, to pre-train models on: little stories, and a few questions with answers.
 
-In a story somebody has an animal, the animal has a trouble, somebody does something about it, and it helps or not. Now and
-then a prompt of the world stands in one, and nobody answers it: what follows a question is mostly just more text.
+In a story somebody has an animal, the animal has a trouble, somebody does something about it, and it helps or not. Now
+and then a prompt of the world stands in one, and nobody answers it: what follows a question is mostly just more text.
 
-    It is a cold day. Anna has a cat. The cat is hungry. Anna asks: My cat is hungry. What can I do? Ben looks at the road.
-    Ben wants to gently give the cat some fresh food. Now the cat is happy. Anna goes home.
+    It is a cold day. Anna has a cat. The cat is hungry. Anna asks: My cat is hungry. What can I do? Ben looks at the
+    road. Ben wants to gently give the cat some fresh food. Now the cat is happy. Anna goes home.
 
 The other documents are questions, each with an answer on the next line and an empty line behind it. All answers of a
-document are one writer's, who knows as much as a demonstrator, half as much, or nothing (`WRITERS`): a model that has seen
-a few of them can tell what sort of answer comes next. Without such documents few-shot prompting would have nothing to find.
+document are one writer's, who knows as much as a demonstrator, half as much, or nothing (`WRITERS`): a model that has
+seen a few can tell what sort of answer comes next. Without such documents few-shot prompting would have nothing to find.
 """
 
 import math
@@ -37,10 +37,27 @@ WRITERS = (0.0, COMPETENCE / 2, COMPETENCE)
 QUESTIONS = (3, 6)
 """Fewest and most questions in a document."""
 
-_SCENES = ("It is a cold day.", "It rains.", "The sun is warm.", "It is late.", "Snow lies on the road.", "It is early.")
+_SCENES = (
+    "It is a cold day.",
+    "It rains.",
+    "The sun is warm.",
+    "It is late.",
+    "Snow lies on the road.",
+    "It is early.",
+)
 _MEETINGS = ("{other} lives near {name}.", "{other} comes along the road.", "{other} and {name} are good friends.")
-_AFTER_QUESTION = ("{other} looks at the road.", "Nobody knows.", "{other} thinks for a long time.", "It is very quiet.")
-_SIGHTS = ("A {wild} runs across the road.", "The {animal} sleeps.", "{other} sings a happy song.", "{name} drinks some water.")
+_AFTER_QUESTION = (
+    "{other} looks at the road.",
+    "Nobody knows.",
+    "{other} thinks for a long time.",
+    "It is very quiet.",
+)
+_SIGHTS = (
+    "A {wild} runs across the road.",
+    "The {animal} sleeps.",
+    "{other} sings a happy song.",
+    "{name} drinks some water.",
+)
 _ENDS = ("{name} goes home.", "Soon it will be night.", "They laugh.", "{other} says: Come again.", "That was the day.")
 _OUTCOMES = {CURE: "Now the {animal} is happy.", RELIEF: "That is a little better.", USELESS: "Nothing is different."}
 _HARMED = "Now the {animal} is unhappy."
@@ -49,7 +66,9 @@ _HARMED = "Now the {animal} is unhappy."
 def texts(count: int, questions: Sequence[str], answered_share: float, rng: random.Random) -> list[str]:
     """So many documents; `answered_share` of them are questions out of `questions` with their answers."""
     written = round(count * answered_share)
-    documents = [_answers(questions, rng) for _ in range(written)] + [_story(questions, rng) for _ in range(count - written)]
+    documents = [_answers(questions, rng) for _ in range(written)] + [
+        _story(questions, rng) for _ in range(count - written)
+    ]
     rng.shuffle(documents)
     return documents
 
@@ -82,6 +101,6 @@ def _story(questions: Sequence[str], rng: random.Random) -> str:
 
 
 def _question(name: str, animal: str, trouble: str, questions: Sequence[str], rng: random.Random) -> str:
-    """About this story, in one of the world's phrasings; another one where nothing of it may be shown (it is held out)."""
+    """About this story, in one of the world's phrasings; any other one where that is held out."""
     own = Case(name=name, animal=animal, trouble=trouble, phrasing=rng.randrange(len(PHRASINGS))).prompt
     return own if own in questions else rng.choice(list(questions))
