@@ -5,7 +5,6 @@ the mean over prompts, w_seed = t(S − 1) standard errors of the mean over S se
 The two are added as if they had nothing in common, which errs on the wide side.
 """
 
-import json
 import math
 import operator
 import shutil
@@ -32,6 +31,7 @@ STEPS = (("gpt", "prompted"), ("prompted", "sft"), ("sft", "ppo"), ("ppo", "ppo-
 """Pairs of methods whose difference is tested at each size."""
 QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 """Of Student's t, 97.5 %, by degrees of freedom."""
+BEGIN, END = "<!-- measured: win_rate_over_sizes -->", "<!-- end -->"
 DRAWS = 200
 """Bootstrap draws of prompts, where the number is no mean."""
 
@@ -341,6 +341,10 @@ def png(svg: Path) -> bool:
     return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
 
-def read_numbers(file: Path) -> dict[str, Any]:
-    """What the command wrote."""
-    return json.loads(file.read_text(encoding="utf-8"))
+def filled(page: str, numbers: Mapping[str, Any]) -> str:
+    """The page with these tables in their place."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    about = f"{numbers['seeds']} seed(s), {numbers['prompts']} prompts, {numbers['seconds'] / 60:.0f} minutes"
+    form = "**Quick form, one seed**" if numbers["form"] == "quick" else "Full form"
+    return f"{before}{BEGIN}\n{form}: {about}. A known reward, not labellers.\n\n{tables(numbers)}\n{END}{after}"

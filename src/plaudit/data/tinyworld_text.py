@@ -8,7 +8,7 @@ and then a prompt of the world stands in one, and nobody answers it: what follow
 
 The other documents are questions, each with an answer on the next line and an empty line behind it. All answers of a
 document are one writer's, who knows as much as a demonstrator, half as much, or nothing (`WRITERS`): a model that has
-seen a few can tell what sort of answer comes next. Without such documents few-shot prompting would have nothing to find.
+seen a few can tell what sort of answer comes next. Without such documents few-shot prompting could find nothing.
 """
 
 import math
