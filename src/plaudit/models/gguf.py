@@ -84,6 +84,7 @@ def _convert(file: Path, folder: Path) -> None:
     whole.load_state_dict(weights, assign=True)
     whole.tie_weights()
     whole.save_pretrained(folder)
+    assert tokenizer is not None  # transformers says so of names alone
     tokenizer.save_pretrained(folder)
     _forget_tokens(folder, whole.get_input_embeddings().weight.shape[0])
 
