@@ -359,7 +359,7 @@ def stopped_after(stage: str, monkeypatch) -> None:
 
 @kills(
     "pipeline.py",
-    old="done + weights[index]",
+    old="done + weights[name]",
     new="done + 1.0",
     why="long stages make a machine look slow",
 )
