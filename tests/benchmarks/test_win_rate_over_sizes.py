@@ -34,7 +34,7 @@ def test_both_forms_are_sound_pipelines_of_the_same_stages(tmp_path):
 
 @kills("benchmarks/win_rate_figure.py", old="half = math.hypot(seed_half, ", new="half = math.hypot(0.0, ",
        why="the spread over seeds is left out")  # fmt: skip
-@kills("benchmarks/win_rate_figure.py", old="return 0.5 if abs(own - other) <= 1e-9", new="return 1.0 if abs(own - other) <= 1e-9",
+@kills("benchmarks/win_rate_figure.py", old="return 0.5 if abs(own", new="return 1.0 if abs(own",
        why="ties count as wins")  # fmt: skip
 def test_an_interval_is_over_seeds_and_prompts():
     assert [module.outcome(*pair) for pair in ((2.0, 1.0), (1.0, 2.0), (0.1 + 0.2, 0.3))] == [1.0, 0.0, 0.5]
@@ -91,7 +91,7 @@ def seeds(count: int = 2) -> list[dict]:
     ceiling = {"wins": [0.9] * 4, "sigmoids": [0.8] * 4, "scores": [3.0] * 4}
     measured = {
         "parameters": {"small": 2e5, "medium": 7e5, "large": 2.5e6}, "kl_budget": 4.0, "kl": {"ppo-large": 3.5},
-        "text_losses": {n: [5.0, 9.0, 6.0, 3.0] for n in (*names, module.BASELINE)} | {"tokens": [10.0, 20.0, 9.0, 6.0]},
+        "text_losses": {n: [5.0, 9.0, 6.0, 3.0] for n in (*names, module.BASELINE)} | {"tokens": [10.0, 20.0, 9.0, 6]},
         "again": own, "random": own, "ceilings": dict.fromkeys(module.SIZES, ceiling),
     }  # fmt: skip
     samples = {"by-truth": rows, "by-reward-model": rows}
