@@ -1,5 +1,6 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +68,7 @@ class _Setting:
 
     def answer(self, trunk: Trunk, name: str, rows: Sequence[PromptRow], seed: int, samples: int = 1) -> Rollout:
         language, indices = self.languages[name], list(range(samples)) * len(rows)
-        engine = build_engine(trunk, language, check_stop=self.run.check_stop)
+        engine = build_engine(trunk, language, check_stop=self.run.check_stop, ranks=self.machine.ranks)
         repeated = [row for row in rows for _ in range(samples)]
         with self.machine.autocast():
             return sample(
@@ -104,16 +105,17 @@ def compare(config: CompareConfig, run: Run) -> None:
     judge = build_scorer(config.judge, setting.machine, "judge")
     baseline = setting.load(config.baseline)
     together = any(map(compares, config.judge))
+    at_once = run.signals.at_once if setting.machine.ranks.is_alone else contextlib.nullcontext
     policies: dict[str, _Policy] = {}
     for name in languages:
         run.check_stop()
         trunk = baseline if name == config.baseline else setting.load(name)
-        with run.signals.at_once():
+        with at_once():
             policies[name] = setting.judged(name, trunk, baseline, None if together else judge)
         if not together:
             say(_in_words(name, policies[name]))
     if together:
-        with run.signals.at_once():
+        with at_once():
             policies = _judged_together(policies, judge)
         say("\n".join(_in_words(name, policy) for name, policy in policies.items()))
     results = [result for name in policies for result in _results(name, policies, config)]
