@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from plaudit.data.formats import competition_ranks
-from plaudit.engines.build import build_engine
+from plaudit.engines.build import build_engine, check_engine
 from plaudit.engines.protocol import Engine
 from plaudit.files import write_json
 from plaudit.formulas.pair_scores import mean_pair_entropy
@@ -69,6 +69,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
             say_unread_columns(judges, prompts)
     language = policy.language if policy else load_language(config.model)
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
+    check_engine(config.engine, language, prompts, config.sampling.max_new_tokens)
     here = machine_of(run, config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.data.clean import overlap
-from plaudit.engines.build import build_engine
+from plaudit.engines.build import build_engine, check_engine
 from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine_of
@@ -99,6 +99,7 @@ def participants(
     _check_handed_in(run, language, policy, reference)
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
+    check_engine(config.engine, language, (*rows, *aside), config.sampling.max_new_tokens)
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 
