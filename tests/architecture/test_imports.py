@@ -28,7 +28,7 @@ ALLOWED = {
     "py3langid": {"scoring"},
     "numpy": {"scoring", "evaluation", "engines", "report"},
     "plotly": {"report"},
-    "jinja2": {"report", "tokens", "web"},
+    "jinja2": {"report", "runs", "tokens", "web"},
     "markupsafe": {"report", "web"},
     "sqlalchemy": {"feedback"},
     "psycopg": {"feedback"},

@@ -14,9 +14,11 @@ from plaudit.evaluation import compare as module
 from plaudit.evaluation.compare import compare
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.records.results import Result
+from plaudit.rollouts.options import Shot, ShotsConfig
 from plaudit.runs.folder import Run
 from plaudit.scoring.options import FunctionConfig
 from plaudit.telemetry.summary import read_results
+from tests.kills import kills
 from tests.training.tiny import END, hf, hf_logprobs, ids, jsonl, model_folder
 
 PROMPTS = ["a", "b", "ab", "ba", "aa", "bb", "aab", "abb"]
@@ -239,3 +241,42 @@ def test_other_tokens_are_refused(place, tmp_path, monkeypatch):
 def test_a_baseline_that_is_none_of_the_policies_is_refused(place):
     with pytest.raises(ValueError, match="baseline 'older' is none of the policies old, new, twin"):
         config(place, baseline="older")
+
+
+@torch.no_grad()
+@kills("evaluation/compare.py", old="self.shots.get(name)) for row", new="None) for row",
+       why="a baseline with shots is asked without them")  # fmt: skip
+@kills("evaluation/compare.py", old="if reference_prompts is not None:", new="if reference_prompts is None:",
+       why="the baseline reads the other policy's shots")  # fmt: skip
+def test_each_policy_reads_its_own_shots_and_the_judge_none(place, tmp_path, monkeypatch):
+    written = []
+    honest = module.groups
+    monkeypatch.setattr(module, "groups", lambda rollout: written.append(rollout) or honest(rollout))
+    given = Shot(prompt="aa", response="a")
+    shots = {
+        name: ShotsConfig(shown=(given,) * k, shot="{prompt}{response}", separator="b")
+        for name, k in (("old", 2), ("twin", 1))
+    }
+    policies = {"twin": str(place / "old"), "old": str(place / "old"), "new": str(place / "new")}
+    chosen = config(place, shots=shots, policies=policies)
+    _, samples = run(tmp_path / "run", chosen)
+    assert [s["prompt"] for s in samples[:8]] == PROMPTS
+    facts = json.loads((tmp_path / "run" / "provenance.json").read_text(encoding="utf-8"))["shots"]
+    assert facts["twin"] == [{"prompt": "aa", "response": "a", "where": ""}]
+    models = {name: hf(str(place / name)) for name in ("old", "new")}
+    front = {"old": "aaabaaab", "twin": "aaab", "new": ""}
+    for (name, path), rollout in zip({"old": "old", "twin": "old", "new": "new"}.items(), written, strict=True):
+        if name == "old":
+            continue
+        for i, prompt in enumerate(PROMPTS):
+            response = rollout.response_ids[i][rollout.response_mask[i]].tolist()
+            ours = hf_logprobs(models[path], [0, *ids(front[name] + prompt, "ab")], response, 0.8)
+            theirs = hf_logprobs(models["old"], [0, *ids(front["old"] + prompt, "ab")], response, 0.8)
+            kl = [s["kl"] for s in samples if s["policy"] == name][i]
+            assert kl == pytest.approx(float((ours - theirs).sum()), abs=1e-4)
+
+
+def test_shots_of_nobody_are_refused(place):
+    one = ShotsConfig(shown=(Shot(prompt="a", response="b"),))
+    with pytest.raises(ValueError, match="shots: 'who' is none of the policies"):
+        config(place, shots={"who": one})

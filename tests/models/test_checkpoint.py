@@ -164,7 +164,7 @@ def test_an_exported_model_is_the_same_in_transformers(name, train_rule, languag
     theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
     torch.testing.assert_close(theirs(input_ids=ids).logits, ours, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(hf(input_ids=ids).logits, ours, atol=0, rtol=0)
-    assert not list(folder.glob("*.bin")) + list(folder.glob("*.pt")) + list(folder.glob("adapter*"))
+    assert not list(folder.glob("*.bin")) + list(folder.glob("*.pt")) + list(folder.glob("adapter_*"))
 
 
 def test_an_exported_folder_knows_how_answers_end(language, tmp_path):

@@ -13,6 +13,7 @@ from plaudit.errors import StopRequested, UserError
 from plaudit.formulas.pair_scores import mean_pair_entropy
 from plaudit.models.options import ModelConfig
 from plaudit.records.text import Kind
+from plaudit.rollouts.options import Shot, ShotsConfig
 from plaudit.runs.folder import Run
 from plaudit.training import collect as module
 from plaudit.training.collect import collect, gumbel
@@ -227,3 +228,14 @@ def test_a_stopped_run_goes_on_from_the_prompts_that_are_done(tmp_path, monkeypa
     assert len(done) == 3
     lines = (tmp_path / "stopped" / "rankings.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == whole
+
+
+def test_answers_behind_shots_are_ranked_by_their_own_prompt(tmp_path):
+    shots = ShotsConfig(shown=(Shot(prompt="aa", response="b"),), shot="{prompt}{response}", separator="c")
+    rows = train(tmp_path, config(tmp_path, shots=shots))
+    plain = train(tmp_path, config(tmp_path), "plain")
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in plain]
+    assert not any("c" in text for row in rows for text in row["responses"])  # the separator ends an answer
+    assert any("c" in text for row in plain for text in row["responses"])
+    facts = json.loads((tmp_path / "run" / "provenance.json").read_text(encoding="utf-8"))
+    assert facts["shots"] == [{"prompt": "aa", "response": "b", "where": ""}]

@@ -9,6 +9,7 @@ from typing import Any
 from plaudit.api.models import Policy, RewardModel
 from plaudit.errors import UserError
 from plaudit.records.results import Result
+from plaudit.runs import card
 from plaudit.runs.records import MemoryRecords, RunFiles
 from plaudit.telemetry.numbers import duration, number
 from plaudit.telemetry.register import measure_of
@@ -151,6 +152,7 @@ class RunRecord:
         for model in (self._policy, self._model):
             if model is not None:
                 model.save(folder / "model")
+        card.write(folder, self.summary)
         return folder
 
     def _in_memory(self) -> MemoryRecords:

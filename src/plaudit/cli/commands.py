@@ -12,8 +12,10 @@ from typing import Any
 from plaudit import __version__
 from plaudit.cli.board import add_board
 from plaudit.cli.chat import add_chat
+from plaudit.cli.data import add_data
 from plaudit.cli.label import add_label
-from plaudit.cli.show import placed, show
+from plaudit.cli.push import add_push
+from plaudit.cli.show import add_report, placed, show
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -78,23 +80,14 @@ def build_parser() -> argparse.ArgumentParser:
             _add_stage(commands, stage.command, stage)
     for add in (_add_generate, _add_score, _add_resume, _add_doctor, _add_inspect, add_label, add_board, add_chat):
         add(commands)
+    add_push(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
         if stage.command.startswith("eval "):
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
 
-    data = commands.add_parser("data", help="look at data files").add_subparsers(metavar="WHAT", required=True)
-    check = data.add_parser("check", help="kind, counts, lengths, duplicates, overlap, bad rows by line")
-    check.add_argument("files", nargs="+", help="data files")
-    read_by = "built-in function that will read each `solution`"
-    check.add_argument("--reward", action="append", default=[], metavar="NAME", help=read_by)
-    check.add_argument("--json", action="store_true", help="for machines")
-    check.set_defaults(call=_data_check)
-
-    report = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
-    report.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
-    report.add_argument("--out", default="", help="file (default: report.html in the first run folder)")
-    report.set_defaults(call=_report)
+    add_data(commands)
+    add_report(commands)
     completion = commands.add_parser("completion", help="print a script that completes commands, options and values")
     completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="`words` is what the scripts call")
     completion.add_argument("typed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -333,19 +326,6 @@ def _resume(known: argparse.Namespace) -> int:
     return show(Path(known.run), known.fail_on)
 
 
-def _data_check(known: argparse.Namespace) -> int:
-    from plaudit.data.check import check
-    from plaudit.scoring.builtin import BUILTIN
-
-    if unknown := [name for name in known.reward if name not in BUILTIN]:
-        raise UserError(f"--reward: no built-in function is called {unknown[0]!r}; there are {', '.join(BUILTIN)}")
-    read = {name: vars(function).get("value_check") for name, function in BUILTIN.items()}
-    readers = {name: reader for name, reader in read.items() if reader and name in (known.reward or BUILTIN)}
-    checked = check(known.files, readers, certain=bool(known.reward))
-    print(checked.to_json() if known.json else checked.to_text(), end="")
-    return 0 if checked.ok else 2
-
-
 def _doctor(known: argparse.Namespace) -> int:
     from plaudit.doctor.run import CheckSelection, diagnose
     from plaudit.doctor.terminal import as_json, print_diagnosis, print_end
@@ -366,14 +346,6 @@ def _doctor(known: argparse.Namespace) -> int:
     else:
         print_end(diagnoses)
     return 1 if any(diagnosis.faults for diagnosis in diagnoses) else 0
-
-
-def _report(known: argparse.Namespace) -> int:
-    from plaudit.report.html import write
-
-    folders = [Path(run) for run in known.runs]
-    print(write(folders, Path(known.out) if known.out else folders[0] / "report.html"))
-    return 0
 
 
 def _inspect(known: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
-"""What is printed of a run that has ended, and of a mistake."""
+"""What is printed of a run that has ended, and of a mistake; the command `report`."""
 
 import argparse
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from plaudit.stages import Stage
 from plaudit.telemetry.console import muted, say
@@ -28,6 +29,24 @@ def show(folder: Path, fail_on: str = "") -> int:
     for line in as_text(str(run.provenance.get("stage", "")), folder, run.summary):
         print(line)
     return 3 if fail_on and is_unwell(folder, fail_on) else 0
+
+
+def add_report(commands: Any) -> None:
+    command = commands.add_parser("report", help="write report.html for runs or pipelines, finished or not")
+    command.add_argument("runs", nargs="+", help="run folders; several are laid over each other")
+    command.add_argument("--out", default="", help="file (default: report.html, or flow.svg, in the first run folder)")
+    drawn = "draw the flow of one run's steps: flow.svg, for phones flow-narrow.svg, and the report that they lead to"
+    command.add_argument("--flow", action="store_true", help=drawn)
+    command.set_defaults(call=_report)
+
+
+def _report(known: argparse.Namespace) -> int:
+    from plaudit.report.html import write, write_flow
+
+    folders, out = [Path(run) for run in known.runs], Path(known.out) if known.out else None
+    written = write_flow(folders, out) if known.flow else [write(folders, out or folders[0] / "report.html")]
+    print(*written, sep="\n")
+    return 0
 
 
 def placed(message: str, known: argparse.Namespace) -> str:

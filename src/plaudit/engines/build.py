@@ -1,6 +1,6 @@
 """Which engine samples: every stage asks here, so that another kind is added in one file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from plaudit.engines import vllm_engine
@@ -11,16 +11,16 @@ from plaudit.errors import UserError
 from plaudit.hardware.ranks import ALONE, Ranks
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
-from plaudit.records.text import PromptRow
 
 
-def check_engine(config: EngineConfig, language: Language, rows: Sequence[PromptRow], max_new_tokens: int) -> None:
-    """Can that engine write these answers? Asked before any model loads. UserError that says what is missing."""
+def check_engine(
+    config: EngineConfig, language: Language, prompts: Iterable[Sequence[int]], max_new_tokens: int
+) -> None:
+    """Can that engine answer these prompts? Asked before any model loads. UserError that says what is missing."""
     match config:
         case TorchEngineConfig():
             return
         case VllmHttpConfig():
-            prompts = (language.renderer.prompt_ids(row.prompt, where=row.where) for row in rows)
             vllm_engine.check(config, language, max(map(len, prompts), default=0) + max_new_tokens)
         case _:
             assert_never(config)

@@ -12,6 +12,7 @@ from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_of, share_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
+from plaudit.evaluation.standings import length_controlled, standings
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
@@ -19,7 +20,8 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Kind, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
+from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
 from plaudit.scoring.loading import load_function
@@ -56,6 +58,7 @@ class _Setting:
     machine: Machine
     rows: Sequence[PromptRow]
     languages: Mapping[str, Language]
+    shots: Mapping[str, Shots]
 
     def load(self, name: str) -> Trunk:
         causal = load_causal(_model(self.config, name), self.languages[name], seed=0)
@@ -66,10 +69,22 @@ class _Setting:
         engine = build_engine(trunk, language, check_stop=self.run.check_stop)
         repeated = [row for row in rows for _ in range(samples)]
         with self.machine.autocast():
-            return sample(engine, language, repeated, self.config.sampling, sample_indices=indices, seed=seed)
+            return sample(
+                engine,
+                language,
+                repeated,
+                self.config.sampling,
+                sample_indices=indices,
+                seed=seed,
+                shots=self.shots.get(name),
+            )
 
     def kl(self, trunk: Trunk, baseline: Trunk, rollout: Rollout) -> list[float]:
-        return sequence_log_ratio(trunk, baseline, rollout, self.config.sampling.temperature, self.machine)
+        name, others = self.config.baseline, None
+        if self.shots:  # each reads its own
+            others = [shown_ids(row, self.languages[name], self.shots.get(name)) for row in rollout.rows]
+        temperature = self.config.sampling.temperature
+        return sequence_log_ratio(trunk, baseline, rollout, temperature, self.machine, reference_prompts=others)
 
     def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer) -> _Policy:
         rollout = self.answer(trunk, name, self.rows, self.config.seed)
@@ -82,8 +97,10 @@ class _Setting:
 
 def compare(config: CompareConfig, run: Run) -> None:
     """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
-    rows, languages = _prepare(config, run)
-    setting = _Setting(config=config, run=run, machine=machine(config.device), rows=rows, languages=languages)
+    rows, languages, shots = _prepare(config, run)
+    setting = _Setting(
+        config=config, run=run, machine=machine(config.device), rows=rows, languages=languages, shots=shots
+    )
     judge = build_scorer(config.judge, setting.machine, "judge")
     baseline = setting.load(config.baseline)
     policies: dict[str, _Policy] = {}
@@ -93,14 +110,16 @@ def compare(config: CompareConfig, run: Run) -> None:
         with run.signals.at_once():
             policies[name] = setting.judged(name, trunk, baseline, judge)
         say(_in_words(name, policies[name]))
-    results = [result for name in policies for result in _results(name, policies, config.baseline)]
+    results = [result for name in policies for result in _results(name, policies, config)]
+    scores = {name: policy.scores for name, policy in policies.items()}
+    results += standings(scores, config.baseline, [row.prompt.id for row in rows], config.seed)
     if config.objective is not None:
         results += _objectives(policies, config.objective, setting)
     _write_samples(run, policies, config.baseline, judge.name)
     run.finish(summary(results, policies={name: _facts(policy) for name, policy in policies.items()}))
 
 
-def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language]]:
+def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language], dict[str, Shots]]:
     """Everything that can be wrong with the input is found here, before a model loads."""
     loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
     run.check_data({path: one.fingerprint for path, one in loaded})
@@ -118,11 +137,14 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
         load_function(config.objective.answers)
     languages = {name: load_language(_model(config, name)) for name in config.policies}
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
+    shots = {name: load_shots(one, rows, languages[name], run, f"shots.{name}") for name, one in config.shots.items()}
+    if shots:
+        run.add_provenance({"shots": {name: one.facts for name, one in shots.items()}})
     for name, language in languages.items():
         if language.tokenizer.get_vocab() != vocabulary:
             raise UserError(f"policies.{name}: its tokens are not those of {config.baseline!r}: their KL is undefined")
-        rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
-    return rows, languages
+        rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long, shots.get(name))
+    return rows, languages, shots
 
 
 def _model(config: CompareConfig, name: str) -> ModelConfig:
@@ -131,11 +153,19 @@ def _model(config: CompareConfig, name: str) -> ModelConfig:
 
 @torch.no_grad()
 def sequence_log_ratio(
-    policy: Trunk, reference: Trunk, rollout: Rollout, temperature: float, machine: Machine, budget: int = 16384
+    policy: Trunk,
+    reference: Trunk,
+    rollout: Rollout,
+    temperature: float,
+    machine: Machine,
+    budget: int = 16384,
+    *,
+    reference_prompts: Sequence[Sequence[int]] | None = None,
 ) -> list[float]:
     """log π(y|x) − log π_ref(y|x) of each sampled response, nats [B]; its mean estimates KL(π ‖ π_ref).
 
-    The two must share a vocabulary.
+    The two must share a vocabulary. `reference_prompts`: what the reference reads before each response, where that is
+    not what the policy read (shots).
     """
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
@@ -144,6 +174,8 @@ def sequence_log_ratio(
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
         with machine.autocast():
             ours = policy(batch, {"logprobs"}, temperature)["logprobs"]
+            if reference_prompts is not None:
+                batch = pack([reference_prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
             theirs = reference(batch, {"logprobs"}, temperature)["logprobs"]
         for i, value in zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True):
             out[i] = value
@@ -171,8 +203,9 @@ def _in_words(name: str, policy: _Policy) -> str:
     )
 
 
-def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[Result]:
+def _results(name: str, policies: Mapping[str, _Policy], config: CompareConfig) -> list[Result]:
     """The policy's score, and what sets it apart from the baseline."""
+    baseline = config.baseline
     policy, base = policies[name], policies[baseline]
     scores = policy.known_scores
     score = mean_of("judge_score_over_prompts", name, scores)
@@ -180,7 +213,16 @@ def _results(name: str, policies: Mapping[str, _Policy], baseline: str) -> list[
         return [score]
     prompts = [row.prompt.id for row in policy.rollout.rows]
     kl = mean_of("kl_baseline_over_prompts", name, policy.kl, against=baseline)
-    return [score, win_rate(name, policy.scores, baseline, base.scores, prompts=prompts), kl]
+    won = win_rate(name, policy.scores, baseline, base.scores, prompts=prompts)
+    lengths = [len(a) - len(b) for a, b in zip(policy.rollout.responses, base.rollout.responses, strict=True)]
+    outcomes = [outcome(a, b) for a, b in zip(policy.scores, base.scores, strict=True)]
+    equal = length_controlled(name, outcomes, lengths, against=baseline, prompts=prompts, seed=config.seed)
+    return [score, won, equal, kl]
+
+
+def outcome(score: float | None, other: float | None) -> float | None:
+    """1 for a win, ½ for a tie, 0 for a loss; None where the judge abstained on one of them."""
+    return None if score is None or other is None else 0.5 if score == other else float(score > other)
 
 
 def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, setting: _Setting) -> list[Result]:
@@ -268,16 +310,12 @@ def win_rate(
     against itself: 0.5; with the sides exchanged: 1 − value.
     Raises: UserError where nothing can be compared.
     """
-    outcomes: list[float] = []
-    compared: list[Hashable] = []
-    for a, b, prompt in zip(scores, others, prompts, strict=True):
-        if a is None or b is None:
-            continue
-        outcomes.append(0.5 if a == b else float(a > b))
-        compared.append(prompt)
+    won = [outcome(a, b) for a, b in zip(scores, others, strict=True)]
+    games = [(one, prompt) for one, prompt in zip(won, prompts, strict=True) if one is not None]
+    outcomes, compared = [one for one, _ in games], [prompt for _, prompt in games]
     if not outcomes:
         raise UserError(f"{subject} against {against}: nothing to compare, the judge abstained on all {len(scores)}")
-    wins, ties, losses = (outcomes.count(outcome) for outcome in (1.0, 0.5, 0.0))
+    wins, ties, losses = (outcomes.count(end) for end in (1.0, 0.5, 0.0))
     facts = {"wins": wins, "losses": losses, "abstained": len(scores) - len(outcomes)}
     if ties == len(outcomes):
         warn(f"{subject} against {against}: all {ties} comparisons are ties: the judge scores both alike")

@@ -7,6 +7,7 @@ from plaudit.data.options import DataConfig, PromptsConfig
 from plaudit.engines.options import SamplingConfig
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
+from plaudit.rollouts.options import ShotsConfig
 from plaudit.scoring.options import JudgeConfig, function_name
 from plaudit.tokens.options import LongPrompts
 
@@ -55,6 +56,8 @@ class CompareConfig:
     """The name of the policy that the others are compared with; it is also the reference of the KL."""
     judge: tuple[JudgeConfig, ...]
     """Whose scores decide who wins."""
+    shots: dict[str, ShotsConfig] = field(default_factory=dict)
+    """Name of a policy → the demonstrations that it sees before every prompt (few-shot prompting); judges see none."""
     objective: ObjectiveConfig | None = None
     """Measure PPO's own objective too."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -71,6 +74,12 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.baseline not in self.policies:
             raise ValueError(f"baseline {self.baseline!r} is none of the policies {', '.join(self.policies)}")
+        if unknown := sorted(self.shots.keys() - self.policies.keys()):
+            raise ValueError(f"shots: {unknown[0]!r} is none of the policies {', '.join(self.policies)}")
+        if self.objective and self.baseline in self.shots:
+            raise ValueError(
+                f"objective: J* is that of a reference without shots, and the baseline {self.baseline!r} has some"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -68,6 +69,14 @@ def merge(hf_model: HFModel) -> HFModel:
     if not isinstance(hf_model, PeftModel):
         return hf_model
     return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True, adapter_names=[POLICY])
+
+
+def save_alone(hf_model: HFModel, folder: Path) -> None:
+    """The policy's adapter by itself, in peft's files; nothing without LoRA."""
+    if not isinstance(hf_model, PeftModel):
+        return
+    hf_model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's form to be filled in: the model has a card of its own
 
 
 def add_critic(hf_model: HFModel, *, seed: int) -> None:

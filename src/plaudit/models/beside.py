@@ -1,5 +1,6 @@
 """Files of plaudit's own that lie beside a model's weights: plaudit.json, heads, a gate. In a folder or on the hub."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from typing import Any
 from huggingface_hub import _CACHED_NO_EXIST, constants, get_session, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from plaudit.config.objects import behind, is_stand_in
 from plaudit.errors import UserError
 from plaudit.files import atomic_write
+from plaudit.runs import card
 from plaudit.telemetry.console import warn
 from plaudit.tokens.tokenizer import looks_local
 
@@ -58,6 +61,20 @@ def _is_absent(error: Exception, path: str, name: str) -> bool:
     if isinstance(error, LocalEntryNotFoundError):  # no network, and no copy in the cache
         return try_to_load_from_cache(path, name) is _CACHED_NO_EXIST
     return isinstance(error, EntryNotFoundError)
+
+
+def base_facts(path: str) -> dict[str, Any]:
+    """Of what a run began from, for its card: its path, and licence and base as its own card says; nothing for a model
+    that was handed in from Python."""
+    if not path or behind(path) is not None or is_stand_in(path):
+        return {}
+    if path == "tiny":
+        return {"path": path}
+    beside = file_beside(Path(path).parent if Path(path).is_file() else path, card.NAME)
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = card.licence_facts(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    return {"path": path, **known, **({} if looks_local(path) else {"base_model": path})}
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Tensors to and from files: safetensors and JSON only, never pickle, which runs code on load."""
 
 import copy
+import itertools
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -76,13 +77,16 @@ def load_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.
 def export(folder: Path, loaded: Loaded, facts: Mapping[str, Any]) -> None:
     """Write a model that loads in transformers without plaudit, and `plaudit.json` beside it.
 
-    LoRA is merged into the weights. `facts` says what the format can't: kind, head, bias, data fingerprints.
+    LoRA is merged into the weights; a policy's adapter also stands alone, in `adapter/`. `facts` says what the format
+    can't: kind, head, bias, data fingerprints.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hf, language = adapters.merge(loaded.hf), loaded.language
     tokenizer = _prepare(hf, language)
     hf.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if facts.get("kind") == "policy":
+        adapters.save_alone(loaded.hf, folder / "adapter")
     readable(folder)
     own: dict[str, Any] = {"template_hash": language.renderer.template_hash, "end_ids": list(language.end_ids)}
     if language.renderer.variables:
@@ -122,6 +126,10 @@ def _prepare(hf: Any, language: Language) -> HFTokenizer:
         tokenizer.chat_template = template  # several templates of the tokenizer's own stay as they are
     if (generation := getattr(hf, "generation_config", None)) is not None and language.end_ids:
         generation.eos_token_id = list(language.end_ids)
+    if tokenizer.pad_token is None and language.end_ids:  # others pad batches by it; a model's own masks hide it
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(_padding(tokenizer, language.end_ids))
+    if generation is not None and generation.pad_token_id is None:
+        generation.pad_token_id = tokenizer.pad_token_id
     make_writable(hf)
     first, last = hf.get_input_embeddings(), hf.get_output_embeddings()
     if last is not None and last.weight is first.weight:
@@ -136,14 +144,23 @@ def _prepare(hf: Any, language: Language) -> HFTokenizer:
 def padding_beside(tokenizer: HFTokenizer, end_ids: Sequence[int]) -> int:
     """A token to pad with that ends no answer: transformers reads a decoder's score at the last token that is none, and
     the score stands at the end token. The tokenizer's own, <unk>, another control token, or else its last word."""
+    words = (i for i in range(len(tokenizer) - 1, 0, -1) if i not in end_ids and i != tokenizer.bos_token_id)
+    return next(itertools.chain(_controls(tokenizer, end_ids), words))
+
+
+def _padding(tokenizer: HFTokenizer, end_ids: Sequence[int]) -> int:
+    """What a policy's batches are padded with: a control token that ends no answer, or else the one that does."""
+    return next(iter(_controls(tokenizer, end_ids)), end_ids[0])
+
+
+def _controls(tokenizer: HFTokenizer, end_ids: Sequence[int]) -> list[int]:
     controls = sorted(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
-    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, *controls, *range(len(tokenizer) - 1, 0, -1)]
-    without_bos = [i for i in candidates if i is not None and i not in end_ids and i != tokenizer.bos_token_id]
-    return without_bos[0]
+    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, *controls]
+    return [i for i in candidates if i is not None and i not in end_ids and i != tokenizer.bos_token_id]
 
 
 def readable(folder: Path) -> None:
     """Weights get the mode of other new files: safetensors writes them for their owner alone."""
     mode = stat.S_IMODE((folder / "config.json").stat().st_mode)
-    for file in folder.glob("*.safetensors"):
+    for file in folder.rglob("*.safetensors"):
         file.chmod(mode)

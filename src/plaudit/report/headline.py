@@ -38,6 +38,8 @@ def _comparison(results: Sequence[Result], controls: Collection[str]) -> str:
     contests = [result for result in results if result.against and measure(result.measure).better and not result.role]
     if not contests:
         return ""
+    first = {contest.subject: contest for contest in reversed(contests)}
+    contests = [contest for contest in contests if contest is first[contest.subject]]
     contests.sort(key=lambda result: result.subject in controls)
     clauses = (_control(contest) if contest.subject in controls else _subject(contest, results) for contest in contests)
     return "; ".join(clauses) + "."

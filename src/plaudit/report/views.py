@@ -13,6 +13,7 @@ from plaudit.report.clocks import Clock, clocks
 from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, stage_name
 from plaudit.report.curves import curves
 from plaudit.report.figures import Figure
+from plaudit.report.flow import Flow, flow
 from plaudit.report.frontier import frontier
 from plaudit.report.heads import Head, head
 from plaudit.report.runs_table import RunsTable, differences, runs_tables
@@ -48,6 +49,7 @@ class Page:
     kind: str
     heads: tuple[Head, ...]
     problems: tuple[str, ...]
+    flow: Flow | None
     side_by_side: tuple[RunsTable, ...]
     tables: tuple[Block, ...]
     """Lines: (stage, rows: bars.ResultLine)."""
@@ -78,6 +80,7 @@ class Page:
         """(id, title) of every section that has something to show."""
         sections = (
             ("problems", "To know before reading", self.problems),
+            ("flow", "The flow", self.flow),
             ("side-by-side", "Side by side", self.side_by_side),
             *((block.id, block.title, True) for block in (*self.tables, *self.groups)),
             ("samples", "Samples", self.samples),
@@ -95,10 +98,17 @@ class Page:
         return tuple(figure for group in self.groups for figure in (*group.lines, *group.folded))
 
 
-def page(collected: Sequence[RunData | PipelineData], *, searchable: bool = True) -> Page:
+def page(
+    collected: Sequence[RunData | PipelineData],
+    *,
+    searchable: bool = True,
+    follow: bool = True,
+    with_flow: bool = False,
+) -> Page:
     """The whole report. Runs of the same stage are laid over each other under names that tell them apart.
 
-    `searchable`: whether every answer goes with it, for the page's own search.
+    `searchable`: whether every answer goes with it, for the page's own search. A pipeline's flow of steps stands on
+    top, a run's `with_flow`; `follow`: into runs and files that lie elsewhere.
     """
     runs = name_apart(collected)
     apart = {run.folder: run for run in runs} if len({run.folder for run in runs}) == len(runs) else {}
@@ -116,6 +126,7 @@ def page(collected: Sequence[RunData | PipelineData], *, searchable: bool = True
         kind=_kind(collected),
         heads=tuple(map(head, named)),
         problems=tuple(_problems(everything)),
+        flow=_flow(collected, follow=follow, with_flow=with_flow),
         side_by_side=(*filter(None, map(sweep_table, collected)), *runs_tables(named)),
         tables=_for_each("Results", [(item.name, _by_stage(item)) for item in collected if item.results]),
         stage_lists=_for_each("Stages", [(i.name, _stage_lines(i)) for i in collected if isinstance(i, PipelineData)]),
@@ -132,6 +143,11 @@ def page(collected: Sequence[RunData | PipelineData], *, searchable: bool = True
         provenances=_blocks(everything, _provenance_lines),
         terms=measures.glossary(keys),
     )
+
+
+def _flow(collected: Sequence[RunData | PipelineData], *, follow: bool, with_flow: bool) -> Flow | None:
+    is_wanted = len(collected) == 1 and (with_flow or isinstance(collected[0], PipelineData))
+    return flow(collected[0], follow=follow) if is_wanted else None
 
 
 def name_apart(collected: Sequence[RunData | PipelineData]) -> list[RunData]:

@@ -17,6 +17,7 @@ from plaudit.hardware.randomness import SampleKey
 from plaudit.models.load import Language
 from plaudit.records.tensors import Rollout
 from plaudit.records.text import FinishReason, Form, Group, PromptRow
+from plaudit.rollouts.shots import Shots
 from plaudit.telemetry.console import say
 from plaudit.tokens.batches import pad_left, pad_right, unpad
 from plaudit.tokens.encode import warn_of_unread
@@ -33,15 +34,18 @@ def sample(
     seed: int,
     greedy: bool = False,
     want: Collection[Extra] = (),
+    shots: Shots | None = None,
 ) -> Rollout:
     """Let the policy answer each row once.
 
     Args: B `rows` (a prompt that is to be answered G times stands G times, with different `sample_indices`); `want`:
-    what is gathered on the way, where the engine can.
+    what is gathered on the way, where the engine can; `shots`: what the model sees in front of every prompt. The
+    rollout's rows are those given: who judges the answers sees no shots.
     The same (seed, prompt, sample index) gives the same uniforms, whatever else is in the batch.
     """
     distinct = {id(row): row for row in rows}  # a row that is answered several times is encoded once
-    ids = {key: language.renderer.prompt_ids(row.prompt, where=row.where) for key, row in distinct.items()}
+    ids = {key: shown_ids(row, language, shots) for key, row in distinct.items()}
+    sampling = shots.ending(sampling) if shots else sampling
     prompts = [ids[id(row)] for row in rows]
     keys = [
         SampleKey(prompt_id=row.prompt.id, sample_index=index) for row, index in zip(rows, sample_indices, strict=True)
@@ -70,6 +74,11 @@ def sample(
         values=laid_out(g.values for g in written) if "values" in want else None,
         entropies=laid_out(g.entropies for g in written) if "entropy" in want else None,
     )
+
+
+def shown_ids(row: PromptRow, language: Language, shots: Shots | None) -> list[int]:
+    """What the model reads before it answers: the prompt, and in front of it the shots, where there are some."""
+    return language.renderer.prompt_ids(shots.before(row.prompt) if shots else row.prompt, where=row.where)
 
 
 def _ended(generation: Generation, form: Form, language: Language, stop: Sequence[str]) -> Generation:
@@ -122,14 +131,18 @@ def groups_with_ends(rollout: Rollout, language: Language) -> list[Group]:
 
 
 def check_prompts(
-    rows: Sequence[PromptRow], language: Language, max_new_tokens: int, too_long: LongPrompts | None = None
+    rows: Sequence[PromptRow],
+    language: Language,
+    max_new_tokens: int,
+    too_long: LongPrompts | None = None,
+    shots: Shots | None = None,
 ) -> list[PromptRow]:
-    """The rows whose prompt and answer fit into the context; `drop` counts the others in a line for each file.
+    """The rows whose prompt (behind its shots) and answer fit into the context; `drop` counts the others by file.
 
     Args: `too_long`: the option of that name, None where a caller has none.
     Raises: UserError naming those that don't fit, before a model loads; where they may be left out, if none is left.
     """
-    lengths = [len(language.renderer.prompt_ids(row.prompt, where=row.where)) for row in rows]
+    lengths = [len(shown_ids(row, language, shots)) for row in rows]
     warn_of_unread(rows, language.renderer)
     room = language.context - max_new_tokens
     long = [(row, length) for row, length in zip(rows, lengths, strict=True) if length > room]

@@ -21,7 +21,7 @@ from plaudit.config.types import to_plain
 from plaudit.errors import StopRequested, UserError
 from plaudit.files import atomic_write, free_bytes, make_folder, remove_leftovers, write_json
 from plaudit.records.results import Result
-from plaudit.runs import checkpoints
+from plaudit.runs import card, checkpoints
 from plaudit.runs.lock import LOCK, PID, FolderLock
 from plaudit.runs.outcome import outcome
 from plaudit.runs.provenance import changed_versions, provenance
@@ -315,10 +315,8 @@ class Run:
         return self._records.checkpoint(step)
 
     def latest(self, *, fallback: bool = False) -> Path | None:
-        """The newest checkpoint, verified; None when there is none yet.
-
-        A damaged one raises Corrupted naming the file. With `fallback` it is set aside as `<step>.damaged`, loudly,
-        and the one before is taken.
+        """The newest checkpoint, verified; None when there is none yet. A damaged one raises Corrupted naming the file;
+        with `fallback` it is set aside as `<step>.damaged`, loudly, and the one before is taken.
         """
         return self.files.latest(fallback=fallback)
 
@@ -331,7 +329,7 @@ class Run:
         return self._records.save_folder("skipped", f"{step:06d}", facts={"step": step})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json: the run is finished. Its health is judged and told; that and its outcome are added."""
+        """Write its models' cards and summary.json: the run is finished. Its health is judged, told and added."""
         has_said = self.metrics_lines or summary.get("results")
         if has_said and self.ranks.is_first and is_watched(self.stage):
             symptoms = self.health.conclude([Result.from_plain(row) for row in summary.get("results", ())])
@@ -340,10 +338,12 @@ class Run:
             findings = list(self.health.findings.values())
             level = worst(findings)
             (say if level in (None, Level.NOTICE) else warn)(verdict(findings))
-            plain = [finding.to_plain() for finding in findings]
-            summary = {**summary, "health": {"level": level or HEALTHY, "findings": plain}}
+            summary = {**summary, "health": {"level": level or HEALTHY, "findings": [f.to_plain() for f in findings]}}
         folder = None if isinstance(self.files, MemoryRecords) else self.files.folder
-        self._records.finish({**summary, **outcome(self.stage, folder, self.files.metrics)})
+        summary = {**summary, **outcome(self.stage, folder, self.files.metrics)}
+        if folder is not None and self.saves:
+            card.write(folder, summary)
+        self._records.finish(summary)
 
     @property
     def finished(self) -> bool:

@@ -89,6 +89,18 @@ _POLICIES = (
     Measure(key="win_rate_over_prompts", title="win rate", unit="share of prompts", better="up",
             meaning="Share of the prompts on which the judge scores this policy's answer above the baseline's; ties "
             "count half (N5.1). 0.5: no difference.", formula="(wins + ½ ties) / prompts"),
+    Measure(key="length_controlled_win_rate_over_prompts", title="win rate at equal length", unit="share of prompts",
+            better="up", meaning="The win rate to expect were this policy's answers as long as the baseline's: a "
+            "logistic regression on the difference in characters, read at 0, as AlpacaEval 2 does. 0.5: no difference.",
+            formula="σ(θ),  P(win) = σ(θ + φ tanh(Δlength / std Δlength))"),
+    Measure(key="bradley_terry_over_prompts", title="Bradley–Terry strength", unit="nats", better="up",
+            meaning="Log-odds of winning against the baseline (0), by the games of all policies against each other; "
+            "ties count half. One imaginary tie between every two keeps it finite.",
+            formula="max_s Σ w_ij log σ(s_i − s_j);  s_i − s_baseline"),
+    Measure(key="elo_over_prompts", title="Elo", unit="points", better="up",
+            meaning="The Bradley–Terry strength on Elo's scale, the baseline at 1000: 400 points are odds of 10 to 1. "
+            "Unlike ratings that move game by game it doesn't depend on the games' order.",
+            formula="1000 + 400 log₁₀(e) (s_i − s_baseline)"),
     Measure(key="kl_baseline_over_prompts", title="KL", unit="nats/response",
             meaning="How far the policy's answers to held-out prompts lie from what the baseline would write: the "
             "price of its score.", formula="(1/B) Σ_b Σ_t [log π(y_t | x, y_<t) − log π_baseline(y_t | x, y_<t)]"),

@@ -18,7 +18,8 @@ from plaudit.hardware.randomness import generator, permutation
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
+from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
 from plaudit.scoring.protocol import Scorer
@@ -48,6 +49,8 @@ class Participants:
     unsure: Scorer | None
     """Whose doubts choose the prompts."""
     machine: Machine
+    shots: Shots | None = None
+    """What the model sees before every prompt."""
 
 
 def collect(config: CollectConfig, run: Run) -> None:
@@ -68,8 +71,12 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
             run.check_data(function_files(judges))
             say_unread_columns(judges, prompts)
     language = policy.language if policy else load_language(config.model)
-    prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long))
-    check_engine(config.engine, language, prompts, config.sampling.max_new_tokens)
+    shots = load_shots(config.shots, prompts, language, run, "shots") if config.shots else None
+    if shots:
+        run.add_provenance({"shots": shots.facts})
+    prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long, shots))
+    read = (shown_ids(row, language, shots) for row in prompts)
+    check_engine(config.engine, language, read, config.sampling.max_new_tokens)
     here = machine_of(run, config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)
@@ -80,6 +87,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
         labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
         unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,
+        shots=shots,
     )
 
 
@@ -127,7 +135,13 @@ def _answered(participants: Participants, config: CollectConfig, prompts: Sequen
     indices = [index for _ in prompts for index in range(k)]
     with participants.machine.autocast():
         rollout = sample(
-            participants.engine, participants.language, rows, config.sampling, sample_indices=indices, seed=config.seed
+            participants.engine,
+            participants.language,
+            rows,
+            config.sampling,
+            sample_indices=indices,
+            seed=config.seed,
+            shots=participants.shots,
         )
     answered = groups(rollout, k)
     scores = _scores(participants.labeller, answered, k)

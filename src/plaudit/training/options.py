@@ -8,6 +8,7 @@ from plaudit.engines.options import EngineConfig, SamplingConfig, TorchEngineCon
 from plaudit.errors import require
 from plaudit.hardware.options import DeviceConfig
 from plaudit.models.options import ModelConfig
+from plaudit.rollouts.options import ShotsConfig
 from plaudit.scoring.options import JudgeConfig
 from plaudit.tokens.options import LongPrompts, TooLong
 
@@ -130,6 +131,8 @@ class CollectConfig:
     candidates.jsonl."""
     unsure: UnsureConfig | None = None
     """Keep only prompts on which a judge is unsure; none: all are kept."""
+    shots: ShotsConfig | None = None
+    """Demonstrations that the model sees before every prompt (few-shot prompting); nobody else does. Null: none."""
     noise: float = 0.0
     """Scale of Gumbel noise on the score before ranking; 1 makes Plackett–Luce rankings with the score as utility."""
     samples: int = 4

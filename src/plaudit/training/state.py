@@ -17,6 +17,7 @@ from plaudit.data.sources import load
 from plaudit.data.splits import split_files
 from plaudit.errors import SaveFailed, StopRequested, UserError
 from plaudit.hardware.ranks import ALONE, Ranks, fingerprint
+from plaudit.models.beside import base_facts
 from plaudit.models.checkpoint import export, load_training_state, save_training_state, training_bytes
 from plaudit.models.load import Loaded
 from plaudit.records.text import KIND_OF, Row
@@ -121,9 +122,17 @@ def restore(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> tu
 
 def save_policy(run: Run, loaded: Loaded, name: str = "model") -> None:
     """Write the policy as a model folder of the run."""
+    note_base(run)
     if run.saves:
         with run.save_model(name) as folder:
             export(folder, loaded, {"kind": "policy", "stage": run.stage})
+
+
+def note_base(run: Run) -> None:
+    """Write down what the run began from and under which licence that stands, for the model's card."""
+    base = base_facts(str(run.config.get("model", {}).get("path", "")))
+    if base != run.provenance.get("base"):
+        run.add_provenance({"base": base})
 
 
 def keep_batch(

@@ -28,7 +28,7 @@ from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.weights import HFModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
-from plaudit.rollouts.sampler import check_prompts
+from plaudit.rollouts.sampler import check_prompts, shown_ids
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, judges_tokens, say_unread_columns
 from plaudit.scoring.protocol import Scorer, check_columns
@@ -99,7 +99,8 @@ def participants(
     _check_handed_in(run, language, policy, reference)
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
-    check_engine(config.engine, language, (*rows, *aside), config.sampling.max_new_tokens)
+    read = (shown_ids(row, language, None) for row in (*rows, *aside))
+    check_engine(config.engine, language, read, config.sampling.max_new_tokens)
     _warn_if_unheld(config)
     text = ptx.load(config.ptx, run, language, config.seed)
 

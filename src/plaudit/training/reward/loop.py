@@ -22,6 +22,7 @@ from plaudit.training.descent import Descent, descend
 from plaudit.training.reward.objective import Budget, ClosedFormObjective
 from plaudit.training.reward.options import Centre, RewardConfig, Standardise
 from plaudit.training.reward.participants import Participants, participants
+from plaudit.training.state import note_base
 
 
 def reward(config: RewardConfig, run: Run) -> None:
@@ -85,6 +86,7 @@ def _finish(run: Run, participants: Participants, config: RewardConfig) -> None:
     if participants.held_out:
         results, scored = _held_out(participants, config)
         facts[HIGHEST] = scored.highest
+    note_base(run)
     if run.saves:
         with run.save_model() as folder:
             model.save(folder, facts)

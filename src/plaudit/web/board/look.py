@@ -142,7 +142,7 @@ def _is_finished(live: LiveRun) -> bool:
 def _view(items: Sequence[ShelfItem], lives: Sequence[LiveRun], stamp: object, *, exact: bool) -> View:
     began = time.process_time()
     collected = tuple(_collect(item, len(lives), exact=exact, answers=len(items) <= ANSWERS_OF) for item in items)
-    shown = page(collected, searchable=False)
+    shown = page(collected, searchable=False, follow=False)
     fresh: dict[str, str] = {**parts(shown), "events": _events(items)}
     hashes = {name: _hash(html) for name, html in fresh.items()}
     hashes["curves"] = _hash(

@@ -20,7 +20,12 @@ from plaudit.web.board.shelf import shelf
 from plaudit.web.security import CSP
 from plaudit.web.templates import environment, page
 
-ASSETS = {"style.css": "text/css", "charts.js": "text/javascript", "tokens.js": "text/javascript"}
+ASSETS = {
+    "style.css": "text/css",
+    "flow.css": "text/css",
+    "charts.js": "text/javascript",
+    "tokens.js": "text/javascript",
+}
 """Files of the report's page that the board uses as they are."""
 PLOTLY = "plotly.js"
 POLICY = CSP.replace("style-src 'self'", "style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='")
