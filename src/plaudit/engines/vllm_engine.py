@@ -4,7 +4,6 @@ It draws tokens by random numbers of its own, so nothing is replayed exactly; an
 perhaps in bf16, so PPO takes π_old from the trainer's own pass.
 """
 
-import hashlib
 import os
 import shutil
 import sys
@@ -18,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from plaudit.engines.options import SamplingConfig, VllmHttpConfig
 from plaudit.engines.protocol import Capabilities, Extra, Generation
-from plaudit.engines.vllm_server import VllmServer, has_vllm, shown_command, started
+from plaudit.engines.vllm_server import LOG, VllmServer, has_vllm, shown_command, started
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey, bases
-from plaudit.models.adapters import merge, unwrapped
+from plaudit.models.adapters import unwrapped
 from plaudit.models.load import Language
+from plaudit.models.served import digest_of, is_tied, write_weights
 from plaudit.models.trunk import Trunk, evaluating
 from plaudit.records.text import FinishReason
 from plaudit.telemetry.console import say, warn
@@ -205,12 +204,12 @@ class VllmEngine:
 
     def _verify(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> None:
         """Does the server write by these weights? UserError where its log-probs are not the trainer's."""
-        asked = list(dict.fromkeys(map(tuple, prompts)))[:PROBED]
+        few = list(dict.fromkeys(map(tuple, prompts)))[:PROBED]
         probe = SamplingConfig(
             max_new_tokens=min(PROBE_TOKENS, sampling.max_new_tokens), temperature=sampling.temperature
         )
-        written = self._ask_all([self._request(prompt, 1, i, probe) for i, prompt in enumerate(asked)], PROBED)
-        batch = pack(asked, [generation.ids for generation in written]).to(self.trunk.device)
+        written = self._ask_all([self._request(prompt, 1, i, probe) for i, prompt in enumerate(few)], PROBED)
+        batch = pack(few, [generation.ids for generation in written]).to(self.trunk.device)
         with evaluating(self.trunk.hf):
             own = self.trunk(batch, {"logprobs"}, sampling.temperature)["logprobs"][batch.response_mask].cpu()
         gap = float((own - torch.tensor([x for g in written for x in g.logprobs])).abs().mean())
@@ -263,37 +262,9 @@ def grouped(
         yield prompt, len(several), several[0]
 
 
-def digest_of(trunk: Trunk) -> bytes:
-    """Of every weight as it is now. Version counters of tensors would not do: fused optimisers leave them alone."""
-    digest = hashlib.blake2b(digest_size=16)
-    for p in trunk.hf.parameters():
-        digest.update(p.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.digest()
-
-
-def write_weights(trunk: Trunk, folder: Path) -> None:
-    """What a checkpoint of the policy holds, adapters merged, and its output matrix even where that is tied."""
-    hf = merge(trunk.hf)
-    hf.save_pretrained(folder)
-    head = hf.get_output_embeddings()
-    if head is not None and is_tied(trunk):
-        name = next(name for name, module in hf.named_modules() if module is head)
-        weight = head.weight.detach().cpu().clone()
-        save_file({f"{name}.weight": weight}, folder / "output.safetensors", metadata={"format": "pt"})
-    folder.chmod(0o755)  # the server may be another user's
-    for file in folder.iterdir():
-        file.chmod(0o644)
-
-
 def _remove(folder: Path, parent: int) -> None:
     if os.getpid() == parent:  # not a fork's business
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_tied(trunk: Trunk) -> bool:
-    """Is the output matrix that of the embeddings?"""
-    first, last = trunk.inner.get_input_embeddings(), trunk.inner.get_output_embeddings()
-    return last is not None and first.weight is last.weight
 
 
 def exchange(config: VllmHttpConfig) -> Path | None:
@@ -353,7 +324,7 @@ def make(
     folder = Path(tempfile.mkdtemp(prefix="plaudit-vllm-"))
     unwrapped(trunk.hf).config.save_pretrained(folder)
     language.tokenizer.save_pretrained(folder)
-    log = folder / "server.log"
-    say(f"engine: a vLLM server starts; it writes to {log}")
-    server = started(config, folder, longest=language.context, threads=torch.get_num_threads(), log=log)
+    say(f"engine: a vLLM server starts, which takes a while; it writes to {folder / LOG}")
+    dtype = str(next(trunk.hf.parameters()).dtype).removeprefix("torch.")
+    server = started(config, folder, longest=language.context, dtype=dtype, threads=torch.get_num_threads())
     return VllmEngine(trunk, language, config, server, check_stop=check_stop)

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ FLAGS = (
 """Weights come from the trainer, so none are read first. Sampling defaults are nobody's. Log-probs are those of the
 distribution that was sampled, temperature and all. The output matrix is its own even where the model ties it to the
 embeddings: on CPUs vLLM keeps a repacked copy of a tied one, which new weights don't reach."""
+LOG = "server.log"
 _DIES_WITH_US = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
     "os.execv(sys.executable, [sys.executable, '-m', 'vllm.entrypoints.openai.api_server', *sys.argv[1:]])"
@@ -46,13 +48,25 @@ class Unreachable(Exception):
     """No whole answer: nobody listens, the connection broke, or the server is ill (5xx)."""
 
 
-def command(model: str, *, longest: int, python: str = "python") -> list[str]:
+def command(model: str, *, longest: int, python: str = "python", dtype: str = "float32") -> list[str]:
     """What starts a server that plaudit can use; in an environment with `VLLM_SERVER_DEV_MODE=1`.
 
     Args: `model`: folder or hub name of the policy, for shape and tokenizer; `longest`: tokens of prompt and answer.
     """
     module = ("-m", "vllm.entrypoints.openai.api_server")  # the CPU build's `vllm serve` looks for another package
-    return [python, *module, "--model", model, "--host", "127.0.0.1", "--max-model-len", str(longest), *FLAGS]
+    return [
+        python,
+        *module,
+        "--model",
+        model,
+        "--host",
+        "127.0.0.1",
+        "--max-model-len",
+        str(longest),
+        "--dtype",
+        dtype,
+        *FLAGS,
+    ]
 
 
 def shown_command(model: str, longest: int) -> str:
@@ -186,18 +200,19 @@ class VllmServer:
 # ---------------------------------------------------------------------------------------------------------- a child
 
 
-def started(config: VllmHttpConfig, model: Path, *, longest: int, threads: int, log: Path) -> VllmServer:
-    """A server of our own, which ends with this process at the latest. UserError, with what it said, where it doesn't
-    come up."""
+def started(config: VllmHttpConfig, model: Path, *, longest: int, dtype: str, threads: int) -> VllmServer:
+    """A server of our own, which ends with this process at the latest, and the folder `model` with it. UserError, with
+    what it said, where it doesn't come up."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    words = command(str(model), longest=longest, python=config.python or sys.executable)
+    words = command(str(model), longest=longest, python=config.python or sys.executable, dtype=dtype)
     if sys.platform == "linux":
         words[1:3] = ["-c", _DIES_WITH_US]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {DEV_MODE: "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; else vLLM takes four
     environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    log = model / LOG
     out = log.open("wb")
     try:
         child = subprocess.Popen(
@@ -211,12 +226,12 @@ def started(config: VllmHttpConfig, model: Path, *, longest: int, threads: int, 
             raise UserError(f"engine: the vLLM server ended with {child.returncode}. Its last lines:\n{_tail(log)}")
 
     server = VllmServer(f"http://127.0.0.1:{port}", seconds=config.answer_seconds, check_alive=check_alive)
-    weakref.finalize(server, _end, child, out, os.getpid())
+    weakref.finalize(server, _end, child, out, model, os.getpid())
     server.wait(config.answer_seconds)
     return server
 
 
-def _end(child: subprocess.Popen[bytes], out: IO[bytes], parent: int) -> None:
+def _end(child: subprocess.Popen[bytes], out: IO[bytes], folder: Path, parent: int) -> None:
     """The server and what it started: its own group, by its id. A fork of `parent` leaves it alone."""
     if os.getpid() != parent:
         return
@@ -228,6 +243,7 @@ def _end(child: subprocess.Popen[bytes], out: IO[bytes], parent: int) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     out.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tail(log: Path, lines: int = 15) -> str:

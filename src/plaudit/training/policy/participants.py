@@ -87,6 +87,7 @@ def participants(
     """
     rows = _prompts(config, run, prompts)
     _check_judges(config, rows, scorer)
+    _warn_if_unheld(config)
     run.check_data(function_files(config.judges if scorer is None else ()))
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
@@ -99,11 +100,8 @@ def participants(
     _check_handed_in(run, language, policy, reference)
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
-    read = (shown_ids(row, language, None) for row in (*rows, *aside))
-    check_engine(config.engine, language, read, config.sampling.max_new_tokens)
-    _warn_if_unheld(config)
+    _check_engine(config, language, (*rows, *aside))
     text = ptx.load(config.ptx, run, language, config.seed)
-
     here = machine_of(run, config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
@@ -202,6 +200,12 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     loaded = finish(policy.hf, language, config.model, first)
     check_savable(loaded)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
+
+
+def _check_engine(config: PPOConfig, language: Language, rows: Sequence[PromptRow]) -> None:
+    """Can the engine answer them?"""
+    prompts = (shown_ids(row, language, None) for row in rows)
+    check_engine(config.engine, language, prompts, config.sampling.max_new_tokens)
 
 
 def _warn_if_unheld(config: PPOConfig) -> None:
