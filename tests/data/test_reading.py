@@ -199,7 +199,7 @@ def test_bad_items_of_a_sound_json_list_can_be_skipped(tmp_path):
         ("rows.jsonl.gz", packed(GOOD) + b"tail", "the gzip data is damaged"),
         ("rows.jsonl.gz", packed(GOOD)[:-8] + b"\0" * 8, "the gzip data is damaged"),
         ("rows.jsonl", GOOD.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
-        ("rows.csv", b"text\na", "not .csv"),
+        ("rows.txt", b"text\na", "not .txt"),
         ("rows", b"text\na", "not a name without an ending"),
         ("notes.txt.gz", b"text", 'Plain text becomes .jsonl with one {"text": "..."} a line'),
     ],
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_used(tmp_path, name, data, expected):
 def test_a_path_that_is_no_file(tmp_path):
     with pytest.raises(UserError, match=r"none.jsonl: no such file"):
         load(DataConfig(path=str(tmp_path / "none.jsonl")), Kind.TEXT)
-    with pytest.raises(UserError, match="is a folder; name the file in it"):
+    with pytest.raises(UserError, match="the folder has no file that can be read"):
         load(DataConfig(path=str(tmp_path)), Kind.TEXT)
     with pytest.raises(UserError, match="can't be read"):
         load(DataConfig(path="a\0b.jsonl"), Kind.TEXT)

@@ -66,6 +66,8 @@ class FileReport:
     """Reward functions that can read some of the solutions and not all: which not, and why."""
     bad: tuple[BadRow, ...] = ()
     fingerprint: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    """Of a folder or a glob: each file's sha256."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ def _report(config: DataConfig, raw: RawRows, kind: Kind) -> tuple[FileReport, l
         duplicates=duplicates(rows),
         bad=tuple(bad),
         fingerprint=raw.fingerprint,
+        files={name: sha256 for name, sha256 in raw.fingerprints.items() if name != config.path},
     )
     return report, keys
 
@@ -217,10 +220,11 @@ def _file_lines(file: FileReport) -> list[str]:
         _line("labels", LABELLED_TEXTS) if file.kind == "text" and LABELS & {*file.unused} else "",
         _line("rows", f"{file.rows:,}{different}"),
         _line("sha256", file.fingerprint),
+        *(_line("", f"{sha256}  {name}") for name, sha256 in file.files.items()),
         *_length_lines(file.lengths),
         *_count_lines("left out", file.dropped),
         *_count_lines("odd rows", file.counted),
-        *_example_lines(file.duplicates),
+        *_example_lines(file.path, file.duplicates),
         *(_line("solutions", f"{name} {reason}") for name, reason in file.solutions.items()),
         *_bad_lines(file.bad),
     ]
@@ -261,15 +265,15 @@ def _count_lines(label: str, counts: dict[str, int]) -> list[str]:
     return [_line("" if index else label, line) for index, line in enumerate(lines)]
 
 
-def _example_lines(repeats: tuple[tuple[str, str], ...]) -> list[str]:
-    lines = [f"{_line_of(again)} repeats {_line_of(first)}" for first, again in repeats[:_EXAMPLES]]
+def _example_lines(path: str, repeats: tuple[tuple[str, str], ...]) -> list[str]:
+    lines = [f"{_line_of(path, again)} repeats {_line_of(path, first)}" for first, again in repeats[:_EXAMPLES]]
     return [_line("" if index else "repeats", line) for index, line in enumerate(lines)]
 
 
-def _line_of(where: str) -> str:
+def _line_of(path: str, where: str) -> str:
     """`folder/file.jsonl:12` -> `line 12`, within a file's own block."""
-    _, colon, line = where.rpartition(":")
-    return f"line {line}" if colon else where
+    file, colon, line = where.rpartition(":")
+    return f"line {line}" if colon and file == path else where
 
 
 def _bad_lines(bad: tuple[BadRow, ...]) -> list[str]:

@@ -42,7 +42,7 @@ class OpeningsConfig:
 def openings(config: OpeningsConfig, run: Run) -> None:
     """Write texts.jsonl, prompts.jsonl, held_out_texts.jsonl and held_out_prompts.jsonl into the run folder."""
     files = {source.path: load(source, Kind.TEXT) for source in config.data}
-    run.check_data({path: file.fingerprint for path, file in files.items()})
+    run.check_data(dict(item for file in files.values() for item in file.fingerprints.items()))
     rows = [row for file in files.values() for row in file.rows if isinstance(row, Text)]
     counts = write_openings(
         run.folder, rows, words=config.words, held_out_fraction=config.held_out_fraction, seed=config.seed

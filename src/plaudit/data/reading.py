@@ -1,8 +1,8 @@
-"""Bytes of a file -> raw rows, each with the place it came from. Nothing is repaired in silence.
+"""Bytes of files -> raw rows, each with the place it came from. Nothing is repaired in silence.
 
 JSON Lines: blank lines are passed over (counted), a byte-order mark and CRLF are accepted; whatever else is not one
 JSON object a line is a bad row. A JSON list must be sound as a whole. Text must be UTF-8, without NUL and without lone
-surrogates.
+surrogates. Tables of text (`tables`) are read by the same rules.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import io
+import itertools
 import json
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from plaudit.config.objects import behind
+from plaudit.data import tables
+from plaudit.data.paths import TABLES, files_of, is_several, kind_of_file
 from plaudit.data.turns import RowError, type_name
 from plaudit.errors import UserError
 
@@ -51,11 +55,15 @@ class Source:
 
     items: Iterator[Item]
     fingerprint: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of a folder or a glob: each file's sha256; `fingerprint` is then that of names and these."""
+    is_text: bool = False
+    """Whether all values are text: a table's cells."""
 
 
 def open_source(path: str) -> Source:
-    """Read a file (.jsonl, .json, .parquet, each of the first two also .gz), `-`, a hub name (`hub:name[:split]`) or
-    what stands behind a scheme (`label://PROJECT`).
+    """Read a file (.jsonl, .json, .csv, .tsv, each also .gz; .parquet), those of a folder or a glob, `-`, a hub name
+    (`hub:name[:split]`) or what stands behind a scheme (`label://PROJECT`).
 
     Behind the path may stand rows of the caller's (config.objects): any iterable of mappings, read as a file's rows.
     """
@@ -67,21 +75,34 @@ def open_source(path: str) -> Source:
     if scheme in SCHEMES:
         rows = list(resolve_name(SCHEMES[scheme])(rest))
         return Source(items=_checked(iter(rows), path), fingerprint=_fingerprint(rows))
+    if is_several(path):
+        sources = {file: _open_file(file) for file in files_of(path)}
+        files = {file: source.fingerprint for file, source in sources.items()}
+        return Source(
+            items=itertools.chain.from_iterable(source.items for source in sources.values()),
+            fingerprint=_fingerprint([files]),
+            files=files,
+            is_text=any(source.is_text for source in sources.values()),
+        )
+    return _open_file(path)
+
+
+def _open_file(path: str) -> Source:
     data = _read_bytes(path)
     fingerprint = hashlib.sha256(data).hexdigest()
-    suffixes = [suffix.lower() for suffix in Path("stdin.json" if path == STDIN else path).suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    suffix = suffixes[-2:-1] if zipped else suffixes[-1:]
-    if suffix == [".parquet"] and not zipped:
+    ending, _ = kind_of_file("stdin.json" if path == STDIN else path)
+    if ending == ".parquet":
         return Source(items=_parquet_items(data, path), fingerprint=fingerprint)
-    if suffix not in ([".jsonl"], [".ndjson"], [".json"]):
+    if not ending:
         raise UserError(
-            f"{path}: plaudit reads .jsonl, .jsonl.gz, .json (a list), .parquet and hub:name, "
-            f"not {''.join(suffixes) or 'a name without an ending'}. "
+            f"{path}: plaudit reads .jsonl, .json (a list), .csv, .tsv (each also .gz), .parquet and hub:name, "
+            f"not {''.join(Path(path).suffixes).lower() or 'a name without an ending'}. "
             'Plain text becomes .jsonl with one {"text": "..."} a line.'
         )
     text = _unzipped(data, path).removeprefix(_BOM)
-    if suffix == [".json"] and text.lstrip()[:1] == b"[":
+    if ending in TABLES:
+        return Source(items=_table_items(text, path, ending), fingerprint=fingerprint, is_text=True)
+    if ending == ".json" and text.lstrip()[:1] == b"[":
         return Source(items=_list_items(text, path), fingerprint=fingerprint)
     return Source(items=_line_items(text, path), fingerprint=fingerprint)
 
@@ -139,9 +160,13 @@ def _unzipped(data: bytes, path: str) -> bytes:
 # --------------------------------------------------------------------------------------------------------- JSON
 
 
-def _line_items(data: bytes, path: str) -> Iterator[Item]:
+def _refuse_utf16(data: bytes, path: str) -> None:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{path}: is UTF-16; save it as UTF-8.")
+
+
+def _line_items(data: bytes, path: str) -> Iterator[Item]:
+    _refuse_utf16(data, path)
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -194,12 +219,30 @@ def _syntax_reason(text: str, error: json.JSONDecodeError) -> str:
     return f"{position}: {error.msg}"
 
 
-def _list_items(data: bytes, path: str) -> Iterator[Item]:
+def _decoded(data: bytes, path: str) -> str:
+    """Of a file that is read whole or not at all."""
+    _refuse_utf16(data, path)
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from None
+
+
+def _table_items(data: bytes, path: str, ending: str) -> Iterator[Item]:
+    lines = io.StringIO(_decoded(data, path), newline="")
+    for line, row in tables.records(lines, path, tables.delimiter_of(ending)):
+        yield table_item(f"{path}:{line}", row)
+
+
+def table_item(where: str, row: Mapping[str, Any] | RowError | None) -> Item:
+    if row is None or isinstance(row, RowError):
+        return Item(where=where, raw=row)
+    return _item(where, lambda: _sound_row(row, suspect=True))
+
+
+def _list_items(data: bytes, path: str) -> Iterator[Item]:
+    text = _decoded(data, path)
     suspect = _SUSPECT_ESCAPE.search(text) is not None
     line, counted = 1, 0
     for index, (start, value) in enumerate(_list_values(text, path)):

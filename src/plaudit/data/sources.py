@@ -28,6 +28,7 @@ from plaudit.data.kinds import (
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE, Source, open_source
 from plaudit.data.shapes import reshaped, with_prompt, with_verdicts
+from plaudit.data.tables import typed
 from plaudit.data.thinning import thinned
 from plaudit.data.turns import RowDropped, RowError
 from plaudit.data.unread import Unread, unread
@@ -77,6 +78,8 @@ class LoadedFile(Generic[R]):
     """Rows that are odd but stay, by what is odd (repeats, empty replies, ties); blank lines."""
     fingerprint: str
     """sha256 of the file's bytes, in hex."""
+    fingerprints: Mapping[str, str]
+    """The same by path; of a folder or a glob each file's too."""
 
     def __str__(self) -> str:
         """One line for the log: how many rows of what, and what was left out."""
@@ -102,6 +105,7 @@ class RawRows:
     dropped: Mapping[str, int]
     """Rows left out by rule, by reason."""
     fingerprint: str
+    fingerprints: Mapping[str, str]
 
 
 @overload
@@ -158,6 +162,7 @@ def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[
         dropped=dict(dropped),
         counted=counted,
         fingerprint=raw.fingerprint,
+        fingerprints=raw.fingerprints,
     )
 
 
@@ -193,6 +198,8 @@ def read_raw(config: DataConfig) -> RawRows:
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
     if config.columns:
         raws, columns = _rename(raws, columns, config)
+    if source.is_text:
+        raws = [(where, typed(raw)) for where, raw in raws]
     dropped: Counter[str] = Counter()
     raws = _reshape(raws, columns, config, bad, dropped)
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
@@ -205,6 +212,7 @@ def read_raw(config: DataConfig) -> RawRows:
         columns=columns,
         dropped=dropped,
         fingerprint=source.fingerprint,
+        fingerprints={config.path: source.fingerprint, **source.files},
     )
 
 
@@ -325,10 +333,10 @@ def file_of(where: str) -> str:
     return _NUMBERS.sub("", where)
 
 
-def position(row: BadRow) -> tuple[int, ...]:
-    """Line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
+def position(row: BadRow) -> tuple[str, tuple[int, ...]]:
+    """File, and line, row and item numbers at the end of `where`: bad lines and bad rows are found in two passes."""
     numbers = _NUMBERS.search(row.where)
-    return tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
+    return file_of(row.where), tuple(int(number) for number in numbers.groups(default="0")) if numbers else ()
 
 
 # ------------------------------------------------------------------------------------------------------- messages

@@ -11,6 +11,7 @@ from typing import Any
 from plaudit.config.objects import behind, is_stand_in
 from plaudit.config.types import field_types, join
 from plaudit.data.options import DataConfig
+from plaudit.data.paths import files_of, is_several
 from plaudit.data.reading import HUB, STDIN
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
@@ -49,7 +50,7 @@ def missing(
             continue
         if is_model and name != "tiny" and looks_local(name) and not file.exists():
             yield option, f"no folder {name!r}{_near(file)}; give a folder in Hugging Face format, or a hub name"
-        elif not is_model and not models and not name.startswith(HUB) and name != STDIN and not file.exists():
+        elif not is_model and not models and not name.startswith(HUB) and name != STDIN and not _exists(file):
             hub = "" if option.endswith("function") else "; a hub data set is written hub:name"
             yield option, f"{name}: no such file (looked in {Path.cwd()}{hub}){_near(file)}"
 
@@ -84,6 +85,14 @@ def _parts(config: Any) -> Iterator[tuple[str, Any]]:
 def _policies(name: str, value: Any) -> Mapping[str, str]:
     """The folders of a comparison's policies, which are words."""
     return value if name == "policies" else {}
+
+
+def _exists(file: Path) -> bool:
+    """A file, a folder, or a glob that matches something."""
+    try:
+        return file.exists() or (is_several(str(file)) and bool(files_of(str(file))))
+    except UserError:
+        return False
 
 
 def _near(file: Path) -> str:

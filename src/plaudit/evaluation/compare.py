@@ -122,7 +122,7 @@ def compare(config: CompareConfig, run: Run) -> None:
 def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str, Language], dict[str, Shots]]:
     """Everything that can be wrong with the input is found here, before a model loads."""
     loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
-    run.check_data({path: one.fingerprint for path, one in loaded})
+    run.check_data(dict(item for _, one in loaded for item in one.fingerprints.items()))
     for path, one in loaded:
         say(f"{path}: {one}")
     rows = [row for _, one in loaded for row in one.rows]

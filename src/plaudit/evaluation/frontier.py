@@ -63,7 +63,7 @@ def curve(scores: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) ->
 def _prepare(config: FrontierConfig, run: Run) -> tuple[list[PromptRow], Language]:
     """Everything that can be wrong with the input is found here, before a model loads."""
     loaded = [(d.path, load(d, Kind.PROMPT)) for d in config.prompts]
-    run.check_data({path: one.fingerprint for path, one in loaded})
+    run.check_data(dict(item for _, one in loaded for item in one.fingerprints.items()))
     rows = [row for _, one in loaded for row in one.rows]
     for name, judge in config.judges.items():
         check_rewards(judge, rows, option=f"judges.{name}")

@@ -47,7 +47,7 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     """Everything that can be wrong with the input is found here, before a model loads."""
     rows = read_labelled(config.data, config.subset_column)
     training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
-    run.check_data({**rows.fingerprints, **{path: one.fingerprint for path, one in training}})
+    run.check_data({**rows.fingerprints, **dict(item for _, one in training for item in one.fingerprints.items())})
     lone = replace(rows, ranked=tuple(row for row in rows.ranked if len(row.ranks) < 2)).prompt_rows()
     check_rewards(config.models, rows.prompt_rows(), option="models", lone=lone)
     run.check_data(function_files(config.models))

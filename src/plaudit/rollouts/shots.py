@@ -75,7 +75,7 @@ def _written_here(config: ShotsConfig) -> tuple[Demonstration, ...]:
 
 def _drawn(config: ShotsConfig, excluded: set[str], run: Run, option: str) -> tuple[Demonstration, ...]:
     loaded = [load(source, Kind.DEMONSTRATION) for source in config.data]
-    run.check_data({source.path: one.fingerprint for source, one in zip(config.data, loaded, strict=True)})
+    run.check_data(dict(item for one in loaded for item in one.fingerprints.items()))
     rows = [
         row for one in loaded for row in one.rows if isinstance(row, Demonstration) and row.prompt.id not in excluded
     ]

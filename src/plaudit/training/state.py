@@ -34,7 +34,7 @@ def load_data(run: Run, sources: Sequence[DataConfig], *records: type[R]) -> lis
     loaded = [load(source, *(KIND_OF[record] for record in records)) for source in sources]
     for source, one in zip(sources, loaded, strict=True):
         say(f"{source.path}: {one}")
-    run.check_data({source.path: one.fingerprint for source, one in zip(sources, loaded, strict=True)})
+    run.check_data(dict(item for one in loaded for item in one.fingerprints.items()))
     return [cast(tuple[R, ...], one.rows) for one in loaded]
 
 

@@ -90,7 +90,7 @@ def read_labelled(sources: Sequence[DataConfig], subset_column: str) -> Labelled
     named = False
     for source in sources:
         loaded = load(source, Kind.RANKING, Kind.RATING, Kind.VERDICT)
-        fingerprints[source.path] = loaded.fingerprint
+        fingerprints |= loaded.fingerprints
         columns = _columns(source, loaded)
         named = named or any(subset_column in row for row in columns.values())
         default = Path(source.path).name.split(".")[0] if len(sources) > 1 and not subset_column else ""
