@@ -1,5 +1,6 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,7 +67,7 @@ class _Setting:
 
     def answer(self, trunk: Trunk, name: str, rows: Sequence[PromptRow], seed: int, samples: int = 1) -> Rollout:
         language, indices = self.languages[name], list(range(samples)) * len(rows)
-        engine = build_engine(trunk, language, check_stop=self.run.check_stop)
+        engine = build_engine(trunk, language, check_stop=self.run.check_stop, ranks=self.machine.ranks)
         repeated = [row for row in rows for _ in range(samples)]
         with self.machine.autocast():
             return sample(
@@ -107,7 +108,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     for name in languages:
         run.check_stop()
         trunk = baseline if name == config.baseline else setting.load(name)
-        with run.signals.at_once():
+        with run.signals.at_once() if setting.machine.ranks.is_alone else contextlib.nullcontext():
             policies[name] = setting.judged(name, trunk, baseline, judge)
         say(_in_words(name, policies[name]))
     results = [result for name in policies for result in _results(name, policies, config)]

@@ -83,7 +83,7 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     return Participants(
         prompts=prompts,
         language=language,
-        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop),
+        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
         unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,
@@ -107,7 +107,8 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
         with run.checkpoint(done) as folder:
             write_json(folder / RANKED, {"prompts": done, "rankings": rows})
 
-    with state.saved_on_stop(save, run), run.progress(len(prompts), start=done) as progress:
+    ranks = participants.machine.ranks
+    with state.saved_on_stop(save, run, ranks), run.progress(len(prompts), start=done) as progress:
         while done < len(prompts):
             run.check_stop()
             part = prompts[done : done + per_batch]
