@@ -16,8 +16,13 @@ from plaudit.feedback.records import Judgement
 from plaudit.feedback.sources import read_tasks
 from plaudit.feedback.stage import label
 from plaudit.feedback.store import Store
+from plaudit.feedback.verdicts import leave_verdicts
+from plaudit.records.results import Result
+from plaudit.report.collect import RunData, collect
+from plaudit.report.headline import headline
 from plaudit.runs.folder import Run
 from plaudit.telemetry.summary import read_results
+from plaudit.telemetry.summary import summary as made
 from tests.data.files import write
 from tests.feedback.people import judge, person
 from tests.kills import kills
@@ -99,7 +104,7 @@ def test_people_judge_policies_and_the_judge(tmp_path):
     ann = person(store, "ann")
     by_prompt = {"q0": (2, 1), "q1": (2, 1), "q2": (1, 1), "q3": (1, 2)}
     for each in tasks:
-        assignment = store.next_task(ann)
+        assignment = store.turn(ann).assignment
         assert assignment.task.id == each.id
         ranks = by_prompt[each.prompt.text]
         store.submit(assignment.id, ann, Judgement(ranks=ranks), each.id)
@@ -110,3 +115,44 @@ def test_people_judge_policies_and_the_judge(tmp_path):
     assert dict(win.facts) == {"wins": 2, "losses": 1, "equal_answers": 1}
     judge_result = results["judge_with_people_over_prompts"]
     assert (judge_result.subject, judge_result.value, judge_result.count) == ("rm", pytest.approx(2 / 3), 3)
+
+
+def compared(folder, rows):
+    folder.mkdir()
+    (folder / "provenance.json").write_text('{"stage": "compare"}', "utf-8")
+    own = Result(measure="win_rate_over_prompts", subject="ppo", against="sft", value=0.9, floor=0.5)
+    kl = Result(measure="kl_baseline_over_prompts", subject="ppo", against="sft", value=1.5)
+    (folder / "summary.json").write_text(json.dumps(made([own, kl])), "utf-8")
+    about = {"policy": "ppo", "against": "sft", "judge": "rm"}
+    lines = [
+        {**about, "prompt": f"q{i}", **dict(zip(("before", "after"), row, strict=True))} for i, row in enumerate(rows)
+    ]
+    lines = [{**line, "score_before": 0.0, "score_after": 1.0} for line in lines]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return folder
+
+
+@kills("feedback/findings.py", old="len(verdicts[sides]) / differing)", new="1)",
+       why="ties that nobody is asked about outweigh the few verdicts that are there")  # fmt: skip
+def test_what_people_say_of_a_comparison_stands_in_its_report(tmp_path):
+    folder = compared(tmp_path / "compare", [("a", f"b{i}") for i in range(4)] + [("same", "same")] * 6)
+    other = compared(tmp_path / "other", [("x", "y")])
+    store = Store.create(str(tmp_path / "p.db"), ProjectConfig(mode="two", gold_share=0.0))
+    for run in (folder, other):
+        store.add_tasks(read_tasks(DataConfig(path=str(run / "samples.jsonl"))))
+    assert leave_verdicts(store) == {} and not (folder / "people.json").exists()
+    ann = person(store, "ann")
+    tasks = [task for task in store.tasks() if "compare" in task.source]
+    store.record(tasks[0], ann.name, Judgement(ranks=(2, 1)), "key-of-ann-0001")
+    store.record(tasks[1], ann.name, Judgement(ranks=(1, 2)), "key-of-ann-0002")
+    assert set(leave_verdicts(store)) == {folder}  # of the other nobody has said anything
+    run = collect(folder)
+    assert isinstance(run, RunData)
+    assert [result.measure.split("_over")[0] for result in run.results] == [
+        "win_rate", "people_win_rate", "judge_with_people", "kl_baseline"
+    ]  # fmt: skip
+    people, agrees = run.people
+    assert (people.value, people.count, people.facts["equal_answers"]) == (0.5, 5, 3)  # two of four: half of six
+    assert (agrees.subject, agrees.value) == ("rm", 0.5)
+    (sentence,) = headline(run.results)
+    assert sentence == "ppo: win rate 90 % against sft (by people 50 %), for 1.50 nats."

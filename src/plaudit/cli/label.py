@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   plaudit label runs/sft --samples 6                  its model writes answers while people rank them
   plaudit label runs/compare --mode two               people judge two policies blind
   plaudit label candidates.db                         go on with a project
+  plaudit label results                               which policy people prefer, for the report of runs/compare
   plaudit label invite ann                            a secret link for ann (revoke ann ends it)
   plaudit label import theirs.json                    Label Studio's, Argilla's, Potato's rankings
   plaudit label export --out rankings.jsonl           what people said, as `plaudit reward` reads it
@@ -29,7 +30,8 @@ def add_label(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = "a project (FILE.db or postgresql://…), data files, run folders; or invite, revoke, import, export, backup"
+    acts = "invite, revoke, results, import, export, backup"
+    what = f"a project (FILE.db or postgresql://…), data files, run folders; or {acts}"
     label.add_argument("what", nargs="*", metavar="PROJECT|DATA|RUN", help=what)
     label.add_argument("--demo", action="store_true", help="small built-in tasks in a project that is gone afterwards")
     label.add_argument("--project", default="", metavar="FILE", help="where all is kept (default: the data's name)")
@@ -72,7 +74,7 @@ def _label(known: argparse.Namespace) -> int:
     match known.what:
         case _ if known.demo:
             project.demo(address)
-        case ["invite" | "revoke" | "import" | "export" | "backup", *rest]:
+        case ["invite" | "revoke" | "results" | "import" | "export" | "backup", *rest]:
             _act(known, known.what[0], rest)
         case sources:
             urls = [name for name in sources if project.is_project(name)]
@@ -106,9 +108,10 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
     from plaudit.feedback.exchange import import_labels
     from plaudit.feedback.store import Store
 
-    if len(rest) != (act != "export"):
-        usage = f"plaudit label {act}" + " NAME" * (act != "export")
-        raise UserError(f"{usage} [--project FILE]: takes {'no' if act == 'export' else 'one'} name")
+    wanted = act not in ("export", "results")
+    if len(rest) != wanted:
+        usage = f"plaudit label {act}" + " NAME" * wanted
+        raise UserError(f"{usage} [--project FILE]: takes {'one' if wanted else 'no'} name")
     url = project.project_named(known.project)
     match act:
         case "invite":
@@ -118,6 +121,8 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
         case "import":
             tasks, judgements = import_labels(Store.open(url), DataConfig(path=rest[0]))
             print(f"{rest[0]}: {tasks} tasks and {judgements} judgements are new in {url}")
+        case "results":
+            project.results(Store.open(url))
         case "backup":
             Store.open(url).backup(rest[0])
         case _:

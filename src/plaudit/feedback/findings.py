@@ -49,13 +49,15 @@ def _result(measure: str, subject: str, estimated: Estimated | None, floor: floa
     )
 
 
-def wins(store: Store, equal: Mapping[Sides, int]) -> list[Result]:
-    """Win rates of tasks that hold two different models' answers, and how a judge's scores go with them."""
+def wins(store: Store, equal: Mapping[Sides, int], source: str = "") -> list[Result]:
+    """Win rates of tasks that hold two different models' answers, and how a judge's scores go with them; with `source`
+    only of tasks whose own begins so. While some are still open, as large a share of the `equal` ones counts."""
     decided = store.adjudications()
     by_task: dict[str, list[Sequence[int]]] = defaultdict(list)
     for one in store.all_submissions():
         by_task[one.task_id].append(_ranks(one))
-    tasks = {task.id: task for task in store.tasks() if task.gold_ranks is None and all(_sides(task))}
+    own = (task for task in store.tasks() if task.gold_ranks is None and task.source.startswith(source))
+    tasks = {task.id: task for task in own if all(_sides(task))}
     verdicts: dict[Sides, dict[str, float]] = defaultdict(dict)
     for task_id, task in tasks.items():
         votes = [decided[task_id].ranks] if task_id in decided else by_task[task_id]
@@ -63,7 +65,9 @@ def wins(store: Store, equal: Mapping[Sides, int]) -> list[Result]:
             verdicts[_sides(task)][task_id] = -sum(pair_verdicts(vote)[0] for vote in votes) / len(votes)
     results: list[Result] = []
     for sides in {**verdicts, **equal}:
-        results += _win_rate(sides, verdicts[sides], tasks, equal.get(sides, 0))
+        differing = sum(_sides(task) == sides for task in tasks.values())
+        ties = round(equal.get(sides, 0) * len(verdicts[sides]) / differing) if differing else 0
+        results += _win_rate(sides, verdicts[sides], tasks, ties)
         results += _judge(sides, verdicts[sides], tasks)
     return results
 

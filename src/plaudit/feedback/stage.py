@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from plaudit.data.options import DataConfig
 from plaudit.data.sources import read_raw
 from plaudit.errors import UserError
 from plaudit.feedback.exchange import export
 from plaudit.feedback.findings import findings
 from plaudit.feedback.options import LabelConfig
-from plaudit.feedback.sources import SAMPLES, read_tasks
+from plaudit.feedback.sources import read_tasks
 from plaudit.feedback.store import Store
+from plaudit.feedback.verdicts import equal_answers
 from plaudit.files import write_json
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
@@ -45,7 +42,7 @@ def label(config: LabelConfig, run: Run) -> None:
         _wait(store, wanted, config, run)
         exported = export(store, "merged" if config.merged else "rankings")
         run.write_rows(RANKINGS, exported.rows)
-        results = findings(store, _equal_answers(config.data))
+        results = findings(store, equal_answers(config.data))
         progress = store.progress()
         people = sum(person.submitted > 0 for person in progress.people)
         run.finish(summary(results, rankings=len(exported.rows), judgements=progress.submitted, labellers=people))
@@ -76,14 +73,3 @@ def _wait(store: Store, wanted: int, config: LabelConfig, run: Run) -> None:
             time.sleep(config.poll_seconds)
             done = store.progress().submitted
             progress.update(min(done, wanted), {})
-
-
-def _equal_answers(sources: tuple[DataConfig, ...]) -> Mapping[tuple[str, str], int]:
-    """Of `compare`'s samples: (policy, baseline) → prompts on which both wrote the same."""
-    equal: Counter[tuple[str, str]] = Counter()
-    for source in sources:
-        raw = read_raw(source)
-        if set(SAMPLES) <= set(raw.columns):
-            same: list[Mapping[str, Any]] = [row for _, row in raw.raws if row["before"] == row["after"]]
-            equal.update((str(row["policy"]), str(row.get("against", "baseline"))) for row in same)
-    return equal

@@ -21,6 +21,8 @@ from plaudit.telemetry.status import is_alive
 from plaudit.telemetry.summary import check_format
 
 RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
+PEOPLE = "people.json"
+"""What people said of a comparison's samples, written after it was finished."""
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
 
 _STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
@@ -74,6 +76,9 @@ class RunData:
     """The newest ones; None where there is only one iteration."""
     samples: tuple[Sample, ...]
     results: tuple[Result, ...]
+    """Its own, and what people said of its samples afterwards."""
+    people: tuple[Result, ...]
+    """These alone."""
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     health: tuple[Symptom, ...] | None = None
@@ -101,9 +106,10 @@ class PipelineData:
 
     @property
     def results(self) -> tuple[Result, ...]:
-        """The pipeline's own list; while it has none, what the finished stages have put together so far."""
-        so_far = [dataclasses.replace(r, stage=stage_name(run.name)) for run in self.stages for r in run.results]
-        return self.own.results or tuple(so_far)
+        """The pipeline's own list and what people said afterwards; while it has none, that of the finished stages."""
+        every = [(run, r) for run in self.stages for r in (run.people if self.own.results else run.results)]
+        left = tuple(dataclasses.replace(r, stage=stage_name(run.name)) for run, r in every)
+        return with_people(self.own.results, left) if self.own.results else left
 
     @property
     def status(self) -> RunStatus:
@@ -133,6 +139,13 @@ def collect(folder: Path) -> RunData | PipelineData:
         advice = f"but it holds {len(children)} of them. Name those you want: {some}"
         raise UserError(f"{folder} is no run" + (f", {advice}" if children else ": no run has begun in it."))
     return _collect_run(folder)
+
+
+def with_people(results: Sequence[Result], people: Sequence[Result]) -> tuple[Result, ...]:
+    """What people said stands behind the win rates by the judge, if there are any."""
+    won = [index for index, result in enumerate(results, start=1) if result.measure == "win_rate_over_prompts"]
+    end = max(won, default=len(results))
+    return *results[:end], *people, *results[end:]
 
 
 def stage_folders(folder: Path) -> list[Path]:
@@ -209,6 +222,7 @@ class Facts:
     provenance: Mapping[str, Any]
     summary: Mapping[str, Any]
     results: tuple[Result, ...]
+    people: tuple[Result, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +242,7 @@ def read_facts(folder: Path, problems: list[str]) -> Facts:
     provenance = read_mapping(folder / "provenance.json", problems)
     summary = read_mapping(folder / "summary.json", problems)
     check_format(summary, folder / "summary.json")
+    people = _results(read_mapping(folder / PEOPLE, problems), problems, PEOPLE)
     return Facts(
         folder=folder,
         stage=_stage(folder, config, provenance),
@@ -235,7 +250,8 @@ def read_facts(folder: Path, problems: list[str]) -> Facts:
         config_text=config_text,
         provenance=provenance,
         summary=summary,
-        results=_results(summary, problems),
+        results=with_people(_results(summary, problems), people),
+        people=people,
     )
 
 
@@ -279,6 +295,7 @@ def assemble(
         last=answers.last,
         samples=answers.samples,
         results=facts.results,
+        people=facts.people,
         health=health,
         control=facts.config.get("shuffle_labels") is True,
         warnings=warnings,
@@ -328,12 +345,12 @@ def _sample(row: Mapping[str, Any]) -> Sample:
     return Sample(prompt=words(row.get("prompt")), before=side("before"), after=after, policy=words(row.get("policy")))
 
 
-def _results(summary: Mapping[str, Any], problems: list[str]) -> tuple[Result, ...]:
+def _results(summary: Mapping[str, Any], problems: list[str], name: str = "summary.json") -> tuple[Result, ...]:
     rows = summary.get("results")
     rows = rows if isinstance(rows, list) else []
     read = [_result(row) for row in rows]
     if None in read:
-        problems.append(f"summary.json: {read.count(None)} of {len(read)} results can't be read; left out")
+        problems.append(f"{name}: {read.count(None)} of {len(read)} results can't be read; left out")
     return tuple(result for result in read if result is not None)
 
 

@@ -223,8 +223,8 @@ def _contests(cast: Cast) -> list[str]:
             lines.append(f"{whose} against {result.against}: won {with_interval(result)}")
         if judges := cast.judges(compare, "judge"):
             lines.append(f"judged by {', '.join(judges)}; ties half, ceiling 100 %")
-    for verdict in cast.verdicts:
-        for result in verdict.results:
+    for run in (*cast.compares, *cast.verdicts):
+        for result in run.results:
             if result.measure == PEOPLE_WON:
                 lines.append(f"by people: {result.subject} against {result.against}: won {with_interval(result)}")
     return lines[: 2 * MOST_LINES]

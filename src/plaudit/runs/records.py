@@ -24,6 +24,7 @@ from plaudit.telemetry.events import append_event, read_events
 from plaudit.telemetry.log import NAME, MetricsLog, metrics_line, read_metrics
 
 CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"
+PEOPLE = "people.json"
 Row = Mapping[str, Any]
 
 
@@ -262,3 +263,8 @@ def read_rollouts(path: Path) -> list[dict[str, Any]]:
     """The rows of one rollouts file."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
+
+
+def write_people(folder: Path, content: Row) -> None:
+    """What people said of a comparison's samples, written as a summary is, beside the run's own (people.json)."""
+    write_json(folder / PEOPLE, content)

@@ -17,14 +17,17 @@ from plaudit.feedback.exchange import export as exported_as
 from plaudit.feedback.exchange import write_export
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, Task
+from plaudit.feedback.sources import tasks_of
 from plaudit.feedback.store import Store
+from plaudit.feedback.verdicts import leave_verdicts
 from plaudit.files import safe_name
 from plaudit.records.text import Kind
+from plaudit.report.table import print_table
 from plaudit.telemetry.console import say, warn
 from plaudit.web.app import build
 from plaudit.web.label.lead import export_form
 from plaudit.web.label.routes import label_routes
-from plaudit.web.label.sources import prompts_of, tasks_of, writing
+from plaudit.web.label.writing import prompts_of, writing
 from plaudit.web.security import Access, cookie_name
 from plaudit.web.serve import PORT, listening, serve
 
@@ -94,6 +97,7 @@ def label(
     finally:
         for _, kill in started:
             kill()
+        leave_verdicts(store)
 
 
 def _writer(
@@ -157,6 +161,18 @@ def invite(url: str, name: str, *, lead: bool, public: str) -> str:
     """The link of a new person. It is shown once: the project keeps only its fingerprint."""
     token = Store.open(url).invite(name, Role.LEAD if lead else Role.LABELLER)
     return link(public or f"http://127.0.0.1:{PORT}", token)
+
+
+def results(store: Store) -> None:
+    """What people say of the policies that they compared: printed, and left in the comparison's folder."""
+    left = leave_verdicts(store)
+    if not left:
+        raise UserError(
+            f"{store.name}: nobody has compared the policies of a run that is here: plaudit label runs/compare"
+        )
+    for folder in left:
+        print_table(folder)
+        say(f"{folder}/people.json holds it; plaudit report {folder} shows it beside the judges'")
 
 
 def export(url: str, form: str, out: str) -> None:
