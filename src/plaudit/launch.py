@@ -17,6 +17,7 @@ from plaudit.doctor.paths import check_paths
 from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
 from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
+from plaudit.runs.children import cores
 from plaudit.runs.folder import CONFIG, Run
 from plaudit.runs.records import RunFiles
 from plaudit.stages import PIPELINE, RUNS, STAGES, Stage
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from plaudit.hardware.ranks import Ranks
 
 EXTENDING = {
-    "epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
+    "epochs", "iterations", "jobs", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
     "model.activation_checkpointing", "evaluation.every", "evaluation.patience",
 }  # fmt: skip
 """Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
@@ -104,15 +105,18 @@ def _escaped(value: Any) -> Any:
     return value.replace("${", "$${") if isinstance(value, str) else value
 
 
-def demo(folder: Path, seed: int | None) -> None:
-    """The embedded pipeline on the tiny world, or on with it where it was interrupted."""
+def demo(folder: Path, seed: int | None, jobs: int | None = None) -> None:
+    """The embedded pipeline on the tiny world, or on with it where it was interrupted. `jobs`: as many stages at the
+    same time as there are cores, two at most."""
+    options = [] if jobs is None else ["--jobs", str(jobs)]
     if not Run.exists(folder):
         source = Path(__file__).with_name("demo.yaml")
-        return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0)]), folder)
+        options = options or ["--jobs", str(min(2, cores()))]
+        return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0), *options]), folder)
     if seed is not None:
         raise UserError(f"{folder} exists and keeps its seed; leave --seed out to go on with it, or change --out")
     say(f"{folder} exists; going on with it")
-    return resume(folder)
+    return resume(folder, options)
 
 
 def is_unwell(folder: Path, level: str) -> bool:

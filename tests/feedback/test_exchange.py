@@ -82,7 +82,7 @@ def test_votes_are_put_together_and_adjudication_decides(tmp_path):
 def test_numbers_are_ratings_with_their_labeller(tmp_path):
     store = project(tmp_path, tasks=1, scalar=True)
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     store.submit(assignment.id, ann, Judgement(ranks=(1, 2, 2), scalar=(7, None, 2)), "k")
     rows = load(DataConfig(path=f"label://{tmp_path / 'project.db'}?ratings"), Kind.RATING).rows
     assert [(row.response[-6:], row.scores["score"], row.labeller) for row in rows] == [
@@ -95,7 +95,7 @@ def test_gold_and_what_nobody_ranked_stay_out(tmp_path):
     store.add_tasks([task(9, gold=(1, 2, 3))])
     ann = person(store, "ann")
     judge(store, ann, 1, 2, 3)  # gold comes first
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     store.submit(assignment.id, ann, Judgement(ranks=(), none_acceptable=True), "k")
     assert len(store.all_submissions()) == 2
     assert export(store, "rankings").rows == ()

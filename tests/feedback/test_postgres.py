@@ -41,18 +41,18 @@ def test_everything_that_a_project_does(server, tmp_path):
     store.add_tasks([task(number) for number in range(4)] + [task(9, gold=(1, 2, 2))])
     token = store.invite("ann")
     ann, bob, lead = store.person(token), person(store, "bob"), person(store, "lead", Role.LEAD)
-    first = store.next_task(ann)
+    first = store.turn(ann).assignment
     kept = submit(store, ann, first, 1, 1, 2)
     assert submit(store, ann, first, 3, 2, 1) == kept
     again = store.reopen(ann, first.task.id)
     submit(store, ann, again, 2, 1, 2, key="new")
-    while store.next_task(bob):
+    while store.turn(bob).assignment:
         judge(store, bob, 1, 2, 3)
     store.adjudicate(first.task.id, (1, 2, 3), lead)
     assert store.all_submissions()[0].judgement.ranks == (2, 1, 2)
     assert store.progress().submitted + store.progress(ann).submitted >= 5
     assert store.agreement().alike is not None
-    held = store.next_task(ann)
+    held = store.turn(ann).assignment
     clock.now -= 86_400
     store.revoke("ann")
     assert store.person(token) is None
@@ -75,7 +75,7 @@ def test_many_servers_share_the_tasks_out_without_a_clash(server):
     people = [person(first, f"p{number}") for number in range(6)]
 
     def work(store: Store, who) -> None:
-        while assignment := store.next_task(who):
+        while assignment := store.turn(who).assignment:
             submit(store, who, assignment, 1, 2, 3)
 
     threads = [threading.Thread(target=work, args=(stores[i % 3], who)) for i, who in enumerate(people)]
@@ -112,12 +112,15 @@ def test_kill_of_a_client_and_of_the_server_lose_nothing_acknowledged(server):
     assert len(acknowledged) <= len(keys) <= len(acknowledged) + 3
     assert len(set(keys)) == len(keys)
     ann = store.person(token)
-    held = store.next_task(ann)
+    held = store.turn(ann).assignment
     assert held is not None
     server.stop()
     with pytest.raises(StoreUnavailable, match="Nothing of this was saved"):
         store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k")
     server.start()
     store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k")
+    server.stop()
+    server.start()
+    assert store.submit(held.id, ann, Judgement(ranks=(1, 2, 3)), "k").person == "ann"  # a lost connection is replaced
     assert len(store.all_submissions()) == len(keys) + 1
     store.close()

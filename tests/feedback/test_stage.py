@@ -104,7 +104,7 @@ def test_people_judge_policies_and_the_judge(tmp_path):
     ann = person(store, "ann")
     by_prompt = {"q0": (2, 1), "q1": (2, 1), "q2": (1, 1), "q3": (1, 2)}
     for each in tasks:
-        assignment = store.next_task(ann)
+        assignment = store.turn(ann).assignment
         assert assignment.task.id == each.id
         ranks = by_prompt[each.prompt.text]
         store.submit(assignment.id, ann, Judgement(ranks=ranks), each.id)

@@ -31,7 +31,7 @@ def test_what_goes_in_comes_out(tmp_path):
     assert store.tasks() == [task(0), odd]
     assert Store.open(str(tmp_path / "project.db")).config == store.config
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     said = Judgement(
         ranks=(7, 2, 7), scalar=(1, None, 7), flags={"harmful": (True, False, False)}, comment="c", seconds=1.5,
         page_version="v1",
@@ -47,24 +47,24 @@ def test_a_person_sees_the_answers_in_an_order_of_their_own(tmp_path):
     store = project(tmp_path, tasks=1, overlap=30)
     for number in range(30):
         who = person(store, f"p{number}")
-        assignment = store.next_task(who)
+        assignment = store.turn(who).assignment
         orders[assignment.order] += 1
         texts = [answer.text for answer in assignment.shown]
         assert texts == [assignment.task.answers[index].text for index in assignment.order]
         in_task_order = assignment.to_task_order("xyz")
         assert [in_task_order[index] for index in assignment.order] == list("xyz")
-        again = store.next_task(who)
+        again = store.turn(who).assignment
         assert replace(again, expires=assignment.expires) == assignment
     assert len(orders) > 4
 
 
-@kills("feedback/leases.py", old="open_to = query.where(self._claims() < self.config.overlap)",
-       new="open_to = query", why="leases don't count: everybody gets the same task")  # fmt: skip
+@kills("feedback/leases.py", old="_UNKNOWN, claims < overlap)", new="_UNKNOWN)",
+       why="leases don't count: everybody gets the same task")  # fmt: skip
 @pytest.mark.parametrize("overlap", [1, 2])
 def test_a_task_is_in_no_more_hands_than_wanted(tmp_path, overlap):
     store = project(tmp_path, tasks=3, overlap=overlap)
     people = [person(store, f"p{number}") for number in range(8)]
-    first = [store.next_task(who) for who in people]
+    first = [store.turn(who).assignment for who in people]
     held = Counter(assignment.task.id for assignment in first if assignment)
     assert held == {t.id: overlap for t in store.tasks()}
     assert [assignment is None for assignment in first] == [False] * 3 * overlap + [True] * (8 - 3 * overlap)
@@ -73,7 +73,7 @@ def test_a_task_is_in_no_more_hands_than_wanted(tmp_path, overlap):
             submit(store, who, assignment, 1, 2, 3)
     done = store.progress()
     assert (done.complete, done.submitted, done.wanted) == (3, 3 * overlap, 3 * overlap)
-    assert [store.next_task(who) for who in people] == [None] * 8
+    assert [store.turn(who).assignment for who in people] == [None] * 8
 
 
 def test_many_at_once_share_the_tasks_out_without_a_clash(tmp_path):
@@ -81,7 +81,7 @@ def test_many_at_once_share_the_tasks_out_without_a_clash(tmp_path):
     people = [person(store, f"p{number}") for number in range(6)]
 
     def work(who):
-        while assignment := store.next_task(who):
+        while assignment := store.turn(who).assignment:
             submit(store, who, assignment, 1, 2, 3)
 
     threads = [threading.Thread(target=work, args=(who,)) for who in people]
@@ -99,12 +99,12 @@ def test_an_expired_lease_is_free_again_and_late_work_is_kept(tmp_path):
     clock = Clock()
     store = project(tmp_path, tasks=1, clock=clock, lease_minutes=10)
     ann, bob = person(store, "ann"), person(store, "bob")
-    late = store.next_task(ann)
-    assert store.next_task(bob) is None
+    late = store.turn(ann).assignment
+    assert store.turn(bob).assignment is None
     clock.now += 601
-    taken = store.next_task(bob)
+    taken = store.turn(bob).assignment
     assert taken.task.id == late.task.id
-    assert store.next_task(ann) is None
+    assert store.turn(ann).assignment is None
     submit(store, ann, late, 1, 2, 3)  # too late for the lease, in time for the store
     submit(store, bob, taken, 3, 2, 1)
     assert [one.person for one in store.all_submissions()] == ["ann", "bob"]
@@ -114,22 +114,21 @@ def test_nobody_who_comes_back_in_time_loses_a_lease_that_nobody_else_wanted(tmp
     clock = Clock()
     store = project(tmp_path, tasks=1, clock=clock, lease_minutes=10)
     ann = person(store, "ann")
-    first = store.next_task(ann)
+    first = store.turn(ann).assignment
     clock.now += 3600
-    again = store.next_task(ann)
+    again = store.turn(ann).assignment
     assert (again.id, again.expires) == (first.id, clock.now + 600)
 
 
-@kills("feedback/leases.py", old="ASSIGNMENTS.c.ended.is_(None), leased <= self.now, expires > self.now",
-       new="ASSIGNMENTS.c.ended.is_(None), expires > self.now",
+@kills("feedback/leases.py", old="ended.is_(None), _GIVEN, ASSIGNMENTS", new="ended.is_(None), ASSIGNMENTS",
        why="a clock set back keeps a lease for as long as it was set back")  # fmt: skip
 def test_a_clock_set_back_sticks_no_lease_and_changes_no_order(tmp_path):
     clock = Clock()
     store = project(tmp_path, tasks=1, clock=clock, overlap=1)
     ann, bob = person(store, "ann"), person(store, "bob")
-    first = store.next_task(ann)
+    first = store.turn(ann).assignment
     clock.now -= 86_400
-    taken = store.next_task(bob)
+    taken = store.turn(bob).assignment
     assert taken.task.id == first.task.id
     submit(store, bob, taken, 1, 2, 3)
     clock.now -= 3600
@@ -147,7 +146,7 @@ def test_the_newest_counts_and_all_are_kept(tmp_path):
     reopened = store.reopen(ann, first.task_id)
     assert reopened.previous.ranks == (1, 2, 3)
     assert reopened.order == first.order
-    assert store.next_task(ann).id == reopened.id  # resumed on any device
+    assert store.turn(ann).assignment.id == reopened.id  # resumed on any device
     third = submit(store, ann, reopened, 2, 1, 2)
     assert store.submissions(ann) == store.all_submissions()[::-1] == [third, second]
     counts = [(one.judgement.ranks, one.counts) for one in store.all_submissions(superseded=True)]
@@ -157,13 +156,13 @@ def test_the_newest_counts_and_all_are_kept(tmp_path):
         store.reopen(person(store, "bob"), first.task_id)
 
 
-@kills("feedback/store.py", old="if (before := _by_key(connection, person.name, key)) is not None:",
-       new="if (before := _by_key(connection, person.name, key)) is not None and not key:",
+@kills("feedback/leases.py", old="        if (before := self.by_key(key)) is not None:",
+       new="        if (before := self.by_key(key)) is not None and not key:",
        why="a repeated request is a second judgement, or an error")  # fmt: skip
 def test_the_same_key_twice_is_one_submission(tmp_path):
     store = project(tmp_path)
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     first = submit(store, ann, assignment, 1, 2, 3, key="k")
     assert submit(store, ann, assignment, 3, 2, 1, key="k") == first
     assert store.all_submissions(superseded=True) == [first]
@@ -172,11 +171,11 @@ def test_the_same_key_twice_is_one_submission(tmp_path):
 def test_skipped_tasks_go_to_others(tmp_path):
     store = project(tmp_path, tasks=2)
     ann, bob = person(store, "ann"), person(store, "bob")
-    first = store.next_task(ann)
+    first = store.turn(ann).assignment
     store.skip(first.id, ann, "I don't know Chinese")
     store.skip(first.id, ann, "twice")
-    assert store.next_task(ann).task.id != first.task.id
-    assert store.next_task(bob).task.id == first.task.id
+    assert store.turn(ann).assignment.task.id != first.task.id
+    assert store.turn(bob).assignment.task.id == first.task.id
     assert [(skip.person, skip.reason) for skip in store.skips()] == [("ann", "I don't know Chinese")]
     own = store.progress(ann)
     assert (own.skipped, own.submitted, own.remaining) == (1, 0, 1)
@@ -205,13 +204,13 @@ def test_people_come_and_go(tmp_path):
     ann = store.person(token)
     with pytest.raises(StoreRefuses, match="revoke it first"):
         store.invite("ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     store.revoke("ann")
     assert store.person(token) is None
     with pytest.raises(StoreRefuses, match="revoked"):
         submit(store, ann, assignment, 1, 2, 3)
     bob = person(store, "bob")
-    assert store.next_task(bob).task.id == assignment.task.id  # freed at once
+    assert store.turn(bob).assignment.task.id == assignment.task.id  # freed at once
     assert store.person(store.invite("ann", Role.LEAD)) == replace(ann, role=Role.LEAD)
     assert [(one.name, one.revoked is None) for one in store.people()] == [("ann", True), ("bob", True)]
     for name in ("", " ", "a\nb", "x" * 201):
@@ -224,7 +223,7 @@ def test_people_come_and_go(tmp_path):
 def test_only_their_own_tasks(tmp_path):
     store = project(tmp_path)
     ann, bob = person(store, "ann"), person(store, "bob")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     for attempt in (lambda: submit(store, bob, assignment, 1, 2, 3), lambda: store.skip(assignment.id, bob, "")):
         with pytest.raises(StoreRefuses, match="not in your hands"):
             attempt()
@@ -249,7 +248,7 @@ def test_only_their_own_tasks(tmp_path):
 def test_a_judgement_that_does_not_fit_is_refused_and_nothing_kept(tmp_path, options, judgement, reason):
     store = project(tmp_path, **options)
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     with pytest.raises(StoreRefuses, match=reason):
         store.submit(assignment.id, ann, Judgement(**judgement), "k")
     assert store.all_submissions() == []
@@ -265,7 +264,7 @@ def test_two_answer_projects_take_two_answers_and_steps(tmp_path):
     store.add_tasks([task(1, answers=2), task(2, answers=2)])
     ann = person(store, "ann")
     for step, ranks in ((4, (1, 2)), (5, (2, 1))):
-        assignment = store.next_task(ann)
+        assignment = store.turn(ann).assignment
         kept = store.submit(assignment.id, ann, Judgement(ranks=(), step=step), assignment.id)
         assert kept.judgement.ranks == ranks
 
@@ -289,14 +288,14 @@ def test_progress_by_person(tmp_path):
     clock = Clock()
     store = project(tmp_path, tasks=5, clock=clock, daily_target=7)
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     store.submit(assignment.id, ann, Judgement(ranks=(1, 2, 3), seconds=30), "a")
     clock.now += 86_400
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
     store.submit(assignment.id, ann, Judgement(ranks=(1, 2, 3), seconds=10), "b")
-    store.next_task(ann)
+    store.turn(ann)
     own = store.progress(ann)
-    assert (own.submitted, own.today, own.daily_target, own.median_seconds, own.remaining) == (2, 1, 7, 20, 3)
+    assert (own.submitted, own.today, own.daily_target, own.remaining) == (2, 1, 7, 3)
     (row,) = store.progress().people
     assert (row.submitted, row.today, row.working, row.last_seen) == (2, 1, 1, clock.now)
 
@@ -366,7 +365,7 @@ from plaudit.feedback.store import Store
 store = Store.open(sys.argv[1])
 ann = store.person(sys.argv[2])
 number = 0
-while assignment := store.next_task(ann):
+while assignment := store.turn(ann).assignment:
     number += 1
     key = f"{sys.argv[3]}-{number}"
     store.submit(assignment.id, ann, Judgement(ranks=(1, 2, 3)), key)
@@ -390,13 +389,13 @@ def test_kill_loses_nothing_that_was_acknowledged_and_nothing_is_there_twice(tmp
     assert set(acknowledged) <= set(keys)
     assert len(keys) <= len(acknowledged) + 2  # at most the one in flight, each time
     assert len({one.task_id for one in kept}) == len(kept) == store.progress().submitted
-    assert store.next_task(store.person(token)) is not None
+    assert store.turn(store.person(token)).assignment is not None
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path):
     store = project(tmp_path, tasks=2)
     ann = person(store, "ann")
-    assignment = store.next_task(ann)
+    assignment = store.turn(ann).assignment
 
     def full(connection, record):
         connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0]}")

@@ -5,6 +5,7 @@ import logging
 import re
 
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from plaudit.errors import UserError
@@ -290,16 +291,57 @@ def test_what_the_page_starts_with_cannot_end_its_script(tmp_path):
     assert "<!--" not in page.split("</head>")[1]
 
 
-def test_when_the_store_cannot_write_the_page_says_so(project, monkeypatch):
+def limit(project, pages: int | None) -> None:
+    """SQLite's own word for a disk that takes so many pages more and then none; None: as much as one likes."""
+
+    def connected(connection, _record):
+        used = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={2**30 if pages is None else used + pages}")
+
+    project.store.close()
+    sa.event.listen(project.store._db.engine, "connect", connected)
+
+
+def test_a_full_disk_is_said_at_the_page_and_nothing_is_half_written(project, capfd):
+    browser = project.invite("ann")
+    first = begin(browser)
+    limit(project, 0)
+    long = {"ranks": [1, 2, 3], "comment": "x" * 20_000}
+    answer = send(browser, first, **long)
+    assert (answer.status_code, answer.json()["reason"]) == (507, "disk_full")
+    assert "The disk is full" in answer.json()["error"] and "p.db" not in answer.text
+    assert "p.db: database or disk is full" in capfd.readouterr().err  # the one who runs the server reads which
+    assert project.store.all_submissions(superseded=True) == []
+    page = browser.get("/label", headers=HTML)  # the lease is renewed in place: that much there is
+    assert page.status_code == 200 and first["id"] in page.text
+    limit(project, None)
+    assert send(browser, first, **long).status_code == 200
+    assert [len(one.judgement.comment) for one in project.store.all_submissions(superseded=True)] == [20_000]
+
+
+def test_when_the_store_is_away_the_page_says_so_without_its_name(project, monkeypatch):
     browser = project.invite("ann")
     assignment = begin(browser)
 
-    def full(*_):
-        raise StoreUnavailable("the disk is full; make room")
+    def away(*_):
+        raise StoreUnavailable("postgresql://boss@secret-host/p: connection refused")
 
-    monkeypatch.setattr(Store, "submit", full)
+    monkeypatch.setattr(Store, "turn", away)
     answer = send(browser, assignment, ranks=[1, 2, 3])
-    assert (answer.status_code, answer.json()["error"]) == (503, "the disk is full; make room")
+    assert (answer.status_code, answer.json()["reason"], "secret-host" in answer.text) == (503, "store_away", False)
+
+
+def test_a_send_and_the_next_task_are_one_transaction(project):
+    """A commit waits for the disk, a statement for the data base: both were most of what 200 labellers waited for."""
+    browser = project.invite("ann")
+    assignment = begin(browser)
+    statements, commits = [], []
+    sa.event.listen(project.store._db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    sa.event.listen(project.store._db.engine, "commit", commits.append)
+    assert send(browser, assignment, ranks=[1, 2, 3]).status_code == 200
+    assert len(commits) == 2  # whose link it is, and all the rest
+    assert sum("BEGIN IMMEDIATE" in statement for statement in statements) == 1
+    assert len(statements) <= 17
 
 
 def test_tokens_are_in_no_log(project, caplog, capfd):

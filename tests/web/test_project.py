@@ -14,7 +14,7 @@ from plaudit.cli import main
 from plaudit.errors import UserError
 from plaudit.feedback.records import Judgement, Role
 from plaudit.feedback.store import Store
-from plaudit.web.label import project, sources
+from plaudit.web.label import project, writing
 
 ROWS = [{"prompt": f"Q{i}", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]} for i in range(3)]
 
@@ -140,11 +140,11 @@ def test_answers_that_are_all_the_same_are_no_task(tmp_path, monkeypatch):
     monkeypatch.setattr("plaudit.api.models.Policy.load", lambda path: Same())
     store = Store.create(str(tmp_path / "p.db"), ProjectConfig())
     rows = [PromptRow(prompt=Prompt.of_text(text), where=text) for text in ("dull", "lively")]
-    sources.write_answers(store.name, "m", rows, samples=4, temperature=1.0)
+    writing.write_answers(store.name, "m", rows, samples=4, temperature=1.0)
     (task,) = store.tasks()
     assert ([answer.text for answer in task.answers], task.answers[0].model) == (["y0", "y1"], "m")
     with pytest.raises(UserError, match="holds no model"):
-        sources.writing(store.name, str(tmp_path), [])
+        writing.writing(store.name, str(tmp_path), [])
 
 
 def test_the_command_serves_until_a_signal(tmp_path):

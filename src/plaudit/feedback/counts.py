@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from plaudit.feedback.leases import SKIPPED, SUBMITTED, Desk
+from plaudit.feedback.leases import DONE, IN_FORCE, ME
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import OwnProgress, PersonProgress, ProjectProgress, Role
 from plaudit.feedback.tables import ASSIGNMENTS, PEOPLE, SKIPS, SUBMISSIONS, TASKS, AnyRow
@@ -20,23 +20,54 @@ _RECENT = 50
 """Submissions of which a labeller's median time is made."""
 
 
-def of_person(connection: sa.Connection, name: str, config: ProjectConfig, now: float) -> OwnProgress:
-    def count(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
-        return connection.execute(sa.select(sa.func.count(table.c.task.distinct())).where(*conditions)).scalar_one()
+def _number(column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count(column)).where(*conditions).scalar_subquery()
 
-    is_open = sa.and_(TASKS.c.gold == sa.false(), TASKS.c.judged < config.overlap)
-    ended = sa.and_(ASSIGNMENTS.c.person == name, ASSIGNMENTS.c.ended.in_((SUBMITTED, SKIPPED)))
-    still_open = sa.select(TASKS.c.seq).where(TASKS.c.id == ASSIGNMENTS.c.task, is_open).exists()
-    every = connection.execute(sa.select(sa.func.count()).select_from(TASKS).where(is_open)).scalar_one()
-    mine = SUBMISSIONS.c.person == name
-    recent = sa.select(SUBMISSIONS.c.judgement).where(mine).order_by(SUBMISSIONS.c.seq.desc()).limit(_RECENT)
+
+_OPEN = sa.and_(TASKS.c.gold == sa.false(), TASKS.c.judged < sa.bindparam("overlap"))
+_MINE = SUBMISSIONS.c.person == ME
+_OWN = sa.select(
+    _number(SUBMISSIONS.c.task.distinct(), _MINE).label("submitted"),
+    _number(SUBMISSIONS.c.task.distinct(), _MINE, SUBMISSIONS.c.received >= sa.bindparam("midnight")).label("today"),
+    _number(SKIPS.c.task.distinct(), SKIPS.c.person == ME).label("skipped"),
+    _number(
+        ASSIGNMENTS.c.task.distinct(),
+        DONE,
+        sa.select(TASKS.c.seq).where(TASKS.c.id == ASSIGNMENTS.c.task, _OPEN).exists(),
+    ).label("done"),
+)
+"""A person's progress in one question, made once. (`exists`: SQLite would begin a join at the many open tasks.)"""
+_MANY = 500
+"""From so many on, the number of open tasks may be `_OLD` seconds old: counting them takes milliseconds."""
+_OLD = 5.0
+
+
+class OpenTasks:
+    """How many tasks want another judgement, kept between turns where they are many."""
+
+    def __init__(self) -> None:
+        self._known = (0, 0.0)
+
+    def count(self, connection: sa.Connection, config: ProjectConfig, now: float) -> int:
+        number, counted = self._known
+        if number < _MANY or not 0 <= now - counted < _OLD:
+            question = sa.select(sa.func.count()).select_from(TASKS).where(_OPEN)
+            number = connection.execute(question, {"overlap": config.overlap}).scalar_one()
+            self._known = (number, now)
+        return number
+
+
+def of_person(
+    connection: sa.Connection, name: str, config: ProjectConfig, now: float, open_tasks: OpenTasks
+) -> OwnProgress:
+    values = {"me": name, "overlap": config.overlap, "midnight": _midnight(now)}
+    row = connection.execute(_OWN, values).one()
     return OwnProgress(
-        submitted=count(SUBMISSIONS, mine),
-        today=count(SUBMISSIONS, mine, SUBMISSIONS.c.received >= _midnight(now)),
+        submitted=row.submitted,
+        today=row.today,
         daily_target=config.daily_target,
-        skipped=count(SKIPS, SKIPS.c.person == name),
-        median_seconds=_median_seconds(connection.execute(recent).all()),
-        remaining=every - count(ASSIGNMENTS, ended, still_open),
+        skipped=row.skipped,
+        remaining=open_tasks.count(connection, config, now) - row.done,
     )
 
 
@@ -51,21 +82,18 @@ def of_project(connection: sa.Connection, config: ProjectConfig, now: float) -> 
         submitted=sum(judged),
         complete=judged.count(config.overlap),
         last_hour=sum(row.received >= now - 3600 for row in rows),
-        people=_people(connection, rows, config, now),
+        people=_people(connection, rows, now),
     )
 
 
-def _people(
-    connection: sa.Connection, rows: Sequence[AnyRow], config: ProjectConfig, now: float
-) -> tuple[PersonProgress, ...]:
+def _people(connection: sa.Connection, rows: Sequence[AnyRow], now: float) -> tuple[PersonProgress, ...]:
     by_person: dict[str, list[AnyRow]] = defaultdict(list)
     for row in rows:
         by_person[row.person].append(row)
     skips = sa.select(SKIPS.c.person, sa.func.count(SKIPS.c.task.distinct())).group_by(SKIPS.c.person)
-    in_force = Desk(connection, config, now).in_force()
-    working = sa.select(ASSIGNMENTS.c.person, sa.func.count()).where(in_force).group_by(ASSIGNMENTS.c.person)
+    working = sa.select(ASSIGNMENTS.c.person, sa.func.count()).where(IN_FORCE).group_by(ASSIGNMENTS.c.person)
     skipped: dict[str, int] = dict(connection.execute(skips).all())
-    in_hand: dict[str, int] = dict(connection.execute(working).all())
+    in_hand: dict[str, int] = dict(connection.execute(working, {"now": now}).all())
     roles = {row.name: Role(row.role) for row in connection.execute(sa.select(PEOPLE).order_by(PEOPLE.c.seq))}
     names = dict.fromkeys([*roles, *by_person])  # imported labels have people without links
     return tuple(

@@ -20,7 +20,11 @@ class StoreRefuses(UserError):
 
 
 class StoreUnavailable(UserError):
-    """The data base can't take it now (disk full, connection lost): nothing was saved, trying again may help."""
+    """The data base can't take it now (connection lost, a lock): nothing was saved, trying again may help."""
+
+
+class StoreFull(StoreUnavailable):
+    """No room on its disk: nothing was saved."""
 
 
 class Role(StrEnum):
@@ -176,9 +180,17 @@ class OwnProgress:
     """Tasks submitted since midnight (the server's)."""
     daily_target: int
     skipped: int
-    median_seconds: float | None
     remaining: int
     """Tasks that still wait for somebody and that this person has neither judged nor skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a labeller gets when they come, or have sent something."""
+
+    assignment: Assignment | None
+    """None where nothing waits for them."""
+    progress: OwnProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from plaudit.data.formats import competition_ranks, prompt_row
@@ -11,9 +12,12 @@ from plaudit.data.sources import load, read_raw
 from plaudit.errors import UserError
 from plaudit.feedback.records import Candidate, Task
 from plaudit.records.text import Candidates, Comparison, Kind, Ranking
+from plaudit.telemetry.console import say
 
 SAMPLES = ("policy", "before", "after")
 """The columns by which `compare`'s samples are known."""
+LEFT = ("samples.jsonl", "candidates.jsonl", "rankings.jsonl")
+"""What `compare` and `collect` leave in their runs."""
 _READ = (Kind.CANDIDATES, Kind.RANKING, Kind.COMPARISON)
 
 
@@ -33,6 +37,16 @@ def read_tasks(config: DataConfig, *, gold: bool = False) -> list[Task]:
         hint = "People judge answers: let a model write them first (`plaudit collect` without a labeller)."
         raise UserError(f"{error}\n{hint}" if "prompt rows" in str(error) else str(error)) from error
     return list(_tasks(rows, gold=gold))
+
+
+def tasks_of(source: Path, *, gold: bool = False) -> list[Task]:
+    """As `read_tasks`, of a data file or of what `compare` and `collect` left in a run folder."""
+    files = [source / name for name in LEFT if (source / name).is_file()] if source.is_dir() else [source]
+    if not files:
+        raise UserError(f"{source}: left no answers to rank; with --samples 6 its model writes them meanwhile")
+    tasks = read_tasks(DataConfig(path=str(files[0])), gold=gold)
+    say(f"{files[0]}: {len(tasks)} tasks")
+    return tasks
 
 
 def _tasks(rows: Sequence[Any], *, gold: bool) -> Iterator[Task]:

@@ -6,12 +6,13 @@ store's own sequence numbers. `submit` returns after the commit, so what it retu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Self, overload
 
@@ -21,7 +22,7 @@ from plaudit.config.load import load_config, to_plain
 from plaudit.errors import UserError
 from plaudit.feedback import coding, counts, quality
 from plaudit.feedback.checks import MAX_COMMENT, check_task, checked, checked_ranks
-from plaudit.feedback.leases import EXPIRED, SKIPPED, SUBMITTED, Desk, assignment_of, end, task_of
+from plaudit.feedback.leases import EXPIRED, Desk, task_of
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import (
     Adjudication,
@@ -39,6 +40,7 @@ from plaudit.feedback.records import (
     StoreRefuses,
     Submission,
     Task,
+    Turn,
 )
 from plaudit.feedback.tables import (
     ADJUDICATIONS,
@@ -48,13 +50,14 @@ from plaudit.feedback.tables import (
     SKIPS,
     SUBMISSIONS,
     TASKS,
-    AnyRow,
     Database,
     copy_tables,
     dumps,
     steady_clock,
 )
 from plaudit.files import make_folder, sync_path, temp_beside
+
+_BY_TOKEN = sa.select(PEOPLE).where(PEOPLE.c.token_hash == sa.bindparam("hash"), PEOPLE.c.revoked.is_(None))
 
 
 class Store:
@@ -63,6 +66,7 @@ class Store:
     def __init__(self, database: Database, clock: Callable[[], float] | None = None) -> None:
         self._db = database
         self._now = clock or steady_clock()
+        self._open_tasks = counts.OpenTasks()
         with self._db.read() as connection:
             text = connection.execute(sa.select(PROJECT.c.config).order_by(PROJECT.c.seq.desc()).limit(1)).scalar_one()
         self.config = load_config(ProjectConfig, json.loads(text))
@@ -194,8 +198,7 @@ class Store:
     def person(self, token: str) -> Person | None:
         """Whose link this is; None where it is nobody's, or was revoked."""
         with self._db.read() as connection:
-            query = sa.select(PEOPLE).where(PEOPLE.c.token_hash == _hash(token), PEOPLE.c.revoked.is_(None))
-            row = connection.execute(query).first()
+            row = connection.execute(_BY_TOKEN, {"hash": _hash(token)}).first()
         return Person(name=row.name, role=Role(row.role)) if row else None
 
     def people(self) -> list[Invited]:
@@ -205,25 +208,16 @@ class Store:
 
     # ---------------------------------------------------------------------------------------------------------- work
 
-    def next_task(self, person: Person) -> Assignment | None:
-        """The task in this person's hands, else a new one; None where nothing waits for them.
+    def turn(self, person: Person, act: Callable[[Desk], object] = lambda _: None) -> Turn:
+        """Do something at this person's desk (submit, skip), then hand them the task in their hands, else a new one:
+        one transaction, which is on disk once this returns.
 
         Asked again (a reload, another device) it is the same task, its lease renewed. A task is in the hands of, or
         judged by, at most `overlap` people; gold tasks come to everybody, at places that only the seed decides.
         """
-        with self._db.write() as connection:
-            self._check_active(connection, person)
-            desk = self._desk(connection)
-            return desk.resumed(person.name) or desk.drawn(person.name)
-
-    def assignment(self, assignment_id: str, person: Person) -> Assignment:
-        """A task that this person has, or had, in hand: in which order it was shown.
-
-        Raises: StoreRefuses where the assignment is another's.
-        """
-        with self._db.read() as connection:
-            row = assignment_of(connection, assignment_id, person.name)
-            return self._desk(connection).assignment(row)
+        with self._at_desk(person) as desk:
+            act(desk)
+            return Turn(desk.next(), self._progress(desk.connection, person))
 
     def submit(self, assignment_id: str, person: Person, judgement: Judgement, key: str) -> Submission:
         """Store a judgement; it is safe once this returns. The same `key` of the same person twice is one submission.
@@ -232,40 +226,27 @@ class Store:
         key is a correction: it counts, the first stays.
         Raises: StoreRefuses where the assignment is another's, or the judgement doesn't fit the task.
         """
-        with self._db.write() as connection:
-            self._check_active(connection, person)
-            if (before := _by_key(connection, person.name, key)) is not None:
-                return before
-            row = assignment_of(connection, assignment_id, person.name)
-            own = checked(judgement, task_of(connection, row.task), self.config)
-            return self._store(connection, row, own, key)
+        with self._at_desk(person) as desk:
+            return desk.submit(assignment_id, lambda _: judgement, key)
 
     def skip(self, assignment_id: str, person: Person, reason: str) -> None:
         """Pass on a task: this person isn't asked again. A judgement that they sent of it before stays."""
-        with self._db.write() as connection:
-            self._check_active(connection, person)
-            row = assignment_of(connection, assignment_id, person.name)
-            if row.ended == SKIPPED:
-                return
-            values = {"assignment": row.id, "task": row.task, "person": row.person, "reason": reason[:MAX_COMMENT]}
-            connection.execute(SKIPS.insert().values(received=self._now(), **values))
-            end(connection, row.id, SKIPPED)
+        with self._at_desk(person) as desk:
+            desk.skip(assignment_id, reason)
 
     def reopen(self, person: Person, task_id: str) -> Assignment:
         """A task that this person submitted or skipped, once more, with what they said of it.
 
         Raises: StoreRefuses where they did neither.
         """
-        with self._db.write() as connection:
-            self._check_active(connection, person)
+        with self._at_desk(person) as desk:
             mine = sa.select(ASSIGNMENTS).where(ASSIGNMENTS.c.person == person.name, ASSIGNMENTS.c.task == task_id)
-            last = connection.execute(mine.order_by(ASSIGNMENTS.c.seq.desc()).limit(1)).first()
+            last = desk.connection.execute(mine.order_by(ASSIGNMENTS.c.seq.desc()).limit(1)).first()
             if last is None:
                 raise StoreRefuses("this task was never yours, so it can't be reopened")
-            desk = self._desk(connection)
-            return (
-                desk.renewed(last) if last.ended is None else desk.hand_out(person.name, task_of(connection, task_id))
-            )
+            if last.ended is None:
+                return desk.renewed(last)
+            return desk.hand_out(task_of(desk.connection, task_id), desk.judged_before(task_id))
 
     def submissions(self, person: Person) -> list[Submission]:
         """This person's that count, the newest first."""
@@ -283,11 +264,20 @@ class Store:
         own = checked(judgement, task, self.config)
         check_task(task, self.config)
         with self._db.write() as connection:
-            if (before := _by_key(connection, name, key)) is not None:
+            desk = Desk(connection, self.config, self._now(), name)
+            if (before := desk.by_key(key)) is not None:
                 return before
             _insert_tasks(connection, [task])
-            row = self._desk(connection).lease(name, task, range(len(task.answers)))
-            return self._store(connection, row, own, key)
+            order = tuple(range(len(task.answers)))
+            leased = Assignment(
+                id=desk.lease(task, order)["id"],
+                person=name,
+                task=task,
+                order=order,
+                expires=desk.now,
+                previous=desk.judged_before(task.id),
+            )
+            return desk.store(leased, own, key)
 
     # ---------------------------------------------------------------------------------------------------------- lead
 
@@ -306,13 +296,13 @@ class Store:
 
     def adjudicate(self, task_id: str, ranks: Sequence[int], person: Person, comment: str = "") -> Adjudication:
         """A lead's decision about a task: it stands for all votes in the merged export; the newest counts."""
-        with self._db.write() as connection:
-            self._check_active(connection, person)
+        with self._at_desk(person) as desk:
+            connection = desk.connection
             if person.role is not Role.LEAD:
                 raise StoreRefuses(f"{person.name} is no lead: only leads adjudicate")
             own = checked_ranks(ranks, len(task_of(connection, task_id).answers))
             values = {"task": task_id, "person": person.name, "ranks": dumps(own), "comment": comment[:MAX_COMMENT]}
-            connection.execute(ADJUDICATIONS.insert().values(received=self._now(), **values))
+            connection.execute(ADJUDICATIONS.insert().values(received=desk.now, **values))
             newest = sa.select(ADJUDICATIONS).order_by(ADJUDICATIONS.c.seq.desc()).limit(1)
             return coding.read_adjudication(connection.execute(newest).one())
 
@@ -331,7 +321,7 @@ class Store:
         with self._db.read() as connection:
             if person is None:
                 return counts.of_project(connection, self.config, self._now())
-            return counts.of_person(connection, person.name, self.config, self._now())
+            return self._progress(connection, person)
 
     def agreement(self) -> LabellersAgreement:
         """How far labellers agree on the tasks that they share, gold among them."""
@@ -348,27 +338,16 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------- insides
 
-    def _desk(self, connection: sa.Connection) -> Desk:
-        return Desk(connection, self.config, self._now())
+    def _progress(self, connection: sa.Connection, person: Person) -> OwnProgress:
+        return counts.of_person(connection, person.name, self.config, self._now(), self._open_tasks)
 
-    def _check_active(self, connection: sa.Connection, person: Person) -> None:
-        active = sa.select(PEOPLE.c.seq).where(PEOPLE.c.name == person.name, PEOPLE.c.revoked.is_(None))
-        if connection.execute(active).first() is None:
-            raise StoreRefuses(f"the link of {person.name} was revoked")
-
-    def _store(self, connection: sa.Connection, row: AnyRow, judgement: Judgement, key: str) -> Submission:
-        """Insert a submission of an assignment, and count it."""
-        mine = sa.select(SUBMISSIONS.c.seq).where(SUBMISSIONS.c.task == row.task, SUBMISSIONS.c.person == row.person)
-        is_first = connection.execute(mine.limit(1)).first() is None
-        values = {"assignment": row.id, "task": row.task, "person": row.person, "shown": row.shown, "key": key}
-        text = coding.judgement_text(judgement)
-        connection.execute(SUBMISSIONS.insert().values(judgement=text, received=self._now(), **values))
-        end(connection, row.id, SUBMITTED)
-        if is_first:
-            connection.execute(TASKS.update().where(TASKS.c.id == row.task).values(judged=TASKS.c.judged + 1))
-        stored = _by_key(connection, row.person, key)
-        assert stored is not None
-        return stored
+    @contextlib.contextmanager
+    def _at_desk(self, person: Person) -> Generator[Desk]:
+        """A write transaction. Raises: StoreRefuses for somebody whose link was revoked."""
+        with self._db.write() as connection:
+            desk = Desk(connection, self.config, self._now(), person.name)
+            desk.check_active()
+            yield desk
 
 
 def _hash(token: str) -> str:
@@ -388,9 +367,3 @@ def _insert_tasks(connection: sa.Connection, tasks: Sequence[Task]) -> int:
     if rows:
         connection.execute(TASKS.insert(), rows)
     return len(rows)
-
-
-def _by_key(connection: sa.Connection, name: str, key: str) -> Submission | None:
-    query = sa.select(SUBMISSIONS).where(SUBMISSIONS.c.person == name, SUBMISSIONS.c.key == key)
-    row = connection.execute(query).first()
-    return coding.read_submission(row) if row else None

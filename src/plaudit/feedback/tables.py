@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,12 +20,15 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from plaudit.errors import UserError
-from plaudit.feedback.records import StoreUnavailable
+from plaudit.feedback.records import StoreFull, StoreUnavailable
 
 METADATA = sa.MetaData()
 AnyRow = sa.Row[*tuple[Any, ...]]
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts by itself in INTEGER only
-_LOCK = 0x706C6175  # of PostgreSQL's advisory lock
+_ALONE = sa.text(f"SELECT pg_advisory_xact_lock({0x706C6175})")
+_FULL = re.compile("disk is full|No space left|disk I/O error|quota exceeded", re.IGNORECASE)
+"""How data bases say it. (SQLite's `disk I/O error` is also what a file has that may not grow.)"""
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 def _table(name: str, *columns: sa.Column[Any] | sa.Constraint | sa.Index) -> sa.Table:
@@ -123,32 +127,39 @@ class Database:
         self._writing = threading.Lock()
         if self.is_server:
             driver = sa.engine.make_url("postgresql://" + url.partition("://")[2]).set(drivername="postgresql+psycopg")
-            self.engine = sa.create_engine(driver, pool_pre_ping=True, **_POOL)
+            self.engine = sa.create_engine(driver, isolation_level="AUTOCOMMIT", **_POOL)  # `_begun` says BEGIN
         else:
             self.engine = sa.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30}, **_POOL)
             event.listen(self.engine, "connect", _set_up_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextlib.contextmanager
     def read(self) -> Generator[sa.Connection]:
         """A consistent view."""
-        with self._explained(), self.engine.connect() as plain:
-            connection = plain.execution_options(isolation_level="REPEATABLE READ") if self.is_server else plain
-            with connection.begin():
-                yield connection
+        with self._explained(), self._begun(_SNAPSHOT if self.is_server else "BEGIN") as connection:
+            yield connection
+            connection.commit()
 
     @contextlib.contextmanager
     def write(self) -> Generator[sa.Connection]:
         """Alone: nobody else writes meanwhile. Whatever raises leaves nothing behind."""
-        with self._explained(), contextlib.ExitStack() as stack:
-            if not self.is_server:
-                stack.enter_context(self._writing)  # fairer than SQLite's own waiting
-            plain = stack.enter_context(self.engine.connect())
-            connection = plain.execution_options(plaudit_writes=True)
-            stack.enter_context(connection.begin())
-            if self.is_server:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            yield connection
+        with self._explained(), self._writing, self._begun("BEGIN" if self.is_server else "BEGIN IMMEDIATE") as begun:
+            if self.is_server:  # against other processes; the lock of this one is quicker, and takes no connection
+                begun.execute(_ALONE)
+            yield begun
+            begun.commit()
+
+    def _begun(self, begin: str) -> sa.Connection:
+        """A connection with its transaction begun. One that was lost while it lay in the pool is replaced, once."""
+        for is_last in (False, True):
+            connection = self.engine.connect()
+            try:
+                connection.exec_driver_sql(begin)
+                return connection
+            except BaseException as error:
+                connection.close()
+                if is_last or not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                    raise
+        raise AssertionError
 
     def create(self, fill: Callable[[sa.Connection], None]) -> None:
         """Make all tables and `fill` them, in one transaction. Raises: UserError where there are some."""
@@ -205,20 +216,16 @@ class Database:
             reason = str(error.orig).strip().splitlines()[0]
             if "file is not a database" in reason:
                 raise UserError(f"{self.name}: is no labelling project ({reason})") from None
-            raise StoreUnavailable(f"{self.name}: {reason}. Nothing of this was saved") from error
+            kind = StoreFull if _FULL.search(reason) else StoreUnavailable
+            raise kind(f"{self.name}: {reason}. Nothing of this was saved") from error
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"{self.name}: {type(error).__name__}. Nothing of this was saved") from error
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where we say so
+    connection.isolation_level = None  # transactions begin where `_begun` says so
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("plaudit_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def copy_tables(source: sa.Connection, target: sa.Connection) -> None:

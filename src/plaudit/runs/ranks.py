@@ -46,3 +46,6 @@ class Alone:
 
     def wait(self) -> None:
         pass
+
+
+ALONE = Alone()

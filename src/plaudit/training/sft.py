@@ -1,14 +1,17 @@
 """Supervised fine-tuning (N1): maximise the log-likelihood of the demonstrator's answers."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plaudit.engines.build import build_engine
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
 from plaudit.evaluation.perplexity import Perplexity, perplexity
 from plaudit.hardware.machine import Machine, machine_of
-from plaudit.hardware.randomness import derive_seed
+from plaudit.hardware.randomness import SampleKey, derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
@@ -25,6 +28,9 @@ from plaudit.training import state
 from plaudit.training.descent import Descent, MinibatchLoss, Mixture, descend
 from plaudit.training.likelihood import nll_backward
 from plaudit.training.options import KnownEntropy, SFTConfig
+
+SHOWN_TOKENS, SHOWN_CHARACTERS = 32, 90
+"""Of the line that shows what the model says by now, whenever it is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +108,18 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
         loss = nll_backward(trunk, rows, config.microbatch_tokens, participants.machine)
         return MinibatchLoss(value=loss, metrics={"loss_over_tokens": loss})
 
+    def measure() -> dict[str, float]:
+        measured = _metrics(_measure(participants, config))
+        if shown := _shown(participants):
+            say(f"sft: {shown}")
+        return measured
+
     descent = Descent(
         model=trunk,
         mixture=mixture,
         machine=participants.machine,
         backward=backward,
-        measure=(lambda: _metrics(_measure(participants, config))) if held_out else None,
+        measure=measure if held_out else None,
         measurements=10,
         amounts=lambda rows: {"tokens": sum(len(prompt) + len(response) for prompt, response in rows)},
         headline={"loss": "loss_over_tokens", "tokens/s": "tokens_over_seconds"},
@@ -158,6 +170,25 @@ def _measure(participants: Participants, config: SFTConfig) -> Perplexity:
         budget=config.microbatch_tokens,
         ends=participants.loaded.language.end_ids,
     )
+
+
+def _shown(participants: Participants) -> str:
+    """A held-out prompt and the likeliest answer to it now, in one line; empty where nothing can be answered."""
+    language = participants.loaded.language
+    prompt = next((prompt for prompt, _ in participants.held_out if len(prompt) > 1), None)
+    length = min(SHOWN_TOKENS, language.context - len(prompt or ()))
+    if prompt is None or length < 1:
+        return ""
+    with participants.machine.autocast(), contextlib.suppress(UserError):  # not every model can be sampled from
+        engine = build_engine(participants.trunk, language)
+        sampling = SamplingConfig(max_new_tokens=length)
+        (answer,) = engine.generate(
+            [prompt], [SampleKey(prompt_id="shown", sample_index=0)], sampling, seed=0, greedy=True
+        )
+        texts = (language.decoder_renderer.shown_text(ids) for ids in (prompt, answer.ids))
+        question, text = (" ".join(text.split()) for text in texts)
+        return f"{question[-SHOWN_CHARACTERS:]} → {text[:SHOWN_CHARACTERS]}"
+    return ""
 
 
 def _metrics(measured: Perplexity) -> dict[str, float]:

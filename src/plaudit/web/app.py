@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from plaudit.errors import SaveFailed, UserError
-from plaudit.feedback.records import StoreUnavailable
+from plaudit.feedback.records import StoreFull, StoreUnavailable
+from plaudit.telemetry.console import warn
 from plaudit.web.security import Access, Guard
 from plaudit.web.templates import page, refusal
 
@@ -78,9 +79,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _users_mistake(request: Request, error: Exception) -> Response:
     """Something the person can put right; a disk that takes nothing more is said as such."""
     match error:
-        case SaveFailed():
+        case SaveFailed() | StoreFull():
+            warn(str(error))  # for who runs the server; the page needn't tell where its files are
             return refusal(request, HTTPException(507, "disk_full"))
         case StoreUnavailable():  # pages send again by themselves
-            return refusal(request, HTTPException(503, str(error)))
+            warn(str(error))
+            return refusal(request, HTTPException(503, "store_away"))
         case _:
             return refusal(request, HTTPException(409, str(error)))

@@ -17,6 +17,7 @@ from plaudit.feedback.exchange import export as exported_as
 from plaudit.feedback.exchange import write_export
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, Task
+from plaudit.feedback.sources import tasks_of
 from plaudit.feedback.store import Store
 from plaudit.feedback.verdicts import leave_verdicts
 from plaudit.files import safe_name
@@ -26,7 +27,7 @@ from plaudit.telemetry.console import say, warn
 from plaudit.web.app import build
 from plaudit.web.label.lead import export_form
 from plaudit.web.label.routes import label_routes
-from plaudit.web.label.sources import prompts_of, tasks_of, writing
+from plaudit.web.label.writing import prompts_of, writing
 from plaudit.web.security import Access, cookie_name
 from plaudit.web.serve import PORT, listening, serve
 

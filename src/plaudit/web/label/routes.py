@@ -1,6 +1,7 @@
 """What a labeller does: get a task, send, skip, reopen, look at what was sent."""
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from plaudit.feedback.records import Assignment, Role
+from plaudit.feedback.leases import Desk
+from plaudit.feedback.records import Assignment, Role, Turn
 from plaudit.feedback.store import Store
 from plaudit.web.app import Body, call
 from plaudit.web.label.lead import lead_routes
@@ -26,6 +28,8 @@ from plaudit.web.label.views import (
 from plaudit.web.templates import page
 
 SENT_SHOWN = 200
+RECENT = 50
+"""Submissions of which the median time is made."""
 BEGINNING = 160
 """Characters of a prompt in a list."""
 
@@ -74,25 +78,22 @@ class Labeller:
         return page(request, "label.html.j2", start=script_json(start), options=script_json(config), **values)
 
     def next(self, request: Request, _: Body) -> dict[str, Any]:
-        assignment = self.store.next_task(request.state.person)
-        return {
-            "assignment": assignment_view(assignment) if assignment else None,
-            "progress": self._progress(request),
-            "waiting": self.arriving(),
-        }
+        return self._turn(self.store.turn(request.state.person))
 
     def submit(self, request: Request, body: Body) -> dict[str, Any]:
         """Answers once the judgement is on disk. `key` makes a repeated send one submission."""
-        person, assignment_id, key = request.state.person, text_of(body, "assignment"), text_of(body, "key")
+        assignment_id, key = text_of(body, "assignment"), text_of(body, "key")
         if not 8 <= len(key) <= 100:
             raise HTTPException(400, "not_a_judgement")
-        assignment = self.store.assignment(assignment_id, person)
-        self.store.submit(assignment_id, person, read_judgement(body, assignment), key)
-        return self.next(request, body)
+
+        def act(desk: Desk) -> None:
+            desk.submit(assignment_id, lambda assignment: read_judgement(body, assignment), key)
+
+        return self._turn(self.store.turn(request.state.person, act))
 
     def skip(self, request: Request, body: Body) -> dict[str, Any]:
-        self.store.skip(text_of(body, "assignment"), request.state.person, text_of(body, "reason"))
-        return self.next(request, body)
+        assignment_id, reason = text_of(body, "assignment"), text_of(body, "reason")
+        return self._turn(self.store.turn(request.state.person, lambda desk: desk.skip(assignment_id, reason)))
 
     def reopen(self, request: Request, body: Body) -> dict[str, Any]:
         """The task that is named, or the one that was sent last."""
@@ -103,7 +104,7 @@ class Labeller:
                 raise HTTPException(409, "nothing_sent")
             task = sent[0].task_id
         assignment = self.store.reopen(person, task)
-        return {"assignment": assignment_view(assignment), "progress": self._progress(request), "waiting": False}
+        return self._turn(Turn(assignment, self.store.progress(person)))
 
     def sent(self, request: Request) -> Response:
         """What this person submitted, newest first."""
@@ -117,13 +118,18 @@ class Labeller:
                 {"task": one.task_id, "when": when, "prompt": prompt, "order": order_words(view["ranks"]), **view}
             )
         person = request.state.person
-        values = {"progress": self.store.progress(person), "lead": person.role is Role.LEAD}
+        recent = [one.judgement.seconds for one in submissions[:RECENT]]
+        median = statistics.median(recent) if recent else None
+        values = {"progress": self.store.progress(person), "median": median, "lead": person.role is Role.LEAD}
         return page(request, "sent.html.j2", name=self.store.config.name, lines=lines, total=len(submissions), **values)
 
-    def _progress(self, request: Request) -> dict[str, Any]:
-        own = self.store.progress(request.state.person)
+    def _turn(self, turn: Turn) -> dict[str, Any]:
         names = ("submitted", "today", "daily_target", "remaining")
-        return {name: getattr(own, name) for name in names}
+        return {
+            "assignment": assignment_view(turn.assignment) if turn.assignment else None,
+            "progress": {name: getattr(turn.progress, name) for name in names},
+            "waiting": self.arriving(),
+        }
 
 
 def script_json(value: Any) -> Markup:

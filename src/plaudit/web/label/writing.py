@@ -1,4 +1,4 @@
-"""What a labelling project is filled with: data files, what `collect` and `compare` left in a run, a policy at work."""
+"""A policy at work: its answers become tasks while people rank."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -10,29 +10,9 @@ from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.feedback.records import Candidate, Task
-from plaudit.feedback.sources import read_tasks
 from plaudit.feedback.store import Store
 from plaudit.records.text import Kind, PromptRow
 from plaudit.telemetry.console import say, warn
-
-LEFT = ("samples.jsonl", "candidates.jsonl", "rankings.jsonl")
-"""What `compare` and `collect` leave in their runs."""
-
-
-def tasks_of(source: Path, *, gold: bool = False) -> list[Task]:
-    """The tasks of a data file or of a run folder. `gold`: its ranks are known to be right.
-
-    Raises: UserError where nothing in it can be ranked.
-    """
-    file = source
-    if source.is_dir():
-        files = [source / name for name in LEFT if (source / name).is_file()]
-        if not files:
-            raise UserError(f"{source}: left no answers to rank; with --samples 6 its model writes them meanwhile")
-        file = files[0]
-    tasks = read_tasks(DataConfig(path=str(file)), gold=gold)
-    say(f"{file}: {len(tasks)} tasks")
-    return tasks
 
 
 def prompts_of(run: Path, files: Sequence[str]) -> list[str]:
