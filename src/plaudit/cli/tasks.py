@@ -22,13 +22,13 @@ def tasks(known: argparse.Namespace) -> int:
 
     if not known.models:
         raise UserError("name a model and tasks: plaudit eval tasks runs/ppo/model --tasks arc_easy,hellaswag")
-    given = {"tasks": [name.strip() for name in known.tasks.split(",")]} if known.tasks else {}
+    wanted = {"tasks": [name.strip() for name in known.tasks.split(",")]} if known.tasks else {}
     is_file = len(known.models) == 1 and Path(known.models[0]).suffix in (".yaml", ".yml")
     if is_file:
-        options = [f"--tasks=[{', '.join(given['tasks'])}]"] if given else []
+        options = [f"--tasks=[{', '.join(wanted['tasks'])}]"] if wanted else []
         config = load_config(known.stage.config_class, Path(known.models[0]), [*known.options, *options])
     else:
-        source = {"policies": names_of(known.models), **given}
+        source = {"policies": names_of(known.models), **wanted}
         config = load_config(known.stage.config_class, source, known.options)
     start(known.stage, config, Path(known.out))
     return show(Path(known.out))

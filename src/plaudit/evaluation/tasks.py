@@ -57,7 +57,7 @@ def table_results(name: str, table: Mapping[str, Any]) -> Iterator[Result]:
         directions = table.get("higher_is_better", {}).get(task, {})
         count = table.get("n-samples", {}).get(task, {}).get("effective")
         for key, value in values.items():
-            metric, comma, kept = key.partition(",")
+            metric, comma, filtered = key.partition(",")
             if (
                 not comma
                 or metric.endswith("_stderr")
@@ -65,13 +65,13 @@ def table_results(name: str, table: Mapping[str, Any]) -> Iterator[Result]:
                 or not math.isfinite(value)
             ):
                 continue
-            error = values.get(f"{metric}_stderr,{kept}")
+            error = values.get(f"{metric}_stderr,{filtered}")
             spread = Z * error if isinstance(error, int | float) and math.isfinite(error) else None
             rises = directions.get(metric, True) is not False
             yield Result(
                 measure="task_score_over_documents" if rises else "task_loss_over_documents",
                 subject=name,
-                part=f"{task} {metric}" + ("" if kept == "none" else f" ({kept})"),
+                part=f"{task} {metric}" + ("" if filtered == "none" else f" ({filtered})"),
                 value=float(value),
                 low=None if spread is None else value - spread,
                 high=None if spread is None else value + spread,
