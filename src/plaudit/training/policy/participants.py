@@ -30,6 +30,7 @@ from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
 from plaudit.rollouts.sampler import check_prompts, shown_ids
 from plaudit.runs.folder import Run
+from plaudit.scoring.asking.calibration import check_calibrated
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, judges_tokens, say_unread_columns
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
@@ -130,6 +131,7 @@ def participants(
 def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
     """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
     if scorer is None:
+        check_calibrated(config.judges)
         check_rewards(config.judges, rows)
         say_unread_columns((*config.judges, *(config.evaluation.truth if config.evaluation else ())), rows)
     else:
