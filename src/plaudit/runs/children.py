@@ -76,8 +76,8 @@ class Children:
 
         Raises: what a child's work raised of UserError and StopRequested; UserError for one that ended without a word.
         """
-        heard = {self._hear(connection) for connection in wait(list(self._running), seconds)}
-        over = sorted(heard - {name for name, _ in self._running.values()})
+        silent = {self._hear(connection) for connection in wait(list(self._running), seconds)}
+        over = sorted(silent - {name for name, _ in self._running.values()})
         return [(name, self._values.pop(name)) for name in over]
 
     def _hear(self, connection: Any) -> str:
