@@ -26,6 +26,7 @@ from plaudit.config.types import ByKind, join, kind_of, to_plain
 from plaudit.errors import UserError, require
 from plaudit.files import safe_name
 from plaudit.records.results import Result
+from plaudit.runs import children
 from plaudit.runs.children import Children
 from plaudit.runs.folder import Run
 from plaudit.runs.provenance import versions
@@ -99,6 +100,13 @@ def plan(config: PipelineConfig, folder: Path) -> list[_Planned]:
             problems.append(f"ranks.{stage.name}: {stage.kind} is the work of one process")
     refuse(problems, "the pipeline")
     return planned
+
+
+def prepare(config: PipelineConfig, folder: Path) -> None:
+    """The mistakes of every stage, as `plan`; then what takes long before the first one is begun."""
+    stages = plan(config, folder)
+    if config.jobs > 1:
+        children.prepare(_modules(stages))
 
 
 def _planned(
@@ -319,4 +327,8 @@ class _Here:
 def _workers(jobs: int, stages: Sequence[_Planned]) -> contextlib.AbstractContextManager[Children | _Here]:
     if jobs == 1:
         return contextlib.nullcontext(_Here())
-    return Children(STAGES[stage.kind].run.partition(":")[0] for stage in stages)
+    return Children(_modules(stages))
+
+
+def _modules(stages: Sequence[_Planned]) -> list[str]:
+    return [STAGES[stage.kind].run.partition(":")[0] for stage in stages]

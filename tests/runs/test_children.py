@@ -71,8 +71,8 @@ def test_they_run_at_the_same_time_and_each_says_what_came_of_it(tmp_path):
 
 @kills(
     "runs/children.py",
-    old="        over = sorted(heard - {name for name, _ in self._running.values()})",
-    new="        over = sorted(heard & self._values.keys())",
+    old="        over = sorted(silent - {name for name, _ in self._running.values()})",
+    new="        over = sorted(silent & self._values.keys())",
     why="a stage counts as done while another of its ranks still runs",
 )
 def test_ranks_know_who_they_are_and_the_first_one_s_value_counts(tmp_path):

@@ -28,6 +28,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
+def prepare(preload: Iterable[str]) -> None:
+    """Begin to import modules that children will need and that take long; returns at once."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
+    ensure_running()
+
+
 class Children:
     """Context manager. Where the block ends by an exception, its children are asked to stop; it is left when they have.
 
@@ -35,14 +41,13 @@ class Children:
     """
 
     def __init__(self, preload: Iterable[str]) -> None:
-        """`preload`: modules that the children need and that take long to import."""
+        """`preload`: see `prepare`."""
+        prepare(preload)
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
         self._running: dict[Connection, tuple[str, BaseProcess]] = {}
         self._values: dict[str, Any] = {}
 
     def __enter__(self) -> Children:
-        ensure_running()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,8 +76,8 @@ class Children:
 
         Raises: what a child's work raised of UserError and StopRequested; UserError for one that ended without a word.
         """
-        heard = {self._hear(connection) for connection in wait(list(self._running), seconds)}
-        over = sorted(heard - {name for name, _ in self._running.values()})
+        silent = {self._hear(connection) for connection in wait(list(self._running), seconds)}
+        over = sorted(silent - {name for name, _ in self._running.values()})
         return [(name, self._values.pop(name)) for name in over]
 
     def _hear(self, connection: Any) -> str:

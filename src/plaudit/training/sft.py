@@ -207,8 +207,8 @@ def _shown(participants: Participants) -> str:
         (answer,) = engine.generate(
             [prompt], [SampleKey(prompt_id="shown", sample_index=0)], sampling, seed=0, greedy=True
         )
-        texts = (language.decoder_renderer.shown_text(ids) for ids in (prompt, answer.ids))
-        question, text = (" ".join(text.split()) for text in texts)
+        texts = (language.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, list(answer.ids)))
+        question, text = (" ".join(str(text).split()) for text in texts)
         return f"{question[-SHOWN_CHARACTERS:]} → {text[:SHOWN_CHARACTERS]}"
     return ""
 

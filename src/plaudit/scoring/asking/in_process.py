@@ -14,7 +14,7 @@ from plaudit.records.text import Form, Message, Prompt
 from plaudit.scoring.asking.reply import JudgeReply, Unanswered
 from plaudit.scoring.asking.template import Question
 from plaudit.scoring.options import GenerativeJudgeConfig
-from plaudit.tokens.batches import pack
+from plaudit.tokens.batches import pack_shared
 
 
 class InProcessModel:
@@ -70,12 +70,11 @@ class InProcessModel:
         low, high = self.config.question.scale
         digits = [str(digit) for digit in range(low, high + 1)]
         renderer = self.language.decoder_renderer
-        contexts = [one for one in ids for _ in digits]
-        tokens = [renderer.response_ids(digit, False, prompt.form)[:1] for prompt in prompts for digit in digits]
-        batch = pack(contexts, tokens).to(self.machine.device)
+        tokens = [[renderer.response_ids(digit, False, prompt.form)[:1] for digit in digits] for prompt in prompts]
+        batch = pack_shared(list(zip(ids, tokens, strict=True))).to(self.machine.device)
         logprobs = self.trunk(batch, {"logprobs"})["logprobs"][:, 0].double().tolist()
         replies: list[JudgeReply] = []
-        for i in range(0, len(tokens), len(digits)):
+        for i in range(0, len(logprobs), len(digits)):
             likely = dict(zip(digits, logprobs[i : i + len(digits)], strict=True))
             best = max(likely, key=lambda digit: likely[digit])
             replies.append(JudgeReply(text=best, tokens=((best, likely),)))
