@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 
 class UserError(Exception):
     """Something the user can put right. The command line prints the message without a traceback and exits with 2.
@@ -14,6 +16,19 @@ def require(holds: object, mistake: str) -> None:
     """What an option's value must be; the config's reader adds file and line to the mistake. Raises: ValueError."""
     if not holds:
         raise ValueError(mistake)
+
+
+def require_server(url: str, *, option: str, example: str, instead: str) -> None:
+    """`url` must name a server and nothing else, since it is written into run folders; `instead`: what to do about a
+    secret. Raises: ValueError."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        names_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_bare = not ("@" in parts.netloc or "?" in url or "#" in url)
+    except ValueError:  # what should be the port is no number
+        names_server = is_bare = False
+    require(names_server, f"{option} must be a URL such as {example}")
+    require(is_bare, f"{option}: no name, password or query in it; {instead}")
 
 
 MEMORY_ADVICE = (

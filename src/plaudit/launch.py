@@ -17,8 +17,8 @@ from plaudit.config.types import to_plain
 from plaudit.doctor.paths import check_paths
 from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
+from plaudit.hardware.cores import cores
 from plaudit.pipeline import PipelineConfig, check_late_changes, prepare, unfinished
-from plaudit.runs.children import cores
 from plaudit.runs.folder import CONFIG, Run
 from plaudit.runs.ranks import ALONE, RunRanks
 from plaudit.runs.records import RunFiles

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.data import stream as module
 from plaudit.data.check import check
 from plaudit.data.clean import prompt_key
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import load
-from plaudit.data.stream import RowStream, head
+from plaudit.data.stream import RowStream, _state, head
 from plaudit.errors import UserError
 from plaudit.records.text import Kind
 from tests.data.files import write, write_bytes
@@ -113,6 +114,16 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     os.utime(path, ns=(1, 1))
     with pytest.raises(UserError, match="changed while it was read"):
         stream.rows(3)
+
+
+def test_of_many_files_only_the_rows_is_looked_at(tmp_path, monkeypatch):
+    for number in range(5):
+        write(tmp_path, [{"text": f"text {number} {i}"} for i in range(16)], f"{number}.jsonl")
+    stream = RowStream(DataConfig(path=str(tmp_path / "*.jsonl")))
+    looked = []
+    monkeypatch.setattr(module, "_state", lambda path: looked.append(path) or _state(path))
+    assert stream.rows(35)[0].text == "text 2 3"
+    assert looked == [str(tmp_path / "2.jsonl")]
 
 
 def test_its_head_and_data_check_look_at_it(tmp_path):

@@ -1,6 +1,7 @@
 """What plaudit asks of a vLLM server, answered by a small model in this process: it reads the files that are pushed."""
 
 import json
+import stat
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,9 +25,11 @@ class FakeVllm:
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self.max_model_len, self.dev_mode, self.overrides = 64, True, {"tie_word_embeddings": False}
         self.logprobs_mode = "processed_logprobs"
-        self.keeps_head = False
+        self.dtype, self.page = "torch.float32", b""
+        self.keeps_head, self.load_fails, self.drift = False, False, 0.0
         self.ill, self.dies_at = 0, 0
         self.lock, self.requests, self.pushes = threading.RLock(), list[dict[str, Any]](), 0
+        self.modes, self.loads = set[int](), 0
         self.restart()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -38,11 +41,14 @@ class FakeVllm:
 
     def load(self, folder: str) -> None:
         self.pushes += 1
+        self.modes = {stat.S_IMODE(file.stat().st_mode) for file in Path(folder).glob("*.safetensors")}
         weights = {k: v for file in Path(folder).glob("*.safetensors") for k, v in load_file(file).items()}
         if self.keeps_head:
             del weights["lm_head.weight"]
         missing = self.model.load_state_dict(weights, strict=False).missing_keys
         assert self.keeps_head or not missing
+        with torch.no_grad():
+            self.model.lm_head.weight.mul_(1.0 + self.drift)
 
     @torch.no_grad()
     def write(self, body: dict[str, Any], index: int) -> dict[str, Any]:
@@ -68,6 +74,8 @@ class FakeVllm:
         }
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.page:
+            return 200, self.page
         if path not in ("/v1/models", "/v1/completions", "/tokenize", "/health") and not self.dev_mode:
             return 404, {"detail": "Not Found"}
         if path == "/v1/completions":
@@ -77,8 +85,11 @@ class FakeVllm:
         if path == "/update_weight_version":
             self.version = body["new_version"]
         if body.get("method") == "reload_weights":
+            self.loads += 1
+            if self.load_fails:
+                return 500, {"error": "no such folder"}
             self.load(body["kwargs"]["weights_path"])
-        model = {"hf_overrides": self.overrides, "logprobs_mode": self.logprobs_mode}
+        model = {"hf_overrides": self.overrides, "logprobs_mode": self.logprobs_mode, "dtype": self.dtype}
         plain = {
             "/health": None,
             "/v1/models": {"data": [{"id": "policy", "max_model_len": self.max_model_len}]},
@@ -115,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, body: dict[str, Any]) -> None:
         with self.fake.lock:
             status, answer = self.fake.answer(self.path.partition("?")[0], body)
-        data = b"" if answer is None else json.dumps(answer).encode()
+        data = b"" if answer is None else answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -148,6 +148,7 @@ def test_other_shapes_of_ppo_go_on_exactly(tmp_path, options):
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_ppo_on_rows_of_128_tokens_goes_on_exactly(tmp_path):
     """Attention learns from rows so long by a path of its own (models/causal.py)."""
     words = [{"prompt": "abcdefgh"[i:] * 20} for i in range(5)]

@@ -9,7 +9,7 @@ import torch
 
 from plaudit.engines.build import build_engine
 from plaudit.engines.options import SamplingConfig
-from plaudit.engines.protocol import Engine, Generation
+from plaudit.engines.protocol import Capabilities, Engine, Generation
 from plaudit.engines.stopping import StopStrings
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey
@@ -43,6 +43,7 @@ class Scripted:
     def __init__(self, language: Language, texts: Sequence[tuple[str, bool]], limit: int = 99):
         self.ids = [language.renderer.response_ids(text, end=end) for text, end in texts]
         self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.shown_text
+        self.capabilities = Capabilities(stop_strings=True, trainer_logprobs=True, gathers=frozenset())
 
     def generate(self, prompts, keys, sampling, *, seed, greedy=False, want=()) -> list[Generation]:
         self.asked = (prompts, keys, sampling, seed, greedy)
@@ -135,6 +136,7 @@ def test_tokens_that_an_engine_wrote_behind_the_stop_are_not_learned(language):
     """An engine that doesn't look; of two stops the one that is complete first counts."""
     engine = Scripted(language, [("the cat. sat. on", True), ("the mat", True), ("a cat.", True)])
     engine.write = lambda ids, _: Scripted.write(engine, ids, StopStrings(engine.decode, ()))
+    engine.capabilities = dataclasses.replace(engine.capabilities, stop_strings=False)
     stop = SamplingConfig(stop=("t. sat. ", "."))
     rollout = sample(engine, language, ROWS, stop, sample_indices=[0, 1, 2], seed=1)
     assert rollout.responses == ("the cat", "the mat", "a cat")

@@ -103,6 +103,49 @@ def test_text_beside_ppo_is_drawn_by_the_position_a_window_at_a_time(tmp_path):
     assert all(set(count.values()) == {1} for count in letters)  # every pass has every text once
 
 
+@kills(
+    "training/streaming.py",
+    old="(position + ahead) % self.per_epoch",
+    new="position",
+    why="a row that is nothing as tokens ends the run",
+)
+def test_a_row_that_teaches_nothing_gives_its_place_to_the_next(tmp_path):
+    path = jsonl(tmp_path / "text.jsonl", [{"text": letter * 4} for letter in "abcdefgh"])
+    stream = RowStream(DataConfig(path=path))
+
+    def encode(rows):
+        return [([1], [ord(row.text[0])]) for row in rows if row.text[0] in "ae"]
+
+    mixture = StreamedMixture(streams=(stream,), weights=(1.0,), encode=encode)
+    texts = ptx.Texts(stream=mixture, coef=1.0, per_step=2)
+    drawn = [ids for step in range(8) for ids in texts.at(step)]
+    assert len(drawn) == 16
+    assert {chr(ids[0]) for _, ids in drawn} == {"a", "e"}
+    config = replace(stages.sft(tmp_path), minibatch_size=1)
+    assert all(len(mixture.minibatch(config, 0, index)) == 1 for index in range(8))
+    nothing = replace(mixture, encode=lambda rows: [])
+    with pytest.raises(UserError, match=r"text\.jsonl: no row is left to learn from"):
+        nothing.minibatch(config, 0, 0)
+
+
+@kills(
+    "tokens/encode.py",
+    old="        said |= own\n",
+    new="        pass\n",
+    why="the same warning at every step of a stream",
+)
+def test_what_is_to_be_warned_of_is_said_once_a_file(tmp_path, caplog):
+    paths = [jsonl(tmp_path / f"{name}.jsonl", [{"text": "ab</s>ab"}] * 6) for name in "ab"]
+    config = Ptx(data=tuple(DataConfig(path=path) for path in paths), rows=3, max_length=8, streaming=True)
+    texts = ptx.load(config, Run.memory("ppo", {}), language(model_folder(tmp_path / "m")), seed=0)
+    for step in range(8):
+        texts.at(step)
+    told = [record.getMessage() for record in caplog.records if "spell control tokens" in record.getMessage()]
+    assert len(told) == 2
+    assert all(any(Path(path).name in line for line in told) for path in paths)
+    assert all(line.startswith("rows spell control tokens of the tokenizer (</s>; first") for line in told)
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Peak resident memory of looking a file through and reading rows of it, 3 MB against 300 MB."""

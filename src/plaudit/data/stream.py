@@ -68,22 +68,20 @@ class _Files:
         if wrong := next((one for one in self.names if kind_of_file(one) not in able), ""):
             names = ", ".join((*LINES, *TABLES))
             raise UserError(f"{wrong}: streaming reads {names}, unpacked: they can be read from the middle on")
-        self.states = self.seen_now()
+        self._states = [_state(file) for file in self.names]
         self._headers = [_header(file) for file in self.names]
         self.is_text = any(self._headers)
 
-    def seen_now(self) -> list[tuple[int, int]]:
-        """By which a change is noticed."""
-        return [_state(file) for file in self.names]
-
     def items(self, begin: Position = (0, 0, 1)) -> Iterator[tuple[Position, Item]]:
-        """Every line from there on, into the next files."""
+        """Every line from there on, into the next files. UserError for a file that is not what it was."""
         for number in range(begin[0], len(self.names)):
             byte, line = begin[1:] if number == begin[0] else (0, 1)
             yield from self._items_of_file(number, byte, line)
 
     def _items_of_file(self, number: int, byte: int, line: int) -> Iterator[tuple[Position, Item]]:
         path, header = self.names[number], self._headers[number]
+        if _state(path) != self._states[number]:
+            raise UserError(f"{path}: changed while it was read; put it back and go on with `plaudit resume`")
         with open(path, "rb") as file:
             file.seek(byte)
             lines = _Lines(file, path, byte, line)
@@ -131,11 +129,6 @@ class RowStream:
 
     def rows(self, number: int) -> tuple[Learned, ...]:
         """What row `number` teaches: one demonstration for each answer of a conversation that is learned, or a text."""
-        now = self._files.seen_now()
-        if now != self._files.states:
-            pairs = zip(self._files.names, self._files.states, now, strict=True)
-            changed = next(file for file, old, new in pairs if old != new)
-            raise UserError(f"{changed}: changed while it was read; put it back and go on with `plaudit resume`")
         block, skip = divmod(number, _EVERY)
         file, byte, line = (column[block] for column in self._positions)
         every = (self._learned(item, [], Counter()) for _, item in self._files.items((file, byte, line)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from plaudit.errors import require
+from plaudit.errors import require, require_server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,15 @@ class VllmHttpConfig:
     """Folder through which weights go, which the server must see under the same name; empty: shared memory."""
     answer_seconds: float = 600.0
     """The longest that one request may take, and the longest wait for a server that starts or went away."""
-    largest_gap: float = 0.02
+    largest_gap: float | None = None
     """Nats: the mean difference between the server's log-probs and the trainer's, after each push of weights, beyond
-    which the run stops. fp32 servers stay below 1e-5, bf16 ones near 0.014."""
+    which the run stops. By default 0.001 where both compute in fp32 (below 1e-5 there), else 0.02 (bf16: 0.014)."""
 
     def __post_init__(self) -> None:
-        require(self.url.startswith(("http://", "https://")), "engine.url must begin with http:// or https://")
-        require(self.answer_seconds > 0 and self.largest_gap > 0, "answer_seconds and largest_gap must be above 0")
+        instead = "plaudit shows none to a vLLM server"
+        require_server(self.url, option="engine.url", example="http://127.0.0.1:8000", instead=instead)
+        positive = self.answer_seconds > 0 and (self.largest_gap is None or self.largest_gap > 0)
+        require(positive, "answer_seconds and largest_gap must be above 0")
         require(self.start or not self.python, "engine.python is the Python of a server that `start: true` starts")
 
 

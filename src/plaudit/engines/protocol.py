@@ -16,12 +16,9 @@ Extra = Literal["values", "entropy"]
 class Capabilities:
     """What an engine can do, said by itself; whoever asks it for more does the rest on his own."""
 
-    exact_replay: bool
-    """The same tokens for the same (seed, key, position), whatever stands beside them: a run can be replayed."""
     stop_strings: bool
-    """It ends a response at the token that completes a stop string; else what is behind it is cut off afterwards."""
-    shares_prompts: bool
-    """Several answers to one prompt cost one pass over the prompt."""
+    """It ends a response at the token that completes a stop string, as our text of the tokens has it; else what is
+    behind it is cut off afterwards."""
     trainer_logprobs: bool
     """Its log-probs are made by the trainer's own parameters in the trainer's precision, rounding apart."""
     gathers: frozenset[Extra]
@@ -37,9 +34,6 @@ class Generation:
     logprobs: tuple[float, ...]
     """Nats, at the sampling temperature."""
     finish_reason: FinishReason
-    policy_version: int = 0
-    """Which weights wrote it, as counted by whoever loads weights into the engine. An engine that reads the live
-    parameters has one version only, 0."""
     values: tuple[float, ...] = ()
     """V before each token, score units, where they were wanted."""
     entropies: tuple[float, ...] = ()

@@ -4,6 +4,7 @@ It draws tokens by random numbers of its own, so nothing is replayed exactly; an
 perhaps in bf16, so PPO takes π_old from the trainer's own pass.
 """
 
+import functools
 import os
 import shutil
 import sys
@@ -11,7 +12,6 @@ import tempfile
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 
 from plaudit.engines.options import SamplingConfig, VllmHttpConfig
 from plaudit.engines.protocol import Capabilities, Extra, Generation
-from plaudit.engines.vllm_server import LOG, VllmServer, has_vllm, shown_command, started
+from plaudit.engines.vllm_server import LOG, VllmRefuses, VllmServer, has_vllm, shown_command, started
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey, bases
 from plaudit.models.adapters import unwrapped
@@ -38,6 +38,9 @@ SPOKEN = "The 3 quick foxes, naïve as ever:\n  jump(0.25) → done!"
 PROBED = 2
 """Prompts whose answers show, after each push of weights, that server and trainer agree."""
 PROBE_TOKENS = 8
+GAP, FP32_GAP = 0.02, 0.001
+"""`largest_gap` by default; the second where server and trainer compute in fp32: weights that are one small step of PPO
+old are further off."""
 RESTARTS = 3
 """So often in one call may the server lose its weights."""
 SHARED_MEMORY = Path("/dev/shm")
@@ -50,41 +53,29 @@ class VllmEngine:
         trunk: the policy.
         language: what ends a response; the server must read text alike.
         server: one that `check` has found fit, or a child of this process.
-        check_stop: called now and then while the server writes; may raise to interrupt it.
     """
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        language: Language,
-        config: VllmHttpConfig,
-        server: VllmServer,
-        *,
-        check_stop: Callable[[], None] = lambda: None,
-    ):
+    def __init__(self, trunk: Trunk, language: Language, config: VllmHttpConfig, server: VllmServer):
         self.trunk, self.language, self.config, self.server = trunk, language, config, server
-        self.check_stop = check_stop
         self.end_ids = frozenset(language.end_ids)
         self.folder = Path(tempfile.mkdtemp(prefix="plaudit-weights-", dir=exchange(config)))
         weakref.finalize(self, _remove, self.folder, os.getpid())
         self.name = uuid.uuid4().hex[:12]
         """Of this trainer, so that another one's weights are not taken for its own."""
         self.policy_version = 0
+        """How often weights were pushed, part of the name that the server gives them."""
         self.digest = b""
         self.vocabulary = int(trunk.config.get_text_config().vocab_size)
         self.model = str(server.model()["id"])
-        self._check_output(server.settings())
+        settings = server.settings()
+        self._check_output(settings)
+        self.server_dtype = str(settings["model_config"].get("dtype"))
         self._check_vocabulary()
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            exact_replay=False,
-            stop_strings=True,
-            shares_prompts=True,
-            trainer_logprobs=False,
-            gathers=frozenset(),
-        )
+        # It looks for stop strings in a text of its own.
+        return Capabilities(stop_strings=False, trainer_logprobs=False, gathers=frozenset())
 
     @torch.no_grad()
     def generate(
@@ -145,19 +136,11 @@ class VllmEngine:
         }
 
     def _ask_all(self, requests: Sequence[Mapping[str, Any]], at_once: int) -> list[Generation]:
-        workers = max(1, min(at_once, len(requests)))
-        with self.server.threads(workers) as pool:
-            futures = [pool.submit(self._answers, request) for request in requests]
-            waiting = set(futures)
-            while waiting:
-                self.check_stop()
-                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-        return [generation for future in futures for generation in future.result()]
+        written = self.server.at_once([functools.partial(self._answers, request) for request in requests], at_once)
+        return [generation for answers in written for generation in answers]
 
     def _answers(self, request: Mapping[str, Any]) -> list[Generation]:
-        choices = self.server.ask("POST", "/v1/completions", request)["choices"]
+        choices = self.server.await_answer("POST", "/v1/completions", request)["choices"]
         if len(choices) != request["n"]:
             raise UserError(f"engine: the vLLM server gave {len(choices)} answers where {request['n']} were asked for")
         return [self._generation(choice, request) for choice in sorted(choices, key=lambda choice: choice["index"])]
@@ -178,9 +161,7 @@ class VllmEngine:
                     f"engine: the vLLM server ended an answer by {reason!r} ({why!r}) at token {ids[-1]}, which ends "
                     "none of the policy's; start it with --generation-config vllm"
                 )
-        return Generation(
-            ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=finish, policy_version=self.policy_version
-        )
+        return Generation(ids=tuple(ids), logprobs=tuple(logprobs), finish_reason=finish)
 
     # ---- weights
 
@@ -195,7 +176,7 @@ class VllmEngine:
             self.policy_version += 1
         elif self.server.version() == self._version:
             return
-        write_weights(self.trunk, self.folder)
+        write_weights(self.trunk, self.folder, readable=not self.config.start)  # that server may be another user's
         self.server.load(self.folder, self._version)
         for file in self.folder.glob("*.safetensors"):
             file.unlink()
@@ -213,12 +194,19 @@ class VllmEngine:
         with evaluating(self.trunk.hf):
             own = self.trunk(batch, {"logprobs"}, sampling.temperature)["logprobs"][batch.response_mask].cpu()
         gap = float((own - torch.tensor([x for g in written for x in g.logprobs])).abs().mean())
-        if not gap <= self.config.largest_gap:
+        if not gap <= (largest := self._largest_gap()):
             raise UserError(
                 f"engine: the vLLM server's log-probs are {gap:.3g} nats from the trainer's after weights were pushed "
-                f"(engine.largest_gap: {self.config.largest_gap}). Is it another architecture? Else start it as "
+                f"(engine.largest_gap: {largest:g}). Is it another architecture? Else start it as "
                 f"docs/vllm.md says: {shown_command('MODEL', self.language.context)}"
             )
+
+    def _largest_gap(self) -> float:
+        if self.config.largest_gap is not None:
+            return self.config.largest_gap
+        is_fp32 = {str(p.dtype) for p in self.trunk.parameters()} == {"torch.float32"}
+        is_fp32 = is_fp32 and not torch.is_autocast_enabled(self.trunk.device.type)
+        return FP32_GAP if is_fp32 and self.server_dtype == "torch.float32" else GAP
 
     def _check_vocabulary(self) -> None:
         """The server takes the last id of the policy's vocabulary, and none beyond."""
@@ -226,8 +214,8 @@ class VllmEngine:
         for token, fits in ((self.vocabulary - 1, True), (self.vocabulary, False)):
             try:
                 self._ask_all([self._request([token], 1, 0, one)], 1)
-            except UserError as error:
-                if " 400 " not in str(error):
+            except VllmRefuses as error:
+                if error.status != 400:
                     raise
                 taken = False
             else:
@@ -319,12 +307,13 @@ def make(
 ) -> VllmEngine:
     """The engine, with its server: the one at `config.url`, or one that is started."""
     if not config.start:
-        server = VllmServer(config.url, seconds=config.answer_seconds)
-        return VllmEngine(trunk, language, config, server, check_stop=check_stop)
+        server = VllmServer(config.url, seconds=config.answer_seconds, check_stop=check_stop)
+        return VllmEngine(trunk, language, config, server)
     folder = Path(tempfile.mkdtemp(prefix="plaudit-vllm-"))
     unwrapped(trunk.hf).config.save_pretrained(folder)
     language.tokenizer.save_pretrained(folder)
     say(f"engine: a vLLM server starts, which takes a while; it writes to {folder / LOG}")
     dtype = str(next(trunk.hf.parameters()).dtype).removeprefix("torch.")
-    server = started(config, folder, longest=language.context, dtype=dtype, threads=torch.get_num_threads())
-    return VllmEngine(trunk, language, config, server, check_stop=check_stop)
+    threads = torch.get_num_threads()
+    server = started(config, folder, longest=language.context, dtype=dtype, threads=threads, check_stop=check_stop)
+    return VllmEngine(trunk, language, config, server)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from plaudit.errors import UserError
+from plaudit.hardware.cores import cores
 from plaudit.hardware.options import DeviceConfig
 from plaudit.hardware.probe import best_threads, bf16_pays, matmul_speed
 from plaudit.hardware.ranks import ALONE, Ranks, start
-from plaudit.runs.children import cores
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.numbers import counted

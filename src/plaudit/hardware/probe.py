@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from plaudit.runs.children import cores
+from plaudit.hardware.cores import cores
 
 SECONDS = 0.02
 """How long each thing is tried; once at least."""

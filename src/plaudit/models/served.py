@@ -18,8 +18,11 @@ def digest_of(trunk: Trunk) -> bytes:
     return digest.digest()
 
 
-def write_weights(trunk: Trunk, folder: Path) -> None:
-    """What a checkpoint of the policy holds, adapters merged, and its output matrix even where that is tied."""
+def write_weights(trunk: Trunk, folder: Path, *, readable: bool) -> None:
+    """What a checkpoint of the policy holds, adapters merged, and its output matrix even where that is tied.
+
+    Args: `readable`: for every user of this machine, else for this one alone.
+    """
     hf = merge(trunk.hf)
     hf.save_pretrained(folder)
     head = hf.get_output_embeddings()
@@ -27,9 +30,9 @@ def write_weights(trunk: Trunk, folder: Path) -> None:
         name = next(name for name, module in hf.named_modules() if module is head)
         weight = head.weight.detach().cpu().clone()
         save_file({f"{name}.weight": weight}, folder / "output.safetensors", metadata={"format": "pt"})
-    folder.chmod(0o755)  # the server may be another user's
+    folder.chmod(0o755 if readable else 0o700)
     for file in folder.iterdir():
-        file.chmod(0o644)
+        file.chmod(0o644 if readable else 0o600)
 
 
 def is_tied(trunk: Trunk) -> bool:

@@ -52,7 +52,7 @@ def sample(
     ]
     want = engine.capabilities.gathers.intersection(want) if want else ()
     written = engine.generate(prompts, keys, sampling, seed=seed, greedy=greedy, want=want)
-    if sampling.stop:
+    if sampling.stop and not engine.capabilities.stop_strings:
         forms = [row.prompt.form for row in rows]
         written = [_ended(g, form, language, sampling.stop) for g, form in zip(written, forms, strict=True)]
     prompt_ids, prompt_mask = pad_left(prompts)

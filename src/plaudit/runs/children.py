@@ -23,11 +23,6 @@ from plaudit.errors import StopRequested, UserError, out_of_memory
 from plaudit.telemetry.console import speak_as
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-
-
 def prepare(preload: Iterable[str]) -> None:
     """Begin to import modules that children will need and that take long; returns at once."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))

@@ -3,12 +3,11 @@
 import math
 import re
 import sys
-import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from plaudit.config.objects import is_stand_in
-from plaudit.errors import UserError, require
+from plaudit.errors import UserError, require, require_server
 from plaudit.models.options import ModelConfig, ReadAs
 
 OnError = Literal["error", "abstain", "value"]
@@ -176,12 +175,12 @@ class ChatJudgeConfig:
     """Let it be PPO's reward without a calibration."""
 
     def __post_init__(self) -> None:
-        url = urllib.parse.urlsplit(self.endpoint)
-        require(
-            url.scheme in ("http", "https") and url.hostname, "endpoint must be a URL such as http://127.0.0.1:8000/v1"
+        require_server(
+            self.endpoint,
+            option="endpoint",
+            example="http://127.0.0.1:8000/v1",
+            instead=f"the key belongs into ${self.key_variable}",
         )
-        if "@" in url.netloc or url.query or url.fragment:
-            raise ValueError(f"endpoint: no name, password or query in it; the key belongs into ${self.key_variable}")
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable):
             raise ValueError("key_variable must be the NAME of an environment variable, in capitals, never the key")
         require(self.name and self.model, "name and model must not be empty")

@@ -1,7 +1,7 @@
 """Rows of text to rows of ids. A row that is too long is an error, dropped, or cut; never silently."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from plaudit.tokens.template import Renderer
 
 EncodedRow = tuple[list[int], list[int]]
 """The ids of a prompt and those of its answer."""
+Said = set[tuple[str, str]]
+"""What was warned of already: file and reason. Whoever encodes a few rows of a file at a time hands it in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +65,11 @@ def encode_answers(
     *,
     max_length: int,
     too_long: TooLong,
+    said: Said | None = None,
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token. UserError naming the rows that are too
     long, where `too_long` is `error`."""
-    warn_of_unread(answers, renderer)
+    warn_of_unread(answers, renderer, said)
     rows: list[EncodedRow | None] = []
     long: list[str] = []
     for answer in answers:
@@ -82,10 +85,17 @@ def encode_answers(
             f"{len(long)} row(s) are longer than max_length = {max_length} tokens: {'; '.join(long[:5])}{more}. "
             "Raise max_length, or set too_long to `drop` or `truncate`."
         )
-    unthinking = sum(not row.extra and renderer.lacks_thought(row.prompt, row.response) for row in answers)
+    unthinking = [
+        row
+        for row in answers
+        if not row.extra
+        and renderer.lacks_thought(row.prompt, row.response)
+        and _unsaid(["no thought"], row.where, said)
+    ]
     if unthinking:
+        count = _counted(len(unthinking), len(answers), said)
         warn(
-            f"{unthinking} of {len(answers)} answers have no thought, although the chat template's generation prompt "
+            f"{count}answers have no thought, although the chat template's generation prompt "
             "opens one: they are read as the template writes such a turn, not inside the open thought"
         )
     truncated = len(long) if too_long == "truncate" else 0
@@ -93,7 +103,12 @@ def encode_answers(
 
 
 def encode_learned(
-    rows: Sequence[Demonstration | Text], renderer: Renderer, *, max_length: int, too_long: TooLong
+    rows: Sequence[Demonstration | Text],
+    renderer: Renderer,
+    *,
+    max_length: int,
+    too_long: TooLong,
+    said: Said | None = None,
 ) -> Encoded:
     """What a language model learns to write, demonstrations before texts: of demonstrations the answer (`too_long` is
     for them), of texts everything. Raises: UserError as `encode_answers`."""
@@ -101,9 +116,9 @@ def encode_learned(
     answers = [
         AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where, extra=row.extra) for row in shown
     ]
-    encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long)
+    encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long, said=said)
     documents = [row for row in rows if isinstance(row, Text)]
-    warn_of_unread(documents, renderer)
+    warn_of_unread(documents, renderer, said)
     texts = encode_texts(documents, renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))
 
@@ -120,12 +135,14 @@ def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) 
     return rows
 
 
-def warn_of_unread(rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer) -> None:
+def warn_of_unread(
+    rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer, said: Said | None = None
+) -> None:
     """One line for the rows that spell control tokens as letters, and one for what their turns say in vain."""
     spelling: list[tuple[str, set[str]]] = []
     unwritten: Counter[str] = Counter()
     for row in rows:
-        spelled = {token for text in _typed(row) for token in renderer.spelled(text)}
+        spelled = _unsaid({token for text in _typed(row) for token in renderer.spelled(text)}, row.where, said)
         spelling += [(row.where, spelled)] if spelled else []
         if isinstance(row, Text):
             continue
@@ -142,18 +159,32 @@ def warn_of_unread(rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: 
                 f"{row.where}: the answer calls a tool (`tool_calls`), which this model's chat template can't write; "
                 "name a template that can by `model.chat_template`, or leave such rows out"
             )
-        unwritten.update(lost)
+        unwritten.update(_unsaid(lost, row.where, said))
     if spelling:
         tokens = sorted(set().union(*(tokens for _, tokens in spelling)))
+        count = _counted(len(spelling), len(rows), said)
         warn(
-            f"{len(spelling)} of {len(rows)} rows spell control tokens of the tokenizer ({', '.join(tokens[:4])}; "
+            f"{count}rows spell control tokens of the tokenizer ({', '.join(tokens[:4])}; "
             f"first {spelling[0][0] or 'row 1'}): they are read as letters. If a chat template wrote them, give "
             "`messages` instead, or say `rendered: true` for the file"
         )
     if unwritten:
-        counts = ", ".join(f"`{name}` ({count})" for name, count in sorted(unwritten.items()))
+        counts = ", ".join(f"`{name}`" + f" ({count})" * (said is None) for name, count in sorted(unwritten.items()))
         what = "the chat template writes" if renderer.chat else "without a chat template, there is"
         warn(f"{what} nothing of what the rows' turns say in {counts}: it is not read")
+
+
+def _unsaid(reasons: Iterable[str], where: str, said: Said | None) -> set[str]:
+    """Those of a row's reasons to warn that are new for its file; they are said from now on."""
+    own = {(where.rpartition(":")[0], reason) for reason in reasons} - (said or set())
+    if said is not None:
+        said |= own
+    return {reason for _, reason in own}
+
+
+def _counted(count: int, total: int, said: Said | None) -> str:
+    """How many there are, where all rows are there to be counted."""
+    return f"{count} of {total} " if said is None else ""
 
 
 def _typed(row: AnsweredPrompt | Text | PromptRow) -> list[str]:

@@ -51,7 +51,16 @@ class StreamedMixture:
         begin = index * config.minibatch_size
         end = min(begin + config.minibatch_size, self.per_epoch)
         rows = [row for position in range(begin, end) for row in self.at(position, config.seed, epoch)]
-        return self.encode(rows)
+        return self.encode(rows) or self.learned(begin, config.seed, epoch)
+
+    def learned(self, position: int, seed: int, epoch: int) -> list[EncodedRow]:
+        """What the row at a position teaches; where that is nothing, as of a single token, the next one that teaches
+        something. UserError where none does."""
+        for ahead in range(self.per_epoch):
+            if rows := self.encode(self.at((position + ahead) % self.per_epoch, seed, epoch)):
+                return rows
+        paths = ", ".join(stream.config.path for stream in self.streams)
+        raise UserError(f"{paths}: no row is left to learn from; as tokens each is too short")
 
     @property
     def per_epoch(self) -> int:

@@ -56,6 +56,7 @@ def test_nothing_is_asked_twice_and_raw_replies_are_kept(tmp_path):
         assert len(server.requests) == 6
         assert values(first.again(), group("aa")) == [2.0]
         assert len(server.requests) == 6  # seed 1 is known by now
+    assert cache.stat().st_mode & 0o777 == 0o600
     rows = sqlite3.connect(cache).execute("SELECT request, reply FROM replies").fetchall()
     assert len(rows) == 6
     assert all(json.loads(asked)["messages"] and "Earlier" in reply for asked, reply in rows)
@@ -166,6 +167,13 @@ def test_the_key_is_sent_and_stands_in_no_file(tmp_path, capsys):
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert KEY not in "".join(capsys.readouterr())
+
+
+def test_over_plain_http_no_proxy_of_the_environment_reads_the_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with fake_server(length) as server:
+        assert values(judge(server, tmp_path / "c", attempts=1), group("aa")) == [2.0]
 
 
 def test_a_key_where_files_would_keep_it_is_refused():

@@ -55,6 +55,7 @@ def open_cache(path: Path) -> Generator[ReplyCache]:
     """Made where it isn't there. UserError where the file is something else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)  # prompts and answers are its user's own
         connection = sqlite3.connect(path, timeout=SECONDS, check_same_thread=False)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -108,11 +108,14 @@ class ChatServer:
                     cache.write(key, request, raw)
                     silent = -len(questions)
 
+        is_secure = self.config.endpoint.lower().startswith("https:")
         options: dict[str, Any] = {
             "headers": {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {}),
             "limits": httpx2.Limits(max_connections=self.config.concurrency),
             "timeout": self.config.timeout,
-            "verify": self.config.endpoint.startswith("https:"),  # else no certificates are read
+            # Without https no certificates are read, and a proxy of the environment would read the key.
+            "verify": is_secure,
+            "trust_env": is_secure,
         }
         try:
             async with httpx2.AsyncClient(**options) as client, asyncio.TaskGroup() as tasks:

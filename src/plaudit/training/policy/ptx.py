@@ -12,7 +12,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import Statistics, Sum
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
-from plaudit.tokens.encode import EncodedRow, encode_learned
+from plaudit.tokens.encode import EncodedRow, Said, encode_learned
 from plaudit.training import order, state
 from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy.options import Ptx
@@ -39,7 +39,7 @@ class Texts:
 
     def _streamed(self, stream: StreamedMixture, position: int) -> EncodedRow:
         epoch, offset = divmod(position, stream.per_epoch)
-        return pick(stream.encode(stream.at(offset, self.seed, epoch)), self.seed, position)
+        return pick(stream.learned(offset, self.seed, epoch), self.seed, position)
 
 
 def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
@@ -51,8 +51,10 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
     weights = tuple(source.weight for source in config.data)
 
+    renderer, said = language.decoder_renderer, Said() if config.streaming else None
+
     def encode(rows: Sequence[Learned]) -> list[EncodedRow]:
-        return encode_learned(rows, language.decoder_renderer, max_length=limit, too_long="truncate").remaining
+        return encode_learned(rows, renderer, max_length=limit, too_long="truncate", said=said).remaining
 
     own = {"coef": config.coef, "per_step": config.rows, "seed": derive_seed(seed, "ptx")}
     if config.streaming:
