@@ -18,12 +18,12 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format slow gpu browser postgres bench mutants lock set-up set-up-dev
+.PHONY: help demo test check format slow gpu browser postgres vllm bench mutants lock set-up set-up-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: about seven minutes on two cores, no download of data
+demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: about three minutes on two quiet cores, no download of data
 	@$(PYTHON) -m plaudit demo $(ARGS)
 
 test: $(SET_UP_DEV) ## the default tests, in random order, without network (ARGS="-k kl" to choose)
@@ -42,7 +42,7 @@ format: $(SET_UP_DEV) ## rewrite the files so that `make check` is content; docs
 	@$(PYTHON3) tools/docstrings.py
 
 slow: $(SET_UP_DEV) ## the tests that take minutes: learning curves, long runs, every command of the documentation
-	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu and not browser and not postgres" $(ARGS)
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "slow and not gpu and not browser and not postgres and not vllm" $(ARGS)
 
 gpu: $(SET_UP_DEV) ## the tests that need an NVIDIA GPU
 	@$(PYTEST) -q -m gpu $(ARGS)
@@ -52,6 +52,9 @@ browser: $(SET_UP_DEV) ## the tests that drive a real browser (Debian: apt insta
 
 postgres: $(SET_UP_DEV) ## the tests that start a PostgreSQL server of their own (Debian: apt install postgresql)
 	@$(PYTEST) -q -m postgres $(ARGS)
+
+vllm: $(SET_UP_DEV) ## the tests that start a real vLLM server, in the environment of the benchmarks' peer
+	@$(PYTEST) -q -m vllm $(ARGS)
 
 bench: $(SET_UP_DEV) ## speed and memory beside other libraries (docs/performance.md); ARGS="ppo --quick" to choose
 	@$(PYTHON) -m benchmarks $(or $(ARGS),all)

@@ -9,12 +9,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import ipaddress
+import re
 import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, ClassVar
 
 import hypothesis
@@ -50,6 +53,34 @@ class SparingConfig(type(jaxtyping.config)):
 
 
 jaxtyping.config.__class__ = SparingConfig
+
+ARRAYS = re.compile(r"\b(?:Float|Int|Bool|Shaped|Num|Integer|Real)\d*\[")
+
+
+class SparingDecorator:
+    """Stands where jaxtyping's import hook looks for its decorator, and makes the same checks for less.
+
+    A function without shapes is checked by beartype alone, without jaxtyping's memory of axes. A function inside
+    another is made anew with each call of the other: the first one made is checked, not the thousandth.
+    """
+
+    def __init__(self) -> None:
+        self.whole, self.made = jaxtyping.jaxtyped, set[CodeType]()
+
+    def __call__(self, fn: Any = None, *, typechecker: Callable[..., Any]) -> Any:
+        if fn is None:
+            return partial(self, typechecker=typechecker)
+        if not isinstance(fn, FunctionType):
+            return self.whole(fn, typechecker=typechecker)
+        if "<locals>" in fn.__qualname__:
+            if fn.__code__ in self.made:
+                return fn
+            self.made.add(fn.__code__)
+        has_shapes = any(ARRAYS.search(str(annotation)) for annotation in fn.__annotations__.values())
+        return self.whole(fn, typechecker=typechecker) if has_shapes else typechecker(fn)
+
+
+jaxtyping.jaxtyped = SparingDecorator()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -121,4 +152,12 @@ def no_network() -> Iterator[None]:
         for name in ("connect", "connect_ex", "sendto"):
             patch.setattr(socket.socket, name, _address_guard(getattr(socket.socket, name)))
         patch.setattr(socket, "getaddrinfo", _name_guard(socket.getaddrinfo))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_disks() -> Iterator[None]:
+    """A kill loses nothing that was written; only a power cut would, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
         yield

@@ -1,9 +1,14 @@
 """Pipelines: planned whole before anything runs, run stage after stage, gone on with where they stopped."""
 
 import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from plaudit import pipeline as module
 from plaudit.cli import main
@@ -171,6 +176,48 @@ def test_every_mistake_of_every_stage_is_told_at_once_with_its_line():
     assert "stages.compare.policies.sft: ${stf} is no earlier stage" in told[4]
 
 
+def test_a_stage_comes_after_those_whose_folders_it_names():
+    after = {stage.name: stage.after for stage in plan(config(), Path("runs/all"))}
+    assert after["sft"] == set() and after["answers"] == {"sft"} and after["compare"] == {"sft", "ppo"}
+
+
+@kills("pipeline.py", old="            room -= stage.ranks", new="            room -= 1", why="ranks crowd the cores")
+def test_as_many_stages_run_as_there_is_room_for():
+    stages = plan(config("--jobs", "2", "--ranks.reward", "2"), Path("runs/all"))
+    both = [replace(stage, name=stage.name + end) for end in ("", " again") for stage in stages]
+
+    def names(began: set[str], ended: set[str], jobs: int) -> list[str]:
+        return [stage.name for stage in module.ready(both, began, ended, jobs)]
+
+    assert names(set(), set(), 1) == ["sft"]
+    assert names(set(), set(), 2) == ["sft", "sft again"]
+    assert names({"sft"}, set(), 2) == ["sft again"]
+    done = {"sft", "sft again", "answers"}
+    assert names(done, done, 2) == ["reward"]
+    assert names(done, done, 3) == ["reward", "answers again"]
+    assert names({*done, "answers again"}, done, 2) == []
+
+
+def test_the_time_to_go_is_that_of_the_longest_chain():
+    stages, weights = plan(config("--jobs", "2"), Path("runs/all")), dict.fromkeys(STAGES, 10.0)
+    beside = replace(stages[3], name="beside", after=frozenset({"sft"}))
+    assert module.makespan(stages, weights, {"sft"}, 2) == 40
+    assert module.makespan([*stages, beside], {**weights, "beside": 25.0}, {"sft"}, 2) == 40
+    assert module.makespan([*stages, beside], {**weights, "beside": 25.0}, {"sft"}, 1) == 65
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--jobs", "0"], "jobs and ranks must be at least 1"),
+        (["--ranks.nope", "2"], r"ranks\.nope: there is no such stage"),
+    ],
+)
+def test_wrong_jobs_and_ranks_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        config(*options)
+
+
 @kills("pipeline.py", old="        if match[1]:\n", new="        if False:\n", why="`$${sft}` is filled too")
 def test_references_need_no_quotes_and_can_be_written_as_text():
     text = YAML.replace('"${sft}/model"', "${sft}/model").replace("letters, weight", 'letters, name: "$${sft}", weight')
@@ -237,6 +284,32 @@ def test_a_whole_pipeline(capsys):
     assert set(results) == {path for path in Path("runs/all").rglob("*") if path.suffix in (".json", ".jsonl")}
 
 
+@pytest.mark.slow
+def test_side_by_side_and_killed_at_random_moments_it_comes_to_the_same_end(tmp_path):
+    """Two jobs, PPO and SFT on two ranks each: the process that started them is killed again and again."""
+    more = {"again": {"kind": "sft", "data": ["${data}"], "model": {"path": "./model"}, "held_out_fraction": 0}}
+    Path("all.yaml").write_text(YAML + yaml.safe_dump({"stages": more}).partition("\n")[2], encoding="utf-8")
+    command = [sys.executable, "-m", "plaudit", "pipeline", "all.yaml"]
+    shared = ["--jobs", "2", "--ranks.sft", "2", "--ranks.ppo", "2"]
+    subprocess.run([*command, *shared, "--out", "whole"], check=True, timeout=600)
+    draw, kills_left = random.Random(0), 4
+    resume = [*command, *shared, "--out", "run"]
+    while True:
+        process = subprocess.Popen(resume)
+        try:
+            assert process.wait(draw.uniform(6.0, 20.0) if kills_left else 600) == 0
+            break
+        except subprocess.TimeoutExpired:
+            kills_left -= 1
+            process.kill()
+            process.wait()
+        if Run.exists("run"):
+            resume = [sys.executable, "-m", "plaudit", "resume", "run"]
+    for stage in ("01-sft", "03-reward", "04-ppo", "06-again"):
+        assert metrics(Path("run") / stage) == metrics(Path("whole") / stage)
+        assert same_weights(Path("run") / stage / "model", Path("whole") / stage / "model")
+
+
 class Stopper:
     def __init__(self, n: int):
         self.left = n
@@ -286,7 +359,7 @@ def stopped_after(stage: str, monkeypatch) -> None:
 
 @kills(
     "pipeline.py",
-    old="done + weights[index]",
+    old="done + weights[name]",
     new="done + 1.0",
     why="long stages make a machine look slow",
 )

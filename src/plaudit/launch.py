@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plaudit.config.explain import starter
 from plaudit.config.load import config_changes, load_config
@@ -16,21 +17,21 @@ from plaudit.config.types import to_plain
 from plaudit.doctor.paths import check_paths
 from plaudit.doctor.run import at_start
 from plaudit.errors import UserError
-from plaudit.pipeline import PipelineConfig, check_late_changes, plan, unfinished
+from plaudit.pipeline import PipelineConfig, check_late_changes, prepare, unfinished
+from plaudit.runs.children import cores
 from plaudit.runs.folder import CONFIG, Run
+from plaudit.runs.ranks import ALONE, RunRanks
 from plaudit.runs.records import RunFiles
 from plaudit.stages import PIPELINE, RUNS, STAGES, Stage
 from plaudit.telemetry.console import mute, say
 from plaudit.telemetry.health import HEALTHY, Level
 
-if TYPE_CHECKING:
-    from plaudit.hardware.ranks import Ranks
-
 EXTENDING = {
-    "epochs", "iterations", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
+    "epochs", "iterations", "jobs", "save_every", "evaluate_every", "microbatch_tokens", "keep_rollouts",
     "model.activation_checkpointing", "evaluation.every", "evaluation.patience",
 }  # fmt: skip
 """Options that a resumed run may change without being asked twice: how long and how finely, not what is trained."""
+DEMO_JOBS = 3
 _NO_SINK = "--sink: a pipeline logs nothing itself; run its stages one by one to send their metrics"
 
 
@@ -39,7 +40,7 @@ def start(stage: Stage, config: Any, folder: Path, sinks: Sequence[str] = (), *,
     if isinstance(config, PipelineConfig):
         if sinks:
             raise UserError(_NO_SINK)
-        plan(config, folder)
+        prepare(config, folder)
     check_paths(config, folder)
     ranks = _ranks()
     _check_ranks(stage, ranks)
@@ -104,15 +105,20 @@ def _escaped(value: Any) -> Any:
     return value.replace("${", "$${") if isinstance(value, str) else value
 
 
-def demo(folder: Path, seed: int | None) -> None:
-    """The embedded pipeline on the tiny world, or on with it where it was interrupted."""
+def demo(folder: Path, seed: int | None, jobs: int | None = None) -> None:
+    """The embedded pipeline on the tiny world, or on with it where it was interrupted.
+
+    `jobs`: by default, where there are two cores, a stage on both and one that fills the gaps in which its ranks wait.
+    """
+    options = [] if jobs is None else ["--jobs", str(jobs)]
     if not Run.exists(folder):
         source = Path(__file__).with_name("demo.yaml")
-        return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0)]), folder)
+        options = options or ["--jobs", str(DEMO_JOBS if cores() > 1 else 1)]
+        return start(PIPELINE, load_config(PipelineConfig, source, ["--seed", str(seed or 0), *options]), folder)
     if seed is not None:
         raise UserError(f"{folder} exists and keeps its seed; leave --seed out to go on with it, or change --out")
     say(f"{folder} exists; going on with it")
-    return resume(folder)
+    return resume(folder, options)
 
 
 def is_unwell(folder: Path, level: str) -> bool:
@@ -182,8 +188,11 @@ def _stage_lines(stage: Stage, chosen: Mapping[str, Any], *, every: bool) -> lis
     return starter(load_config(stage.config_class, chosen), chosen, common, every=every)
 
 
-def _ranks() -> Ranks:
-    """The processes that torchrun started, of which only the first talks; or this one alone."""
+def _ranks() -> RunRanks:
+    """The processes that torchrun started, of which only the first talks; or this one alone, for which nothing is
+    imported."""
+    if "RANK" not in os.environ:
+        return ALONE
     from plaudit.hardware.ranks import start
 
     ranks = start()
@@ -192,7 +201,7 @@ def _ranks() -> Ranks:
     return ranks
 
 
-def _check_ranks(stage: Stage, ranks: Ranks) -> None:
+def _check_ranks(stage: Stage, ranks: RunRanks) -> None:
     if not ranks.is_alone and not stage.parallel:
         able = ", ".join(one.name for one in STAGES.values() if one.parallel)
         raise UserError(f"{stage.name} is the work of one process; torchrun is for {able}")

@@ -109,6 +109,7 @@ _ALL = (
         title="Collecting preferences",
         config="plaudit.training.options:CollectConfig",
         run="plaudit.training.collect:collect",
+        parallel=True,
         leaves="rankings.jsonl",
         next="plaudit data check RUN/rankings.jsonl",
         trains=True,
@@ -180,6 +181,7 @@ _ALL = (
         title="Comparison",
         config="plaudit.evaluation.options:CompareConfig",
         run="plaudit.evaluation.compare:compare",
+        parallel=True,
         common={
             "Who is compared": ("prompts", "prompts.N.path", "policies", "baseline"),
             "Who judges": ("judge", "judge.N.kind", "judge.N.path"),

@@ -23,6 +23,7 @@ ALLOWED = {
     "ray": {"engines"},
     "datasets": {"data"},
     "pyarrow": {"data"},
+    "httpx2": {"scoring"},
     "rapidfuzz": {"scoring"},
     "sympy": {"scoring"},
     "py3langid": {"scoring"},

@@ -13,6 +13,7 @@ from plaudit.data import tinyworld as world
 from plaudit.data import tinyworld_files as files
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import kl_regularised_optimum
+from tests.kills import kills
 
 HUNGRY_CAT = "Anna asks: My cat is hungry. What can I do?"
 SAD_HORSE = "Rosa says: Please help me. The horse looks sad today."
@@ -148,3 +149,30 @@ def test_sizes_that_the_world_has_not(tmp_path: Path, size: dict[str, int], mess
     with pytest.raises(UserError, match=message):
         files.write_world(tmp_path / "w", seed=1, **SMALL | size)
     assert not (tmp_path / "w").exists()
+
+
+# --- running text ----------------------------------------------------------------------------------------------------
+
+
+@kills("data/tinyworld_text.py", old="    return own if own in questions else rng.choice(list(questions))",
+       new="    return own", why="held-out prompts stand in the text that models are pre-trained on")  # fmt: skip
+def test_running_text_has_its_share_of_answers_and_no_held_out_prompt(tmp_path: Path) -> None:
+    sizes = {"demonstrations": 5, "preference_prompts": 5, "ppo_prompts": 5, "held_out": 400}
+    files.write_world(tmp_path / "plain", seed=1, **sizes)
+    facts = files.write_world(tmp_path / "world", seed=1, **sizes, texts=400, answered_share=0.1)
+    for file in files.FILES.values():
+        assert (tmp_path / "world" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+    texts = [
+        json.loads(x)["text"] for x in (tmp_path / "world" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    held_out = (tmp_path / "world" / "held_out_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (len(texts), facts["sizes"]["texts"]) == (400, 400)
+    assert not [
+        prompt for prompt in (json.loads(line)["prompt"] for line in held_out) if any(prompt in t for t in texts)
+    ]
+    answered = [text for text in texts if "\n" in text]
+    assert len(answered) == 40
+    for text in answered:
+        for question, answer in (part.split("\n") for part in text.split("\n\n")):
+            assert world.parse(question, answer) is not None
+    assert "texts" not in files.write_world(tmp_path / "again", seed=1, **sizes)["sizes"]

@@ -29,7 +29,7 @@ def measured(monkeypatch):
 @kills(
     "hardware/probe.py",
     old="matmul_speed(device, torch.bfloat16) > PAYS",
-    new="PAYS * matmul_speed(device, torch.bfloat16) >",
+    new="PAYS * matmul_speed(device, torch.bfloat16) > 1.0",
     why="a machine on which bf16 is hardly faster rounds for nothing",
 )
 @pytest.mark.parametrize(("bf16", "chosen"), [(250e9, "bf16"), (110e9, "fp32"), (2e9, "fp32")])

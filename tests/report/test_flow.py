@@ -201,7 +201,7 @@ def test_several_runs_of_a_step_share_a_box(tmp_path: Path) -> None:
         stage(tmp_path / "sweep" / f"{index + 1:02d}-ppo-{index}", "ppo", {"prompts": [], "rewards": []}, score)
     ppo = box(steps(tmp_path / "sweep"), "ppo") if flow(collect(tmp_path / "sweep")) else None
     assert ppo and ppo.title == "PPO · 7 runs" and ppo.facts[0].startswith("01-ppo-0: 0")
-    assert ppo.facts[-1] == "and 3 more"
+    assert ppo.facts[-1] == "and 3 more" and ppo.leaves[0] == "01-ppo-0:"
 
 
 @pytest.mark.parametrize("narrow", [False, True])

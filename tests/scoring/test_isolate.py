@@ -283,6 +283,7 @@ def test_anything_else_is_refused_in_the_same_words_as_without_isolation(file, w
     assert messages[0] == messages[1]
 
 
+@kills("scoring/worker.py", old="    os.dup2(2, 1)\n", new="", why="what the function prints is read as scores")
 def test_what_it_prints_cannot_disturb_the_protocol(file):
     assert scorer(file, "talks", timeout=20.0).score(THREE).scores.tolist() == [1.0, 2.0, 3.0]
 
@@ -350,6 +351,12 @@ def test_what_loading_takes_after_a_restart_is_not_the_calls_time(tmp_path):
     assert judge.tally.counts["died"] == 1
 
 
+@kills(
+    "scoring/isolate.py",
+    old="os.killpg(self.popen.pid, signal.SIGKILL)",
+    new="os.kill(self.popen.pid, signal.SIGTERM)",
+    why="a hang in C ignores the polite signal, and the function's children live on",
+)
 def test_the_functions_own_children_are_killed_with_it(file, tmp_path):
     path = tmp_path / "child"
     with pytest.raises(UserError, match="gave no answer"):
@@ -410,13 +417,6 @@ def test_a_worker_ends_when_nobody_holds_its_function(tmp_path):
     old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
     new="pass",
     why="a hanging worker outlives the run",
-)
-@kills("scoring/worker.py", old="    os.dup2(2, 1)\n", new="", why="what the function prints is read as scores")
-@kills(
-    "scoring/isolate.py",
-    old="os.killpg(self.popen.pid, signal.SIGKILL)",
-    new="os.kill(self.popen.pid, signal.SIGTERM)",
-    why="a hang in C ignores the polite signal, and the function's children live on",
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread looks, which a hang in C holds up")
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

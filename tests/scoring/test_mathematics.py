@@ -141,6 +141,8 @@ WRONG = [
     ("8 cm", "8 m"),
     ("$5", "€5"),
     ("5", "5 is not right"),
+    ("2", "2 | 3"),
+    ("6", "6 & 7"),
     ("(2, 7)", "(7, 2)"),
     ("(2, 7)", "[2, 7]"),
     (r"[2, 7)", "2 < x < 7"),
@@ -152,6 +154,7 @@ WRONG = [
     ("B", "C"),
     (r"\text{west}", "east"),
     ("0.3", "0.3000000001"),
+    (r"\frac{7}{512}", "0.013672"),
     (r"\frac{1}{7}", "0.14"),
     (r"-\infty", r"\infty"),
     ("x^2 + 1", "x^2 + 2"),
@@ -192,12 +195,6 @@ REPORTED = [
 
 @kills(
     "scoring/rules/expressions.py",
-    old="        if self.at < len(self.tokens):\n            raise Unreadable",
-    new="        if self.at > len(self.tokens):\n            raise Unreadable",
-    why="the beginning of a formula is taken for all of it",
-)
-@kills(
-    "scoring/rules/expressions.py",
     old="value = _raised(value, self._exponent())\n            elif",
     new="value = _raised(value, self._argument())\n            elif",
     why="a power of a power counts from the left",
@@ -214,6 +211,12 @@ def test_what_is_right(solution, answer):
     assert math_match([rf"\boxed{{{solution}}}"], solution=[answer]) == [1.0]
 
 
+@kills(
+    "scoring/rules/expressions.py",
+    old="        if self.at < len(self.tokens):\n            raise Unreadable",
+    new="        if self.at > len(self.tokens):\n            raise Unreadable",
+    why="the beginning of a formula is taken for all of it",
+)
 @kills(
     "scoring/rules/equality.py",
     old="return False  # it has a decimal of its own, which is exact",

@@ -1,5 +1,6 @@
 """Supervised fine-tuning: the answers' tokens and nothing else, from log V down to memory."""
 
+import json
 import math
 
 import pytest
@@ -165,6 +166,18 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
         assert 2 <= line["sft/held_out_nll_over_answers"] / loss <= 3
     steps = metrics(learned)[-1]["step"]
     assert [line["step"] for line in lines[1:]] == sorted({*range(7, steps, 7), steps})
+
+
+def test_an_answer_of_the_model_is_shown_whenever_it_is_measured(learned):
+    events = [json.loads(line)["message"] for line in (learned / "events.jsonl").read_text("utf-8").splitlines()]
+    shown = [message.removeprefix("sft: ").split(" → ") for message in events if " → " in message]
+    assert len(shown) == sum("sft/held_out_loss_over_tokens" in line for line in metrics(learned))
+    question, said = shown[-1]
+    spoken = language(str(learned / "model"))
+    engine, prompt = build_engine(trunk_of(str(learned / "model")), spoken), spoken.tokenizer.encode(question)
+    key, sampling = SampleKey(prompt_id="", sample_index=0), SamplingConfig(max_new_tokens=8)
+    (answer,) = engine.generate([prompt], [key], sampling, seed=0, greedy=True)
+    assert said == spoken.tokenizer.decode(list(answer.ids), skip_special_tokens=True).strip()
 
 
 def test_the_table_stands_between_the_untrained_model_and_the_entropy(learned):

@@ -256,3 +256,25 @@ def test_the_board_starts_without_torch():
     code = f"import sys, plaudit.web.board.routes, plaudit.cli.board; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_board_speaks_chinese_and_what_runs_said_stays_as_it_was(tmp_path):
+    folder = write_run(
+        tmp_path / "runs" / "a", "ppo", lines=ppo_lines(3), rollouts={1: [token_row("words", score=1.0)]}
+    )
+    event = {"time": "2026-01-01T10:00:00", "level": "warning", "step": 2, "message": "KL brake pulled"}
+    (folder / "events.jsonl").write_text(as_lines([event]), "utf-8")
+    client = open_board(tmp_path / "runs")
+    listed = client.get("/?lang=zh").text
+    assert '<html lang="zh">' in listed and "筛选运行" in listed and ">已中断<" in listed and "1 条警告" in listed
+    assert "interrupted" not in listed and 'data-as-of="更新于 {time}"' in listed
+    assert "已中断" in client.get("/api/list").json()["html"]  # the cookie keeps the language
+    for words in ("已中断", "interrupted"):
+        assert "runs/a" in client.get("/", params={"q": words}).text
+    page = client.get("/runs?run=runs/a&lang=zh").text
+    assert "运行消息" in page and "第 2 步" in page and '<span dir="auto" lang="en">KL brake pulled</span>' in page
+    assert '<div data-part="results" lang="en"' in page
+    assert 'href="?run=runs%2Fa&amp;lang=en"' in page
+    assert "找到 1 条" in client.get("/search?q=words").text
+    assert "What it said" in client.get("/runs?run=runs/a&lang=en").text
+    assert "1 found" in client.get("/search?q=words").text

@@ -16,7 +16,7 @@ from plaudit.web.app import build
 from plaudit.web.board.routes import board_routes
 from plaudit.web.chat.routes import chat_routes
 from plaudit.web.security import one_token
-from tests.report.folders import HOSTILE, as_lines, ppo_lines, summary, token_row, write_run
+from tests.report.folders import HOSTILE, as_lines, ppo_lines, summary, token_row, write_pipeline, write_run
 from tests.web.browser import CHROMIUM, SCREENSHOTS, running
 from tests.web.test_browser import chromium  # noqa: F401  the browser of the labelling page
 
@@ -134,7 +134,7 @@ def test_a_run_grows_dies_and_is_compared_while_the_page_is_open(visit, tmp_path
     page.wait_for_selector(".plot .main-svg")
     assert "run=runs%2Fppo-a&run=runs%2Fppo-b" in page.url and "kl.coef" in page.inner_text("[data-part=side_by_side]")
     names = page.evaluate("document.querySelector('.plot[data-figure=\"0\"]').data.map(trace => trace.name)")
-    assert names == ["ppo-a", "ppo-b"]
+    assert list(dict.fromkeys(names)) == ["ppo-a", "ppo-b"]  # a long run has its moving mean as well
     picture(page, "board-compare")
 
 
@@ -194,6 +194,36 @@ def test_two_models_blind_and_a_vote_by_keyboard(visit, tmp_path):
     assert page.locator(".turn").count() == 3
     assert HOSTILE in page.inner_text("#replies") and page.locator("#replies img").count() == 0
     store.close()
+
+
+def test_a_chat_shows_markdown_as_the_labelling_page_does(visit):
+    answer = "## Two reasons\n\n1. *small* particles\n2. `blue` light\n\n<b onclick=alert(1)>bold</b>"
+    page = visit(chat_routes(Talk(speakers=[Writer("runs/sft", answer)]), None))
+    page.fill("#text", "Why is the sky **blue**?")
+    page.keyboard.press("Enter")
+    page.locator(".reply h2", has_text="Two reasons").wait_for()
+    assert page.locator(".reply li").count() == 2 and page.locator(".turn strong").inner_text() == "blue"
+    assert page.locator(".reply b[onclick]").count() == 0 and "<b onclick" in page.inner_text(".reply")
+    page.locator("#written").click()
+    assert "## Two reasons" in page.inner_text(".reply") and page.locator(".reply h2").count() == 0
+    assert "**blue**" in page.inner_text(".turn")
+
+
+def test_a_pipeline_on_the_board_in_chinese(visit, tmp_path):
+    write_pipeline(tmp_path / "runs" / "demo")
+    page = visit(board_routes([str(tmp_path / "runs")]), "/?lang=zh")
+    page.locator("#live", has_text="更新于").wait_for()
+    page.locator(".badge.finished", has_text="已完成").first.wait_for()
+    page.locator("a", has_text="runs/demo").first.click()
+    page.locator(".flow.wide a").first.click()  # a box leads to its example, which was folded
+    page.locator("#flow-comparison, #flow-ppo, #flow-reward").first.wait_for(state="visible")
+    page.locator(".plot").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".plot .main-svg")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.locator(".flow.narrow").is_visible() and not page.locator(".flow.wide").is_visible()
+    page.wait_for_function("document.documentElement.scrollWidth <= 400")  # once the figures have followed
+    page.locator("a", has_text="English").click()
+    page.locator("a", has_text="plaudit board").wait_for()
 
 
 def test_the_board_lives_with_a_real_run(visit, tmp_path):

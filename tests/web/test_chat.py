@@ -54,6 +54,17 @@ def test_two_answers_a_vote_and_then_the_names(tmp_path):
     assert chat.post("/api/reset").json()["turns"] == []
 
 
+def test_markdown_is_shown_and_can_do_nothing():
+    text = "\n\n# Sky\n\n**Blue**, see [this](javascript:alert(1)) <img src=x onerror=alert(1)>\n\n```py\nx = 1\n```"
+    chat = Chat(Parrot("p", text))
+    chat.post("/api/say", text="*why*?")
+    state = chat.whole()
+    (reply,), (turn,) = state["replies"], state["turns"]
+    assert "<h1 dir=auto>" in reply["html"] and "<strong>Blue</strong>" in reply["html"] and "<pre" in reply["html"]
+    assert "<img" not in reply["html"] and "href" not in reply["html"] and "<em>why</em>" in turn["html"]
+    assert "**Blue**" in reply["written"] and "<img" not in reply["written"]
+
+
 def test_messages_are_checked_and_a_failure_is_shown():
     class Broken(Parrot):
         def answer(self, turns, *, turn):

@@ -14,7 +14,7 @@ ASKED = {
     ".py": [r'HTTPException\(\d+, "(\w+)"'],
 }
 """How each kind of file asks for a word."""
-MADE_UP = ("role_", "ask_", "choice_", "step_", "then_digit_", "form_")
+MADE_UP = ("role_", "ask_", "choice_", "step_", "then_digit_", "form_", "life_", "why_", "health_")
 """Beginnings of keys that are put together from a value."""
 
 

@@ -27,8 +27,11 @@ class Node:
     """A scalar as it was written, so that a text field gets `007` or `no` as it stands; None if unknown."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Scalars by YAML 1.2's rules: `1e-5` is a number; `no`, `007`, `1:30` and dates are not what 1.1 makes of them."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Scalars by YAML 1.2's rules: `1e-5` is a number; `no`, `007`, `1:30` and dates are not what 1.1 makes of them.
+
+    libyaml's parser, where PyYAML has it, is twenty times as fast as the one in Python.
+    """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as PyYAML has it)
 

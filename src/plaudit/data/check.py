@@ -25,6 +25,7 @@ from plaudit.data.kinds import LABELLED_TEXTS, LABELS, recognise, samples
 from plaudit.data.options import DataConfig
 from plaudit.data.reading import BLANK_LINE
 from plaudit.data.sources import BadRow, RawRows, check_config, parse_all, position, read_raw, row_parser
+from plaudit.data.stream import RowStream
 from plaudit.data.unread import unread
 from plaudit.errors import UserError
 from plaudit.records.text import Candidates, Kind, Ranking, Row, Text
@@ -96,24 +97,47 @@ class CheckReport:
         return json.dumps(report, ensure_ascii=False, indent=2)
 
 
-def check(paths: Sequence[str | DataConfig], readers: Readers | None = None, *, certain: bool = False) -> CheckReport:
+def check(
+    paths: Sequence[str | DataConfig], readers: Readers | None = None, *, certain: bool = False, streaming: bool = False
+) -> CheckReport:
     """Read every file (a path, or a DataConfig with `kind`, `columns`, `limit`) and report; never raises for data.
 
     Args:
         readers: reward functions, each as what reads one `solution` and raises ValueError or TypeError where it can't.
         certain: these are the ones that will read the files, so that what they can't read is a bad row. Else they are
             tried, and those are told that can read some solutions of a file but not all.
+        streaming: the files may be larger than memory. What needs all rows at once isn't looked for: repeats, shared
+            prompts, lengths, solutions, unread columns.
     """
     files: list[FileReport] = []
     keys: list[tuple[str, list[tuple[str, str]]]] = []
     for path in paths:
         config = path if isinstance(path, DataConfig) else DataConfig(path=path)
         config = replace(config, on_bad_row="skip", max_bad_fraction=1.0)
-        report, file_keys = _check_file(config, readers or {}, certain)
+        checked = (_check_stream(config), list[tuple[str, str]]()) if streaming else None
+        report, file_keys = checked or _check_file(config, readers or {}, certain)
         files.append(report)
         keys.append((config.path, file_keys))
     overlaps = [(a, b, overlap_of_keys(first, second)) for (a, first), (b, second) in combinations(keys, 2)]
     return CheckReport(files=tuple(files), overlaps=tuple(pair for pair in overlaps if pair[2].prompts))
+
+
+def _check_stream(config: DataConfig) -> FileReport:
+    try:
+        stream = RowStream(config)
+    except UserError as error:
+        return FileReport(path=config.path, error=str(error))
+    return FileReport(
+        path=config.path,
+        error="",
+        kind=stream.kind.value,
+        columns=stream.columns,
+        rows=len(stream),
+        dropped=dict(stream.dropped),
+        bad=stream.bad,
+        fingerprint=stream.fingerprints[config.path],
+        files={name: sha256 for name, sha256 in stream.fingerprints.items() if name != config.path},
+    )
 
 
 def _check_file(config: DataConfig, readers: Readers, certain: bool) -> tuple[FileReport, list[tuple[str, str]]]:
@@ -209,7 +233,7 @@ def _file_lines(file: FileReport) -> list[str]:
         return [file.path, *(f"  {line}" for line in ["can't be used:", *reason.splitlines()])]
     also = f"  (also serves as {', '.join(file.serves_as)})" if file.serves_as else ""
     noun = "text" if file.kind == "text" else "prompt"
-    different = f"  ({file.prompts:,} different {noun}{'' if file.prompts == 1 else 's'})"
+    different = f"  ({file.prompts:,} different {noun}{'' if file.prompts == 1 else 's'})" if file.prompts else ""
     lines = [
         file.path,
         _line("kind", file.kind + also),

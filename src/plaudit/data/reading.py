@@ -171,8 +171,12 @@ def _line_items(data: bytes, path: str) -> Iterator[Item]:
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, 1):
-        stripped = line.strip()
-        yield _item(f"{path}:{number}", lambda text=stripped: parse_line(text) if text else None)
+        yield line_item(f"{path}:{number}", line)
+
+
+def line_item(where: str, line: bytes) -> Item:
+    text = line.strip()
+    return _item(where, lambda: parse_line(text) if text else None)
 
 
 def _item(where: str, read: Callable[[], Mapping[str, Any] | None]) -> Item:

@@ -138,7 +138,7 @@ def load(config: DataConfig, *kinds: Kind, to_learn: bool = True) -> LoadedFile[
         raise _cannot_serve(config.path, raw, kind, kinds)
     wanted = served[0]
     rows, bad, dropped = parse_all(raw, row_parser(raw, kind, wanted, config.learn), stop_at=_stop_at(config))
-    _check_bad(config, kind, bad, total=len(raw.raws) + len(raw.bad))
+    check_bad(config, kind, bad, total=len(raw.raws) + len(raw.bad))
     read_as = Kind.PROMPT if wanted is Kind.PROMPT else kind
     if read_as is not kind:
         rows = list(once_a_prompt(rows, dropped))
@@ -192,7 +192,7 @@ def read_raw(config: DataConfig) -> RawRows:
     source = open_source(config.path)
     raws, bad, blank_lines = _collect(source, config)
     if bad and config.on_bad_row == "error":
-        raise _bad_rows(bad, "")
+        raise bad_rows(bad, "")
     if not raws:
         raise UserError(f"{config.path}: holds no rows." + (f" First bad row: {bad[0]}" if bad else ""))
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
@@ -201,7 +201,7 @@ def read_raw(config: DataConfig) -> RawRows:
     if source.is_text:
         raws = [(where, typed(raw)) for where, raw in raws]
     dropped: Counter[str] = Counter()
-    raws = _reshape(raws, columns, config, bad, dropped)
+    raws = reshape(raws, columns, config, bad, dropped)
     columns = tuple(dict.fromkeys(column for _, raw in raws for column in raw))
     if not raws:
         raise UserError(f"{config.path}: no row is left. {_left_out(dropped, bad)}")
@@ -250,11 +250,14 @@ def _rename(
                 f"{config.path}: `columns` renames `{old}` to `{new}`, but the file has a column `{new}` already; "
                 f"rename that one too, such as {{{new}: old_{new}}}"
             )
-    renamed = [(where, {names.get(c, c): value for c, value in raw.items()}) for where, raw in raws]
-    return renamed, tuple(names.get(c, c) for c in columns)
+    return [(where, renamed(raw, names)) for where, raw in raws], tuple(names.get(c, c) for c in columns)
 
 
-def _reshape(
+def renamed(raw: Raw, names: Mapping[str, str]) -> Raw:
+    return {names.get(column, column): value for column, value in raw.items()}
+
+
+def reshape(
     raws: Sequence[tuple[str, Raw]],
     columns: Sequence[str],
     config: DataConfig,
@@ -279,7 +282,7 @@ def _reshape(
         except RowError as error:
             bad.append(BadRow(where=where, column=error.column, reason=error.reason))
     if bad and config.on_bad_row == "error":
-        raise _bad_rows(bad, "")
+        raise bad_rows(bad, "")
     if unknown := [label for label in config.accept if label not in labels]:
         raise UserError(f"{config.path}: `accept` names {unknown[0]!r}, but the labels are {listed(sorted(labels))}")
     return rows
@@ -342,11 +345,11 @@ def position(row: BadRow) -> tuple[str, tuple[int, ...]]:
 # ------------------------------------------------------------------------------------------------------- messages
 
 
-def _check_bad(config: DataConfig, kind: Kind, bad: Sequence[BadRow], total: int) -> None:
+def check_bad(config: DataConfig, kind: Kind, bad: Sequence[BadRow], total: int) -> None:
     if not bad:
         return
     if config.on_bad_row == "error":
-        raise _bad_rows(bad, f"\n(The file was read as {kind.value} rows: {NEEDS[kind]}.)")
+        raise bad_rows(bad, f"\n(The file was read as {kind.value} rows: {NEEDS[kind]}.)")
     if len(bad) > config.max_bad_fraction * total:
         shown = "\n".join(f"  {row}" for row in bad[:_SHOWN])
         raise UserError(
@@ -355,7 +358,7 @@ def _check_bad(config: DataConfig, kind: Kind, bad: Sequence[BadRow], total: int
         )
 
 
-def _bad_rows(bad: Sequence[BadRow], note: str) -> UserError:
+def bad_rows(bad: Sequence[BadRow], note: str) -> UserError:
     first = str(bad[0])
     more = "".join(f"\n{row}" for row in bad[1:_SHOWN])
     return UserError(

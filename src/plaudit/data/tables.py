@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from plaudit.data.turns import RowError
@@ -38,29 +38,26 @@ def header_of(cells: list[str], path: str) -> list[str]:
 
 def records(lines: Iterator[str], path: str, delimiter: str) -> Iterator[Record]:
     """Every record of a table whose first line is the header. A damaged one is a RowError, and the next is read."""
-    reader = _reader(lines, delimiter)
     header: list[str] = []
-    for line, cells in _cells(reader, 1):
+    for line, record in cells(lines, delimiter):
         if not header:
-            if isinstance(cells, RowError):
-                raise UserError(f"{path}:1: the header can't be read: {cells.reason}")
-            header = header_of(cells, path)
+            if isinstance(record, RowError):
+                raise UserError(f"{path}:1: the header can't be read: {record.reason}")
+            header = header_of(record, path)
         else:
-            yield line, as_row(cells, header)
+            yield line, as_row(record, header)
 
 
 def records_from(lines: Iterator[str], header: list[str], delimiter: str, line: int) -> Iterator[Record]:
     """The same from a record in the middle on, which stands on that `line`."""
-    for begins, cells in _cells(_reader(lines, delimiter), line):
-        yield begins, as_row(cells, header)
+    for begins, record in cells(lines, delimiter, line):
+        yield begins, as_row(record, header)
 
 
-def _reader(lines: Iterator[str], delimiter: str) -> Any:
+def cells(lines: Iterable[str], delimiter: str, first: int = 1) -> Iterator[tuple[int, list[str] | RowError]]:
+    """(line on which it begins, cells) of every record; the first is on the line `first`."""
     csv.field_size_limit(2**31 - 1)
-    return csv.reader(lines, delimiter=delimiter, strict=True)
-
-
-def _cells(reader: Any, first: int) -> Iterator[tuple[int, list[str] | RowError]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line = first + reader.line_num
         try:
@@ -71,14 +68,14 @@ def _cells(reader: Any, first: int) -> Iterator[tuple[int, list[str] | RowError]
             return
 
 
-def as_row(cells: list[str] | RowError, header: list[str]) -> dict[str, Any] | RowError | None:
-    if isinstance(cells, RowError):
-        return cells
-    if not cells:
+def as_row(record: list[str] | RowError, header: list[str]) -> dict[str, Any] | RowError | None:
+    if isinstance(record, RowError):
+        return record
+    if not record:
         return None
-    if len(cells) != len(header):
-        return RowError("-", f"has {len(cells)} cells, the header has {len(header)}")
-    return dict(zip(header, cells, strict=True))
+    if len(record) != len(header):
+        return RowError("-", f"has {len(record)} cells, the header has {len(header)}")
+    return dict(zip(header, record, strict=True))
 
 
 def typed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -359,19 +359,19 @@ COMPETENCE = 0.8
 """The demonstrator's inverse temperature, per unit of worth: 0 picks at random, infinity picks the best."""
 
 
-def demonstrator(prompt: Question) -> dict[str, dict[str, float]]:
+def demonstrator(prompt: Question, competence: float = COMPETENCE) -> dict[str, dict[str, float]]:
     """The demonstrator's probability of each choice of each slot; the slots are independent given the prompt."""
     case = read_prompt(prompt)
     table: dict[str, dict[str, float]] = {}
     for slot, options in choices(case).items():
-        weights = [math.exp(COMPETENCE * worth(case, slot, option)) for option in options]
+        weights = [math.exp(competence * worth(case, slot, option)) for option in options]
         table[slot] = {option: weight / sum(weights) for option, weight in zip(options, weights, strict=True)}
     return table
 
 
-def demonstrate(prompt: Question, rng: random.Random) -> str:
+def demonstrate(prompt: Question, rng: random.Random, competence: float = COMPETENCE) -> str:
     """One answer of the demonstrator."""
-    table = demonstrator(prompt)
+    table = demonstrator(prompt, competence)
     picked = {slot: rng.choices(list(p), weights=list(p.values()))[0] for slot, p in table.items()}
     return render(read_prompt(prompt), Slots(**picked))
 

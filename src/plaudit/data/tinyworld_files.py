@@ -26,6 +26,7 @@ from plaudit.data.tinyworld import (
     read_prompt,
     true_reward,
 )
+from plaudit.data.tinyworld_text import texts as running_text
 from plaudit.errors import UserError
 from plaudit.formulas.optimum import Optimum, kl_regularised_optimum, mean_optimum
 from plaudit.runs.folder import Run
@@ -105,6 +106,8 @@ FILES = {
     "held_out_demonstrations": "held_out_demonstrations.jsonl",
 }
 """What `write_world` writes, beside world.json."""
+TEXT_FILES = {"texts": "texts.jsonl", "held_out_texts": "held_out_texts.jsonl"}
+"""And these, where running text is wanted."""
 
 
 def write_world(
@@ -115,12 +118,15 @@ def write_world(
     preference_prompts: int = 2400,
     ppo_prompts: int = 900,
     held_out: int = 300,
+    texts: int = 0,
+    answered_share: float = 0.05,
 ) -> dict[str, Any]:
     """Write the world's FILES and world.json into `folder` (made if need be), and return what world.json says.
 
     demonstrations: rows `{"prompt", "completion"}` on training prompts (all of them once before any comes again).
     preference_prompts, ppo_prompts: rows `{"prompt"}`, training prompts, disjoint from each other. held_out: rows
-    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference.
+    `{"prompt"}` on prompts that no other file has, and one demonstration of each for reference. texts: rows `{"text"}`
+    of running text (`tinyworld_text`), as many held out as prompts; none of 0.
     world.json: seed, sizes, files, and the `ceilings` on the held-out prompts; `demonstrator_nll` is the
     demonstrator's own negative log-likelihood per answer of the held-out demonstrations: the floor on that very file.
     The same arguments write the same bytes. UserError if the world has fewer prompts than asked for.
@@ -136,12 +142,17 @@ def write_world(
     }
     for name in ("preference_prompts", "ppo_prompts", "held_out_prompts"):
         rows[name] = [{"prompt": prompt} for prompt in prompts[name]]
+    files = FILES | (TEXT_FILES if texts else {})
+    if texts:
+        train, share = sorted(prompts["train"]), answered_share
+        rows["texts"] = _text_rows(texts, train, share, _stream(seed, "texts"))
+        rows["held_out_texts"] = _text_rows(held_out, train, share, _stream(seed, "held out texts"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, file in FILES.items():
+    for name, file in files.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows[name])
         (folder / file).write_text("".join(lines), encoding="utf-8", newline="\n")
-    world = _world_facts(sizes, seed, rows)
+    world = _world_facts(sizes | ({"texts": texts} if texts else {}), files, seed, rows)
     text = json.dumps(world, indent=2, ensure_ascii=False) + "\n"
     (folder / "world.json").write_text(text, encoding="utf-8", newline="\n")
     return world
@@ -177,13 +188,19 @@ def _demonstration_rows(prompts: Sequence[str], rng: random.Random) -> list[dict
     return [{"prompt": prompt, "completion": demonstrate(prompt, rng)} for prompt in prompts]
 
 
-def _world_facts(sizes: Mapping[str, int], seed: int, rows: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
+def _text_rows(count: int, questions: list[str], answered_share: float, rng: random.Random) -> list[dict[str, str]]:
+    return [{"text": text} for text in running_text(count, questions, answered_share, rng)]
+
+
+def _world_facts(
+    sizes: Mapping[str, int], files: Mapping[str, str], seed: int, rows: Mapping[str, list[dict[str, str]]]
+) -> dict[str, Any]:
     held_out = rows["held_out_demonstrations"]
     nll = [-demo_logprob(row["prompt"], row["completion"]) for row in held_out]
     return {
         "seed": seed,
         "sizes": dict(sizes),
-        "files": dict(FILES),
+        "files": dict(files),
         "reward": "plaudit.data.tinyworld:true_reward",
         "prompts": len(all_prompts()),
         "answers_per_prompt": len(answers(held_out[0]["prompt"])),
@@ -209,6 +226,10 @@ class WorldConfig:
     """Prompts that PPO practises on."""
     held_out: int = 300
     """Prompts that nothing is trained on."""
+    texts: int = 0
+    """Documents of running text to pre-train on; 0: none."""
+    answered_share: float = 0.05
+    """Share of these that are questions with answers."""
 
 
 def world(config: WorldConfig, run: Run) -> None:

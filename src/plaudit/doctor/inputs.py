@@ -13,6 +13,7 @@ from plaudit.config.load import load_config, to_plain
 from plaudit.config.types import leaves
 from plaudit.data.options import DataConfig
 from plaudit.data.sources import LoadedFile, load
+from plaudit.data.stream import head
 from plaudit.errors import UserError
 from plaudit.records.text import KIND_OF, Kind, Row
 from plaudit.runs.folder import CONFIG, Run
@@ -45,6 +46,8 @@ class DataUse:
     config: DataConfig
     kinds: tuple[Kind, ...]
     part: Part
+    streaming: bool = False
+    """Whether it may be larger than memory: its first rows are looked at."""
 
 
 _DATA: Mapping[str, Sequence[tuple[str, Part]]] = {
@@ -74,7 +77,11 @@ def data_uses(kind: str, config: Any) -> list[DataUse]:
         for name in option.split("."):
             named = getattr(named, name, None) or ()
         kinds = _kinds(kind, config, option)
-        uses += [DataUse(option=f"{option}.{i}", config=one, kinds=kinds, part=part) for i, one in enumerate(named)]
+        streaming = option in ("data", "ptx.data") and getattr(
+            getattr(config, "ptx", None) or config, "streaming", False
+        )
+        for i, one in enumerate(named):
+            uses.append(DataUse(option=f"{option}.{i}", config=one, kinds=kinds, part=part, streaming=streaming))
     return uses
 
 
@@ -160,7 +167,8 @@ class Library:
         if key not in self._files:
             try:
                 limit = min(use.config.limit or self.limit, self.limit) if self.limit else use.config.limit
-                self._files[key] = load(replace(use.config, limit=limit), *use.kinds)
+                config = head(use.config) if use.streaming else use.config
+                self._files[key] = load(replace(config, limit=limit), *use.kinds)
             except UserError as error:
                 self._files[key] = error
         known = self._files[key]

@@ -16,7 +16,7 @@ from plaudit.data.reading import HUB, STDIN
 from plaudit.errors import UserError
 from plaudit.models.options import ModelConfig
 from plaudit.pipeline import PipelineConfig, plan
-from plaudit.scoring.options import FunctionConfig, RewardModelConfig
+from plaudit.scoring.options import FunctionConfig, GenerativeJudgeConfig, RewardModelConfig
 from plaudit.tokens.tokenizer import looks_local
 
 
@@ -58,7 +58,7 @@ def missing(
 def _named(config: Any, path: str) -> Iterator[tuple[str, str, bool]]:
     """(option, path, whether it is a model's) of all that a config names."""
     match config:
-        case ModelConfig() | RewardModelConfig():
+        case ModelConfig() | RewardModelConfig() | GenerativeJudgeConfig():
             yield join(path, "path"), config.path, True
         case DataConfig():
             yield join(path, "path"), config.path, False

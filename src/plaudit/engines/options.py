@@ -37,6 +37,31 @@ class TorchEngineConfig:
         require(self.prefill_tokens >= 1, "engine.prefill_tokens must be at least 1")
 
 
-EngineConfig = TorchEngineConfig
-"""Who samples."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmHttpConfig:
+    """A vLLM server: it gets the policy's weights before it writes with them (docs/vllm.md)."""
+
+    kind: Literal["vllm_http"] = "vllm_http"
+    url: str = "http://127.0.0.1:8000"
+    """Where the server listens."""
+    start: bool = False
+    """Start it as a child of this process, on 127.0.0.1 and a free port; `url` counts nothing then."""
+    python: str = ""
+    """With `start`: the Python of the environment that vLLM is installed in."""
+    weights: str = ""
+    """Folder through which weights go, which the server must see under the same name; empty: shared memory."""
+    answer_seconds: float = 600.0
+    """The longest that one request may take, and the longest wait for a server that starts or went away."""
+    largest_gap: float = 0.02
+    """Nats: the mean difference between the server's log-probs and the trainer's, after each push of weights, beyond
+    which the run stops. fp32 servers stay below 1e-5, bf16 ones near 0.014."""
+
+    def __post_init__(self) -> None:
+        require(self.url.startswith(("http://", "https://")), "engine.url must begin with http:// or https://")
+        require(self.answer_seconds > 0 and self.largest_gap > 0, "answer_seconds and largest_gap must be above 0")
+        require(self.start or not self.python, "engine.python is the Python of a server that `start: true` starts")
+
+
+EngineConfig = TorchEngineConfig | VllmHttpConfig
+"""Who samples: in this process (`torch`), or a vLLM server (`vllm_http`)."""
 IN_PROCESS = TorchEngineConfig()

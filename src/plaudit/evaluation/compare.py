@@ -1,5 +1,6 @@
 """Policies side by side on the same prompts (N5.1): scores, win rates, KL, lengths, samples, J and its ceiling."""
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +17,17 @@ from plaudit.evaluation.standings import length_controlled, standings
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
+from plaudit.models.reward.protocol import REFERENCES
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
-from plaudit.records.text import FinishReason, Kind, PromptRow
+from plaudit.records.text import FinishReason, Group, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
 from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
+from plaudit.scoring.build import build_scorer, check_rewards, compares, function_files, say_unread_columns
 from plaudit.scoring.loading import load_function
-from plaudit.scoring.protocol import Scorer, all_scores, check_scores
+from plaudit.scoring.protocol import Scorer, all_scores, check_scores, num_responses
 from plaudit.scoring.words import distinct_share, ngrams, words
 from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
@@ -66,7 +68,7 @@ class _Setting:
 
     def answer(self, trunk: Trunk, name: str, rows: Sequence[PromptRow], seed: int, samples: int = 1) -> Rollout:
         language, indices = self.languages[name], list(range(samples)) * len(rows)
-        engine = build_engine(trunk, language, check_stop=self.run.check_stop)
+        engine = build_engine(trunk, language, check_stop=self.run.check_stop, ranks=self.machine.ranks)
         repeated = [row for row in rows for _ in range(samples)]
         with self.machine.autocast():
             return sample(
@@ -86,11 +88,10 @@ class _Setting:
         temperature = self.config.sampling.temperature
         return sequence_log_ratio(trunk, baseline, rollout, temperature, self.machine, reference_prompts=others)
 
-    def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer) -> _Policy:
+    def judged(self, name: str, trunk: Trunk, baseline: Trunk, judge: Scorer | None) -> _Policy:
+        """Its answers, judged by themselves; with no scores yet where the judge compares the policies' answers."""
         rollout = self.answer(trunk, name, self.rows, self.config.seed)
-        scores = check_scores(judge.name, judge.score(groups(rollout)), len(self.rows)).optional_scores
-        if all(score is None for score in scores):
-            raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
+        scores = () if judge is None else _scores(judge, groups(rollout))
         kl = tuple(self.kl(trunk, baseline, rollout))
         return _Policy(trunk=trunk, language=self.languages[name], rollout=rollout, scores=scores, kl=kl)
 
@@ -103,13 +104,20 @@ def compare(config: CompareConfig, run: Run) -> None:
     )
     judge = build_scorer(config.judge, setting.machine, "judge")
     baseline = setting.load(config.baseline)
+    together = any(map(compares, config.judge))
+    at_once = run.signals.at_once if setting.machine.ranks.is_alone else contextlib.nullcontext
     policies: dict[str, _Policy] = {}
     for name in languages:
         run.check_stop()
         trunk = baseline if name == config.baseline else setting.load(name)
-        with run.signals.at_once():
-            policies[name] = setting.judged(name, trunk, baseline, judge)
-        say(_in_words(name, policies[name]))
+        with at_once():
+            policies[name] = setting.judged(name, trunk, baseline, None if together else judge)
+        if not together:
+            say(_in_words(name, policies[name]))
+    if together:
+        with at_once():
+            policies = _judged_together(policies, judge)
+        say("\n".join(_in_words(name, policy) for name, policy in policies.items()))
     results = [result for name in policies for result in _results(name, policies, config)]
     scores = {name: policy.scores for name, policy in policies.items()}
     results += standings(scores, config.baseline, [row.prompt.id for row in rows], config.seed)
@@ -128,7 +136,7 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
     rows = [row for _, one in loaded for row in one.rows]
     for name, path in config.policies.items():
         check_model_path(path, option=f"policies.{name}")
-    check_rewards(config.judge, rows, option="judge")
+    check_rewards(config.judge, rows, option="judge", lone=() if any(map(compares, config.judge)) else None)
     run.check_data(function_files(config.judge))
     rewards = config.objective.rewards if config.objective else ()
     check_rewards(rewards, rows, option="objective.rewards")
@@ -149,6 +157,31 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
 
 def _model(config: CompareConfig, name: str) -> ModelConfig:
     return ModelConfig(path=config.policies[name], end_tokens=config.end_tokens)
+
+
+def _scores(judge: Scorer, answered: Sequence[Group]) -> tuple[float | None, ...]:
+    scores = check_scores(judge.name, judge.score(answered), num_responses(answered)).optional_scores
+    if all(score is None for score in scores):
+        raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
+    return tuple(scores)
+
+
+def _judged_together(policies: Mapping[str, _Policy], judge: Scorer) -> dict[str, _Policy]:
+    """All policies' answers to a prompt in one group, for a judge that compares: each score is against the others."""
+    by_policy = [groups(policy.rollout) for policy in policies.values()]
+    together = [
+        replace(
+            own[0],
+            responses=tuple(group.responses[0] for group in own),
+            response_ids=tuple(group.response_ids[0] for group in own),
+            columns={name: value for name, value in own[0].columns.items() if name != REFERENCES},
+        )
+        for own in zip(*by_policy, strict=True)
+    ]
+    scores = _scores(judge, together)
+    return {
+        name: replace(policy, scores=scores[i :: len(policies)]) for i, (name, policy) in enumerate(policies.items())
+    }
 
 
 @torch.no_grad()

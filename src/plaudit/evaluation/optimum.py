@@ -15,6 +15,25 @@ from plaudit.scoring.protocol import Scorer, all_scores
 from plaudit.tokens.batches import by_token_budget, pack_shared
 
 
+@torch.no_grad()
+def answer_logprobs(
+    trunk: Trunk,
+    prompt_ids: list[int],
+    responses: Sequence[Sequence[int]],
+    temperature: float,
+    machine: Machine,
+    budget: int = 16384,
+) -> list[float]:
+    """log π(y | x) of answers to one prompt, nats, each the sum over its ids."""
+    logprobs: list[float] = []
+    for cut in by_token_budget(map(len, responses), budget):
+        batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(machine.device)
+        with machine.autocast():
+            out = trunk(batch, {"logprobs"}, temperature)["logprobs"]
+        logprobs += out.double().sum(1).tolist()
+    return logprobs
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedOptimum:
     """J* and what it rests on, averaged over prompts."""
@@ -56,12 +75,7 @@ def listed_optimum(
             none = f"none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             raise UserError(f"{row.where}: {none}")
         answers, responses = zip(*finishable, strict=True)
-        logprobs: list[float] = []
-        for cut in by_token_budget(map(len, responses), budget):
-            batch = pack_shared([(prompt_ids, [responses[i] for i in cut])]).to(machine.device)
-            with machine.autocast():
-                out = reference(batch, {"logprobs"}, temperature)["logprobs"]
-            logprobs += out.double().sum(1).tolist()
+        logprobs = answer_logprobs(reference, prompt_ids, responses, temperature, machine, budget)
         group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
         undefined = f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined"
         optimum = kl_regularised_optimum(logprobs, all_scores(scorer, [group], undefined), kl_coef)

@@ -1,6 +1,7 @@
 """Options of comparing policies and of measuring judges. No torch."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from plaudit.config.types import check_built
 from plaudit.data.options import DataConfig, PromptsConfig
@@ -129,6 +130,8 @@ class RewardEvalConfig:
     log-odds of acceptance, and for all other judges learnt on nine tenths of the prompts and applied to the last."""
     num_bins: int = 10
     """Bins of the reliability diagram and of the calibration error, over confidences from 0.5 to 1."""
+    benchmark: Literal["", "rewardbench2"] = ""
+    """Score the rows as a benchmark does, too: `rewardbench2`, from its own files (docs/evaluation.md)."""
     check_order: bool = False
     """Judge every row again with its answers in the opposite order and count whose winner changes (twice the time)."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -152,4 +155,6 @@ class RewardEvalConfig:
 
 def name_of(judge: JudgeConfig) -> str:
     """As it stands in the table; a function without a name is called what it is called."""
-    return judge.name or function_name(judge.function if judge.kind == "function" else judge.path)
+    if judge.name or judge.kind == "chat":
+        return judge.name
+    return function_name(judge.function if judge.kind == "function" else judge.path)

@@ -11,18 +11,30 @@ from plaudit.data.sources import load
 from plaudit.errors import UserError
 from plaudit.evaluation.judges.agreement import agreement
 from plaudit.evaluation.judges.biases import biases, margins, reliability_bins
+from plaudit.evaluation.judges.consistency import consistency
 from plaudit.evaluation.judges.floors import floors
 from plaudit.evaluation.judges.pairs import labellers_agreement, pairs_of
+from plaudit.evaluation.judges.rewardbench import rewardbench2
 from plaudit.evaluation.judges.rows import LabelledRows, read_labelled, reversed_group, score_groups, score_rows
 from plaudit.evaluation.options import RewardEvalConfig, name_of
 from plaudit.hardware.machine import Machine, machine
 from plaudit.records.results import Result
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.folder import Run
-from plaudit.scoring.build import build_scorer, check_rewards, function_files, has_scale, says_log_odds
+from plaudit.scoring.asking.calibration import CALIBRATION, record
+from plaudit.scoring.build import (
+    asking_scorer,
+    build_scorer,
+    check_rewards,
+    function_files,
+    has_scale,
+    is_asked,
+    says_log_odds,
+)
+from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig, JudgeConfig
-from plaudit.scoring.protocol import check_columns
+from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
 
@@ -33,19 +45,24 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
     rows, training = _prepare(config, run)
     here = machine(config.device)
     results: list[Result] = []
+    records: list[dict[str, Any]] = []
     figures: dict[str, dict[str, Any]] = {}
     for judge in config.models:
         run.check_stop()
         with run.signals.at_once():
             measured, figures[name_of(judge)] = _measure(judge, rows, config, here)
         results += measured
+        if is_asked(judge):
+            records.append(record(judge, measured, rows.fingerprints))
         say(f"{name_of(judge)}: measured")
+    if records:
+        run.write_rows(CALIBRATION, records)
     run.finish(summary([*results, *floors(rows, training), *labellers_agreement(rows.ranked)], judges=figures))
 
 
 def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ranking]]:
     """Everything that can be wrong with the input is found here, before a model loads."""
-    rows = read_labelled(config.data, config.subset_column)
+    rows = read_labelled(config.data, config.subset_column or "subset" * bool(config.benchmark))
     training = [(source.path, load(source, Kind.RANKING)) for source in config.train]
     run.check_data({**rows.fingerprints, **dict(item for _, one in training for item in one.fingerprints.items())})
     lone = replace(rows, ranked=tuple(row for row in rows.ranked if len(row.ranks) < 2)).prompt_rows()
@@ -53,7 +70,12 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
     run.check_data(function_files(config.models))
     if not rows.ranked:
         without = "the data has no rankings or comparisons"
-        options = {"truth": config.truth is not None, "train": bool(config.train), "check_order": config.check_order}
+        options = {
+            "benchmark": bool(config.benchmark),
+            "truth": config.truth is not None,
+            "train": bool(config.train),
+            "check_order": config.check_order,
+        }
         for option, is_set in options.items():
             if is_set:
                 raise UserError(f"{option}: {without}, so it has no effect")
@@ -67,8 +89,13 @@ def _measure(
     judge: JudgeConfig, rows: LabelledRows, config: RewardEvalConfig, here: Machine
 ) -> tuple[list[Result], dict[str, Any]]:
     """One judge on everything, and its figures where there are rankings."""
-    scorer = build_scorer((judge,), here, f"models.{config.models.index(judge)}.path")
+    own = asking_scorer(judge, here) if is_asked(judge) else None
+    if own is not None:
+        scorer: Scorer = own if judge.weight == 1.0 else WeightedMix(parts=((own, judge.weight),))
+    else:
+        scorer = build_scorer((judge,), here, f"models.{config.models.index(judge)}.path")
     scored = score_rows(name_of(judge), scorer, rows)
+    of_asked = [] if own is None else consistency(own, scored)
     turned = None
     if config.check_order:
         turned = score_groups(scorer, [reversed_group(row.group) for row in rows.ranked])
@@ -77,6 +104,9 @@ def _measure(
         scored, truth=config.truth, seed=config.seed, threshold=threshold, log_odds=says_log_odds(judge)
     )
     results += biases(scored, num_bins=config.num_bins, has_scale=has_scale(judge), turned=turned)
+    results += of_asked
+    if config.benchmark:
+        results += rewardbench2(scored)
     pairs = pairs_of(scored).pairs
     if pairs and all(pair.margin == 0 for pair in pairs):
         warn(f"{scored.judge}: all {len(pairs)} pairs are ties: it scores the answers of a prompt alike")

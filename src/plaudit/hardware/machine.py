@@ -15,6 +15,7 @@ from plaudit.errors import UserError
 from plaudit.hardware.options import DeviceConfig
 from plaudit.hardware.probe import best_threads, bf16_pays, matmul_speed
 from plaudit.hardware.ranks import ALONE, Ranks, start
+from plaudit.runs.children import cores
 from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.numbers import counted
@@ -138,6 +139,14 @@ def reset_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def share_cores(processes: int) -> None:
+    """Take this process's part of the cores where so many compute at the same time, unless OMP_NUM_THREADS says."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, cores() // processes)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
 
 
 def peak_memory_bytes() -> int:

@@ -1,11 +1,12 @@
 """Short measurements that decide what a machine's name doesn't tell: whether bf16 pays, how many threads do."""
 
 import functools
-import os
 import time
 from collections.abc import Callable
 
 import torch
+
+from plaudit.runs.children import cores
 
 SECONDS = 0.02
 """How long each thing is tried; once at least."""
@@ -51,7 +52,7 @@ def best_threads(most: int | None = None) -> int:
 
     torch's own number is left as it was. On a machine that others use, one is often the fastest.
     """
-    most = most or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    most = most or cores()
     x, up, down = torch.ones(1024, 256), torch.ones(256, 1024), torch.ones(1024, 256)
 
     def layer() -> None:

@@ -12,7 +12,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ from plaudit.tokens.batches import by_token_budget
 
 T = TypeVar("T")
 
+BUCKET = 2**22
+"""Gradients that go into one message."""
 TIMEOUT = "PLAUDIT_RANK_TIMEOUT"
 """Environment: seconds that a rank waits for the others before it gives up. The first may be asking a slow judge."""
 
@@ -105,8 +107,12 @@ class Ranks:
             return
         trained = [p for p in parameters if p.requires_grad]
         holders = self.sum(torch.tensor([p.grad is not None for p in trained], dtype=torch.int64)).tolist()
-        for p in (p for p, count in zip(trained, holders, strict=True) if count):
-            p.grad = self.sum(torch.zeros_like(p) if p.grad is None else p.grad)
+        held = [p for p, count in zip(trained, holders, strict=True) if count]
+        for bucket in _buckets(held):
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            total = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))
+            for p, part in zip(bucket, total.split([p.numel() for p in bucket]), strict=True):
+                p.grad = part.view_as(p)
 
     # ---- telling each other
 
@@ -208,6 +214,21 @@ def join(environ: Mapping[str, str]) -> Ranks:
         raise UserError(f"rank {rank} can't reach the other {world - 1} at {where}: {_short(error)}") from error
     atexit.register(_leave)
     return ranks
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Neighbours of one type and device, up to `BUCKET` numbers together: a message costs more than a small tensor."""
+    buckets: list[list[nn.Parameter]] = []
+    used = 0
+    for p in parameters:
+        last = buckets[-1][-1] if buckets else None
+        alike = last is not None and (last.dtype, last.device) == (p.dtype, p.device)
+        if not alike or used + p.numel() > BUCKET:
+            buckets.append([])
+            used = 0
+        buckets[-1].append(p)
+        used += p.numel()
+    return buckets
 
 
 def fingerprint(parameters: Iterable[Tensor]) -> list[int]:

@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.models.beside import file_beside
+from plaudit.models.gguf import converted, is_gguf
 from plaudit.telemetry.console import warn
 from plaudit.tokens.tokenizer import looks_local
 
@@ -27,7 +28,10 @@ VALUE_HEADS = ("v_head.summary", "value_head", "v_head")
 
 
 def weights_of(path: str) -> str:
-    """The folder or hub name of the whole model: for an adapter alone its base. UserError where that isn't there."""
+    """The folder or hub name of the whole model: for an adapter alone its base, for a gguf file the folder that it was
+    made into. UserError where that isn't there."""
+    if is_gguf(path):
+        return converted(path)
     adapter = _adapter(path)
     if adapter is None:
         return path

@@ -32,6 +32,7 @@ from plaudit.models import adapters
 from plaudit.models.attention import attention_implementation
 from plaudit.models.beside import reach_hub, read_facts
 from plaudit.models.foreign import adapter_width, generation_facts, is_adapter, judges, value_head, weights_of
+from plaudit.models.gguf import check_gguf, is_gguf
 from plaudit.models.options import ModelConfig
 from plaudit.models.weights import HFModel, from_scratch, pretrained
 from plaudit.telemetry.console import say
@@ -293,6 +294,8 @@ def check_model_path(path: str, option: str = "model.path") -> None:
     """Say early, before anything is loaded, that a local folder is missing or holds no model."""
     if path == "tiny" or behind(path) is not None:
         return
+    if is_gguf(path):
+        return check_gguf(path, option)
     if not looks_local(path):
         reach_hub()
         return

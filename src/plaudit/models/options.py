@@ -84,7 +84,7 @@ class ModelConfig:
     """Which model, and which part of it is trained (N1.2, N1.3)."""
 
     path: str = "tiny"
-    """A folder in Hugging Face format, a hub name, or `tiny`: from scratch, with a tokenizer trained on the data."""
+    """A folder in Hugging Face format, a hub name, a .gguf file, or `tiny`: from scratch, tokenizer from the data."""
     tiny: TinyShape = field(default_factory=TinyShape)
     """Only with `path: tiny`."""
     train: Full | LastLayers | LoRA = field(default_factory=Full)

@@ -13,6 +13,7 @@ from plaudit.errors import UserError
 from plaudit.models.foreign import (
     adapter_width,
     generation_facts,
+    is_adapter,
     stored_names,
     tell_lost,
     weights_of,
@@ -69,7 +70,8 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
     if lost or generation.do_sample != facts.get("do_sample"):
         more = {**more, "generation_config": generation}
         tell_lost(config.path, tuple(lost))
-    if base != config.path and adapter_width(config.path):
+    adapted = is_adapter(config.path)
+    if adapted and adapter_width(config.path):
         new = (*new, "score.", "classifier.")  # the adapter brings the head that it was trained with
     try:
         with seeded(seed):
@@ -82,7 +84,7 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
                 **more,
             )
     except Exception as error:  # of files, JSON, Rust, shapes: each means that this path won't do
-        of_adapter = f" (the base of the adapter {config.path!r})" if base != config.path else ""
+        of_adapter = f" (the base of the adapter {config.path!r})" if adapted else ""
         raise UserError(f"model.path: {base!r}{of_adapter} can't be loaded: {error}") from error
 
     def old(name: str) -> bool:
@@ -96,7 +98,7 @@ def pretrained(auto: Any, config: ModelConfig, seed: int, new: tuple[str, ...] =
             f"model.path: the weights of {config.path!r} are not those of its config.json as {type(hf).__name__}: "
             f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}"
         )
-    if base != config.path:
+    if adapted:
         hf = with_adapter(hf, config.path)
     aligned(hf)
     check_finite(dict(hf.named_parameters()), config.path)

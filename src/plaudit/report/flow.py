@@ -11,6 +11,7 @@ from plaudit.report import flow_examples as examples
 from plaudit.report.collect import PipelineData, RunData
 from plaudit.report.flow_cast import Cast, cast_of, option_of
 from plaudit.report.flow_words import (
+    FIXED,
     file_names,
     main_result,
     measured_lines,
@@ -95,16 +96,16 @@ def _first(cast: Cast) -> FlowColumn:
         )  # fmt: skip
         boxes.append(
             FlowBox(id="sft", title=_title("SFT", runs), trained=True,
-                    facts=_each(cast, runs, lambda run: [f"starts from {cast.name_of(run, 'model.path')}"]),
-                    leaves=(*row_lines(cast.files(runs[:1], "held_out"), "held-out row"), *numbers_of(runs[0])),
+                    facts=_each(cast, runs, lambda run: [_start(cast, run)]),
+                    leaves=(*row_lines(cast.files(runs[:1], "held_out"), "held-out row"), *_numbers(runs)),
                     example=examples.by_sft(cast.family, cast.sft, cast.collects, cast.compares))
         )  # fmt: skip
     elif cast.ppos or cast.rewards:
         starts = [cast.name_of(run, "model.path") for run in cast.ppos or cast.rewards]
         if known := tuple(name for name in dict.fromkeys(starts) if name):
             boxes.append(FlowBox(id="start", title="A model from elsewhere", facts=(*known, "no SFT in this run")))
-    leads = ["writes the answers of 2"] if any(cast.maker(c, "model.path") in cast.sft for c in cast.collects) else []
-    leads += ["where PPO starts in 3"] if any(cast.maker(p, "model.path") in cast.sft for p in cast.ppos) else []
+    leads = ["writes the answers"] if any(cast.maker(c, "model.path") in cast.sft for c in cast.collects) else []
+    leads += ["PPO starts from it"] if any(cast.maker(p, "model.path") in cast.sft for p in cast.ppos) else []
     return FlowColumn(title="Supervised fine-tuning" if runs else "The start", boxes=tuple(boxes), end=", ".join(leads))
 
 
@@ -118,17 +119,17 @@ def _second(cast: Cast) -> FlowColumn:
     if runs or example:
         boxes.append(_ranking(cast, example))
     if runs:
-        facts = _each(cast, runs, lambda run: [_kind(run), f"starts from {cast.name_of(run, 'model.path')}"])
+        facts = _each(cast, runs, lambda run: [_kind(run), _start(cast, run)])
         held_out = row_lines(cast.files(runs[:1], "held_out"), "held-out row")
         boxes.append(
             FlowBox(id="reward", title=_title("Reward model", runs), trained=True,
-                    facts=(*facts, *_control_lines(cast, "reward")), leaves=(*held_out, *numbers_of(runs[0])),
+                    facts=(*facts, *_control_lines(cast, "reward")), leaves=(*held_out, *_numbers(runs)),
                     example=examples.scored(cast.ppos))
         )  # fmt: skip
     elif judges := list(dict.fromkeys(name for run in cast.ppos for name in cast.judges(run, "rewards"))):
         title = "Reward function" if not boxes else title
         boxes.append(FlowBox(id="reward", title=title, facts=tuple(judges), example=examples.scored(cast.ppos)))
-    return FlowColumn(title=title, boxes=tuple(boxes), end="judges PPO in 3" if runs and cast.ppos else "")
+    return FlowColumn(title=title, boxes=tuple(boxes), end="judges PPO" if runs and cast.ppos else "")
 
 
 def _answers(cast: Cast, example: examples.RankedAnswers | None) -> FlowBox:
@@ -186,7 +187,7 @@ def _third(cast: Cast) -> FlowColumn:
 
 
 def _ppo_lines(cast: Cast, run: Maker) -> list[str]:
-    lines = [f"starts from {cast.name_of(run, 'model.path')}"]
+    lines = [_start(cast, run)]
     if judges := cast.judges(run, "rewards"):
         beta = option_of(run, "kl.coef")
         lines.append(f"rewarded by {', '.join(judges)}" + (f", β {beta:g}" if isinstance(beta, int | float) else ""))
@@ -200,6 +201,17 @@ def _ppo_lines(cast: Cast, run: Maker) -> list[str]:
     return lines
 
 
+def _start(cast: Cast, run: Maker) -> str:
+    name = cast.name_of(run, "model.path")
+    return f"starts from {name}" if name else ""
+
+
+def _numbers(runs: Sequence[Maker]) -> tuple[str, ...]:
+    """Of several runs those of the first, by its name."""
+    numbers = numbers_of(runs[0])
+    return (f"{runs[0].folder.name}:", *numbers) if numbers and len(runs) > 1 else numbers
+
+
 def _policy_numbers(cast: Cast) -> tuple[str, ...]:
     """What was measured of the (first) policy: J and its optimum where they are known, else its score."""
     run, held_out = cast.ppos[0], row_lines(cast.files(cast.compares[:1], "prompts"), "held-out prompt")
@@ -208,7 +220,7 @@ def _policy_numbers(cast: Cast) -> tuple[str, ...]:
         known = [r for r in compare.results if r.subject in mine and r.measure == OBJECTIVE]
         if known:
             return *held_out, *measured_lines(known[0])
-    return *held_out, *numbers_of(run)
+    return *held_out, *_numbers(cast.ppos)
 
 
 def _contests(cast: Cast) -> list[str]:
@@ -222,7 +234,7 @@ def _contests(cast: Cast) -> list[str]:
             whose = f"{result.subject} (control)" if control and "control" not in result.subject else result.subject
             lines.append(f"{whose} against {result.against}: won {with_interval(result)}")
         if judges := cast.judges(compare, "judge"):
-            lines.append(f"judged by {', '.join(judges)}; ties half, ceiling 100 %")
+            lines.append(f"judged by {', '.join(judges)}; ties half, ceiling 100{FIXED}%")
     for run in (*cast.compares, *cast.verdicts):
         for result in run.results:
             if result.measure == PEOPLE_WON:

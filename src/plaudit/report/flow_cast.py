@@ -50,9 +50,9 @@ class Cast:
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict):
                 maker = self.family.maker(entry.get("path"), run)
-                function = str(entry.get("name") or entry.get("function") or entry.get("model") or "")
-                function = function.rpartition(":")[2]
-                named.append(maker.folder.name if maker else function or shortened(str(entry.get("path") or "")))
+                function = str(entry.get("function") or "").rpartition(":")[2]
+                name = str(entry.get("name") or function or entry.get("model") or "")
+                named.append(maker.folder.name if maker else name or shortened(str(entry.get("path") or "")))
         return [name for name in named if name]
 
 

@@ -59,7 +59,7 @@ def measured_lines(result: Result | None, *, bounds: bool = True) -> tuple[str, 
     unit, share = measure(result.measure).unit, share_reached(result)
     ceiling = "no ceiling known" if result.ceiling is None else f"ceiling {with_unit(result.ceiling, unit)}"
     floor = [] if result.floor is None else [f"floor {with_unit(result.floor, unit)}"]
-    reached = [] if share is None else [f"{percent(share)} of the way"]
+    reached = [] if share is None else [percent(share).replace(" ", FIXED) + " of the way"]
     return line, ", ".join([ceiling, *floor, *reached])
 
 

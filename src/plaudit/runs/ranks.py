@@ -16,6 +16,11 @@ class RunRanks(Protocol):
         """Whether this process writes the run's files."""
         ...
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other."""
+        ...
+
     def first(self, work: Callable[[], T]) -> T | None:
         """Do `work` on the first rank while the others wait; None on them. Its UserError is raised on all."""
 
@@ -33,7 +38,7 @@ class RunRanks(Protocol):
 class Alone:
     """One process."""
 
-    is_first = True
+    is_first = is_alone = True
 
     def first(self, work: Callable[[], T]) -> T | None:
         return work()
@@ -46,3 +51,6 @@ class Alone:
 
     def wait(self) -> None:
         pass
+
+
+ALONE = Alone()

@@ -1,22 +1,32 @@
-"""From configuration to scorer: reward models, reward functions, or a weighted mix."""
+"""From configuration to scorer: reward models, reward functions, language models that are asked, or a weighted mix."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeGuard, assert_never
 
 from plaudit.config.objects import behind
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine
+from plaudit.models.load import check_model_path
 from plaudit.models.reward import loading
-from plaudit.models.reward.protocol import RewardModel, check_references
+from plaudit.models.reward.protocol import REFERENCES, RewardModel, check_references
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
+from plaudit.scoring.asking.scorer import Answerer, AskingScorer
+from plaudit.scoring.asking.template import load_template, template_text
 from plaudit.scoring.calls import takes
 from plaudit.scoring.combine import WeightedMix
 from plaudit.scoring.functions import Tally, function_scorer
 from plaudit.scoring.loading import file_of
-from plaudit.scoring.options import JudgeConfig, RewardModelConfig
+from plaudit.scoring.options import (
+    AskingConfig,
+    ChatJudgeConfig,
+    GenerativeJudgeConfig,
+    JudgeConfig,
+    RewardModelConfig,
+)
 from plaudit.scoring.protocol import Scorer, check_columns, missing_column, num_responses
 from plaudit.scoring.rows import rows_of
 from plaudit.scoring.shares import FirstRankScorer, score_shares
@@ -85,24 +95,45 @@ def check_rewards(
     """
     alone = rows if lone is None else lone
     for index, config in enumerate(configs):
-        if config.kind != "model":
+        if config.kind == "function":
             check_columns(function_scorer(config), rows)
             continue
-        model = config.model
-        loading.check_reward_model(model, _path_option(option, index), config.read_as)
-        if needed := loading.needed_columns(model, config.read_as):
+        if config.kind == "model":
+            loading.check_reward_model(config.model, _path_option(option, index), config.read_as)
+        else:
+            load_template(config.question)
+        if config.kind == "generative":
+            check_model_path(config.path, option=_path_option(option, index))
+        if needed := _needed_columns(config):
             check_references(rows)
             check_columns(partial(missing_column, config.name, needed=needed, filled=True), alone)
+
+
+def _needed_columns(config: RewardModelConfig | AskingConfig) -> tuple[str, ...]:
+    """What a lone answer's row must have: something to compare it with, where the judge compares."""
+    if config.kind == "model":
+        return tuple(loading.needed_columns(config.model, config.read_as))
+    return (REFERENCES,) if compares(config) else ()
+
+
+def compares(config: JudgeConfig) -> bool:
+    """Whether it is asked about two answers of a prompt at once."""
+    return is_asked(config) and config.question.form == "pair"
+
+
+def is_asked(config: JudgeConfig) -> TypeGuard[AskingConfig]:
+    """Whether it is a language model that is asked."""
+    return config.kind in ("chat", "generative")
 
 
 def say_unread_columns(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow]) -> None:
     """One line on columns of the prompts that no judge takes, before any model loads."""
     named = dict.fromkeys(name for row in rows for name, value in row.columns.items() if value is not None)
     for config in configs:
-        if config.kind != "model":
+        if config.kind == "function":
             read = takes(function_scorer(config).function).accepted(named)
         else:
-            read = set(loading.needed_columns(config.model, config.read_as))
+            read = set(_needed_columns(config))
         named = {name: None for name in named if name not in read}
     if named and configs:
         say(f"columns that nothing reads: {', '.join(named)}")
@@ -110,9 +141,9 @@ def say_unread_columns(configs: Sequence[JudgeConfig], rows: Sequence[PromptRow]
 
 def judges_tokens(config: JudgeConfig) -> bool:
     """Whether it says a number for each token, told before any model loads."""
-    if config.kind != "model":
+    if config.kind == "function":
         return config.by_token
-    return loading.saved_kind(config.model, config.read_as).scores_tokens
+    return config.kind == "model" and loading.saved_kind(config.model, config.read_as).scores_tokens
 
 
 def has_scale(config: JudgeConfig) -> bool:
@@ -144,8 +175,26 @@ def judge_scorer(config: JudgeConfig, machine: Machine, option: str = "path") ->
     """One judge, whatever its weight. UserError naming the `option` of its folder."""
     if config.kind == "model":
         return reward_model_scorer(config, machine, option)
-    scorer = function_scorer(config)
+    scorer = function_scorer(config) if config.kind == "function" else asking_scorer(config, machine)
     return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
+
+
+def asking_scorer(config: AskingConfig, machine: Machine) -> AskingScorer:
+    """A language model, ready to be asked; nothing is asked yet. What each kind needs is loaded for it alone."""
+    match config:
+        case ChatJudgeConfig():
+            from plaudit.scoring.asking.server import ChatServer
+
+            answerer: Answerer = ChatServer(config)
+        case GenerativeJudgeConfig():
+            from plaudit.scoring.asking.in_process import InProcessModel
+
+            answerer = InProcessModel(config, machine)
+        case _:
+            assert_never(config)
+    return AskingScorer(
+        config=config, answerer=answerer, template=load_template(config.question), seed=config.question.seed
+    )
 
 
 def reward_model_scorer(config: RewardModelConfig, machine: Machine, option: str = "path") -> RewardModelScorer:
@@ -157,10 +206,13 @@ def reward_model_scorer(config: RewardModelConfig, machine: Machine, option: str
 
 
 def function_files(configs: Sequence[JudgeConfig]) -> dict[str, str]:
-    """The files of the user's own reward functions → sha256, for the run's provenance: a resumed run whose judge is
-    another one would not be the same run."""
+    """The files of the user's own reward functions and questions → sha256, for the run's provenance: a resumed run
+    whose judge is another one would not be the same run."""
     files: dict[str, str] = {}
     for config in configs:
         if config.kind == "function" and (path := file_of(config.function)) is not None:
             files[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif is_asked(config) and config.question.prompt:
+            text = template_text(config.question)
+            files[config.question.prompt] = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return files

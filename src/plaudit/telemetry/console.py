@@ -19,6 +19,19 @@ PIPED_WIDTH = 100
 HEALTH = "health: "
 """How a line on a run's health begins; behind it stands its level."""
 LOGGER = logging.getLogger("plaudit")
+_speaker = ""
+"""Who says what this process says; empty where it is the only one."""
+
+
+def speak_as(name: str) -> None:
+    """From now on `name` stands before every line on the terminal: other processes talk there too."""
+    global _speaker
+    _speaker = name
+
+
+def is_one_of_several() -> bool:
+    """Whether other processes talk on the terminal too, so that no line may be written over."""
+    return bool(_speaker)
 
 
 def say(message: str) -> None:
@@ -45,7 +58,8 @@ class Terminal(logging.Handler):
         try:
             message = record.getMessage()
             says_level = is_notice or message.startswith(HEALTH)
-            print(message if says_level else f"warning: {message}", file=stream, flush=True)
+            line = message if says_level else f"warning: {message}"
+            print(f"{_speaker} │ {line}" if _speaker else line, file=stream, flush=True)
         except (OSError, ValueError, AttributeError):
             discard_closed(stream)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from plaudit.telemetry.console import in_notebook, quiet, say
+from plaudit.telemetry.console import in_notebook, is_one_of_several, quiet, say
 from plaudit.telemetry.numbers import duration, number
 
 
@@ -62,7 +62,7 @@ class Progress:
     def _open(self) -> None:
         if in_notebook():
             self._display = _Cell(self.stage)
-        elif sys.stderr.isatty():
+        elif sys.stderr.isatty() and not is_one_of_several():
             self._display = _Bar(self.stage, self.total, self._start)
         else:
             self._display = _Lines(self.stage, self._interval)

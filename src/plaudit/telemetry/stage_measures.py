@@ -36,6 +36,21 @@ _JUDGES = (
             better="down", meaning="Share of the pairs whose winner is another one when the prompt's answers are "
             "listed in the opposite order. 0 for a judge that scores each answer by itself.",
             formula="share of pairs with another winner; ½ where one of the two orders gives equal scores"),
+    Measure(key="same_again_over_pairs", title="same winner when asked again", unit="share of pairs", better="up",
+            meaning="Of a language model that judges: how often the same of two answers is ahead when it is asked the "
+            "same again with another seed; half where one of the two times they are level."),
+    Measure(key="first_shown_wins_over_verdicts", title="answer shown first wins", unit="share of verdicts",
+            meaning="Of the verdicts that decide, each pair being shown in both orders: how often the answer shown "
+            "first wins. Without a position bias ½."),
+    Measure(key="inconsistent_over_pairs", title="verdicts differ with the order", unit="share of pairs", better="down",
+            meaning="Pairs on which a judge's two verdicts, one in each order, name different winners or only one of "
+            "them a winner. Its score is their mean."),
+    Measure(key="unreadable_over_replies", title="replies without a verdict", unit="share of replies", better="down",
+            meaning="Replies in which no number or verdict was found, or one beyond the scale: the judge abstains."),
+    Measure(key="rewardbench2_over_subsets", title="RewardBench 2", unit="share of rows", better="up",
+            meaning="RewardBench 2's own score: the correct answer among four scores highest, of the subset Ties a "
+            "weighted mix of accuracies and margins; the whole is the mean over the subsets.",
+            formula="mean over subsets of mean [correct is best] / n that share the top"),
     Measure(key="log_loss_over_pairs", title="log loss of P(better)", unit="nats", better="down",
             meaning="What it costs to believe the judge's probability that the better answer is better. Floor: always "
             "saying ½. Only scores in nats of preference can be calibrated (`has_scale`: 1).",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from plaudit.data.formats import competition_ranks
-from plaudit.engines.build import build_engine
+from plaudit.engines.build import build_engine, check_engine
 from plaudit.engines.protocol import Engine
 from plaudit.files import write_json
 from plaudit.formulas.pair_scores import mean_pair_entropy
@@ -18,7 +18,7 @@ from plaudit.hardware.randomness import generator, permutation
 from plaudit.models.load import Language, Loaded, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.rollouts.sampler import check_prompts, groups, sample
+from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
 from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, say_unread_columns
@@ -75,13 +75,15 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
     if shots:
         run.add_provenance({"shots": shots.facts})
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long, shots))
+    read = (shown_ids(row, language, shots) for row in prompts)
+    check_engine(config.engine, language, read, config.sampling.max_new_tokens)
     here = machine_of(run, config.device)
     loaded = policy or load_causal(config.model, language, seed=config.seed)
     trunk = Trunk(loaded.hf).to(here.device)
     return Participants(
         prompts=prompts,
         language=language,
-        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop),
+        engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
         unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
         machine=here,
@@ -105,7 +107,8 @@ def gather(participants: Participants, config: CollectConfig, run: Run) -> None:
         with run.checkpoint(done) as folder:
             write_json(folder / RANKED, {"prompts": done, "rankings": rows})
 
-    with state.saved_on_stop(save, run), run.progress(len(prompts), start=done) as progress:
+    ranks = participants.machine.ranks
+    with state.saved_on_stop(save, run, ranks), run.progress(len(prompts), start=done) as progress:
         while done < len(prompts):
             run.check_stop()
             part = prompts[done : done + per_batch]

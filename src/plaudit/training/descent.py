@@ -8,7 +8,7 @@ a function of seed and step, all else that a step depends on stands in the check
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from plaudit.training import optim, order, state
 from plaudit.training.options import DescentConfig
 
 Example = TypeVar("Example")
+Example_co = TypeVar("Example_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,25 @@ class Mixture(Generic[Example]):
             weights=tuple(weights) or (1.0,) * len(sources),
         )
 
+    @property
+    def count(self) -> int:
+        return len(self.examples)
+
     def steps(self, config: DescentConfig) -> int:
         """Optimiser steps of a whole run. UserError where the weights leave no row."""
         return config.epochs * order.steps_per_epoch(self.sizes, self.weights, config.minibatch_size)
+
+    def minibatch(self, config: DescentConfig, epoch: int, index: int) -> list[Example]:
+        """The examples of the epoch's step `index`."""
+        rows = order.of_epoch(self.sizes, self.weights, config.seed, epoch)
+        return [self.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
+
+
+class Minibatches(Protocol[Example_co]):
+    """What a descent asks of what it learns from: `Mixture`, or rows that are read when they are wanted."""
+
+    def steps(self, config: DescentConfig) -> int: ...
+    def minibatch(self, config: DescentConfig, epoch: int, index: int) -> Sequence[Example_co]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +77,7 @@ class Descent(Generic[Example]):
     """A model, what it learns, and what differs between stages."""
 
     model: nn.Module
-    mixture: Mixture[Example]
+    mixture: Minibatches[Example]
     machine: Machine
     backward: Callable[[Sequence[Example]], MinibatchLoss]
     """Accumulate this rank's part of the gradient of a minibatch's loss."""
@@ -108,13 +125,10 @@ def descend(descent: Descent[Example], config: DescentConfig, run: Run) -> Mappi
         if measure and descent.measure_first and cursor.first is None:
             cursor = replace(cursor, first=dict(measure()))
             run.log(0, cursor.first or {})
-        rows: list[int] = []
         while cursor.step < total:
             run.check_stop()
             epoch, index = divmod(cursor.step, total // config.epochs)
-            if index == 0 or not rows:
-                rows = order.weighted(mixture.sizes, mixture.weights, config.seed, epoch)
-            chosen = [mixture.examples[i] for i in order.minibatch(rows, config.minibatch_size, index)]
+            chosen = mixture.minibatch(config, epoch, index)
             cursor, metrics = _step(descent, config, run, optimizer, chosen, cursor, total)
             if measure and (cursor.step % evaluate_every == 0 or cursor.step == total):
                 measured = measure()

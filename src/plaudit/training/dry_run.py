@@ -53,7 +53,7 @@ def _sft(config: SFTConfig, run: Run) -> None:
     prompt, response = who.mixture.examples[0]
     _show(who.loaded.language, prompt, response)
     tokens = [len(prompt) + len(response) for prompt, response in who.mixture.examples]
-    _say_steps(config, who.mixture.steps(config), len(tokens), len(who.held_out), sum(tokens) / len(tokens))
+    _say_steps(config, who.mixture.steps(config), who.mixture.count, len(who.held_out), sum(tokens) / len(tokens))
     _say_sizes([who.trunk], config.microbatch_tokens)
 
 

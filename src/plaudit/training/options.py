@@ -100,6 +100,9 @@ class SFTConfig(DescentConfig):
     """Files of demonstrations, or of plain text; several are mixed by their weights."""
     entropy: KnownEntropy | None = None
     """For the report: the known bound of the held-out loss."""
+    streaming: bool = False
+    """Leave the rows of `data` on disk and read them when they are learnt, for files larger than memory (docs/data.md):
+    held-out rows need files of their own, and a minibatch is so many lines of the files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,18 @@
 """Supervised fine-tuning (N1): maximise the log-likelihood of the demonstrator's answers."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plaudit.data.stream import Learned, RowStream
+from plaudit.engines.build import build_engine
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
 from plaudit.evaluation.perplexity import Perplexity, perplexity
 from plaudit.hardware.machine import Machine, machine_of
-from plaudit.hardware.randomness import derive_seed
+from plaudit.hardware.randomness import SampleKey, derive_seed
 from plaudit.models.adapters import unwrapped
 from plaudit.models.checkpoint import check_savable
 from plaudit.models.load import Language, Loaded, finish, load_causal, load_language
@@ -25,6 +29,10 @@ from plaudit.training import state
 from plaudit.training.descent import Descent, MinibatchLoss, Mixture, descend
 from plaudit.training.likelihood import nll_backward
 from plaudit.training.options import KnownEntropy, SFTConfig
+from plaudit.training.streaming import StreamedMixture, open_training
+
+SHOWN_TOKENS, SHOWN_CHARACTERS = 32, 90
+"""Of the line that shows what the model says by now, whenever it is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +43,7 @@ class Participants:
     trunk: Trunk
     """The same model, as it is trained."""
     machine: Machine
-    mixture: Mixture[EncodedRow]
+    mixture: Mixture[EncodedRow] | StreamedMixture
     held_out: tuple[EncodedRow, ...]
     entropy: float | None
     """The known bound of the held-out loss, nats per answer."""
@@ -55,20 +63,17 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
     Raises: UserError.
     """
     # Plain text where the file holds plain text, demonstrations (converted where need be) otherwise.
-    sources, held_out = state.load_split(run, config, Demonstration, Text)
+    streams: tuple[RowStream, ...] = ()
+    sources: Sequence[Sequence[Learned]]
+    if config.streaming:
+        streams, held_out = open_training(run, config)
+        sources = [stream.first for stream in streams]
+    else:
+        sources, held_out = state.load_split(run, config, Demonstration, Text)
     texts = [text for source in sources for row in source for text in _texts(row)]
     language = policy.language if policy else load_language(config.model, texts)
     max_length = language.limit(config.max_length)
-    paths = [source.path for source in config.data]
-    every = [
-        _encode(path, rows, language, max_length, config.too_long) for path, rows in zip(paths, sources, strict=True)
-    ]
-    encoded = [source.remaining for source in every]
-    count = max(sum(len(source.rows) for source in every), 1)
-    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / count})
-    run.observe({"cut_over_rows": sum(source.truncated for source in every) / count})
-    if not any(encoded):
-        raise UserError(f"data: no row is left to train on in {', '.join(paths)}")
+    mixture = _streamed(config, streams, language) if streams else _in_memory(config, run, sources, language)
     measured = _encode("held out", held_out, language, max_length, config.too_long).remaining
     entropy = _entropy(config.entropy)
     loaded = _trainable(config, language, policy)
@@ -80,7 +85,7 @@ def participants(config: SFTConfig, run: Run, *, policy: Loaded | None = None) -
         loaded=loaded,
         trunk=Trunk(loaded.hf).to(here.device),
         machine=here,
-        mixture=Mixture.of(encoded, [source.weight for source in config.data]),
+        mixture=mixture,
         held_out=tuple(measured),
         entropy=entropy,
     )
@@ -94,7 +99,7 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     """
     trunk, mixture, held_out = participants.trunk, participants.mixture, participants.held_out
     say(
-        f"sft: {counted(len(mixture.examples), 'row')}, {len(held_out)} held out, "
+        f"sft: {counted(mixture.count, 'row')}, {len(held_out)} held out, "
         f"{counted(mixture.steps(config), 'step')} on {participants.machine}, {trunk.layout} rows"
     )
 
@@ -102,12 +107,18 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
         loss = nll_backward(trunk, rows, config.microbatch_tokens, participants.machine)
         return MinibatchLoss(value=loss, metrics={"loss_over_tokens": loss})
 
+    def measure() -> dict[str, float]:
+        measured = _metrics(_measure(participants, config))
+        if shown := _shown(participants):
+            say(f"sft: {shown}")
+        return measured
+
     descent = Descent(
         model=trunk,
         mixture=mixture,
         machine=participants.machine,
         backward=backward,
-        measure=(lambda: _metrics(_measure(participants, config))) if held_out else None,
+        measure=measure if held_out else None,
         measurements=10,
         amounts=lambda rows: {"tokens": sum(len(prompt) + len(response) for prompt, response in rows)},
         headline={"loss": "loss_over_tokens", "tokens/s": "tokens_over_seconds"},
@@ -121,6 +132,29 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     if held_out:
         results = _measure(participants, config).results("SFT", untrained=first, entropy=participants.entropy)
     run.finish(summary(results))
+
+
+def _in_memory(
+    config: SFTConfig, run: Run, sources: Sequence[Sequence[Learned]], language: Language
+) -> Mixture[EncodedRow]:
+    limit, paths = language.limit(config.max_length), [source.path for source in config.data]
+    every = [_encode(path, rows, language, limit, config.too_long) for path, rows in zip(paths, sources, strict=True)]
+    encoded = [source.remaining for source in every]
+    count = max(sum(len(source.rows) for source in every), 1)
+    run.observe({"left_out_over_rows": sum(source.dropped for source in every) / count})
+    run.observe({"cut_over_rows": sum(source.truncated for source in every) / count})
+    if not any(encoded):
+        raise UserError(f"data: no row is left to train on in {', '.join(paths)}")
+    return Mixture.of(encoded, [source.weight for source in config.data])
+
+
+def _streamed(config: SFTConfig, streams: tuple[RowStream, ...], language: Language) -> StreamedMixture:
+    limit, renderer = language.limit(config.max_length), language.decoder_renderer
+
+    def encode(rows: Sequence[Learned]) -> list[EncodedRow]:
+        return encode_learned(rows, renderer, max_length=limit, too_long=config.too_long).remaining
+
+    return StreamedMixture(streams=streams, weights=tuple(source.weight for source in config.data), encode=encode)
 
 
 def _trainable(config: SFTConfig, language: Language, policy: Loaded | None) -> Loaded:
@@ -158,6 +192,25 @@ def _measure(participants: Participants, config: SFTConfig) -> Perplexity:
         budget=config.microbatch_tokens,
         ends=participants.loaded.language.end_ids,
     )
+
+
+def _shown(participants: Participants) -> str:
+    """A held-out prompt and the likeliest answer to it now, in one line; empty where nothing can be answered."""
+    language = participants.loaded.language
+    prompt = next((prompt for prompt, _ in participants.held_out if len(prompt) > 1), None)
+    length = min(SHOWN_TOKENS, language.context - len(prompt or ()))
+    if prompt is None or length < 1:
+        return ""
+    with participants.machine.autocast(), contextlib.suppress(UserError):  # not every model can be sampled from
+        engine = build_engine(participants.trunk, language)
+        sampling = SamplingConfig(max_new_tokens=length)
+        (answer,) = engine.generate(
+            [prompt], [SampleKey(prompt_id="shown", sample_index=0)], sampling, seed=0, greedy=True
+        )
+        texts = (language.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, list(answer.ids)))
+        question, text = (" ".join(str(text).split()) for text in texts)
+        return f"{question[-SHOWN_CHARACTERS:]} → {text[:SHOWN_CHARACTERS]}"
+    return ""
 
 
 def _metrics(measured: Perplexity) -> dict[str, float]:

@@ -58,7 +58,7 @@ def _judged(examined: Examined) -> Iterator[tuple[str, Scorer, list[Group]]]:
         if judge.kind == "model":
             compares = needed_columns(judge.model, judge.read_as)
             real = [group for group in real if all(group.columns.get(column) for column in compares)]
-        elif judge.by_token:
+        elif judge.kind != "function" or judge.by_token:  # who is asked is not asked for the sake of a check
             continue
         if real:
             yield option, scorer, real

@@ -354,6 +354,9 @@ class Ptx:
     """Rows of text in one optimiser step (Ouyang et al. 2022: eight times as many as answers)."""
     max_length: int = 0
     """Tokens a row; longer texts are cut into windows, longer demonstrations truncated; 0 is the model's context."""
+    streaming: bool = False
+    """Leave the rows on disk and read them when they are learnt, for files larger than memory (docs/data.md): of a long
+    text one window each time."""
 
     def __post_init__(self) -> None:
         if self.coef < 0 or self.rows < 1 or self.max_length < 0 or not self.data:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plaudit.data.clean import overlap
-from plaudit.engines.build import build_engine
+from plaudit.engines.build import build_engine, check_engine
 from plaudit.engines.protocol import Engine
 from plaudit.errors import UserError
 from plaudit.hardware.machine import Machine, machine_of
@@ -28,8 +28,9 @@ from plaudit.models.reward.normalisation import of_facts
 from plaudit.models.weights import HFModel
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group, PromptRow
-from plaudit.rollouts.sampler import check_prompts
+from plaudit.rollouts.sampler import check_prompts, shown_ids
 from plaudit.runs.folder import Run
+from plaudit.scoring.asking.calibration import check_calibrated
 from plaudit.scoring.build import build_scorer, check_rewards, function_files, judges_tokens, say_unread_columns
 from plaudit.scoring.protocol import Scorer, check_columns
 from plaudit.telemetry.console import say, warn
@@ -87,6 +88,7 @@ def participants(
     """
     rows = _prompts(config, run, prompts)
     _check_judges(config, rows, scorer)
+    _warn_if_unheld(config)
     run.check_data(function_files(config.judges if scorer is None else ()))
     if config.critic and config.critic.kind == "separate" and config.critic.init != "policy":
         check_model_path(config.critic.init, option="critic.init")
@@ -99,9 +101,8 @@ def participants(
     _check_handed_in(run, language, policy, reference)
     rows = check_prompts(rows, language, config.sampling.max_new_tokens, config.too_long)
     aside = _held_out(config, run, language, rows)
-    _warn_if_unheld(config)
+    _check_engine(config, language, (*rows, *aside))
     text = ptx.load(config.ptx, run, language, config.seed)
-
     here = machine_of(run, config.device)
     loaded, actor = _actor(config, language, policy)
     actor.to(here.device)
@@ -130,6 +131,7 @@ def participants(
 def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
     """Is there a judge, has it the columns that it reads, and can it judge as the options ask?"""
     if scorer is None:
+        check_calibrated(config.judges)
         check_rewards(config.judges, rows)
         say_unread_columns((*config.judges, *(config.evaluation.truth if config.evaluation else ())), rows)
     else:
@@ -200,6 +202,12 @@ def _actor(config: PPOConfig, language: Language, policy: Loaded | None) -> tupl
     loaded = finish(policy.hf, language, config.model, first)
     check_savable(loaded)
     return loaded, actor_critic(loaded, config.critic, config.model, seed=second, blocks=blocks)
+
+
+def _check_engine(config: PPOConfig, language: Language, rows: Sequence[PromptRow]) -> None:
+    """Can the engine answer them?"""
+    prompts = (shown_ids(row, language, None) for row in rows)
+    check_engine(config.engine, language, prompts, config.sampling.max_new_tokens)
 
 
 def _warn_if_unheld(config: PPOConfig) -> None:

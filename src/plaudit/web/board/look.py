@@ -20,7 +20,7 @@ from plaudit.report.live import LiveRun
 from plaudit.report.views import Page, page
 from plaudit.web.board.rows import Row, rows
 from plaudit.web.board.shelf import Shelf, ShelfItem
-from plaudit.web.templates import environment
+from plaudit.web.templates import environment, words
 
 PATIENCE = 0.3
 """Seconds of one request that go into reading logs."""
@@ -65,7 +65,7 @@ class Board:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _views: OrderedDict[tuple[str, ...], tuple[Any, View]] = field(default_factory=OrderedDict)
 
-    def rows(self, words: str = "") -> tuple[list[Row], list[str]]:
+    def rows(self, wanted: str = "") -> tuple[list[Row], list[str]]:
         """The list, and what isn't in it and why. Logs of runs that aren't finished are read on a little: by those the
         rules of health judge."""
         with self._lock:
@@ -73,9 +73,9 @@ class Board:
             items = list(self.shelf.items.values())
             unfinished = [live for item in items for live in item.lives if not _is_finished(live)]
             _advance([live for live in unfinished if not live.whole] or unfinished)
-            return list(rows(items, words, self.clock())), list(self.shelf.left_out)
+            return list(rows(items, wanted, self.clock())), list(self.shelf.left_out)
 
-    def view(self, ids: Sequence[str]) -> View:
+    def view(self, ids: Sequence[str], language: str = "en") -> View:
         """Raises: HTTPException where a run isn't there."""
         with self._lock:
             self.shelf.refresh()
@@ -84,36 +84,36 @@ class Board:
             stamps = [live.stamp for live in lives]  # before it is read: what comes meanwhile is new the next time
             _advance(lives)
             exact = all(live.whole for live in lives)
-            key, stamp = tuple(ids), (exact, *stamps)
+            key, stamp = (language, *ids), (exact, *stamps)
             known = self._views.get(key)
             if known and known[0] == stamp:
                 self._views.move_to_end(key)
                 return known[1]
-            fresh = _view(items, lives, stamp, exact=exact)
+            fresh = _view(items, lives, stamp, exact=exact, language=language)
             self._views[key] = stamp, fresh
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
             return fresh
 
-    def figures(self, ids: Sequence[str], wanted: Sequence[int]) -> dict[str, Any]:
+    def figures(self, ids: Sequence[str], wanted: Sequence[int], language: str = "en") -> dict[str, Any]:
         """Index → what plotly draws, and the same in words."""
-        figures = self.view(ids).page.figures
+        figures = self.view(ids, language).page.figures
         return {
             str(index): {"plot": figures[index].plot, "alt": figures[index].alt}
             for index in wanted
             if 0 <= index < len(figures)
         }
 
-    def search(self, words: str) -> list[tuple[str, samples.Entry]]:
+    def search(self, text: str) -> list[tuple[str, samples.Entry]]:
         """(run, prompt and answers) of samples and of newest rollouts that have all of the words."""
-        wanted, hits = words.casefold().split(), list[tuple[str, samples.Entry]]()
+        wanted, hits = text.casefold().split(), list[tuple[str, samples.Entry]]()
         with self._lock:
             self.shelf.refresh()
             for item in self.shelf.items.values():
                 for one in (item, *item.stages) if wanted else ():
                     for entry in samples.entries(one.live.sketch(answers=True), named=False):
-                        text = "\n".join((entry[0], *(side[1] for side in entry[1]))).casefold()
-                        if all(word in text for word in wanted):
+                        written = "\n".join((entry[0], *(side[1] for side in entry[1]))).casefold()
+                        if all(word in written for word in wanted):
                             hits.append((one.id, entry))
                         if len(hits) >= HITS:
                             return hits
@@ -139,11 +139,11 @@ def _is_finished(live: LiveRun) -> bool:
     return (live.folder / "summary.json").is_file()
 
 
-def _view(items: Sequence[ShelfItem], lives: Sequence[LiveRun], stamp: object, *, exact: bool) -> View:
+def _view(items: Sequence[ShelfItem], lives: Sequence[LiveRun], stamp: object, *, exact: bool, language: str) -> View:
     began = time.process_time()
     collected = tuple(_collect(item, len(lives), exact=exact, answers=len(items) <= ANSWERS_OF) for item in items)
     shown = page(collected, searchable=False, follow=False)
-    fresh: dict[str, str] = {**parts(shown), "events": _events(items)}
+    fresh: dict[str, str] = {**parts(shown), "events": _events(items, language)}
     hashes = {name: _hash(html) for name, html in fresh.items()}
     hashes["curves"] = _hash(
         [[block.title, [[f.title, f.keys, f.wide] for f in (*block.lines, *block.folded)]] for block in shown.groups]
@@ -168,7 +168,7 @@ def _collect(item: ShelfItem, count: int, *, exact: bool, answers: bool) -> RunD
     return pipeline_of(own, [read(stage.live) for stage in item.stages]) if item.stages else own
 
 
-def _events(items: Sequence[ShelfItem]) -> str:
+def _events(items: Sequence[ShelfItem], language: str) -> str:
     """Notices and warnings, the newest first."""
     several = sum(len(item.lives) for item in items) > 1
     every = [
@@ -178,7 +178,8 @@ def _events(items: Sequence[ShelfItem]) -> str:
         for event in one.live.events
     ]
     newest = sorted(every, key=lambda each: str(each[1].get("time", "")), reverse=True)[:EVENTS]
-    return environment().get_template("board_events.html.j2").render(events=newest, several=several)
+    template = environment().get_template("board_events.html.j2")
+    return template.render(events=newest, several=several, t=words(language))
 
 
 def _hash(value: Any) -> str:

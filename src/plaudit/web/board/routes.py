@@ -18,7 +18,8 @@ from plaudit.report.views import name_apart
 from plaudit.web.board.look import Board, View
 from plaudit.web.board.shelf import shelf
 from plaudit.web.security import CSP
-from plaudit.web.templates import environment, page
+from plaudit.web.templates import LANGUAGES, environment, language, page
+from plaudit.web.templates import words as in_language
 
 ASSETS = {
     "style.css": "text/css",
@@ -43,30 +44,39 @@ def board_routes(runs: Sequence[str]) -> list[BaseRoute]:
 
 def routes(shown: Board) -> list[BaseRoute]:
     def run_list(request: Request) -> Response:
-        return page(request, "board.html.j2", words=_words(request), pins=_pins(request), **_list(shown, request))
+        known = {"words": _words(request), "pins": _pins(request), "others": _others(request)}
+        return page(request, "board.html.j2", **known, **_list(shown, request))
 
     def run_page(request: Request) -> Response:
-        view, ids = shown.view(_ids(request)), _ids(request)
+        ids = _ids(request)
+        view = shown.view(ids, language(request))
         pins, address = _pins(request), f"/runs?{urlencode([('run', run_id) for run_id in _runs(request)])}"
         response = page(
             request, "board_runs.html.j2", parts={name: html for name, (_, html) in view.parts.items()}, ids=ids,
             title=view.page.title, pins=pins, unpinned=address, hashes=_hashes(view),
-            reading=view.read,
+            reading=view.read, others=_others(request),
         )  # fmt: skip
         response.headers["content-security-policy"] = POLICY
         return response
 
     def search_page(request: Request) -> Response:
-        words = _words(request)
-        return page(request, "board_search.html.j2", words=words, hits=shown.search(words), pins=_pins(request))
+        words, pins = _words(request), _pins(request)
+        hits, others = shown.search(words), _others(request)
+        return page(request, "board_search.html.j2", words=words, hits=hits, pins=pins, others=others)
+
+    def new_parts(request: Request) -> Response:
+        return JSONResponse(_new_parts(shown.view(_ids(request), language(request)), request))
+
+    def figures(request: Request) -> Response:
+        return JSONResponse(shown.figures(_ids(request), _indices(request), language(request)))
 
     return [
         _read("/", run_list),
         _read("/runs", run_page),
         _read("/search", search_page),
         _read("/api/list", lambda request: _new_list(shown, request)),
-        _read("/api/runs", lambda request: JSONResponse(_new_parts(shown.view(_ids(request)), request))),
-        _read("/api/figures", lambda request: JSONResponse(shown.figures(_ids(request), _indices(request)))),
+        _read("/api/runs", new_parts),
+        _read("/api/figures", figures),
         _read("/assets/{name}", _asset),
     ]
 
@@ -102,6 +112,13 @@ def _indices(request: Request) -> list[int]:
     return [int(each) for each in text.split(",")[:200] if each.isascii() and each.isdigit()]
 
 
+def _others(request: Request) -> list[tuple[str, str, str]]:
+    """(code, name, this page's address) of the languages that it isn't in."""
+    known = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+    here = language(request)
+    return [(code, name, f"?{urlencode([*known, ('lang', code)])}") for code, name in LANGUAGES.items() if code != here]
+
+
 def _list(shown: Board, request: Request) -> dict[str, Any]:
     rows, left_out = shown.rows(_words(request))
     return {"rows": rows, "left_out": left_out, "running": sum(row.life.kind == "running" for row in rows)}
@@ -109,7 +126,11 @@ def _list(shown: Board, request: Request) -> dict[str, Any]:
 
 def _new_list(shown: Board, request: Request) -> Response:
     known = _list(shown, request)
-    html = environment().get_template("board_rows.html.j2").render(**known, pins=_pins(request))
+    html = (
+        environment()
+        .get_template("board_rows.html.j2")
+        .render(**known, pins=_pins(request), t=in_language(language(request)))
+    )
     return JSONResponse({"html": html, "again": SOON if known["running"] else IDLE})
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from plaudit.errors import UserError
 from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, pipeline_of
@@ -18,6 +19,7 @@ from plaudit.telemetry.health import HEALTHY
 from plaudit.telemetry.numbers import duration
 from plaudit.telemetry.status import State, Status
 from plaudit.web.board.shelf import ShelfItem
+from plaudit.web.templates import dictionary
 
 WIDE, HIGH = 120.0, 28.0
 """The drawing of a curve in the list."""
@@ -28,9 +30,12 @@ class Life:
     """Whether something works on a run, and what became of it."""
 
     kind: str
-    """finished, running, dead, failed, stopped, new."""
-    words: str
+    """Its colour: finished, running, dead, failed, stopped, new."""
+    state: str
+    """What it is called: `life_…` in words.json."""
     why: str = ""
+    """`why_…` there, to be filled in by `facts`."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,26 +101,27 @@ def life(status: RunStatus, process: Status | None, now: float) -> Life:
     """In words, by status.json: of an interrupted run whether it was stopped, failed, or died without a word."""
     match status:
         case RunStatus.FINISHED:
-            return Life(kind="finished", words="finished")
+            return Life(kind="finished", state="finished")
         case RunStatus.RUNNING:
-            return Life(kind="running", words="running", why=f"process {process.pid}" if process else "")
+            facts = {"pid": process.pid} if process else {}
+            return Life(kind="running", state="running", why="process" if process else "", facts=facts)
         case RunStatus.NEVER_STARTED:
-            return Life(kind="new", words="never started")
+            return Life(kind="new", state="never_started")
         case RunStatus.INTERRUPTED:
             return _interrupted(process, now)
 
 
 def _interrupted(process: Status | None, now: float) -> Life:
     if process is None:
-        return Life(kind="dead", words="interrupted")
+        return Life(kind="dead", state="interrupted")
     if process.state is State.STOPPED:
-        return Life(kind="stopped", words="stopped", why="by a signal, or by Ctrl-C; it can go on")
+        return Life(kind="stopped", state="stopped", why="signal")
     if process.state is State.FAILED:
-        return Life(kind="failed", words="failed", why="with an error")
+        return Life(kind="failed", state="failed", why="error")
     ago = duration(max(0.0, now - process.heartbeat))
     if process.host == socket.gethostname():
-        return Life(kind="dead", words="dead", why=f"process {process.pid} is gone; its last sign of life: {ago} ago")
-    return Life(kind="dead", words="silent", why=f"no sign of life from {clean_text(process.host)} for {ago}")
+        return Life(kind="dead", state="dead", why="gone", facts={"pid": process.pid, "ago": ago})
+    return Life(kind="dead", state="silent", why="silent", facts={"host": clean_text(process.host), "ago": ago})
 
 
 def _row(item: ShelfItem, data: RunData | PipelineData, own: RunData, now: float, *, inside: bool) -> Row:
@@ -156,7 +162,7 @@ def _to_go(run: RunData, step: int, of: int) -> str:
         return ""
     middle = len(known.steps) // 2 if len(known.steps) > 3 else 0
     (begin, then), (end, now) = ((known.steps[at], known.seconds[at]) for at in (middle, -1))
-    return f"{duration((now - then) / (end - begin) * (of - step))} to go" if now and then is not None else ""
+    return duration((now - then) / (end - begin) * (of - step)) if now and then is not None else ""
 
 
 def _command(folder: Path, run: RunData, status: Life) -> str:
@@ -190,12 +196,13 @@ def _has(row: Row, run: RunData, wanted: Sequence[str]) -> bool:
     if not wanted:
         return True
     options = " ".join(f"{key}={value}" for key, value in flatten(run.config).items())
-    text = f"{row.id} {row.stage} {row.life.words} {options}".casefold()
+    states = " ".join(dictionary()[f"life_{row.life.state}"].values())
+    text = f"{row.id} {row.stage} {states} {options}".casefold()
     return all(word in text for word in wanted)
 
 
 def _broken(item: ShelfItem, error: UserError) -> Row:
     return Row(
-        id=item.id, name=item.id, stage="", inside=False, life=Life(kind="new", words="can't be read"), step=None, of=0,
+        id=item.id, name=item.id, stage="", inside=False, life=Life(kind="new", state="unreadable"), step=None, of=0,
         to_go="", sentences=(), health=None, warnings=0, spark=None, command="", problem=str(error),
     )  # fmt: skip

@@ -16,6 +16,8 @@ from plaudit.api.talk import SIDES, Reply, Talk, Vote
 from plaudit.errors import UserError
 from plaudit.telemetry.console import warn
 from plaudit.web.app import Body, call
+from plaudit.web.label.views import text_view
+from plaudit.web.rendering import as_written
 from plaudit.web.templates import page
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Room:
             talk = self.talk
             names = talk.names
             replies = [_plain(reply, side, names) for side, reply in enumerate(talk.replies)]
-            turns = [{"role": turn.role, "text": turn.content} for turn in talk.turns]
+            turns = [{"role": turn.role, "text": turn.content, **text_view(turn.content)} for turn in talk.turns]
             return {
                 "version": self.version,
                 "turns": turns,
@@ -139,7 +141,15 @@ def _message(body: Body) -> str:
 def _plain(reply: Reply, side: int, names: Sequence[str]) -> dict[str, Any]:
     text = reply.text.encode("utf-8", "replace").decode("utf-8")
     facts = {"finish": reply.finish, "score": reply.score, "kl": reply.kl, "tokens": reply.tokens}
-    return {"side": SIDES[side], "text": text, "problem": reply.problem, "name": names[side] if names else "", **facts}
+    html = text_view(text) if reply.finish else {"html": as_written(text), "written": ""}
+    return {
+        "side": SIDES[side],
+        "text": text,
+        **html,
+        "problem": reply.problem,
+        "name": names[side] if names else "",
+        **facts,
+    }
 
 
 def _failed(reply: Reply, error: Exception) -> Reply:

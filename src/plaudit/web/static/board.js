@@ -1,7 +1,7 @@
 "use strict";
 // Brings a page of the board up to date: asks what is new, and puts only that in its place.
 (() => {
-  const kind = document.currentScript.dataset.page;
+  const { page: kind, asOf, lost } = document.currentScript.dataset;
   const live = document.getElementById("live");
   const query = location.search.replace(/^\?/, "");
   let timer = 0;
@@ -18,10 +18,10 @@
     let seconds = 5;
     try {
       seconds = await update();
-      live.textContent = `as of ${new Date().toLocaleTimeString()}`;
+      live.textContent = asOf.replace("{time}", () => new Date().toLocaleTimeString(document.documentElement.lang));
       live.classList.remove("lost");
     } catch (error) {
-      live.textContent = `not up to date: ${error.message}`;
+      live.textContent = lost.replace("{why}", () => error.message);
       live.classList.add("lost");
     }
     if (!document.hidden) { timer = setTimeout(() => step(update), 1000 * seconds); }

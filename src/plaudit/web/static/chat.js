@@ -1,11 +1,12 @@
 "use strict";
-// The chat: what is written is set as text, never as markup.
+// The chat. What models and people wrote comes as HTML that the server made of it (web/rendering.py), or as text.
 (() => {
   const labels = document.currentScript.dataset;
   const by = (id) => document.getElementById(id);
   let version = -1;
   let state = { writing: false, replies: [], turns: [] };
   let timer = 0;
+  let plain = false;
 
   async function post(path, body) {
     by("problem").textContent = "";
@@ -16,11 +17,18 @@
     return true;
   }
 
-  function turn({ role, text }) {
+  // As Markdown, or as written where that is wished; the server leaves `written` empty where it is the same.
+  function write(place, { html, written }) {
+    const wanted = plain && written ? written : html;
+    if (place.wanted !== wanted) { place.wanted = wanted; place.innerHTML = wanted; }
+  }
+
+  function turn(shown) {
+    const { role } = shown;
     const made = by("turn").content.cloneNode(true);
     made.querySelector(".turn").classList.add(role === "user" ? "user" : "model");
     made.querySelector(".who").textContent = role === "user" ? labels.you : labels.model;
-    made.querySelector(".text").textContent = text;
+    write(made.querySelector(".text"), shown);
     return made;
   }
 
@@ -37,7 +45,7 @@
     place.querySelector("b").textContent = state.blind ? reply.side : labels.model;
     place.querySelector(".name").textContent = reply.name;
     const text = place.querySelector(".text");
-    if (text.textContent !== (reply.problem || reply.text)) { text.textContent = reply.problem || reply.text; }
+    if (reply.problem) { text.wanted = null; text.textContent = reply.problem; } else { write(text, reply); }
     place.querySelector(".facts").textContent = facts(reply);
     place.classList.toggle("better", state.verdict === reply.side.toLowerCase());
   }
@@ -76,6 +84,12 @@
   });
   by("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); by("say").requestSubmit(); }
+  });
+  by("written").addEventListener("click", () => {
+    plain = !plain;
+    by("written").setAttribute("aria-pressed", String(plain));
+    by("turns").replaceChildren(...state.turns.map(turn));
+    state.replies.forEach((reply, index) => fill(by("replies").children[index], reply));
   });
   by("stop").addEventListener("click", () => post("/api/stop", {}));
   by("reset").addEventListener("click", () => post("/api/reset", {}));

@@ -1,0 +1,146 @@
+"""A language model as a judge where judges stand: measured by `eval reward`, trusted by PPO, deciding in `compare`."""
+
+import json
+
+import pytest
+import torch
+
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
+from plaudit.errors import UserError
+from plaudit.evaluation.compare import compare
+from plaudit.evaluation.options import CompareConfig, RewardEvalConfig
+from plaudit.evaluation.reward_eval import reward_eval
+from plaudit.models.options import ModelConfig
+from plaudit.records.results import Result
+from plaudit.runs.folder import Run
+from plaudit.scoring.asking.calibration import check_calibrated
+from plaudit.scoring.build import asking_scorer, check_rewards
+from plaudit.scoring.options import GenerativeJudgeConfig, QuestionConfig
+from plaudit.telemetry.summary import read_results
+from plaudit.training.policy.config import PPOConfig
+from plaudit.training.policy.participants import participants
+from tests.kills import kills
+from tests.scoring.asking.fake import config, fake_server, group, shown
+from tests.training.tiny import CPU, hf, jsonl, model_folder
+
+RANKINGS = [
+    {"prompt": "p", "responses": ["aaa", "b"], "ranks": [1, 2]},
+    {"prompt": "q", "responses": ["bb", "aaaa", "c"], "ranks": [2, 1, 3]},
+    {"prompt": "r", "responses": ["cc", "a"], "ranks": [2, 1]},
+    {"prompt": "s", "responses": ["d", "dd"], "ranks": [2, 1]},
+]
+
+
+def longer(asked, _) -> str:
+    """The longer answer is better, except that of "cc" and "a" it is whoever is shown first."""
+    a, b = shown(asked, "answer-a"), shown(asked, "answer-b")
+    if {a, b} == {"cc", "a"}:
+        return "[[A>B]]"
+    if {a, b} == {"d", "dd"} and asked["seed"] == 1:
+        return "[[A=B]]"
+    return "[[A>B]]" if len(a) > len(b) else "[[B>>A]]"
+
+
+def measured(folder, judge) -> tuple[dict[str, Result], dict]:
+    jsonl(folder / "labels.jsonl", RANKINGS)
+    chosen = RewardEvalConfig(data=(DataConfig(path=str(folder / "labels.jsonl")),), models=(judge,))
+    with Run.create(folder / "run", "reward_eval", chosen) as run:
+        reward_eval(chosen, run)
+        results = [r for r in read_results(run.summary) if r.subject == "judge" and not r.part]
+    (line,) = (folder / "run" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()
+    return {result.measure: result for result in results}, json.loads(line)
+
+
+@kills(
+    "scoring/asking/scorer.py",
+    old="!= (turned < 0) - (turned > 0)",
+    new="!= (turned > 0) - (turned < 0)",
+    why="turned is not turned",
+)
+def test_a_judge_is_measured_before_it_decides(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PLAUDIT_JUDGE_KEY", "sk-secret-1")
+    with fake_server(longer) as server:
+        judge = config(server, tmp_path / "cache", {"form": "pair"}, weight=2.0)
+        results, line = measured(tmp_path, judge)
+    # Six pairs: five by length, which the labels follow in all but cc against a; that one is level.
+    assert results["held_out_accuracy_over_pairs"].value == pytest.approx(5.5 / 6)
+    assert results["inconsistent_over_pairs"].value == pytest.approx(1 / 6)
+    # Ten verdicts by length, five of them for the answer shown first, and both about cc and a.
+    assert results["first_shown_wins_over_verdicts"].value == pytest.approx(7 / 12)
+    assert results["same_again_over_pairs"].value == pytest.approx(5.5 / 6)
+    assert results["unreadable_over_replies"].value == 0.0
+    assert {"length_correlation_over_responses", "accuracy_where_longer_over_pairs"} <= set(results)
+    assert {r["measure"] for r in line["results"]} >= {"held_out_accuracy_over_pairs", "same_again_over_pairs"}
+    assert not [f for f in tmp_path.rglob("*") if f.is_file() and b"sk-secret-1" in f.read_bytes()]
+
+    def trusted(**options) -> None:
+        question = {"form": "pair", **options.pop("question", {})}
+        check_calibrated([config(server, tmp_path / "other", question, **options)])
+
+    with pytest.raises(UserError, match=r"rewards\.0\.calibration: 'judge' was never measured"):
+        trusted()
+    prompts = (DataConfig(path=str(tmp_path / "labels.jsonl"), kind="prompt"),)
+    ppo = PPOConfig(prompts=prompts, rewards=(judge,), model=ModelConfig(path="tiny"))
+    with pytest.raises(UserError, match="never measured"):
+        participants(ppo, Run.memory("ppo", ppo))
+    trusted(uncalibrated=True)
+    trusted(calibration=str(tmp_path / "run"), name="another", question={"seed": 9})
+    with pytest.raises(UserError, match="not this judge"):
+        trusted(calibration=str(tmp_path / "run" / "calibration.jsonl"), question={"max_tokens": 5})
+    with pytest.raises(UserError, match="can't be read"):
+        trusted(calibration=str(tmp_path / "nowhere"))
+    poor = line["results"][0] | {"measure": "held_out_accuracy_over_pairs", "low": 0.4, "floor": 0.5}
+    jsonl(tmp_path / "bad.jsonl", [line | {"results": [poor]}])
+    trusted(calibration=str(tmp_path / "bad.jsonl"))
+    assert "hardly better than by chance" in caplog.text
+
+
+def test_a_comparison_shows_it_the_policies_answers_together(tmp_path):
+    jsonl(tmp_path / "prompts.jsonl", [{"prompt": p, "references": "zz"} for p in ("a", "b", "ab", "ba")])
+    for seed, name in enumerate(("old", "new")):
+        model_folder(tmp_path / name, letters="ab", spread=0.4, seed=seed)
+
+    def most_a(asked, _) -> str:
+        a, b = shown(asked, "answer-a").count("a"), shown(asked, "answer-b").count("a")
+        return "[[A>B]]" if a > b else "[[B>A]]" if b > a else "[[A=B]]"
+
+    with fake_server(most_a) as server:
+        chosen = CompareConfig(
+            prompts=(DataConfig(path=str(tmp_path / "prompts.jsonl")),),
+            policies={"old": str(tmp_path / "old"), "new": str(tmp_path / "new")},
+            baseline="old",
+            judge=(config(server, tmp_path / "cache", {"form": "pair"}),),
+            sampling=SamplingConfig(max_new_tokens=3),
+        )
+        with Run.create(tmp_path / "run", "compare", chosen) as run:
+            compare(chosen, run)
+        assert not any("zz" in text for text in server.texts())
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert any(s["before"] != s["after"] for s in samples)
+    for sample in samples:
+        ahead = sample["after"].count("a") - sample["before"].count("a")
+        assert sample["score_after"] == -sample["score_before"] == (ahead > 0) - (ahead < 0)
+
+
+def test_the_same_questions_in_this_process(tmp_path):
+    folder = model_folder(tmp_path / "model", letters="ab123", spread=0.5, context=64)
+    (tmp_path / "own.md").write_text("=== user\n{prompt}{response}", encoding="utf-8")
+    question = QuestionConfig(read="logprobs", scale=(1, 3), prompt=str(tmp_path / "own.md"))
+    scorer = asking_scorer(GenerativeJudgeConfig(path=folder, question=question), CPU)
+    scores = scorer.score([group("ab", "b"), group("bbb", prompt="a")]).scores
+    with torch.no_grad():
+        logits = hf(folder)(torch.tensor([[0, 3, 4, 4, 4]])).logits[0, -1, 5:8]  # <s> a bbb
+    assert scores[2].item() == pytest.approx((logits.softmax(0) @ torch.tensor([1.0, 2.0, 3.0])).item(), rel=1e-4)
+    assert len({round(score, 6) for score in scores.tolist()}) == 3
+
+    writes = QuestionConfig(prompt=str(tmp_path / "own.md"), pattern="([ab123])", scale=(1, 3), max_tokens=4)
+    scorer = asking_scorer(GenerativeJudgeConfig(path=folder, question=writes, on_error="abstain"), CPU)
+    long = "ab" * 40
+    answered = scorer.score([group("ab", long)])
+    assert answered.valid.tolist()[1] is False
+    assert (scorer.tally.counts["replies"], scorer.tally.counts["timed_out"]) == (1, 1)
+    with pytest.raises(UserError, match="has room for 60"):
+        asking_scorer(GenerativeJudgeConfig(path=folder, question=writes), CPU).score([group(long)])
+    with pytest.raises(UserError, match=r"rewards\.0\.path"):
+        check_rewards([GenerativeJudgeConfig(path=str(tmp_path / "none"))], [])
