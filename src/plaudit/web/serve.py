@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -53,7 +52,8 @@ class Impatient(H11Protocol):
         if self.transport.is_closing():
             return
         answering = self.cycle is not None and not self.cycle.response_complete
-        owes = self.conn.their_state is h11.SEND_BODY or (self.conn.their_state is h11.IDLE and not answering)
+        state = repr(self.conn.their_state)  # h11's name for it
+        owes = state == "SEND_BODY" or (state == "IDLE" and not answering)
         if owes and self.owed:
             return self.transport.close()
         self.owed = owes
