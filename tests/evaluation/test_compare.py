@@ -88,6 +88,8 @@ def test_a_policy_against_itself_is_a_tie_without_kl(place, tmp_path):
     won = found(summary, "twin", "win_rate_over_prompts")
     assert (won.value, won.against, won.count, won.ties) == (0.5, "old", 8, 8)
     assert won.low < 0.5 < won.high
+    level = ("length_controlled_win_rate_over_prompts", "elo_over_prompts", "bradley_terry_over_prompts")
+    assert [found(summary, "twin", key).value for key in level] == pytest.approx([0.5, 1000.0, 0.0], abs=1e-9)
     assert found(summary, "twin", "kl_baseline_over_prompts").value == 0.0
     assert summary["policies"]["twin"] == summary["policies"]["old"]
     assert summary["policies"]["old"]["kl"] == 0.0

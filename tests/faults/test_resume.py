@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 import plaudit
 from plaudit.cli import main
 from plaudit.config.load import dump_yaml
+from plaudit.data.options import DataConfig
+from plaudit.engines.options import SamplingConfig
 from plaudit.errors import StopRequested, UserError
+from plaudit.models.causal import SHORTEST
 from plaudit.models.options import LoRA, ModelConfig, SharedCritic
 from plaudit.runs.checkpoints import latest_checkpoint, step_of
 from plaudit.runs.folder import Run
 from plaudit.telemetry.log import read_metrics
 from tests.faults.stages import CONFIGS, train
 from tests.kills import kills
-from tests.training.tiny import jsonl, metrics, same_weights
+from tests.training.tiny import jsonl, metrics, model_folder, same_weights
 
 WORKER = Path(__file__).with_name("training_worker.py")
 STAGES = pytest.mark.parametrize("stage", list(CONFIGS))
@@ -141,6 +145,24 @@ def test_other_shapes_of_ppo_go_on_exactly(tmp_path, options):
     while stopped("ppo", config, tmp_path / "run", 9):
         sessions += 1
         assert sessions < 30
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_ppo_on_rows_of_128_tokens_goes_on_exactly(tmp_path):
+    """Attention learns from rows so long by a path of its own (models/causal.py)."""
+    words = [{"prompt": "abcdefgh"[i:] * 20} for i in range(5)]
+    sampling = SamplingConfig(max_new_tokens=8, temperature=0.8)
+    config = replace(
+        CONFIGS["ppo"](tmp_path, iterations=2, epochs=1, sampling=sampling),
+        prompts=(DataConfig(path=jsonl(tmp_path / "long.jsonl", words)),),
+        model=ModelConfig(path=model_folder(tmp_path / "long", spread=0.2, context=192)),
+    )
+    lengths = [len(row["prompt"]) + 8 for row in words]
+    assert max(lengths) > SHORTEST > min(lengths)
+    train("ppo", config, tmp_path / "whole")
+    assert stopped("ppo", config, tmp_path / "run", 14)
+    assert latest_checkpoint(tmp_path / "run") is not None
+    train("ppo", config, tmp_path / "run")
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 

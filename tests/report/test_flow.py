@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report.collect import collect
+from plaudit.report.collect import PipelineData, collect
 from plaudit.report.flow import Flow, flow
 from plaudit.report.flow_drawing import drawing, wrapped
 from plaudit.report.html import write_flow
@@ -250,3 +251,34 @@ def test_what_has_no_flow_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no two steps of the flow"):
         write_flow([write_run(tmp_path / "w", "world", lines=[{"step": 1}])], None)
     assert steps(write_pipeline(tmp_path / "bare")).boxes[-1].id == "comparison"  # configs that name nothing
+
+
+JUNK = (
+    None,
+    3,
+    True,
+    "x" * 5000,
+    [],
+    [1],
+    {"path": [1]},
+    [{"path": 3}],
+    [{"path": "y" * 5000}, {"function": {}}],
+    "..",
+)
+
+
+def test_damaged_configs_and_rows_never_stop_a_report(tmp_path: Path) -> None:
+    item = collect(whole(tmp_path / "p"))
+    assert isinstance(item, PipelineData)
+    options = ["data", "prompts", "model", "rewards", "labeller", "policies", "baseline", "judge", "kl", "samples"]
+    for junk in JUNK:
+        configs = [{**run.config, **dict.fromkeys(options, junk)} for run in item.stages]
+        stages = [dataclasses.replace(run, config=one) for run, one in zip(item.stages, configs, strict=True)]
+        shown = flow(dataclasses.replace(item, stages=tuple(stages)))
+        assert shown is None or drawing(shown, narrow=True).shapes
+    for row in JUNK:
+        file = rows(
+            tmp_path / "rows.jsonl", {"responses": row, "ranks": row, "prompt": row, "messages": row}, {"chosen": row}
+        )
+        stage(tmp_path / f"run-{JUNK.index(row)}", "reward", {"data": [{"path": str(file)}]}, files=[file])
+        flow(collect(tmp_path / f"run-{JUNK.index(row)}"))

@@ -16,14 +16,17 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Prompt
 from plaudit.runs.folder import Run
+from plaudit.scoring.combine import WeightedMix, judges_elsewhere
+from plaudit.scoring.functions import function_scorer
 from plaudit.scoring.options import FunctionConfig, RewardModelConfig
 from plaudit.training.options import OptimConfig
+from plaudit.training.policy import scored
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.loop import ppo
 from plaudit.training.policy.options import FixedKL, Shaping, TrunkReward
-from plaudit.training.policy.participants import with_trunk
+from plaudit.training.policy.participants import Silent, with_trunk
 from tests.kills import kills
-from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts
+from tests.training.tiny import hf, jsonl, language, metrics, model_folder, rollouts, same_weights
 
 PROMPTS = [{"prompt": p} for p in ("ab", "cd", "efg", "h")]
 
@@ -167,3 +170,61 @@ def test_a_judge_of_tokens_pays_where_it_is_earned(tmp_path, judge, beside):
         spread += sum(abs(earned) > 1e-6 for earned in row["tokens"]["score"][:-1])
     assert spread > 4
     assert json.loads((done / "summary.json").read_text(encoding="utf-8"))
+
+
+# -------------------------------------------------------------------------------------------- judges that are elsewhere
+
+
+WAITING = """
+import time
+from pathlib import Path
+
+DONE = Path(__file__).with_name("models_have_read")
+
+
+def letters(completions, **columns):
+    end = time.monotonic() + 60.0
+    while not DONE.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return [float(text.count("a")) if DONE.exists() else None for text in completions]
+"""
+
+
+@kills(
+    "training/policy/scored.py",
+    old="if judges_elsewhere(scorer):",
+    new="if not judges_elsewhere(scorer):",
+    why="models that wait for a judge in a process of its own",
+)
+def test_a_judge_in_a_process_of_its_own_judges_while_the_models_read(tmp_path, judge, monkeypatch):
+    (tmp_path / "waiting.py").write_text(WAITING, encoding="utf-8")
+    asked = scored.ask_models
+
+    def read(*arguments):
+        outputs = asked(*arguments)
+        (tmp_path / "models_have_read").touch()
+        return outputs
+
+    monkeypatch.setattr(scored, "ask_models", read)
+    function = FunctionConfig(function=f"{tmp_path / 'waiting.py'}:letters")
+    options = {"iterations": 2, "epochs": 1}
+    beside = run(tmp_path, (function,), ModelConfig(path=judge), name="beside", **options)
+    monkeypatch.setattr(scored, "judges_elsewhere", lambda scorer: False)
+    after = run(tmp_path, (function,), ModelConfig(path=judge), name="after", **options)
+    assert metrics(beside) == metrics(after)
+    assert metrics(beside)[0]["ppo/abstained_over_responses"] == 0.0
+    assert same_weights(beside / "model", after / "model")
+
+
+def test_who_judges_elsewhere():
+    rule = function_scorer(FunctionConfig(function="distinct_n"))
+    own = function_scorer(FunctionConfig(function="tests.training.test_ppo_judges:beside_models", isolate=False))
+    assert judges_elsewhere(rule)
+    assert judges_elsewhere(WeightedMix(parts=((rule, 1.0), (rule, 0.5))))
+    assert not judges_elsewhere(own)
+    assert not judges_elsewhere(WeightedMix(parts=((rule, 1.0), (own, 0.5))))
+    assert not judges_elsewhere(Silent())
+
+
+def beside_models(completions, **columns):
+    return [0.0] * len(completions)

@@ -19,6 +19,8 @@ SIZES = {"title": 15.0, "fact": 13.0, "order": 17.0, "quote": 13.0, "answer": 13
 """Of letters, by the style's name in flow.css."""
 MOST = {"title": 2, "fact": 3, "order": 2, "quote": 2, "answer": 1, "label": 3, "end": 2}
 """Lines that one text may take."""
+READ = 400
+"""Characters of a text of which lines are made."""
 _THIN, _BROAD = frozenset(" ijltfrI.,:;'|!()[]/·"), frozenset("mwMW@%→…—QOGD")
 
 
@@ -144,8 +146,8 @@ def _links(flow: Flow, shapes: Sequence[FlowShape]) -> list[str]:
 def wrapped(text: str, width: float, size: float, most: int) -> list[str]:
     """Lines that fit, at most so many, the last one cut with … where there is more. Letters that act on others, and
     those that XML doesn't have, are replaced: the text is a stranger's."""
-    clean = visible(text, " ").translate({0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD})
-    words, lines, line = re.split("[ \t]+", clean[:2000].strip(" ")), list[str](), ""
+    clean = visible(text[:READ], " ").translate({0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD})
+    words, lines, line = re.split("[ \t]+", clean.strip(" ")), list[str](), ""
     while words:
         word = words.pop(0)
         if _width(longer := f"{line} {word}".strip(), size) <= width:

@@ -80,10 +80,10 @@ def ranking(files: Sequence[InputFile], family: Lineage, makers: Sequence[Maker]
 def by_sft(family: Lineage, sft: Sequence[Maker], collects: Sequence[Maker], compares: Sequence[Maker]) -> Card | None:
     """What an SFT policy wrote: in a comparison, else for labellers."""
     for run in compares:
-        policies, base = run.config.get("policies"), run.config.get("baseline")
+        policies, base = run.config.get("policies"), str(run.config.get("baseline"))
         path = policies.get(base) if isinstance(policies, Mapping) else None
         if family.maker(path, run) in sft and (sample := _sample(run, 0)):
-            return Card(prompt=sample.prompt, sides=((str(base), sample.before),))
+            return Card(prompt=sample.prompt, sides=((base, sample.before),))
     for run in collects:
         model = run.config.get("model")
         if isinstance(model, Mapping) and family.maker(model.get("path"), run) in sft:

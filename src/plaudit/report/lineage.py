@@ -7,6 +7,7 @@ down. So a report can't be made to carry what its run never saw.
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -75,12 +76,13 @@ class Lineage:
         if self.root is not None:
             stages = {run.folder.name for run in self.runs if run.folder.parent == self.root}
             for index in (i for i, part in enumerate(parts) if part in stages):
-                if (inside := self.root.joinpath(*parts[index:]).resolve()).exists():
+                if os.path.exists(there := self.root.joinpath(*parts[index:])):
+                    inside = there.resolve()
                     return inside if self.follow or inside.is_relative_to(self.root.resolve()) else None
         if not self.follow:
             return None
         bases = (Path(), *of.folder.resolve().parents)
-        return next((there.resolve() for base in bases if (there := base / path).exists()), None)
+        return next((there.resolve() for base in bases if os.path.exists(there := base / path)), None)
 
     def files(self, run: Maker, option: str) -> list[InputFile]:
         """What a list of data files in its config names, such as `data` and `prompts`."""
@@ -93,7 +95,7 @@ class Lineage:
         read = run.provenance.get("data")
         fingerprint = str(read.get(path, "")) if isinstance(read, dict) else ""
         known = InputFile(path=path, name=shortened(path), fingerprint=fingerprint)
-        if location is None or not location.is_file():
+        if location is None or not os.path.isfile(location):
             is_lost = location is None and self.follow and "://" not in path
             return replace(known, note="not here any more" if is_lost else "")
         content = _read(location, location.stat().st_mtime_ns, location.stat().st_size)
@@ -150,7 +152,7 @@ def _paths(config: Mapping[str, Any]) -> list[str]:
 def _run_above(location: Path) -> Path | None:
     """The run folder that a file or a model lies in; the nearest one. A pipeline's own folder made nothing."""
     above = (location, *location.parents)[:4]
-    runs = (each for each in above if (each / "provenance.json").is_file() and looks_like_run(each))
+    runs = (each for each in above if os.path.isfile(each / "provenance.json") and looks_like_run(each))
     nearest = next(runs, None)
     return None if nearest is None or stage_folders(nearest) else nearest
 

@@ -10,7 +10,10 @@ import torch
 from plaudit.errors import UserError
 from plaudit.records.tensors import Scores
 from plaudit.records.text import Group
-from plaudit.scoring.functions import Tally
+from plaudit.scoring.asking.scorer import AskingScorer
+from plaudit.scoring.builtin import BUILTIN
+from plaudit.scoring.functions import FunctionScorer, Tally
+from plaudit.scoring.isolate import IsolatedFunction
 from plaudit.scoring.protocol import Scorer, check_scores, num_responses, row_problem
 from plaudit.scoring.results import FailureKind
 from plaudit.scoring.shares import FirstRankScorer
@@ -89,6 +92,20 @@ def _token_scores(spoken: Sequence[tuple[Scores, float]], valid: torch.Tensor) -
                 row[-1] += weight * float(result.scores[i])
         rows.append(tuple(row))
     return tuple(rows)
+
+
+def judges_elsewhere(scorer: Scorer) -> bool:
+    """Does it leave this process alone while it judges: by functions in processes of their own, by a server, or by
+    rules that cost next to nothing? Models compute here, and a function without a process may do anything."""
+    match scorer:
+        case WeightedMix():
+            return all(judges_elsewhere(part) for part, _ in scorer.parts)
+        case AskingScorer():
+            return scorer.config.kind == "chat"
+        case FunctionScorer():
+            return isinstance(scorer.function, IsolatedFunction) or scorer.function in BUILTIN.values()
+        case _:
+            return False
 
 
 def tell_step(scorer: Scorer, step: int, max_steps: int) -> None:

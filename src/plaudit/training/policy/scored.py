@@ -1,6 +1,9 @@
 """Paragraphs 1 and 2: the policy writes, then judges, policy, critic and reference say what they think (N4.1)."""
 
+import functools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +15,7 @@ from plaudit.formulas.kl import kept_log_ratio
 from plaudit.hardware.machine import Machine
 from plaudit.records.tensors import Experience, Rollout, Scores
 from plaudit.rollouts.sampler import groups, groups_with_ends, sample
+from plaudit.scoring.combine import judges_elsewhere
 from plaudit.scoring.protocol import check_scores
 from plaudit.tokens.batches import TokenBatch, by_prompt, pack_shared, sharing, unpad
 from plaudit.training import order
@@ -102,15 +106,31 @@ def _is_full(config: PPOConfig) -> bool:
 
 
 def score(participants: Participants, rollout: Rollout, config: PPOConfig) -> ScoredRollout:
-    """The judges' scores, and what policy, critic and reference say (N4.1)."""
+    """The judges' scores, and what policy, critic and reference say (N4.1). Judges that compute elsewhere do it while
+    the models read; neither knows of the other, so the numbers are the same."""
     by_token = config.shaping.credit == "token"
     judge_groups = groups_with_ends(rollout, participants.language) if by_token else groups(rollout)
     scorer = participants.scorer
-    scores = check_scores(scorer.name, scorer.score(judge_groups), len(rollout.rows), judge_groups)
-    outputs = ask_models(participants, rollout, config)
+
+    def judge() -> Scores:
+        return check_scores(scorer.name, scorer.score(judge_groups), len(rollout.rows), judge_groups)
+
+    if judges_elsewhere(scorer):
+        judging = _aside(os.getpid()).submit(judge)
+        outputs = ask_models(participants, rollout, config)
+        scores = judging.result()
+    else:
+        scores, outputs = judge(), ask_models(participants, rollout, config)
     if config.trunk_reward and outputs.trunk_scores is not None:
         scores = with_trunk(scores, outputs.trunk_scores, config.trunk_reward, config.model)
     return ScoredRollout(rollout=rollout, scores=scores, outputs=outputs)
+
+
+@functools.lru_cache(maxsize=1)
+def _aside(process: int) -> ThreadPoolExecutor:
+    """One thread that lives as long as the process (a fork gets its own): a judge's worker that is started in it would
+    end with it."""
+    return ThreadPoolExecutor(1, thread_name_prefix=f"judges-{process}")
 
 
 @torch.no_grad()
