@@ -30,13 +30,8 @@ LEVELS = 20
 
 # The questions of a turn, made once: making one costs more than asking it.
 ME, NOW, WHICH, KEY = (sa.bindparam(name) for name in ("me", "now", "which", "same_key"))
-<<<<<<< HEAD
-_LEASED = ASSIGNMENTS.c.leased - CLOCK_SLACK <= NOW
-IN_FORCE = sa.and_(ASSIGNMENTS.c.ended.is_(None), _LEASED, ASSIGNMENTS.c.expires > NOW)
-=======
 _BEGUN = ASSIGNMENTS.c.leased - CLOCK_SLACK <= NOW
 IN_FORCE = sa.and_(ASSIGNMENTS.c.ended.is_(None), _BEGUN, ASSIGNMENTS.c.expires > NOW)
->>>>>>> main
 CLAIMS = sa.or_(ASSIGNMENTS.c.ended == SUBMITTED, IN_FORCE)
 DONE = sa.and_(ASSIGNMENTS.c.person == ME, sa.or_(ASSIGNMENTS.c.ended == SUBMITTED, ASSIGNMENTS.c.ended == SKIPPED))
 _CLAIMING = sa.select(sa.func.count(ASSIGNMENTS.c.person.distinct())).where(CLAIMS)
