@@ -1,5 +1,6 @@
 """configs/people as a user runs them: a pipeline in one process, the labelling page in another, people at its API."""
 
+import contextlib
 import html
 import http.client
 import json
@@ -63,19 +64,21 @@ class Browser:
     """What a labeller's browser says and hears."""
 
     def __init__(self, link: str) -> None:
-        self.address = urlsplit(link)
-        self.cookie = self.ask("GET", self.address.path).getheader("set-cookie").split(";")[0]
+        self.address, self.cookie = urlsplit(link), ""
+        self.ask("GET", self.address.path)
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(self.address.netloc, timeout=60)
-        headers = {"Origin": f"http://{self.address.netloc}", "Cookie": getattr(self, "cookie", "")}
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-        return answer
+    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        with contextlib.closing(http.client.HTTPConnection(self.address.netloc, timeout=60)) as connection:
+            headers = {"Origin": f"http://{self.address.netloc}", "Cookie": self.cookie}
+            connection.request(method, path, body, headers)
+            with connection.getresponse() as answer:
+                content = answer.read()
+                assert answer.status == 200, content
+                self.cookie = self.cookie or (answer.getheader("set-cookie") or "").split(";")[0]
+                return content
 
     def json(self, method: str, path: str, body: dict | None = None) -> dict:
-        return json.loads(self.ask(method, path, json.dumps(body).encode() if body else None).read())
+        return json.loads(self.ask(method, path, json.dumps(body).encode() if body else None))
 
 
 def text_of(shown: dict) -> str:
