@@ -130,7 +130,7 @@ def test_a_row_that_teaches_nothing_gives_its_place_to_the_next(tmp_path):
 
 @kills(
     "tokens/encode.py",
-    old="        said |= own\n",
+    old="        warned |= own\n",
     new="        pass\n",
     why="the same warning at every step of a stream",
 )

@@ -231,12 +231,12 @@ class VllmServer:
 
     def model(self) -> Mapping[str, Any]:
         """Name (`id`) and the most tokens (`max_model_len`) of what it serves."""
-        return self._told("data", "GET", "/v1/models")[0]
+        return self._entry("data", "GET", "/v1/models")[0]
 
     def settings(self) -> Mapping[str, Any]:
         """vLLM's own configuration. UserError where it isn't in development mode."""
         try:
-            return self._told("vllm_config", "GET", "/server_info?config_format=json")
+            return self._entry("vllm_config", "GET", "/server_info?config_format=json")
         except VllmRefuses as error:
             if error.status != 404:
                 raise
@@ -247,9 +247,9 @@ class VllmServer:
 
     def tokens(self, text: str) -> list[int]:
         """How its tokenizer reads a text."""
-        return self._told("tokens", "POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
+        return self._entry("tokens", "POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
 
-    def _told(self, name: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _entry(self, name: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         answer = self.ask(method, path, body)
         if not isinstance(answer, dict) or not answer.get(name):
             raise self._is_no_vllm(path, answer)
@@ -259,7 +259,7 @@ class VllmServer:
 
     def version(self) -> str:
         """The name that the last push gave its weights; vLLM's own for a server that was started since."""
-        return str(self._told("weight_version", "GET", "/weight_info"))
+        return str(self._entry("weight_version", "GET", "/weight_info"))
 
     def load(self, folder: Path, version: str) -> None:
         """Take the weights in a folder of safetensors files, and forget what was computed with others."""

@@ -14,7 +14,7 @@ from plaudit.tokens.template import Renderer
 
 EncodedRow = tuple[list[int], list[int]]
 """The ids of a prompt and those of its answer."""
-Said = set[tuple[str, str]]
+Warned = set[tuple[str, str]]
 """What was warned of already: file and reason. Whoever encodes a few rows of a file at a time hands it in."""
 
 
@@ -65,11 +65,11 @@ def encode_answers(
     *,
     max_length: int,
     too_long: TooLong,
-    said: Said | None = None,
+    warned: Warned | None = None,
 ) -> Encoded:
     """Prompt and response ids of each answer, the response with its end token. UserError naming the rows that are too
     long, where `too_long` is `error`."""
-    warn_of_unread(answers, renderer, said)
+    warn_of_unread(answers, renderer, warned)
     rows: list[EncodedRow | None] = []
     long: list[str] = []
     for answer in answers:
@@ -90,10 +90,10 @@ def encode_answers(
         for row in answers
         if not row.extra
         and renderer.lacks_thought(row.prompt, row.response)
-        and _unsaid(["no thought"], row.where, said)
+        and _new_reasons(["no thought"], row.where, warned)
     ]
     if unthinking:
-        count = _counted(len(unthinking), len(answers), said)
+        count = _counted(len(unthinking), len(answers), warned)
         warn(
             f"{count}answers have no thought, although the chat template's generation prompt "
             "opens one: they are read as the template writes such a turn, not inside the open thought"
@@ -108,7 +108,7 @@ def encode_learned(
     *,
     max_length: int,
     too_long: TooLong,
-    said: Said | None = None,
+    warned: Warned | None = None,
 ) -> Encoded:
     """What a language model learns to write, demonstrations before texts: of demonstrations the answer (`too_long` is
     for them), of texts everything. Raises: UserError as `encode_answers`."""
@@ -116,9 +116,9 @@ def encode_learned(
     answers = [
         AnsweredPrompt(prompt=row.prompt, response=row.response, where=row.where, extra=row.extra) for row in shown
     ]
-    encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long, said=said)
+    encoded = encode_answers(answers, renderer, max_length=max_length, too_long=too_long, warned=warned)
     documents = [row for row in rows if isinstance(row, Text)]
-    warn_of_unread(documents, renderer, said)
+    warn_of_unread(documents, renderer, warned)
     texts = encode_texts(documents, renderer, max_length=max_length)
     return replace(encoded, rows=(*encoded.rows, *texts))
 
@@ -136,13 +136,13 @@ def encode_texts(texts: Sequence[Text], renderer: Renderer, *, max_length: int) 
 
 
 def warn_of_unread(
-    rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer, said: Said | None = None
+    rows: Sequence[AnsweredPrompt | Text | PromptRow], renderer: Renderer | PairRenderer, warned: Warned | None = None
 ) -> None:
     """One line for the rows that spell control tokens as letters, and one for what their turns say in vain."""
     spelling: list[tuple[str, set[str]]] = []
     unwritten: Counter[str] = Counter()
     for row in rows:
-        spelled = _unsaid({token for text in _typed(row) for token in renderer.spelled(text)}, row.where, said)
+        spelled = _new_reasons({token for text in _typed(row) for token in renderer.spelled(text)}, row.where, warned)
         spelling += [(row.where, spelled)] if spelled else []
         if isinstance(row, Text):
             continue
@@ -159,32 +159,32 @@ def warn_of_unread(
                 f"{row.where}: the answer calls a tool (`tool_calls`), which this model's chat template can't write; "
                 "name a template that can by `model.chat_template`, or leave such rows out"
             )
-        unwritten.update(_unsaid(lost, row.where, said))
+        unwritten.update(_new_reasons(lost, row.where, warned))
     if spelling:
         tokens = sorted(set().union(*(tokens for _, tokens in spelling)))
-        count = _counted(len(spelling), len(rows), said)
+        count = _counted(len(spelling), len(rows), warned)
         warn(
             f"{count}rows spell control tokens of the tokenizer ({', '.join(tokens[:4])}; "
             f"first {spelling[0][0] or 'row 1'}): they are read as letters. If a chat template wrote them, give "
             "`messages` instead, or say `rendered: true` for the file"
         )
     if unwritten:
-        counts = ", ".join(f"`{name}`" + f" ({count})" * (said is None) for name, count in sorted(unwritten.items()))
+        counts = ", ".join(f"`{name}`" + f" ({count})" * (warned is None) for name, count in sorted(unwritten.items()))
         what = "the chat template writes" if renderer.chat else "without a chat template, there is"
         warn(f"{what} nothing of what the rows' turns say in {counts}: it is not read")
 
 
-def _unsaid(reasons: Iterable[str], where: str, said: Said | None) -> set[str]:
-    """Those of a row's reasons to warn that are new for its file; they are said from now on."""
-    own = {(where.rpartition(":")[0], reason) for reason in reasons} - (said or set())
-    if said is not None:
-        said |= own
+def _new_reasons(reasons: Iterable[str], where: str, warned: Warned | None) -> set[str]:
+    """Those of a row's reasons to warn that are new for its file; they count as such from now on."""
+    own = {(where.rpartition(":")[0], reason) for reason in reasons} - (warned or set())
+    if warned is not None:
+        warned |= own
     return {reason for _, reason in own}
 
 
-def _counted(count: int, total: int, said: Said | None) -> str:
+def _counted(count: int, total: int, warned: Warned | None) -> str:
     """How many there are, where all rows are there to be counted."""
-    return f"{count} of {total} " if said is None else ""
+    return f"{count} of {total} " if warned is None else ""
 
 
 def _typed(row: AnsweredPrompt | Text | PromptRow) -> list[str]:

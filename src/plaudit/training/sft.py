@@ -23,7 +23,7 @@ from plaudit.runs.folder import Run
 from plaudit.telemetry.console import say
 from plaudit.telemetry.numbers import counted
 from plaudit.telemetry.summary import summary
-from plaudit.tokens.encode import Encoded, EncodedRow, Said, encode_learned
+from plaudit.tokens.encode import Encoded, EncodedRow, Warned, encode_learned
 from plaudit.tokens.options import TooLong
 from plaudit.training import state
 from plaudit.training.descent import Descent, MinibatchLoss, Mixture, descend
@@ -149,10 +149,10 @@ def _in_memory(
 
 
 def _streamed(config: SFTConfig, streams: tuple[RowStream, ...], language: Language) -> StreamedMixture:
-    limit, renderer, said = language.limit(config.max_length), language.decoder_renderer, Said()
+    limit, renderer, warned = language.limit(config.max_length), language.decoder_renderer, Warned()
 
     def encode(rows: Sequence[Learned]) -> list[EncodedRow]:
-        return encode_learned(rows, renderer, max_length=limit, too_long=config.too_long, said=said).remaining
+        return encode_learned(rows, renderer, max_length=limit, too_long=config.too_long, warned=warned).remaining
 
     return StreamedMixture(streams=streams, weights=tuple(source.weight for source in config.data), encode=encode)
 

@@ -12,7 +12,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.statistics import Statistics, Sum
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
-from plaudit.tokens.encode import EncodedRow, Said, encode_learned
+from plaudit.tokens.encode import EncodedRow, Warned, encode_learned
 from plaudit.training import order, state
 from plaudit.training.likelihood import nll_backward
 from plaudit.training.policy.options import Ptx
@@ -51,10 +51,10 @@ def load(config: Ptx | None, run: Run, language: Language, seed: int) -> Texts:
         raise UserError("ptx.max_length: a row needs two tokens at least, one to predict the other")
     weights = tuple(source.weight for source in config.data)
 
-    renderer, said = language.decoder_renderer, Said() if config.streaming else None
+    renderer, warned = language.decoder_renderer, Warned() if config.streaming else None
 
     def encode(rows: Sequence[Learned]) -> list[EncodedRow]:
-        return encode_learned(rows, renderer, max_length=limit, too_long="truncate", said=said).remaining
+        return encode_learned(rows, renderer, max_length=limit, too_long="truncate", warned=warned).remaining
 
     own = {"coef": config.coef, "per_step": config.rows, "seed": derive_seed(seed, "ptx")}
     if config.streaming:
