@@ -111,8 +111,9 @@ def participants(
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
     say(f"ppo: {len(rows)} prompts, {counted(config.iterations, 'iteration')} on {here}, {actor.policy.layout} rows")
     truth = config.evaluation.truth if config.evaluation else ()
+    honest = build_scorer(truth, here, "evaluation.truth", run.check_stop) if truth else None
     if scorer is None:
-        scorer = build_scorer(config.judges, here) if config.judges else Silent()
+        scorer = build_scorer(config.judges, here, check_stop=run.check_stop) if config.judges else Silent()
     return Participants(
         prompts=rows,
         language=language,
@@ -124,7 +125,7 @@ def participants(
         engine=build_engine(actor.policy, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
-        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),
+        held_out=HeldOut(rows=aside, truth=honest),
     )
 
 
