@@ -81,6 +81,11 @@ def length_controlled(outcomes: Table, differences: Table) -> Interval:
     return drawn_interval(statistic, *wins.shape)
 
 
+def share(one: Interval) -> Interval:
+    """Within what a share can be."""
+    return [min(max(x, 0.0), 1.0) for x in one]
+
+
 # --------------------------------------------------------------------------------------------------------- numbers
 
 
@@ -111,9 +116,9 @@ class Games:
         wins = self.pairs(outcome)
         longer = [[*map(operator.sub, own, base)] for own, base in zip(self.lengths, self.base_lengths, strict=True)]
         return {
-            "win_rate": mean_interval(wins),
-            "sigmoid": mean_interval(self.pairs(lambda own, base: sigmoid(own - base))),
-            "length_controlled": length_controlled(wins, longer),
+            "win_rate": share(mean_interval(wins)),
+            "sigmoid": share(mean_interval(self.pairs(lambda own, base: sigmoid(own - base)))),
+            "length_controlled": share(length_controlled(wins, longer)),
             "score": mean_interval(self.scores),
             "tokens": statistics.fmean(length for row in self.lengths for length in row),
         }
@@ -129,11 +134,12 @@ def gathered(seeds: Sequence[Mapping[str, Any]], *, form: str) -> dict[str, Any]
         games[name] = Games(**own, base_scores=any_one.base_scores, base_lengths=any_one.base_lengths)
     policies = {name: one.numbers() for name, one in games.items()}
     for name, one in _games([seed["samples"]["by-reward-model"] for seed in seeds]).items():
-        policies[name]["reward_model"] = mean_interval(one.pairs(outcome))
+        policies[name]["reward_model"] = share(mean_interval(one.pairs(outcome)))
     for size in SIZES:
         ceilings = [one["ceilings"][size] for one in measured]
         keys = {"win_rate": "wins", "sigmoid": "sigmoids", "score": "scores"}
-        policies[f"ceiling-{size}"] = {key: mean_interval([c[own] for c in ceilings]) for key, own in keys.items()}
+        numbers = {key: mean_interval([one[own] for one in ceilings]) for key, own in keys.items()}
+        policies[f"ceiling-{size}"] = numbers | {key: share(numbers[key]) for key in ("win_rate", "sigmoid")}
     for name in measured[0]["text_losses"].keys() - {"tokens"}:
         policies[name]["text_loss"] = _text_loss([one["text_losses"] for one in measured], name)
     for name in measured[0]["kl"]:
@@ -199,7 +205,10 @@ def tables(numbers: Mapping[str, Any]) -> str:
         label = NAMES[method] + (" against itself" if name == BASELINE else "")
         cells = [label, f"{sizes[size] / 1e6:.2f} M" if size else ""]
         cells += [_cell(one.get(key)) for key in ("win_rate", "sigmoid", "reward_model", "length_controlled", "score")]
-        cells += [f"{one['tokens']:.1f}" if "tokens" in one else "", f"{one['kl']:.1f}" if "kl" in one else ""]
+        cells += [
+            f"{one['tokens']:.1f}" if "tokens" in one else "",
+            f"{max(one['kl'], 0.0):.1f}" if "kl" in one else "",
+        ]
         lines.append("| " + " | ".join([*cells, _cell(one.get("text_loss"), 3)]) + " |")
     lines += ["", "| difference of win rates | " + " | ".join(SIZES) + " |", "|---|" + "---|" * len(SIZES)]
     for a, b in STEPS:
@@ -311,7 +320,8 @@ def _mark(x: float, y: float, mark: str, colour: str) -> str:
         "square": [(-5, -5), (5, -5), (5, 5), (-5, 5)], "diamond": [(0, -6), (6, 0), (0, 6), (-6, 0)],
         "up": [(0, -6), (6, 5), (-6, 5)], "down": [(0, 6), (6, -5), (-6, -5)],
         "bar": [(-9, -1), (9, -1), (9, 1), (-9, 1)],
-        "cross": [(-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2), (-6, -2)],
+        "cross": [(-5, -3), (-3, -5), (0, -2), (3, -5), (5, -3), (2, 0),
+                  (5, 3), (3, 5), (0, 2), (-3, 5), (-5, 3), (-2, 0)],
     }  # fmt: skip
     if mark == "circle":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'

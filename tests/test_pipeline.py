@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from plaudit import pipeline as module
@@ -204,6 +205,17 @@ def test_the_time_to_go_is_that_of_the_longest_chain():
     assert module.makespan(stages, weights, {"sft"}, 2) == 40
     assert module.makespan([*stages, beside], {**weights, "beside": 25.0}, {"sft"}, 2) == 40
     assert module.makespan([*stages, beside], {**weights, "beside": 25.0}, {"sft"}, 1) == 65
+
+
+@kills("pipeline.py", old='os.environ.pop("RANK") != "0"', new="False", why="two ranks on one GPU")
+def test_where_gpus_are_fewer_than_ranks_the_first_works_alone(monkeypatch):
+    stage = plan(config("--jobs", "2", "--ranks.sft", "2"), Path("runs/all"))[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(module, "run_stage", lambda *_, ranks, **__: {"alone": ranks.is_alone})
+    for rank, left in (("1", {}), ("0", {"alone": True})):
+        monkeypatch.setenv("RANK", rank)
+        assert module.carry_out(stage, False, 1)[0] == left
 
 
 @pytest.mark.parametrize(

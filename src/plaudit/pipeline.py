@@ -12,6 +12,7 @@ With `jobs` 2 a stage begins when those are finished that its options name, in a
 """
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -294,12 +295,15 @@ def makespan(stages: Sequence[_Planned], weights: Mapping[str, float], ended: Co
 
 
 def carry_out(stage: _Planned, change: bool, jobs: int) -> _Left:
-    """Run a stage, here or in processes that share the cores with others; its summary and memory."""
-    from plaudit.hardware.machine import peak_memory_bytes, share_cores
+    """Run a stage, here or in processes that share the cores with others; its summary and memory. Where there are fewer
+    GPUs than ranks, the first does it alone."""
+    from plaudit.hardware.machine import has_room, peak_memory_bytes, share_cores
     from plaudit.hardware.ranks import start
 
     if jobs > 1:
         share_cores(jobs)
+    if stage.ranks > 1 and not has_room(stage.config.device.device, stage.ranks) and os.environ.pop("RANK") != "0":
+        return {}, 0
     ranks = start()
     if not ranks.is_first:
         mute()

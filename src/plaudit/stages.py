@@ -217,6 +217,19 @@ _ALL = (
         },
         starter={"data": [{"path": "held_out_rankings.jsonl"}], "models": [_JUDGE]},
     ),
+    Stage(
+        name="tasks",
+        command="eval tasks",
+        help="models on tasks of lm-evaluation-harness: what alignment cost elsewhere",
+        title="Tasks of lm-evaluation-harness",
+        config="plaudit.evaluation.options:TasksConfig",
+        run="plaudit.evaluation.tasks:tasks",
+        common={
+            "How": ("few_shots", "limit", "chat_template", "include", "batch_size"),
+            "The machine": ("device.device", "seed"),
+        },
+        starter={"policies": {"sft": "runs/sft/model", "ppo": "runs/ppo/model"}, "tasks": ["arc_easy", "hellaswag"]},
+    ),
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}

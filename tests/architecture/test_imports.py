@@ -23,6 +23,7 @@ ALLOWED = {
     "ray": {"engines"},
     "datasets": {"data"},
     "pyarrow": {"data"},
+    "lm_eval": {"evaluation"},
     "httpx2": {"scoring"},
     "rapidfuzz": {"scoring"},
     "sympy": {"scoring"},

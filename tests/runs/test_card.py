@@ -140,14 +140,14 @@ def test_real_runs_leave_whole_folders(tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     monkeypatch.chdir(tmp_path)
-    first = stages.sft(tmp_path)
+    judged, aligned, first = stages.reward(tmp_path), stages.ppo(tmp_path), stages.sft(tmp_path)
     Path("m/README.md").write_text(BASE, encoding="utf-8")
     before = os.umask(0o027)
     try:
         train("sft", sft, replace(first, model=ModelConfig(path="m", train=LoRA(rank=2))))
-        train("reward", reward, replace(stages.reward(tmp_path), model=ModelConfig(path="sft/model")))
+        train("reward", reward, replace(judged, model=ModelConfig(path="sft/model")))
         judge = (RewardModelConfig(path="reward/model"),)
-        train("ppo", ppo, replace(stages.ppo(tmp_path), model=ModelConfig(path="sft/model"), rewards=judge))
+        train("ppo", ppo, replace(aligned, model=ModelConfig(path="sft/model"), rewards=judge))
     finally:
         os.umask(before)
     for stage in ("sft", "reward", "ppo"):

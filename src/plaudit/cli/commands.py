@@ -16,6 +16,7 @@ from plaudit.cli.data import add_data
 from plaudit.cli.label import add_label
 from plaudit.cli.push import add_push
 from plaudit.cli.show import add_report, placed, show
+from plaudit.cli.tasks import add_models, tasks
 from plaudit.errors import FirstFailed, StopRequested, UserError, out_of_memory
 from plaudit.stages import GENERATE, RUNS, SCORE, Stage
 from plaudit.telemetry.console import muted, warn, while_read
@@ -84,7 +85,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_push(commands)
     measure = commands.add_parser("eval", help="measure models").add_subparsers(metavar="WHAT", required=True)
     for stage in RUNS.values():
-        if stage.command.startswith("eval "):
+        if stage.command == "eval tasks":
+            add_models(_with_options(measure, "tasks", stage, tasks))
+        elif stage.command.startswith("eval "):
             _add_stage(measure, stage.command.removeprefix("eval "), stage)
 
     add_data(commands)

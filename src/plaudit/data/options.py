@@ -17,8 +17,8 @@ class DataConfig:
     """Where a stage's rows come from."""
 
     path: str
-    """A .jsonl, .json (list), .csv, .tsv (each also .gz) or .parquet file; a folder or a glob of such files, in the
-    order of their names; hub:name[:split] (by `datasets`); or label://PROJECT: a labelling project's rankings."""
+    """A .jsonl, .json (list), .csv, .tsv or .parquet file, a folder or a glob of such files; hub:name[:split]; or
+    label://PROJECT: a labelling project's rankings (docs/data.md)."""
     kind: KindName = "auto"
     """What a row teaches; auto tells it by the columns and says which it found."""
     columns: dict[str, str] = field(default_factory=dict)

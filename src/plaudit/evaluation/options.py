@@ -112,6 +112,34 @@ class FrontierConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TasksConfig:
+    """Models on tasks of lm-evaluation-harness (extra `lm-eval`)."""
+
+    policies: dict[str, str]
+    """Name → model folder or hub name; the first is what the others came from, where there are several."""
+    tasks: tuple[str, ...]
+    """Names of the harness's tasks."""
+    include: str = ""
+    """A folder with task files of your own."""
+    few_shots: int | None = None
+    """Solved examples before each question; null: as the task says."""
+    limit: int = 0
+    """Documents of each task; 0: all."""
+    chat_template: bool = False
+    """Ask as a user's turn, by the model's chat template."""
+    batch_size: int = 8
+    """Rows in one forward."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """The machine."""
+    seed: int = 0
+    """Of the examples that are drawn."""
+
+    def __post_init__(self) -> None:
+        if not self.policies or not self.tasks or self.batch_size < 1 or self.limit < 0:
+            raise ValueError("policies and tasks must name at least one each, batch_size must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardEvalConfig:
     """Measure judges (reward models, reward functions) on answers that people have labelled."""
 

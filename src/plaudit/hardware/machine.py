@@ -149,6 +149,12 @@ def share_cores(processes: int) -> None:
         torch.set_num_threads(threads)
 
 
+def has_room(device: str, ranks: int) -> bool:
+    """Whether so many ranks can compute on that device: on GPUs each needs one of its own."""
+    on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return not on_gpus or torch.cuda.device_count() >= ranks
+
+
 def peak_memory_bytes() -> int:
     """The most that this process has held: device memory where a GPU was used, else resident memory."""
     if torch.cuda.is_initialized():

@@ -133,6 +133,11 @@ _POLICIES = (
             "judge likes best among n; mean over prompts, in expectation over all choices of n from the pool. Floor: "
             "n = 1, an answer taken by chance.",
             formula="E[ r_true(x, y_i) ],  i = argmax over n answers of r(x, y_i)"),
+    Measure(key="task_score_over_documents", title="task", unit="", better="up",
+            meaning="What lm-evaluation-harness gives a model on one of its tasks, by the metric named with it; the "
+            "interval is the normal one of its standard error."),
+    Measure(key="task_loss_over_documents", title="task", unit="", better="down",
+            meaning="The same by a metric of which less is better, such as perplexity."),
 )
 # fmt: on
 
