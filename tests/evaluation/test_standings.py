@@ -43,14 +43,16 @@ def test_abstentions_are_no_games_and_two_policies_need_no_strengths():
     assert results({"base": BASE, "better": BETTER}) == {}
 
 
+SAID = {("A", "base"): 1.0, ("A", "C"): -3.0, ("base", "C"): 0.0}
+
+
 class Verdicts:
     """A judge that compares: an answer's score is the mean of the verdicts on it and each other one of its group."""
 
     name = "judge"
-    said = {("A", "base"): 1.0, ("A", "C"): -3.0, ("base", "C"): 0.0}
 
     def verdict(self, a: str, b: str) -> float | None:
-        return self.said[a, b] if (a, b) in self.said else -self.said[b, a] if (b, a) in self.said else None
+        return SAID[a, b] if (a, b) in SAID else -SAID[b, a] if (b, a) in SAID else None
 
     def score(self, groups):
         values = []

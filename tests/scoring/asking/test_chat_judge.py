@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.errors import StopRequested, UserError
+from plaudit.runs.signals import StopSignals
 from plaudit.scoring.asking import server as module
 from plaudit.scoring.asking.reply import JudgeReply, number_of
 from plaudit.scoring.build import asking_scorer
@@ -257,6 +258,8 @@ def test_a_stop_is_heard_while_replies_are_waited_for(tmp_path):
         if number == 0:
             return "[[3]]"
         came.set()
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1.5)
         return "[[4]]"
 
@@ -269,8 +272,13 @@ def test_a_stop_is_heard_while_replies_are_waited_for(tmp_path):
         with pytest.raises(StopRequested):
             asking_scorer(options, CPU, check_stop).score([group("a", "b")])
         with ThreadPoolExecutor(1) as other, pytest.raises(StopRequested):  # as beside PPO's models
+            came.clear()
             other.submit(asking_scorer(options, CPU, check_stop).score, [group("a", "b")]).result()
-    assert [shown(request) for request in server.requests] == ["a", "b", "b"]  # what was answered is kept
+        came.clear()
+        with StopSignals() as signals, signals.at_once(), pytest.raises(StopRequested):
+            asking_scorer(options, CPU, lambda: signals.requested and check_stop()).score([group("a", "b")])
+        # What was answered is kept.
+        assert [shown(request) for request in server.requests] == ["a", "b", "b", "b"]
 
 
 def test_a_short_key_is_no_secret(tmp_path, monkeypatch):
