@@ -38,11 +38,11 @@ def judged_in_pairs(
     if not pairs:
         raise UserError(f"judge {judge.name!r}: it compares answers, and there is only one policy")
     shown = [_beside(*both) for one, other in pairs for both in zip(answered[one], answered[other], strict=True)]
-    said = check_scores(judge.name, judge.score(shown), num_responses(shown)).optional_scores
+    flat = check_scores(judge.name, judge.score(shown), num_responses(shown)).optional_scores
     scores: dict[str, dict[str, Sequence[float | None]]] = {name: {} for name in answered}
-    size = len(said) // len(pairs)
+    size = len(flat) // len(pairs)
     for i, (one, other) in enumerate(pairs):
-        games = said[i * size : (i + 1) * size]
+        games = flat[i * size : (i + 1) * size]
         scores[one][other], scores[other][one] = games[::2], games[1::2]
     for name, against in scores.items():
         if all(score is None for games in against.values() for score in games):
