@@ -1,13 +1,13 @@
 # plaudit in a container, on the CPU:
 #
 #   docker build -t plaudit .
-#   docker run --rm -v "$PWD:/work" plaudit demo --out runs/demo
-#   docker run --rm -v "$PWD:/work" -p 8300:8300 plaudit board runs --host 0.0.0.0
+#   docker run --rm -v "$PWD:/here" plaudit demo --out runs/demo
+#   docker run --rm -v "$PWD:/here" -p 8300:8300 plaudit board runs --host 0.0.0.0
 #
 # With CUDA, UNTESTED (nobody has built or run it; the driver is the host's):
 #
 #   docker build -t plaudit:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-#   docker run --rm --gpus all -v "$PWD:/work" plaudit:cuda demo
+#   docker run --rm --gpus all -v "$PWD:/here" plaudit:cuda demo
 
 FROM python:3.12-slim AS build
 WORKDIR /source
@@ -26,6 +26,6 @@ COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(echo /wheels/plaudit-*.whl)[$EXTRAS]" \
     && useradd --create-home plaudit
 USER plaudit
-WORKDIR /work
+WORKDIR /here
 ENTRYPOINT ["plaudit"]
 CMD ["--help"]

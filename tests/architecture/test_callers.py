@@ -9,6 +9,8 @@ from tests.architecture.repo import PACKAGE, ROOT, files, none_of, package_files
 CALLED_FROM_OUTSIDE = {
     "telemetry/console.py:Terminal.emit": "logging calls its handlers by it",
     "telemetry/events.py:EventLog.emit": "logging calls its handlers by it",
+    "web/serve.py:Impatient.connection_made": "asyncio calls protocols by it",
+    "web/serve.py:Impatient.handle_events": "uvicorn calls it when bytes have come",
 }
 """`file:name` -> who calls it, if nobody in the package does. Empty is best."""
 SPELLS_NAMES = ("__init__.py", "stages.py", "load.py")

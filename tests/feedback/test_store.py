@@ -120,7 +120,7 @@ def test_nobody_who_comes_back_in_time_loses_a_lease_that_nobody_else_wanted(tmp
     assert (again.id, again.expires) == (first.id, clock.now + 600)
 
 
-@kills("feedback/leases.py", old="ended.is_(None), _GIVEN, ASSIGNMENTS", new="ended.is_(None), ASSIGNMENTS",
+@kills("feedback/leases.py", old="ended.is_(None), _BEGUN, ASSIGNMENTS", new="ended.is_(None), ASSIGNMENTS",
        why="a clock set back keeps a lease for as long as it was set back")  # fmt: skip
 def test_a_clock_set_back_sticks_no_lease_and_changes_no_order(tmp_path):
     clock = Clock()

@@ -154,8 +154,8 @@ def test_a_language_model_is_no_judge(tmp_path):
 
 @kills(
     "scoring/options.py",
-    old="trust_remote_code=self.trust_remote_code",
-    new="trust_remote_code=False",
+    old="trust_remote_code=self.trust_remote_code)\n\n\n@",
+    new="trust_remote_code=False)\n\n\n@",
     why="trust that is accepted and ignored",
 )
 @pytest.mark.parametrize("trusted", [False, True])

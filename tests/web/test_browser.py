@@ -131,8 +131,8 @@ def test_drag_and_drop(visit, tmp_path):
 
 
 def touch(finger, page, *selectors: str, until: str) -> None:
-    """Down on the first, over the others, up: one selector is a tap. A busy browser takes some for long presses; then,
-    like a person, once more."""
+    """Down on the first, over the others, up: one selector is a tap. Of taps right after a drag Chromium's emulation
+    makes no click now and then, on a bare page without a script of ours as well; then, like a person, once more."""
     middle = "box => { const r = box.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} }"
     for _ in range(5):
         for selector in selectors:
@@ -291,6 +291,57 @@ def test_a_lead_adjudicates(visit, tmp_path):
         press(lead, "a 1 b 2 c 3 Enter")
         lead.wait_for_selector(".badge.good")
         assert "A > B > C (boss)" in lead.inner_text(".badge.good")
+
+
+def test_nothing_with_the_focus_hides_behind_the_bars(visit, tmp_path):
+    """By Tab alone, on a low screen: each place that gets the focus is seen, and shows that it has it."""
+    answers = [f"answer {i}: " + "word " * 300 for i in range(3)]
+    with served(project(tmp_path, ["P"], answers, scalar=True, flags=("harmful",))) as site:
+        page = visit(site.invite("ann"), viewport={"width": 900, "height": 520})
+        hidden = """() => { const e = document.activeElement, r = e.getBoundingClientRect();
+          const at = document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);
+          const style = getComputedStyle(e);
+          return [e.outerHTML.slice(0, 80), e === document.body || (e.contains(at) || at?.contains(e)),
+            style.outlineStyle !== 'none' || style.boxShadow !== 'none' || e === document.body] }"""
+        seen = []
+        for _ in range(60):
+            press(page, "Tab")
+            what, visible, marked = page.evaluate(hidden)
+            assert visible and marked, what
+            seen.append(what)
+        assert any('id="comment"' in what for what in seen) and any('data-part="scale"' in what for what in seen)
+
+
+def test_a_correction_says_that_it_is_one_and_leads_back_to_the_list(visit, tmp_path):
+    with served(project(tmp_path)) as site:
+        page = visit(site.invite("ann"))
+        assert page.is_hidden("#notice") and "ann" in page.inner_text("header")
+        press(page, "a 1 b 2 c 3 Enter")
+        sent(page, 1)
+        page.goto(site.address + "/sent")
+        page.click("a.button")
+        page.wait_for_selector("#notice:not([hidden])")
+        assert "sent this one before" in page.inner_text("#notice") and places(page) == ["1", "2", "3"]
+        press(page, "a 3 c 1 Enter")
+        page.wait_for_url("**/sent")
+        assert "C > B > A" in page.inner_text("main")
+        assert [one.counts for one in site.store.all_submissions(superseded=True)] == [False, True]
+
+
+def test_on_a_slow_network_the_page_says_that_it_is_sending(visit, tmp_path):
+    with served(project(tmp_path)) as site:
+        page = visit(site.invite("ann"), **PHONE)
+        held = []
+        page.route("**/api/submit", lambda route: held.append(route))
+        for letter, place in zip("abc", "123", strict=True):
+            press(page, f"{letter} {place}")
+        page.click("#send")
+        page.click("#send", force=True)  # an impatient finger
+        page.wait_for_function("() => document.getElementById('notice').textContent.includes('Sending')")
+        (only,) = held
+        only.continue_()
+        sent(page, 1)
+        assert page.is_hidden("#notice") and len(site.store.all_submissions(superseded=True)) == 1
 
 
 def test_every_page_has_its_picture(visit, tmp_path):

@@ -229,6 +229,8 @@ def test_a_lead_sees_progress_agreement_and_disagreements(tmp_path):
     assert "<script>P" not in differing and "0 % of verdicts alike" in differing
     assert "secret-model" not in differing
     assert "secret-model" in lead.get("/lead/disagreements?models").text
+    assert '<div class="scroll" tabindex="0" role="region"' in differing  # a wide table scrolls by keyboard too
+    assert "<h2>" in differing and "<h3" not in differing.split("</h1>")[1].split("<h2>")[0]  # no level is left out
     own = begin(lead, f"/label?adjudicate={project.store.tasks()[0].id}")
     assert shown_texts(own) == ["one", "two", "three"]
     decided = lead.post("/api/lead/adjudicate", json={"task": own["task"], "ranks": [2, 1, 2], "comment": ""})

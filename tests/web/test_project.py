@@ -93,8 +93,12 @@ def test_links_exports_and_copies(here, unserved, capsys):
     assert main(["label", "invite", "ann", "--public", "https://label.example/"]) == 0
     link = capsys.readouterr().out.strip()
     assert store.person(link.removeprefix("https://label.example/l/")).name == "ann"
+    assert main(["label", "invite", "eve", "--port", "8411"]) == 0
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:8411/l/")
     assert main(["label", "invite", "boss", "--lead"]) == 0
-    token = capsys.readouterr().out.strip().split("/l/")[1]
+    said = capsys.readouterr()
+    assert "say --port or --public" in said.err  # the link can't know where the pages are served
+    token = said.out.strip().split("/l/")[1]
     assert store.person(token).role is Role.LEAD
     store.record(store.tasks()[0], "ann", Judgement(ranks=(2, 1, 2)), "key-of-ann")
     assert main(["label", "export"]) == 0

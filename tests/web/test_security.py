@@ -1,14 +1,20 @@
 """The wall before every page: Host, Origin, tokens, limits, headers. Each test is an attacker's try."""
 
 import asyncio
+import http.client
+import socket
+import threading
+import time
 
 import pytest
+import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from plaudit.errors import SaveFailed, UserError
+from plaudit.web import serve
 from plaudit.web.app import build, call
 from plaudit.web.security import HEADERS, Access, Guard, Limiter, one_token
 from tests.kills import kills
@@ -197,6 +203,32 @@ def test_one_token_is_one_owner():
     assert owner.identify(secret) == "owner"
     assert owner.identify(secret[:-1]) is owner.identify("") is owner.identify("ü") is None
     assert one_token()[0] != secret
+
+
+def test_who_never_ends_a_request_is_shown_the_door(monkeypatch, capfd):
+    """A slow loris: connections that say nothing, half a head, half a body; one in use stays."""
+    monkeypatch.setattr(serve, "PATIENCE", 1.0)
+    config = uvicorn.Config(client().app, log_level="error", http=serve.Impatient, ws="none")
+    with serve.listening("127.0.0.1", 0) as (listener, address):
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+        thread.start()
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /upload HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {address}\r\nCookie: plaudit-x={TOKEN}\r\n"
+        slow = [socket.create_connection((host, int(port)), timeout=10) for _ in range(3)]
+        slow[1].sendall(head.encode())
+        slow[2].sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
+        busy = http.client.HTTPConnection(host, int(port), timeout=10)
+        for _ in range(6):
+            busy.request("GET", "/", headers={"Cookie": f"plaudit-x={TOKEN}"})
+            assert SECRET in busy.getresponse().read().decode()
+            time.sleep(0.4)
+        assert [each.recv(4096) for each in slow] == [b""] * 3
+        server.should_exit = True
+        thread.join()
+        for each in (*slow, busy):
+            each.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_no_websockets():

@@ -115,7 +115,7 @@ def _act(known: argparse.Namespace, act: str, rest: list[str]) -> None:
     url = project.project_named(known.project)
     match act:
         case "invite":
-            print(project.invite(url, rest[0], lead=known.lead, public=known.public))
+            print(project.invite(url, rest[0], lead=known.lead, public=known.public, port=known.port))
         case "revoke":
             Store.open(url).revoke(rest[0])
         case "import":

@@ -47,7 +47,7 @@ _JUDGES = (
             "them a winner. Its score is their mean."),
     Measure(key="unreadable_over_replies", title="replies without a verdict", unit="share of replies", better="down",
             meaning="Replies in which no number or verdict was found, or one beyond the scale: the judge abstains."),
-    Measure(key="rewardbench2_over_subsets", title="RewardBench 2", unit="share of rows", better="up",
+    Measure(key="rewardbench_over_subsets", title="RewardBench 2", unit="share of rows", better="up",
             meaning="RewardBench 2's own score: the correct answer among four scores highest, of the subset Ties a "
             "weighted mix of accuracies and margins; the whole is the mean over the subsets.",
             formula="mean over subsets of mean [correct is best] / n that share the top"),

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -28,7 +28,7 @@ def build(routes: Sequence[BaseRoute], access: Access) -> Starlette:
         Route("/l/{token}", _enter),
         Mount("/static", StaticFiles(packages=[("plaudit.web", "static")])),
     ]
-    handlers: Any = {HTTPException: _refused, UserError: _users_mistake, Exception: _refused}
+    handlers: Any = {HTTPException: _refused, UserError: _users_mistake, ClientDisconnect: _gone, Exception: _refused}
     return Starlette(routes=[*own, *routes], middleware=[Middleware(Guard, access=access)], exception_handlers=handlers)
 
 
@@ -74,6 +74,11 @@ def _enter(request: Request) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return refusal(request, error)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Whoever asked has hung up: no crash, and nothing that they could fill a log with."""
+    return Response(status_code=400)
 
 
 async def _users_mistake(request: Request, error: Exception) -> Response:

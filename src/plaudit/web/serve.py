@@ -1,5 +1,6 @@
 """Run an app: one process, this machine only unless asked otherwise, until Ctrl-C or SIGTERM."""
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -7,11 +8,14 @@ from collections.abc import Callable, Generator
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from plaudit.errors import UserError
 
 PORT = 8300
 """Tried first, so that links stay good from one day to the next."""
+PATIENCE = 15.0
+"""Seconds that a connection may owe us the rest of a request; it is closed after at most two of these."""
 
 
 @contextlib.contextmanager
@@ -35,13 +39,40 @@ def listening(host: str, port: int | None) -> Generator[tuple[socket.socket, str
         yield listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
+class Impatient(H11Protocol):
+    """Closes connections that ask nothing, or never to the end: thousands of them would leave none for others."""
+
+    owed = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(PATIENCE, self.look)
+
+    def look(self) -> None:
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        state = repr(self.conn.their_state)  # h11's name for it
+        owes = state == "SEND_BODY" or (state == "IDLE" and not answering)
+        if owes and self.owed:
+            return self.transport.close()
+        self.owed = owes
+        self.loop.call_later(PATIENCE, self.look)
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:  # a whole head has come
+            self.owed = False
+
+
 def serve(app: Starlette, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Answer until a signal; requests under way are finished. No access log: addresses hold secret links."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
-        http="h11",
+        http=Impatient,
         ws="none",
         proxy_headers=False,
         server_header=False,

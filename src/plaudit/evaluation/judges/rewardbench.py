@@ -20,7 +20,7 @@ from plaudit.evaluation.judges.rows import RankedRow, ScoredRows
 from plaudit.records.results import Result
 
 TIES = "ties"
-MEASURE = "rewardbench2_over_subsets"
+MEASURE = "rewardbench_over_subsets"
 
 
 def rewardbench2(scored: ScoredRows) -> list[Result]:

@@ -67,6 +67,7 @@ class LeadDesk:
         alpha = agreement.alpha
         numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})".replace("-", "−") if alpha else ""
         values = {"progress": progress, "people": people, "agreement": numbers, "forms": FORMS}
+        values["me"] = request.state.person.name
         differing = sum(share < 1 for share in agreement.by_task.values())
         shared = len(agreement.by_task)
         name = self.store.config.name
@@ -80,6 +81,7 @@ class LeadDesk:
             request,
             "disagreements.html.j2",
             name=self.store.config.name,
+            me=request.state.person.name,
             lines=lines,
             total=len(differing),
             models=models,

@@ -157,10 +157,12 @@ def lead_link(store: Store, address: str) -> str:
     return f"lead: {link(address, store.invite(LEAD, Role.LEAD))}"
 
 
-def invite(url: str, name: str, *, lead: bool, public: str) -> str:
+def invite(url: str, name: str, *, lead: bool, public: str, port: int | None = None) -> str:
     """The link of a new person. It is shown once: the project keeps only its fingerprint."""
     token = Store.open(url).invite(name, Role.LEAD if lead else Role.LABELLER)
-    return link(public or f"http://127.0.0.1:{PORT}", token)
+    if not (public or port):
+        say(f"the link takes port {PORT}; where the pages are served elsewhere, say --port or --public here too")
+    return link(public or f"http://127.0.0.1:{port or PORT}", token)
 
 
 def results(store: Store) -> None:

@@ -74,7 +74,7 @@ class Labeller:
         config = project_view(self.store.config)
         if adjudicated is not None:  # a decision is an order, whatever the labellers were asked
             config |= {"mode": "rank", "scalar": False, "flags": []}
-        values = {"project": config, "person": person, "lead": person.role is Role.LEAD}
+        values = {"project": config, "person": person, "me": person.name, "lead": person.role is Role.LEAD}
         return page(request, "label.html.j2", start=script_json(start), options=script_json(config), **values)
 
     def next(self, request: Request, _: Body) -> dict[str, Any]:
@@ -120,7 +120,12 @@ class Labeller:
         person = request.state.person
         recent = [one.judgement.seconds for one in submissions[:RECENT]]
         median = statistics.median(recent) if recent else None
-        values = {"progress": self.store.progress(person), "median": median, "lead": person.role is Role.LEAD}
+        values = {
+            "progress": self.store.progress(person),
+            "median": median,
+            "me": person.name,
+            "lead": person.role is Role.LEAD,
+        }
         return page(request, "sent.html.j2", name=self.store.config.name, lines=lines, total=len(submissions), **values)
 
     def _turn(self, turn: Turn) -> dict[str, Any]:

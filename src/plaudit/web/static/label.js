@@ -34,6 +34,7 @@ function open(answer) {
   differing = false;
   lastSign = Date.now();
   drawTask(task);
+  notice(task.previous && !adjudicating ? words.correcting : "");
   if (written) showWritten();
   show();
   scrollTo(0, 0);
@@ -200,12 +201,19 @@ async function talk(path, body, then) {
   if (sending) return;
   sending = true;
   if (draft && task) drawDraft(draft, picked, false);
+  const slow = setTimeout(() => notice(words.sending), 700);
+  const told = (reason) => {
+    clearTimeout(slow);
+    notice(`${words.not_sent_yet} ${reason}`);
+  };
   try {
-    const answer = await askUntilAnswered(path, body, (reason) => notice(`${words.not_sent_yet} ${reason}`));
+    const answer = await askUntilAnswered(path, body, told);
+    clearTimeout(slow);
     sending = false;
     notice("");
     then(answer);
   } catch (error) {
+    clearTimeout(slow);
     sending = false;
     notice(error.message);
     if (draft && task) show();
@@ -221,6 +229,7 @@ function send() {
   }
   talk("/api/submit", { assignment: task.id, key: draft.key, ...judgement() }, (answer) => {
     forget();
+    if (query.has("reopen")) return location.assign("/sent"); // back to the list from which it was opened
     open(answer);
   });
 }
@@ -353,7 +362,4 @@ setInterval(() => {
 
 $("keys-on").checked = localStorage.getItem("plaudit-keys") !== "off";
 open(JSON.parse($("start").textContent));
-if (query.has("reopen")) {
-  history.replaceState(null, "", "/label");
-  reopen(query.get("reopen"));
-}
+if (query.has("reopen")) reopen(query.get("reopen"));
