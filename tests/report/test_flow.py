@@ -128,7 +128,7 @@ def test_a_whole_pipeline_says_rows_hashes_measures_and_ceilings(tmp_path: Path)
     assert [label for label, _ in box(shown, "ranking").example.sides] == ["1. D", "2. C", "3. A", "3. B"]
 
 
-@kills("report/lineage.py", old="        if content.fingerprint != fingerprint:", new="        if False:",
+@kills("report/lineage.py", old="if content.fingerprint and content.fingerprint != fingerprint:", new="if False:",
        why="a file that changed since, or that the run never read, is shown as the run's own")  # fmt: skip
 def test_nothing_is_shown_of_a_file_that_is_not_what_the_run_read(tmp_path: Path) -> None:
     folder, secret = whole(tmp_path / "p"), rows(tmp_path / "secret.jsonl", {"prompt": "key", "completion": "s3cret"})
@@ -144,7 +144,7 @@ def test_nothing_is_shown_of_a_file_that_is_not_what_the_run_read(tmp_path: Path
     assert box(steps(folder), "demonstrations").leaves[0].endswith("(not here any more)")
 
 
-@kills("report/lineage.py", old="isinstance(run, RunData) or fingerprint in self.seen", new="True",
+@kills("report/lineage.py", old="isinstance(run, RunData) or fingerprint in self.read_hashes", new="True",
        why="somebody else's run that names your folder puts your rankings into its report")  # fmt: skip
 def test_a_strangers_run_quotes_none_of_your_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, strange = tmp_path / "runs", tmp_path / "strange"

@@ -26,8 +26,8 @@ def findings(store: Store, equal: Mapping[Sides, int] | None = None, tasks: Sequ
 
 def labellers(store: Store, of: Set[str] | None = None) -> list[Result]:
     """How far people agree with each other and with gold. With task ids `of`: on those, by those who judged them."""
-    said = store.all_submissions()
-    own = [one for one in said if of is None or one.task_id in of]
+    submissions = store.all_submissions()
+    own = [one for one in submissions if of is None or one.task_id in of]
     names, agreement = {one.person for one in own}, quality.agreement(own)
     gold = {name: share for name, share in store.gold_accuracy().items() if name in names}
     results = [
@@ -62,10 +62,10 @@ def wins(store: Store, tasks: Sequence[Task], equal: Mapping[Sides, int]) -> lis
     by_task: dict[str, list[Sequence[int]]] = defaultdict(list)
     for one in store.all_submissions():
         by_task[one.task_id].append(_ranks(one))
-    kept = {task.id: task for task in store.tasks() if task.gold_ranks is None}
+    in_store = {task.id: task for task in store.tasks() if task.gold_ranks is None}
     by_sides: dict[Sides, dict[str, Task]] = defaultdict(dict)
     for task in tasks:
-        if task.id in kept and all(_sides(task)):
+        if task.id in in_store and all(_sides(task)):
             by_sides[_sides(task)][task.id] = task
     results: list[Result] = []
     for sides, own in by_sides.items():
@@ -73,7 +73,7 @@ def wins(store: Store, tasks: Sequence[Task], equal: Mapping[Sides, int]) -> lis
         for task_id, task in own.items():
             votes = [decided[task_id].ranks] if task_id in decided else by_task[task_id]
             # The first answer is the baseline's: −1 says that the policy wins. Votes are in the order of the kept task.
-            sign = 1 if kept[task_id].answers[0].text == task.answers[0].text else -1
+            sign = 1 if in_store[task_id].answers[0].text == task.answers[0].text else -1
             if votes:
                 verdicts[task_id] = -sign * sum(pair_verdicts(vote)[0] for vote in votes) / len(votes)
         ties = round(equal.get(sides, 0) * len(verdicts) / len(own))

@@ -68,7 +68,7 @@ class Lineage:
         return next((folders[each] for each in (location, *location.parents) if each in folders), None)
 
     @property
-    def seen(self) -> frozenset[str]:
+    def read_hashes(self) -> frozenset[str]:
         """sha256 of each file that the reported runs wrote down that they read."""
         read = (run.provenance.get("data") for run in self.runs if isinstance(run, RunData))
         return frozenset(str(each) for data in read if isinstance(data, dict) for each in data.values())
@@ -124,7 +124,7 @@ class Lineage:
 
     def _may_quote(self, run: Maker, fingerprint: str) -> bool:
         """A file of a reported run, or one that such a run read."""
-        return isinstance(run, RunData) or fingerprint in self.seen
+        return isinstance(run, RunData) or fingerprint in self.read_hashes
 
 
 def lineage(item: RunData | PipelineData, *, follow: bool = True) -> Lineage:
@@ -144,8 +144,8 @@ def lineage(item: RunData | PipelineData, *, follow: bool = True) -> Lineage:
     def locate(path: str, of: Path) -> Path | None:
         return family.locate(path, known[of])
 
-    found = above.ancestors({run.folder: run.config for run in own}, read, locate) if follow else []
-    return replace(family, runs=(*(known[folder] for folder in found), *own))
+    earlier = above.ancestors({run.folder: run.config for run in own}, read, locate) if follow else []
+    return replace(family, runs=(*(known[folder] for folder in earlier), *own))
 
 
 def shortened(path: str) -> str:

@@ -27,7 +27,7 @@ def ancestors(
     which a run, by its folder, names by a path.
     """
     known = {folder.resolve() for folder in runs}
-    found: list[Path] = []
+    order: list[Path] = []
 
     def visit(folder: Path, config: Mapping[str, Any]) -> None:
         for path in paths_in(config):
@@ -38,11 +38,11 @@ def ancestors(
             known.add(above)
             if (own := read(above)) is not None:
                 visit(above, own)
-                found.append(above)
+                order.append(above)
 
     for folder, config in runs.items():
         visit(folder, config)
-    return found
+    return order
 
 
 def paths_in(config: Mapping[str, Any]) -> list[str]:
