@@ -4,8 +4,12 @@ import math
 
 import pytest
 
-from plaudit.evaluation.standings import length_controlled, standings
+from plaudit.errors import UserError
+from plaudit.evaluation.compare import win_rate
+from plaudit.evaluation.standings import judged_in_pairs, length_controlled, mean_scores, standings
+from plaudit.scoring.protocol import scores_of
 from tests.kills import kills
+from tests.scoring.asking.fake import group
 
 PROMPTS = list(range(40))
 BASE = [0.0] * 40
@@ -14,7 +18,8 @@ EQUAL = [1.0] * 20 + [-1.0] * 20
 
 
 def results(scores, prompts=PROMPTS):
-    return {(r.measure, r.subject): r for r in standings(scores, "base", prompts, seed=0)}
+    games = {name: {other: own for other in scores if other != name} for name, own in scores.items()}
+    return {(r.measure, r.subject): r for r in standings(games, "base", prompts, seed=0)}
 
 
 @kills("evaluation/standings.py", old="0.5 + 0.5 * ahead.sign()", new="0.5 - 0.5 * ahead.sign()", why="the lower wins")
@@ -35,7 +40,50 @@ def test_strengths_are_the_baselines_odds():
 def test_abstentions_are_no_games_and_two_policies_need_no_strengths():
     silent = [None] * 20 + BETTER[20:]
     assert results({"base": BASE, "better": silent, "equal": EQUAL})["elo_over_prompts", "better"].count == 40
-    assert standings({"base": BASE, "better": BETTER}, "base", PROMPTS, seed=0) == []
+    assert results({"base": BASE, "better": BETTER}) == {}
+
+
+SAID = {("A", "base"): 1.0, ("A", "C"): -3.0, ("base", "C"): 0.0}
+
+
+class Verdicts:
+    """A judge that compares: an answer's score is the mean of the verdicts on it and each other one of its group."""
+
+    name = "judge"
+
+    def verdict(self, a: str, b: str) -> float | None:
+        return SAID[a, b] if (a, b) in SAID else -SAID[b, a] if (b, a) in SAID else None
+
+    def score(self, groups):
+        values = []
+        for one in groups:
+            for text in one.responses:
+                known = [v for other in one.responses if other != text and (v := self.verdict(text, other)) is not None]
+                values.append(sum(known) / len(known) if known else None)
+        return scores_of(self.name, values)
+
+
+@kills("evaluation/standings.py", old="= games[::2], games[1::2]", new="= games[1::2], games[::2]",
+       why="each policy gets the other's verdict")  # fmt: skip
+@kills("evaluation/standings.py", old="table - table.transpose(0, 1)", new="table - table", why="all games are level")
+def test_a_third_policy_changes_nothing_between_two():
+    answered = {name: [group(name, prompt=str(i), references="zz") for i in PROMPTS] for name in ("A", "base", "C")}
+    judge = Verdicts()
+    scores = judged_in_pairs(judge, answered)
+    assert scores["A"] == {"base": (1.0,) * 40, "C": (-3.0,) * 40}
+    assert judged_in_pairs(judge, {name: answered[name] for name in ("A", "base")})["A"]["base"] == (1.0,) * 40
+    # In the mean A is behind: −1 and −0; of the two it is the better one all the same.
+    means = {name: mean_scores(against)[0] for name, against in scores.items()}
+    assert means == {"A": -1.0, "base": -0.5, "C": 1.5}
+    assert win_rate("A", scores["A"]["base"], "base", scores["base"]["A"], prompts=PROMPTS).value == 1.0
+    strength = {r.subject: r.value for r in standings(scores, "base", PROMPTS, seed=0) if "bradley" in r.measure}
+    assert strength["C"] > strength["A"] > 0.0  # A > base 40 : 0, C > A 40 : 0, base and C level
+    answered["mute"] = [group("mute", prompt=str(i)) for i in PROMPTS]
+    with pytest.raises(UserError, match="abstained on all answers of 'mute'"):
+        judged_in_pairs(judge, answered)
+    assert mean_scores({"a": [None, 2.0], "b": [None, None]}) == (None, 2.0)
+    with pytest.raises(UserError, match="only one policy"):
+        judged_in_pairs(judge, {"A": answered["A"]})
 
 
 def test_a_prompt_is_drawn_with_all_its_rows():

@@ -27,8 +27,8 @@ def language() -> Language:
     return load_language(ModelConfig(path="tiny", tiny=tiny), ["one? two? 1 2"])
 
 
-def load(config: ShotsConfig, language: Language, asked=(ASKED,)) -> Shots:
-    return load_shots(config, asked, language, Run.memory("collect", {}), "shots")
+def load(config: ShotsConfig, language: Language, asked=(ASKED,), seed: int = 0) -> Shots:
+    return load_shots(config, asked, language, Run.memory("collect", {}), "shots", seed=seed)
 
 
 @kills("rollouts/sampler.py", old="shots.before(row.prompt) if shots else row.prompt",
@@ -50,8 +50,8 @@ def test_the_model_reads_the_shots_and_the_judge_an_answer_without_them(language
 
 
 def test_an_answer_ends_where_the_written_shot_does(language):
-    shots = Shots(rows=(), shot="Q: {prompt} A: {response}.", separator="\n")
-    assert shots.before(ASKED.prompt).text == "Q: two? A: "
+    shots = Shots(rows=(), shot="Q: {prompt}\nA:{response}.", separator="\n")
+    assert shots.before(ASKED.prompt).text == "Q: two?\nA:"
     assert shots.ending(SamplingConfig(stop=("x",))).stop == ("x", ".\n")
 
 
@@ -69,6 +69,8 @@ def test_with_a_chat_template_shots_are_turns_behind_the_system_turn():
 
 @kills("rollouts/shots.py", old="and row.prompt.id not in excluded", new="",
        why="a prompt is asked whose answer stands among the shots")  # fmt: skip
+@kills("rollouts/shots.py", old="derive_seed(seed, config.seed)", new="config.seed",
+       why="all seeds of a pipeline see the same shots")  # fmt: skip
 def test_the_draw_is_the_seeds_and_shows_nothing_that_is_asked(language, tmp_path):
     rows = [{"prompt": f"{n}?", "completion": str(n)} for n in range(9)]
     data = (DataConfig(path=jsonl(tmp_path / "demonstrations.jsonl", rows)),)
@@ -77,6 +79,8 @@ def test_the_draw_is_the_seeds_and_shows_nothing_that_is_asked(language, tmp_pat
     assert {row.response for row in one.rows} == {"5", "6", "7", "8"}
     assert one == load(ShotsConfig(data=data), language, asked)
     draws = {tuple(row.response for row in load(ShotsConfig(data=data, seed=s), language).rows) for s in range(5)}
+    assert len(draws) == 5
+    draws = {tuple(row.response for row in load(ShotsConfig(data=data), language, seed=s).rows) for s in range(5)}
     assert len(draws) == 5
     assert one.facts[0]["where"].startswith(data[0].path)
     with pytest.raises(UserError, match="shots: 5 shots are wanted, and 4 demonstrations are of other prompts"):
@@ -91,6 +95,19 @@ def test_what_cannot_be_shown_is_refused(language):
         ShotsConfig()
     with pytest.raises(ValueError, match="each once"):
         ShotsConfig(shown=GIVEN.shown, shot="{response} {prompt}")
+    for space in " \t":
+        with pytest.raises(ValueError, match="leave out the space before"):
+            ShotsConfig(shown=GIVEN.shown, shot=f"Q: {{prompt}}\nA:{space}{{response}}")
+
+
+def test_an_answer_that_holds_its_own_end_is_no_shot(language, tmp_path):
+    long = Shot(prompt="one?", response="first.\n\nsecond.")
+    with pytest.raises(UserError, match=r"shots: a shot: the answer 'first\..* holds '\\n\\n', which ends"):
+        load(ShotsConfig(shown=(long,)), language)
+    load(ShotsConfig(shown=(long,), separator="\n\n###\n\n"), language)
+    data = (DataConfig(path=jsonl(tmp_path / "d.jsonl", [{"prompt": "x", "completion": long.response}])),)
+    with pytest.raises(UserError, match=r"d\.jsonl:1"):
+        load(ShotsConfig(data=data, count=1), language)
 
 
 @kills("rollouts/sampler.py", old="lengths = [len(shown_ids(row, language, shots)) for row in rows]",

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,10 @@ from plaudit.errors import UserError
 from plaudit.evaluation.intervals import mean_of, share_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
-from plaudit.evaluation.standings import length_controlled, standings
+from plaudit.evaluation.standings import judged_in_pairs, length_controlled, mean_scores, standings
 from plaudit.hardware.machine import Machine, machine
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
-from plaudit.models.reward.protocol import REFERENCES
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.tensors import Rollout
@@ -43,6 +42,12 @@ class _Policy:
     scores: tuple[float | None, ...]
     kl: tuple[float, ...]
     """log π − log π_baseline of each response, nats."""
+    beside: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """Another policy → the scores beside that one's answers, from a judge that compares; `scores` are their means."""
+
+    def against(self, other: str) -> Sequence[float | None]:
+        """The scores that decide the games with another policy."""
+        return self.beside.get(other, self.scores)
 
     @property
     def known_scores(self) -> list[float]:
@@ -101,7 +106,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     setting = _Setting(
         config=config, run=run, machine=machine(config.device), rows=rows, languages=languages, shots=shots
     )
-    judge = build_scorer(config.judge, setting.machine, "judge")
+    judge = build_scorer(config.judge, setting.machine, "judge", run.check_stop)
     baseline = setting.load(config.baseline)
     together = any(map(compares, config.judge))
     at_once = run.signals.at_once if setting.machine.ranks.is_alone else contextlib.nullcontext
@@ -115,11 +120,15 @@ def compare(config: CompareConfig, run: Run) -> None:
             say(_in_words(name, policies[name]))
     if together:
         with at_once():
-            policies = _judged_together(policies, judge)
+            beside = judged_in_pairs(judge, {name: groups(policy.rollout) for name, policy in policies.items()})
+        for name, against in beside.items():
+            policies[name] = replace(policies[name], scores=mean_scores(against), beside=against)
         say("\n".join(_in_words(name, policy) for name, policy in policies.items()))
     results = [result for name in policies for result in _results(name, policies, config)]
-    scores = {name: policy.scores for name, policy in policies.items()}
-    results += standings(scores, config.baseline, [row.prompt.id for row in rows], config.seed)
+    games = {
+        name: {other: policy.against(other) for other in policies if other != name} for name, policy in policies.items()
+    }
+    results += standings(games, config.baseline, [row.prompt.id for row in rows], config.seed)
     if config.objective is not None:
         results += _objectives(policies, config.objective, setting)
     _write_samples(run, policies, config.baseline, judge.name)
@@ -144,7 +153,10 @@ def _prepare(config: CompareConfig, run: Run) -> tuple[list[PromptRow], dict[str
         load_function(config.objective.answers)
     languages = {name: load_language(_model(config, name)) for name in config.policies}
     vocabulary = languages[config.baseline].tokenizer.get_vocab()
-    shots = {name: load_shots(one, rows, languages[name], run, f"shots.{name}") for name, one in config.shots.items()}
+    shots = {
+        name: load_shots(one, rows, languages[name], run, f"shots.{name}", seed=config.seed)
+        for name, one in config.shots.items()
+    }
     if shots:
         run.add_provenance({"shots": {name: one.facts for name, one in shots.items()}})
     for name, language in languages.items():
@@ -163,24 +175,6 @@ def _scores(judge: Scorer, answered: Sequence[Group]) -> tuple[float | None, ...
     if all(score is None for score in scores):
         raise UserError(f"judge {judge.name!r}: abstained on all {len(scores)} answers: nothing to compare")
     return tuple(scores)
-
-
-def _judged_together(policies: Mapping[str, _Policy], judge: Scorer) -> dict[str, _Policy]:
-    """All policies' answers to a prompt in one group, for a judge that compares: each score is against the others."""
-    by_policy = [groups(policy.rollout) for policy in policies.values()]
-    together = [
-        replace(
-            own[0],
-            responses=tuple(group.responses[0] for group in own),
-            response_ids=tuple(group.response_ids[0] for group in own),
-            columns={name: value for name, value in own[0].columns.items() if name != REFERENCES},
-        )
-        for own in zip(*by_policy, strict=True)
-    ]
-    scores = _scores(judge, together)
-    return {
-        name: replace(policy, scores=scores[i :: len(policies)]) for i, (name, policy) in enumerate(policies.items())
-    }
 
 
 @torch.no_grad()
@@ -245,9 +239,10 @@ def _results(name: str, policies: Mapping[str, _Policy], config: CompareConfig) 
         return [score]
     prompts = [row.prompt.id for row in policy.rollout.rows]
     kl = mean_of("kl_baseline_over_prompts", name, policy.kl, against=baseline)
-    won = win_rate(name, policy.scores, baseline, base.scores, prompts=prompts)
+    own, others = policy.against(baseline), base.against(name)
+    won = win_rate(name, own, baseline, others, prompts=prompts)
     lengths = [len(a) - len(b) for a, b in zip(policy.rollout.responses, base.rollout.responses, strict=True)]
-    outcomes = [outcome(a, b) for a, b in zip(policy.scores, base.scores, strict=True)]
+    outcomes = [outcome(a, b) for a, b in zip(own, others, strict=True)]
     equal = length_controlled(name, outcomes, lengths, against=baseline, prompts=prompts, seed=config.seed)
     return [score, won, equal, kl]
 
@@ -259,7 +254,8 @@ def outcome(score: float | None, other: float | None) -> float | None:
 
 def _objectives(policies: Mapping[str, _Policy], objective: ObjectiveConfig, setting: _Setting) -> list[Result]:
     """J of every policy, and where the answers can be listed its progress from J_ref to J*."""
-    config, scorer = setting.config, build_scorer(objective.rewards, setting.machine, "objective.rewards")
+    config, stop = setting.config, setting.run.check_stop
+    scorer = build_scorer(objective.rewards, setting.machine, "objective.rewards", stop)
     chosen, base = setting.rows[: objective.prompts], policies[setting.config.baseline]
     values: dict[str, list[float]] = {}
     for name, policy in policies.items():  # other answers than those compared
@@ -313,8 +309,8 @@ def _write_samples(run: Run, policies: Mapping[str, _Policy], baseline: str, jud
             "prompt": row.prompt.text,
             "before": before.rollout.responses[i],
             "after": after.rollout.responses[i],
-            "score_before": before.scores[i],
-            "score_after": after.scores[i],
+            "score_before": before.against(name)[i],
+            "score_after": after.against(baseline)[i],
             "length_before": lengths[baseline][i],
             "length_after": lengths[name][i],
             "finish_before": before.rollout.finish_reasons[i].value,

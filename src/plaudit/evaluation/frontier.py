@@ -27,8 +27,10 @@ def frontier(config: FrontierConfig, run: Run) -> None:
     here = machine(config.device)
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(here.device)
     engine = build_engine(trunk, language, check_stop=run.check_stop)
-    scorers = {name: build_scorer(judge, here, f"judges.{name}") for name, judge in config.judges.items()}
-    truth = build_scorer(config.truth, here, "truth")
+    scorers = {
+        name: build_scorer(judge, here, f"judges.{name}", run.check_stop) for name, judge in config.judges.items()
+    }
+    truth = build_scorer(config.truth, here, "truth", run.check_stop)
     pools: dict[str, list[list[float]]] = {name: [] for name in config.judges}
     true: list[list[float]] = []
     for row in rows:

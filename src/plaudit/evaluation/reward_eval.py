@@ -50,7 +50,7 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
     for judge in config.models:
         run.check_stop()
         with run.signals.at_once():
-            measured, figures[name_of(judge)] = _measure(judge, rows, config, here)
+            measured, figures[name_of(judge)] = _measure(judge, rows, config, here, run)
         results += measured
         if is_asked(judge):
             records.append(record(judge, measured, rows.fingerprints))
@@ -86,10 +86,10 @@ def _prepare(config: RewardEvalConfig, run: Run) -> tuple[LabelledRows, list[Ran
 
 
 def _measure(
-    judge: JudgeConfig, rows: LabelledRows, config: RewardEvalConfig, here: Machine
+    judge: JudgeConfig, rows: LabelledRows, config: RewardEvalConfig, here: Machine, run: Run
 ) -> tuple[list[Result], dict[str, Any]]:
     """One judge on everything, and its figures where there are rankings."""
-    own = asking_scorer(judge, here) if is_asked(judge) else None
+    own = asking_scorer(judge, here, run.check_stop) if is_asked(judge) else None
     if own is not None:
         scorer: Scorer = own if judge.weight == 1.0 else WeightedMix(parts=((own, judge.weight),))
     else:

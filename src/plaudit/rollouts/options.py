@@ -26,7 +26,7 @@ class ShotsConfig:
     count: int = 4
     """k, how many are drawn: the same for all prompts."""
     seed: int = 0
-    """Of the draw."""
+    """Of the draw, beside the stage's own."""
     shown: tuple[Shot, ...] = ()
     """The demonstrations themselves, in place of files."""
     shot: str = "{prompt}\n{response}"
@@ -41,3 +41,8 @@ class ShotsConfig:
         parts = self.shot.split("{prompt}")
         in_order = len(parts) == 2 and parts[1].count("{response}") == self.shot.count("{response}") == 1
         require(in_order, "shots.shot: write {prompt} and behind it {response}, each once")
+        require(
+            not self.shot.partition("{response}")[0].endswith((" ", "\t")),
+            "shots.shot: leave out the space before {response}: at the end of what is asked it would be a token by "
+            'itself, which stands nowhere in the shots. Write "A:{response}" or "A:\\n{response}"',
+        )

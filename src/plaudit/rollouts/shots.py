@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from plaudit.data.sources import load
 from plaudit.engines.options import SamplingConfig
 from plaudit.errors import UserError
-from plaudit.hardware.randomness import permutation
+from plaudit.hardware.randomness import derive_seed, permutation
 from plaudit.models.load import Language
 from plaudit.records.text import Demonstration, Form, Kind, Message, Prompt, PromptRow
 from plaudit.rollouts.options import ShotsConfig
@@ -57,23 +57,35 @@ class Shots:
         return [{"prompt": r.prompt.text, "response": r.response, "where": r.where} for r in self.rows]
 
 
-def load_shots(config: ShotsConfig, prompts: Sequence[PromptRow], language: Language, run: Run, option: str) -> Shots:
-    """Draw or take the shots of one model. Reads files only. Raises: UserError naming `option`."""
+def load_shots(
+    config: ShotsConfig, prompts: Sequence[PromptRow], language: Language, run: Run, option: str, *, seed: int
+) -> Shots:
+    """Draw or take the shots of one model; `seed` is the stage's. Reads files only. Raises: UserError naming
+    `option`."""
     renderer = language.decoder_renderer
     as_turns = renderer.chat is not None and renderer.policy == "auto"
-    rows = _drawn(config, {row.prompt.id for row in prompts}, run, option) if config.data else _written_here(config)
+    excluded = {row.prompt.id for row in prompts}
+    rows = _drawn(config, excluded, run, option, seed) if config.data else _written_here(config)
     if not as_turns and any(row.prompt.form is not Form.TEXT for row in (*rows, *prompts)):
         raise UserError(f"{option}: conversations need a chat template, and this model has none here; give strings")
     if any(row.prompt.form is Form.RENDERED for row in prompts):
         raise UserError(f"{option}: a rendered prompt is finished as it stands; shots can't be put in front of it")
-    return Shots(rows=rows, shot=config.shot, separator=config.separator, as_turns=as_turns)
+    shots = Shots(rows=rows, shot=config.shot, separator=config.separator, as_turns=as_turns)
+    for stop in shots.ending(SamplingConfig()).stop:
+        if broken := [row for row in rows if stop in row.response]:
+            raise UserError(
+                f"{option}: {broken[0].where or 'a shot'}: the answer {broken[0].response[:80]!r} holds {stop!r}, "
+                "which ends the model's answers: they would end in their middle. Write another `separator`, such as "
+                r'"\n\n###\n\n"'
+            )
+    return shots
 
 
 def _written_here(config: ShotsConfig) -> tuple[Demonstration, ...]:
     return tuple(Demonstration(prompt=Prompt.of_text(one.prompt), response=one.response) for one in config.shown)
 
 
-def _drawn(config: ShotsConfig, excluded: set[str], run: Run, option: str) -> tuple[Demonstration, ...]:
+def _drawn(config: ShotsConfig, excluded: set[str], run: Run, option: str, seed: int) -> tuple[Demonstration, ...]:
     loaded = [load(source, Kind.DEMONSTRATION) for source in config.data]
     run.check_data(dict(item for one in loaded for item in one.fingerprints.items()))
     rows = [
@@ -83,6 +95,6 @@ def _drawn(config: ShotsConfig, excluded: set[str], run: Run, option: str) -> tu
         raise UserError(
             f"{option}: {config.count} shots are wanted, and {len(rows)} demonstrations are of other prompts"
         )
-    drawn = permutation(len(rows), config.seed, "shots")[: config.count]
+    drawn = permutation(len(rows), derive_seed(seed, config.seed), "shots")[: config.count]
     say(f"{option}: {', '.join(rows[i].where for i in drawn)}")
     return tuple(rows[i] for i in drawn)

@@ -1,7 +1,7 @@
 """From configuration to scorer: reward models, reward functions, language models that are asked, or a weighted mix."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeGuard, assert_never
@@ -156,11 +156,20 @@ def says_log_odds(config: JudgeConfig) -> bool:
     return config.kind == "model" and loading.saved_kind(config.model, config.read_as).name == "two_class"
 
 
-def build_scorer(configs: Sequence[JudgeConfig], machine: Machine, option: str = "rewards") -> Scorer:
+def never_stop() -> None:
+    """Nobody asks for a stop."""
+
+
+def build_scorer(
+    configs: Sequence[JudgeConfig],
+    machine: Machine,
+    option: str = "rewards",
+    check_stop: Callable[[], None] = never_stop,
+) -> Scorer:
     """The configured judges as one scorer: their weighted sum. UserError naming the `option` that holds `configs`, as
-    `check_rewards`."""
+    `check_rewards`. Language models call `check_stop` while they are waited for; it may raise to end that."""
     parts = tuple(
-        (judge_scorer(config, machine, _path_option(option, index)), config.weight)
+        (judge_scorer(config, machine, _path_option(option, index), check_stop), config.weight)
         for index, config in enumerate(configs)
     )
     return parts[0][0] if len(parts) == 1 and parts[0][1] == 1.0 else WeightedMix(parts=parts)
@@ -171,25 +180,29 @@ def _path_option(option: str, index: int) -> str:
     return option if option.endswith(".path") else f"{option}.{index}.path"
 
 
-def judge_scorer(config: JudgeConfig, machine: Machine, option: str = "path") -> Scorer:
+def judge_scorer(
+    config: JudgeConfig, machine: Machine, option: str = "path", check_stop: Callable[[], None] = never_stop
+) -> Scorer:
     """One judge, whatever its weight. UserError naming the `option` of its folder."""
     if config.kind == "model":
         return reward_model_scorer(config, machine, option)
-    scorer = function_scorer(config) if config.kind == "function" else asking_scorer(config, machine)
+    scorer = function_scorer(config) if config.kind == "function" else asking_scorer(config, machine, check_stop)
     return scorer if machine.ranks.is_alone else FirstRankScorer(scorer, machine.ranks)
 
 
-def asking_scorer(config: AskingConfig, machine: Machine) -> AskingScorer:
-    """A language model, ready to be asked; nothing is asked yet. What each kind needs is loaded for it alone."""
+def asking_scorer(config: AskingConfig, machine: Machine, check_stop: Callable[[], None] = never_stop) -> AskingScorer:
+    """A language model, ready to be asked; nothing is asked yet. What each kind needs is loaded for it alone.
+    `check_stop` is not called where there are several processes: they must stop together."""
+    check_stop = check_stop if machine.ranks.is_alone else never_stop
     match config:
         case ChatJudgeConfig():
             from plaudit.scoring.asking.server import ChatServer
 
-            answerer: Answerer = ChatServer(config)
+            answerer: Answerer = ChatServer(config, check_stop)
         case GenerativeJudgeConfig():
             from plaudit.scoring.asking.in_process import InProcessModel
 
-            answerer = InProcessModel(config, machine)
+            answerer = InProcessModel(config, machine, check_stop)
         case _:
             assert_never(config)
     return AskingScorer(

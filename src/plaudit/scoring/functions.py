@@ -17,7 +17,7 @@ What the function returns is checked and never broadcast. What it is given are c
 
 import copy
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,6 +53,8 @@ class Tally:
     """The first few failures that `on_error` let pass, in words."""
     counts_before: Counter[str] = field(default_factory=Counter)
     """The counts when `take` last asked."""
+    by_prompt: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of a language model, by prompt id: what its replies were counted as since `take` last asked."""
     logged: dict[str, list[float]] = field(default_factory=dict)
     """What the function logged since `take_logged` last asked."""
     of_model: bool = False
@@ -80,6 +82,7 @@ class Tally:
         """What has been counted since the last call."""
         new = self.counts - self.counts_before
         self.counts_before = Counter(self.counts)
+        self.by_prompt.clear()
         return new
 
     def take_logged(self) -> dict[str, float]:

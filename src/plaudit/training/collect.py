@@ -71,7 +71,8 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
             run.check_data(function_files(judges))
             say_unread_columns(judges, prompts)
     language = policy.language if policy else load_language(config.model)
-    shots = load_shots(config.shots, prompts, language, run, "shots") if config.shots else None
+    own = config.shots
+    shots = load_shots(own, prompts, language, run, "shots", seed=config.seed) if own else None
     if shots:
         run.add_provenance({"shots": shots.facts})
     prompts = tuple(check_prompts(prompts, language, config.sampling.max_new_tokens, config.too_long, shots))
@@ -84,8 +85,8 @@ def participants(config: CollectConfig, run: Run, *, policy: Loaded | None = Non
         prompts=prompts,
         language=language,
         engine=build_engine(trunk, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
-        labeller=build_scorer(config.labeller, here, "labeller") if config.labeller else None,
-        unsure=build_scorer(doubting, here, "unsure.judge") if doubting else None,
+        labeller=build_scorer(config.labeller, here, "labeller", run.check_stop) if config.labeller else None,
+        unsure=build_scorer(doubting, here, "unsure.judge", run.check_stop) if doubting else None,
         machine=here,
         shots=shots,
     )

@@ -100,9 +100,15 @@ def test_it_scores_as_the_published_code_does(tmp_path):
     assert [r["value"] for r in found] == [r.value for r in (whole, *parts)]
 
 
+@kills("evaluation/judges/rewardbench.py", old="scores[ranks.index(1)] == highest", new="scores[0] == highest",
+       why="the first answer is taken for the correct one")  # fmt: skip
 def test_abstentions_and_rows_of_something_else(tmp_path):
     assert best_of((1, 2, 2), (-math.inf, -math.inf, 0.0)) == best_of((1, 2), (-math.inf, -math.inf)) == 0.0
     assert best_of((1, 2, 2, 2), (1.0, 1.0, 0.0, 1.0)) == pytest.approx(1 / 3)
+    assert (best_of((2, 1), (0.0, 3.0)), best_of((2, 1), (3.0, 0.0))) == (1.0, 0.0)
+    for ranks in ((1, 1, 2), (2, 3)):
+        with pytest.raises(UserError, match=r"here: \d answers of rank 1"):
+            best_of(ranks, (1.0,) * len(ranks), "here")
     silent = [("ref:0", (1, 2), (-math.inf, 0.0)), ("tied:0", (1, 1, 2), (3.0, 3.0, -math.inf))]
     assert ties_score(silent) == pytest.approx(0.3 + 0.2 - 0.01)
     with pytest.raises(UserError, match="neither"):

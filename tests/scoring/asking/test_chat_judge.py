@@ -8,16 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
-from plaudit.errors import UserError
+from plaudit.errors import StopRequested, UserError
+from plaudit.runs.signals import StopSignals
 from plaudit.scoring.asking import server as module
+from plaudit.scoring.asking.reply import JudgeReply, number_of
+from plaudit.scoring.build import asking_scorer
 from plaudit.scoring.options import ChatJudgeConfig, QuestionConfig
 from tests.kills import kills
 from tests.scoring.asking.fake import Answer, config, fake_server, group, judge, shown
+from tests.training.tiny import CPU
 
 KEY = "sk-very-secret-0123456789"
 
@@ -226,6 +231,67 @@ def test_the_verdict_tokens_probabilities(tmp_path):
         assert values(scorer, group("a")) == [pytest.approx(11.0 / 3.0)]
         assert (server.requests[0]["logprobs"], server.requests[0]["top_logprobs"]) == (True, 20)
         assert "one digit" in server.texts()[0]
+
+
+@kills("scoring/asking/reply.py", old="    for (token, likely), following in zip(reply.tokens, behind, strict=True):",
+       new="    for (token, likely), following in reversed(list(zip(reply.tokens, behind, strict=True))):",
+       why="the last number: 7/9 reads as 9")  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [("7 / 9", 7.0), ("8 . It has 2 flaws", 8.0), ("** 3 **", 3.0), ("1|0 / 1|0", None), ("0 .|5", None), ("no", None)],
+)
+def test_of_several_numbers_the_first_is_the_score(said, number):
+    tokens = [token for word in said.split(" ") for token in word.split("|")]
+    steps = tuple((token, {token: -0.1, " 5": -9.0 if number else -0.1}) for token in tokens)
+    found = number_of(JudgeReply(text=said, tokens=steps), QuestionConfig(read="logprobs"))
+    assert found == (None if number is None else pytest.approx(number, abs=0.01))
+
+
+@kills("scoring/asking/server.py", old="            self.check_stop()\n", new="",
+       why="a stop is heard when the server has answered")  # fmt: skip
+@kills("scoring/asking/server.py", old="except BaseExceptionGroup as", new="except ExceptionGroup as",
+       why="a stop ends in a traceback instead of exit 143")  # fmt: skip
+def test_a_stop_is_heard_while_replies_are_waited_for(tmp_path):
+    came = threading.Event()
+
+    def answer(asked, number):
+        if number == 0:
+            return "[[3]]"
+        came.set()
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.5)
+        return "[[4]]"
+
+    def check_stop():
+        if came.is_set():
+            raise StopRequested(signal.SIGTERM)
+
+    with fake_server(answer) as server:
+        options = config(server, tmp_path / "c", concurrency=1)
+        with pytest.raises(StopRequested):
+            asking_scorer(options, CPU, check_stop).score([group("a", "b")])
+        with ThreadPoolExecutor(1) as other, pytest.raises(StopRequested):  # as beside PPO's models
+            came.clear()
+            other.submit(asking_scorer(options, CPU, check_stop).score, [group("a", "b")]).result()
+        came.clear()
+        with StopSignals() as signals, signals.at_once(), pytest.raises(StopRequested):
+            asking_scorer(options, CPU, lambda: signals.requested and check_stop()).score([group("a", "b")])
+        # What was answered is kept.
+        assert [shown(request) for request in server.requests] == ["a", "b", "b", "b"]
+
+
+def test_a_short_key_is_no_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAUDIT_JUDGE_KEY", "7")
+    with fake_server(lambda *_: "[[7]]") as server:
+        assert values(judge(server, tmp_path / "c"), group("a")) == [7.0]
+
+
+def test_the_other_order_of_answers_is_not_paid_for_again(tmp_path):
+    with fake_server(lambda *_: "[[A>B]]") as server:
+        scorer = judge(server, tmp_path / "c", {"form": "pair"})
+        assert values(scorer, group("a", "b")) == values(scorer, group("b", "a")) == [0.0, 0.0]
+        assert len(server.requests) == 2
 
 
 CHILD = """

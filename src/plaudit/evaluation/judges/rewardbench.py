@@ -37,7 +37,7 @@ def rewardbench2(scored: ScoredRows) -> list[Result]:
                 Result(measure=MEASURE, subject=scored.judge, value=value, part=name, ceiling=1.01, count=len(rows))
             )
             continue
-        credits = [best_of(row.ranks, scores) for row, scores in rows]
+        credits = [best_of(row.ranks, scores, row.where) for row, scores in rows]
         floor = fmean(1.0 / len(scores) for _, scores in rows)
         prompts = [row.group.prompt.id for row, _ in rows]
         parts.append(share_of(MEASURE, scored.judge, credits, prompts, part=name, floor=floor, ceiling=1.0))
@@ -45,10 +45,13 @@ def rewardbench2(scored: ScoredRows) -> list[Result]:
     return [whole, *parts]
 
 
-def best_of(ranks: Sequence[int], scores: Sequence[float]) -> float:
-    """1/n where the first answer, the correct one, is among the n that score highest, else 0."""
+def best_of(ranks: Sequence[int], scores: Sequence[float], where: str = "") -> float:
+    """1/n where the correct answer, that of rank 1, is among the n that score highest, else 0. UserError where it is
+    not exactly one."""
+    if (correct := ranks.count(1)) != 1:
+        raise UserError(f"{where}: {correct} answers of rank 1, and outside of the subset Ties one is correct")
     highest = max(scores)
-    return 1.0 / scores.count(highest) if scores[0] == highest > -math.inf else 0.0
+    return 1.0 / scores.count(highest) if scores[ranks.index(1)] == highest > -math.inf else 0.0
 
 
 def ties_score(rows: Sequence[tuple[str, Sequence[int], Sequence[float]]]) -> float:

@@ -25,7 +25,7 @@ def default_path() -> Path:
 
 
 def key_of(request: Mapping[str, Any]) -> str:
-    """SHA-256 of all that decides about a reply: endpoint, model, messages, parameters, seed and order."""
+    """SHA-256 of all that decides about a reply: endpoint, model, messages, parameters and seed."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 

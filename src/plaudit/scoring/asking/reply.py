@@ -35,7 +35,7 @@ def number_of(reply: JudgeReply, config: QuestionConfig) -> float | None:
     """The score, or the verdict's value; None where the reply holds none, or one outside of the scale.
 
     Of several the last counts: reasons may quote others. `read: logprobs` is the mean over the probabilities of the
-    scale's digits in the last position that holds one.
+    scale's digits where the reply has its first number: what follows, as in "7/9", is about it.
     """
     if config.read == "logprobs":
         return _mean_digit(reply, config)
@@ -56,9 +56,12 @@ def number_of(reply: JudgeReply, config: QuestionConfig) -> float | None:
 def _mean_digit(reply: JudgeReply, config: QuestionConfig) -> float | None:
     low, high = config.scale
     digits = {str(digit): float(digit) for digit in range(low, high + 1)}
-    for token, likely in reversed(reply.tokens):
-        if token.strip() not in digits:
+    behind = [*(token for token, _ in reply.tokens[1:]), ""]
+    for (token, likely), following in zip(reply.tokens, behind, strict=True):
+        if not any(map(str.isdecimal, token)):
             continue
+        if token.strip() not in digits or following[:1].isdecimal():
+            return None
         mass: dict[str, float] = {}
         for text, logprob in likely.items():
             if text.strip() in digits:

@@ -1,5 +1,6 @@
 """A language model at work as a `Scorer`: each answer by itself, or every two of a prompt in both orders."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -64,8 +65,10 @@ class AskingScorer:
         replies = iter(self.answerer.ask(questions, self.seed))
         values: list[float | None] = []
         for group, one in zip(groups, plan, strict=True):
+            before = Counter(self.tally.counts)
             numbers = {key: self._number(next(replies)) for key in one}
             values += self._scores(group, numbers)
+            self.tally.by_prompt[group.prompt.id] += self.tally.counts - before
         self.tally.counts["rows"] += num_responses(groups)
         self.tally.counts["abstained"] += values.count(None)
         return scores_of(self.name, values)
@@ -82,13 +85,7 @@ class AskingScorer:
             pairs = [pair for a in texts for b in references if a != b for pair in ((a, b), (b, a))]
         else:
             pairs = list(permutations(texts, 2))
-        order = {text: i for i, text in enumerate([*texts, *references])}
-        return {
-            (a, b): self.template.question(
-                response_a=a, response_b=b, order="ab" if order[a] < order[b] else "ba", **about
-            )
-            for a, b in pairs
-        }
+        return {(a, b): self.template.question(response_a=a, response_b=b, **about) for a, b in pairs}
 
     def _number(self, reply: JudgeReply | Unanswered) -> float | None:
         counts = self.tally.counts

@@ -10,14 +10,14 @@ import email.utils
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from plaudit.errors import UserError
+from plaudit.errors import StopRequested, UserError
 from plaudit.scoring.asking.cache import ReplyCache, default_path, key_of, open_cache
 from plaudit.scoring.asking.reply import JudgeReply, Malformed, Unanswered, parse_body
 from plaudit.scoring.asking.template import Question
@@ -33,6 +33,10 @@ HOPELESS = 4
 """So many questions unanswered, and none answered, before the rest is given up."""
 LARGEST_REPLY = 8 * 2**20
 """Bytes."""
+LISTEN = 0.2
+"""Seconds between two looks at whether a stop was asked for."""
+SHORTEST_KEY = 8
+"""Characters: a shorter key is no secret, and its letters stand in replies by chance."""
 LIKELIEST = 20
 SHOWN = 300
 """Characters of a server's message."""
@@ -50,6 +54,8 @@ class ChatServer:
     """Asks one model on one server."""
 
     config: ChatJudgeConfig
+    check_stop: Callable[[], None] = lambda: None
+    """Called while replies are waited for; what it raises ends the wait. What was answered by then is kept."""
     key: str = field(init=False, repr=False)
     quiet_until: float = 0.0
     """The server wants no request before this moment of the loop's clock."""
@@ -81,7 +87,6 @@ class ChatServer:
             "messages": [dict(message) for message in question.messages],
             "parameters": parameters,
             "seed": seed,
-            "order": question.order,
         }
 
     async def _ask_all(
@@ -116,11 +121,18 @@ class ChatServer:
         }
         try:
             async with httpx2.AsyncClient(**options) as client, asyncio.TaskGroup() as tasks:
-                for key, request in questions.items():
-                    tasks.create_task(one(key, request))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+                listening = tasks.create_task(self._listen())
+                await asyncio.wait([tasks.create_task(one(key, request)) for key, request in questions.items()])
+                listening.cancel()
+        except BaseExceptionGroup as errors:
+            stopped, _ = errors.split(StopRequested)
+            raise (stopped or errors).exceptions[0] from None
         return replies
+
+    async def _listen(self) -> None:
+        while True:
+            self.check_stop()
+            await asyncio.sleep(LISTEN)
 
     async def _until_answered(
         self, client: httpx2.AsyncClient, key: str, request: Mapping[str, Any]
@@ -182,7 +194,7 @@ class ChatServer:
 
     def _safe(self, text: str) -> str:
         """Without the key, should a server or a library repeat it."""
-        return text.replace(self.key, "***") if self.key else text
+        return text.replace(self.key, "***") if len(self.key) >= SHORTEST_KEY else text
 
 
 def _one_line(text: str) -> str:

@@ -20,8 +20,6 @@ class Question:
 
     messages: tuple[Mapping[str, str], ...]
     """{role, content} each."""
-    order: str = ""
-    """Of a pair: `ab`, or `ba` where the second answer is shown first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +28,14 @@ class Template:
 
     parts: tuple[tuple[str, str], ...]
 
-    def question(self, *, order: str = "", **texts: str) -> Question:
+    def question(self, **texts: str) -> Question:
         """Filled in one pass: what an answer says in braces stays as it is."""
 
         def filled(part: str) -> str:
             text = _PLACEHOLDER.sub(lambda match: texts.get(match[1], match[0]), part)
             return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair can't be sent
 
-        return Question(messages=tuple({"role": r, "content": filled(part)} for r, part in self.parts), order=order)
+        return Question(messages=tuple({"role": r, "content": filled(part)} for r, part in self.parts))
 
 
 def template_text(config: QuestionConfig) -> str:

@@ -110,9 +110,8 @@ def participants(
     if config.trunk_reward:
         attach(config.trunk_reward, config.model, loaded, actor, frozen)
     say(f"ppo: {len(rows)} prompts, {counted(config.iterations, 'iteration')} on {here}, {actor.policy.layout} rows")
-    truth = config.evaluation.truth if config.evaluation else ()
     if scorer is None:
-        scorer = build_scorer(config.judges, here) if config.judges else Silent()
+        scorer = build_scorer(config.judges, here, check_stop=run.check_stop) if config.judges else Silent()
     return Participants(
         prompts=rows,
         language=language,
@@ -124,8 +123,14 @@ def participants(
         engine=build_engine(actor.policy, language, config.engine, check_stop=run.check_stop, ranks=here.ranks),
         optimizer=optim.adamw(actor.parameters(), config.optim),
         text=text,
-        held_out=HeldOut(rows=aside, truth=build_scorer(truth, here, "evaluation.truth") if truth else None),
+        held_out=HeldOut(rows=aside, truth=_truth(config, here, run)),
     )
+
+
+def _truth(config: PPOConfig, here: Machine, run: Run) -> Scorer | None:
+    """Who judges the held-out prompts beside the judges that PPO learns from."""
+    judges = config.evaluation.truth if config.evaluation else ()
+    return build_scorer(judges, here, "evaluation.truth", run.check_stop) if judges else None
 
 
 def _check_judges(config: PPOConfig, rows: Sequence[PromptRow], scorer: Scorer | None) -> None:
