@@ -310,7 +310,8 @@ def test_a_config_cannot_be_changed_afterwards() -> None:
         ("seed: !!int abc\n", "'abc' is not a int"),
         ("seed: \x00\n", "not valid YAML"),
         ("include: run.yaml\nseed: 1\ndata: a\n", "include: unknown key"),
-        ("x: " + "[" * 5000, "nested too deeply"),
+        ("x: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("x: " + "[" * 200_000, "nested too deeply"),
     ],
 )
 def test_files_that_are_refused(text: str, told: str, tmp_path: Path) -> None:

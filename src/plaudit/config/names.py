@@ -78,7 +78,10 @@ def meant(key: str, cls: type) -> str:
     for ours in (ours for ours, theirs in _ELSEWHERE.items() if plain in theirs.split()):
         if one := ours if ours.startswith("--") else _of_a_group(ours, names):
             return one
-    ends = {form: name for name in reversed(names) for form in (name.replace(".", "_"), name.rpartition(".")[2])}
+    ends: dict[str, str] = {}
+    for name in sorted(names, key=lambda one: one.count(".")):  # of two that end alike the outer one is meant
+        for form in (name.replace(".", "_"), name.rpartition(".")[2]):
+            ends.setdefault(form, name)
     near = difflib.get_close_matches(plain, ends, n=1, cutoff=0.8) if len(plain) > 3 else []
     return ends[near[0]] if near else next(iter(difflib.get_close_matches(plain, own, n=1, cutoff=0.65)), "")
 

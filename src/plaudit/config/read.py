@@ -50,6 +50,15 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
+
+class _Deep(yaml.SafeLoader):
+    """The same in Python, for texts of many brackets: where they stand in each other, libyaml overflows the stack."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+_MANY_BRACKETS = 5000
+
 # YAML ends a plain word at a brace inside `{…}` and `[…]`; while it is parsed, `${name}` wears private characters.
 _REFERENCE, _HIDDEN = re.compile(r"\$\{([\w-]+)\}"), re.compile("\ue000([\\w-]+)\ue001")
 
@@ -90,7 +99,8 @@ def from_plain(value: Any, where: str = "config") -> Node:
 def _parse(text: str, where: str, *, lines: bool) -> Node:
     """One YAML document. With `lines`, each node's `where` is `where:line`; without, `where` as it is."""
     try:
-        loader = _Loader(_REFERENCE.sub("\ue000\\1\ue001", text))
+        kind = _Deep if text.count("[") + text.count("{") > _MANY_BRACKETS else _Loader
+        loader = kind(_REFERENCE.sub("\ue000\\1\ue001", text))
         root = loader.get_single_node()
         return Node(None, where) if root is None else _Reader(loader, where, lines).read(root)
     except yaml.MarkedYAMLError as error:
@@ -106,7 +116,7 @@ def _parse(text: str, where: str, *, lines: bool) -> Node:
 class _Reader:
     """Turns PyYAML's nodes into ours; refuses duplicate keys and foreign tags."""
 
-    def __init__(self, loader: _Loader, where: str, lines: bool) -> None:
+    def __init__(self, loader: _Loader | _Deep, where: str, lines: bool) -> None:
         self.loader, self.where, self.lines = loader, where, lines
         self.mappings: dict[int, Node] = {}
 
