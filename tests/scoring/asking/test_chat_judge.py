@@ -267,6 +267,7 @@ def test_a_stop_is_heard_while_replies_are_waited_for(tmp_path):
             return "[[3]]"
         came.set()
         if number == 3:
+            time.sleep(0.1)  # until the request is sent: what is raised in the middle of that, asyncio swallows
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1.5)
         return "[[4]]"
