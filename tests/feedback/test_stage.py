@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from plaudit.data.options import DataConfig
+from plaudit.data.options import DataConfig, holds_password
 from plaudit.errors import StopRequested, UserError
 from plaudit.feedback.findings import findings
 from plaudit.feedback.options import LabelConfig, ProjectConfig
@@ -93,7 +93,7 @@ def samples(tmp_path) -> str:
     return write(tmp_path, rows)
 
 
-@kills("feedback/findings.py", old="[task_id] = -sum(", new="[task_id] = sum(",
+@kills("feedback/findings.py", old="[task_id] = -sign * sum(", new="[task_id] = sign * sum(",
        why="the baseline's wins counted as the policy's")  # fmt: skip
 def test_people_judge_policies_and_the_judge(tmp_path):
     """The policy wins, wins, ties, loses by people (the fifth prompt has equal answers); the judge says wins, wins,
@@ -132,7 +132,7 @@ def compared(folder, rows):
     return folder
 
 
-@kills("feedback/findings.py", old="len(verdicts[sides]) / differing)", new="1)",
+@kills("feedback/findings.py", old="len(verdicts) / len(own))", new="1)",
        why="ties that nobody is asked about outweigh the few verdicts that are there")  # fmt: skip
 def test_what_people_say_of_a_comparison_stands_in_its_report(tmp_path):
     folder = compared(tmp_path / "compare", [("a", f"b{i}") for i in range(4)] + [("same", "same")] * 6)
@@ -156,3 +156,69 @@ def test_what_people_say_of_a_comparison_stands_in_its_report(tmp_path):
     assert (agrees.subject, agrees.value) == ("rm", 0.5)
     (sentence,) = headline(run.results)
     assert sentence == "ppo: win rate 90 % against sft (by people 50 %), for 1.50 nats."
+
+
+@kills("feedback/findings.py", old="sign = 1 if", new="sign = -1 if", why="the baseline's wins counted as the policy's")
+def test_what_is_said_of_two_texts_counts_for_every_policy_that_wrote_them(tmp_path):
+    """PPO and PPO-ptx wrote the same answer to q0, and are compared with each other too; the project asks once."""
+    about = {"judge": "rm", "prompt": "q0", "score_before": 0.0, "score_after": 1.0}
+    rows = [
+        {**about, "policy": "ppo", "against": "sft", "before": "x", "after": "y"},
+        {**about, "policy": "ptx", "against": "sft", "before": "x", "after": "y"},
+        {**about, "policy": "sft", "against": "ptx", "before": "y", "after": "x"},
+    ]
+    folder = tmp_path / "compare"
+    folder.mkdir()
+    write(folder, rows, "samples.jsonl")
+    store = Store.create(str(tmp_path / "p.db"), ProjectConfig(mode="two", gold_share=0.0))
+    tasks = read_tasks(DataConfig(path=str(folder / "samples.jsonl")))
+    assert store.add_tasks(tasks) == 1
+    ann = person(store, "ann")
+    ranks = tuple(1 if answer.text == "y" else 2 for answer in store.tasks()[0].answers)
+    store.record(store.tasks()[0], ann.name, Judgement(ranks=ranks), "key-of-ann-0001")
+    won = {(r.subject, r.against): r.value for r in leave_verdicts(store)[folder] if "win_rate" in r.measure}
+    assert won == {("ppo", "sft"): 1.0, ("ptx", "sft"): 1.0, ("sft", "ptx"): 0.0}
+    assert {(r.subject, r.against): r.value for r in findings(store, {}, tasks) if "win_rate" in r.measure} == won
+
+
+def test_a_run_is_told_how_people_agree_on_its_own_tasks(tmp_path, monkeypatch):
+    """Also from elsewhere: the samples are found beside the project where its tasks name them by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        compared(tmp_path / name, [("x", f"{name} {i}") for i in range(2)])
+    store = Store.create("p.db", ProjectConfig(mode="two", gold_share=0.0, overlap=2))
+    for name in ("one", "two"):
+        store.add_tasks(read_tasks(DataConfig(path=f"{name}/samples.jsonl")))
+    gold = read_tasks(DataConfig(path=write(tmp_path, [{"prompt": "g", "chosen": "c", "rejected": "r"}])), gold=True)
+    store.add_tasks(gold)
+    names = {name: person(store, name).name for name in ("ann", "bob", "cid")}
+    for number, task in enumerate(store.tasks()):
+        is_first = "one" in task.source
+        for who in ("ann", "bob", "cid") if task.gold_ranks else ("ann", "bob" if is_first else "cid"):
+            ranks = (1, 2) if who == "ann" or is_first else (2, 1)
+            store.record(task, names[who], Judgement(ranks=ranks), f"key-of-{who}-{number:04d}")
+    store.close()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    left = leave_verdicts(Store.open(str(tmp_path / "p.db")))
+    agreed = {run.name: {(r.measure, r.subject): r.value for r in results} for run, results in left.items()}
+    alike = ("two_labellers_over_pairs", "labellers")
+    assert (agreed["one"][alike], agreed["two"][alike]) == (1.0, 0.0)
+    known = {name: {who for measure, who in facts if measure.startswith("gold")} for name, facts in agreed.items()}
+    assert known == {"one": {"ann", "bob"}, "two": {"ann", "cid"}}
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://ann:pw@db/x", "postgres://ann:p/w?@db/x", "postgresql://db/x?password=p"]
+)
+def test_a_password_goes_into_no_record(url):
+    makers = [
+        lambda: LabelConfig(data=(DataConfig(path="x"),), store=url),
+        lambda: DataConfig(path=f"label://{url}?merged"),
+    ]
+    for make in makers:
+        with pytest.raises(ValueError, match="PGPASSWORD"):
+            make()
+    with pytest.raises(UserError, match="PGPASSWORD"):
+        Store.exists(url)
+    assert not holds_password("postgresql://ann@db:5432/x?sslmode=require") and not holds_password("a:b@c.db")

@@ -151,3 +151,15 @@ def test_mistakes_are_told_before_anything_is_sent(run, hub, capsys, monkeypatch
     assert main(["push", "ppo", "me/policy"]) == 2
     assert "no token: set HF_TOKEN" in capsys.readouterr().err
     assert not hub.created
+
+
+def test_the_card_that_the_run_wrote_goes_wherever_one_stands(run, tmp_path, monkeypatch, capsys):
+    """The runs before were found by paths of the folder in which it worked; a card made elsewhere would lose them."""
+    finished(Path("sft"), "sft", {"model": {"path": "tiny"}}, "LlamaForCausalLM")
+    finished(Path("b/ppo"), "ppo", {"model": {"path": "sft/model"}}, "LlamaForCausalLM")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("../sft").rename("../moved")
+    assert main(["push", str(tmp_path / "b" / "ppo"), "me/policy", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "### Supervised fine-tuning (sft)" in said and 'from_pretrained("me/policy")' in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import shutil
@@ -16,7 +17,8 @@ import pytest
 
 from plaudit.errors import UserError
 from plaudit.records.results import Result
-from plaudit.report.collect import PipelineData, collect
+from plaudit.report import lineage
+from plaudit.report.collect import PipelineData, RunData, collect
 from plaudit.report.flow import Flow, flow
 from plaudit.report.flow_drawing import drawing, wrapped
 from plaudit.report.html import write_flow
@@ -126,7 +128,7 @@ def test_a_whole_pipeline_says_rows_hashes_measures_and_ceilings(tmp_path: Path)
     assert [label for label, _ in box(shown, "ranking").example.sides] == ["1. D", "2. C", "3. A", "3. B"]
 
 
-@kills("report/lineage.py", old="        if content.fingerprint != fingerprint:", new="        if False:",
+@kills("report/lineage.py", old="if content.fingerprint and content.fingerprint != fingerprint:", new="if False:",
        why="a file that changed since, or that the run never read, is shown as the run's own")  # fmt: skip
 def test_nothing_is_shown_of_a_file_that_is_not_what_the_run_read(tmp_path: Path) -> None:
     folder, secret = whole(tmp_path / "p"), rows(tmp_path / "secret.jsonl", {"prompt": "key", "completion": "s3cret"})
@@ -140,6 +142,77 @@ def test_nothing_is_shown_of_a_file_that_is_not_what_the_run_read(tmp_path: Path
     assert box(steps(folder), "demonstrations").leaves[0].endswith("(changed since)")
     demos.unlink()
     assert box(steps(folder), "demonstrations").leaves[0].endswith("(not here any more)")
+
+
+@kills("report/lineage.py", old="isinstance(run, RunData) or fingerprint in self.read_hashes", new="True",
+       why="somebody else's run that names your folder puts your rankings into its report")  # fmt: skip
+def test_a_strangers_run_quotes_none_of_your_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, strange = tmp_path / "runs", tmp_path / "strange"
+    monkeypatch.chdir(tmp_path)
+    demos = rows(mine / "demos.jsonl", {"prompt": "private words", "completion": "s3cret"})
+    stage(mine / "sft", "sft", {"data": [{"path": str(demos)}]}, files=[demos])
+    secret = {"prompt": "private words", "responses": ["s3cret", "b", "c"], "ranks": [2, 1, 1]}
+    stage(mine / "label", "label", {"data": [{"path": "runs/candidates.jsonl"}]})
+    left = rows(mine / "label" / "rankings.jsonl", secret)
+    stage(mine / "ppo", "ppo", {"model": {"path": "runs/sft/model"}}, rollouts={1: rollout_rows(2)})
+    stage(mine / "compare", "compare", {"policies": {"p": "runs/ppo/model"}}, samples=sample_rows(2))
+    config = {"data": [{"path": "runs/label/rankings.jsonl"}], "model": {"path": "runs/sft/model"}}
+    stage(strange / "reward", "reward", config)
+    stage(strange / "ppo", "ppo", {"model": {"path": "runs/ppo/model"}, "rewards": [{"path": "strange/reward/model"}]})
+    for name in ("reward", "ppo"):
+        shown = steps(strange / name)
+        assert {"sft", "reward"} <= {each.id for each in shown.boxes}  # the names, not the texts
+        assert "s3cret" not in str(shown) and "private" not in str(shown)
+        assert not any(each.example for each in shown.boxes)
+    own = stage(mine / "reward", "reward", config, files=[left])
+    provenance = json.loads((own / "provenance.json").read_text("utf-8"))
+    provenance["data"] = {"runs/label/rankings.jsonl": provenance["data"][str(left)]}
+    (own / "provenance.json").write_text(json.dumps(provenance), "utf-8")
+    assert box(steps(own), "ranking").order == "B = C > A"  # what the run itself read
+
+
+def test_a_file_that_grows_when_unpacked_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "LARGEST", 30_000)
+    monkeypatch.setattr(lineage, "LONGEST", 10_000)
+    row, notes = b'{"prompt": "x", "completion": "y"}\n', {}
+    contents = {
+        "fine.jsonl.gz": gzip.compress(row * 200),
+        "many.jsonl.gz": gzip.compress(row * 2000),
+        "line.jsonl.gz": gzip.compress(b" " * 15_000),
+        "list.json": b"[" + b" " * 15_000 + b"]",
+        "half.jsonl.gz": gzip.compress(row * 200)[:-20],
+        "rows.csv": b"prompt,completion\nx,y\n",
+        "rows.parquet": b"PAR1",
+        "junk.jsonl": b"{",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        file = tmp_path / name
+        run = stage(tmp_path / f"of-{name}", "sft", {"data": [{"path": str(file)}]}, files=[file])
+        (found,) = lineage.lineage(item := collect(run)).files(as_run(item), "data")
+        notes[name] = found.note or found.rows
+    assert notes == {
+        "fine.jsonl.gz": 200,
+        "many.jsonl.gz": "too large to count",
+        "line.jsonl.gz": "too large to count",
+        "list.json": "too large to count",
+        "half.jsonl.gz": "can't be read",
+        "rows.csv": "rows of .csv aren't counted",
+        "rows.parquet": "rows of .parquet aren't counted",
+        "junk.jsonl": "can't be read",
+    }
+
+
+def test_what_is_no_file_of_this_machine_is_not_lost(tmp_path: Path) -> None:
+    paths = ["hub:org/x:train", "label://p.db", "rows/*.jsonl", "-", "gone.jsonl"]
+    item = collect(stage(tmp_path / "sft", "sft", {"data": [{"path": path} for path in paths]}))
+    notes = [file.note for file in lineage.lineage(item).files(as_run(item), "data")]
+    assert notes == ["", "", "", "", "not here any more"]
+
+
+def as_run(item: RunData | PipelineData) -> RunData:
+    assert isinstance(item, RunData)
+    return item
 
 
 def test_the_board_opens_nothing_outside_of_what_it_was_given(tmp_path: Path) -> None:

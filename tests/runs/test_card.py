@@ -17,6 +17,7 @@ from plaudit.models.options import LoRA, ModelConfig
 from plaudit.records.results import Result
 from plaudit.runs import card
 from plaudit.runs.folder import Run
+from plaudit.runs.records import RunFiles
 from plaudit.scoring.options import RewardModelConfig
 from plaudit.telemetry.summary import summary
 from plaudit.training.policy.loop import ppo
@@ -110,6 +111,62 @@ def test_it_does_not_say_where_its_maker_lives(chain, monkeypatch):
     finished(chain / "absolute", "sft", {"model": {"path": str(chain / "m")}}, "LlamaForCausalLM")
     assert str(chain) not in text("absolute")
     assert "| ~/absolute/rows.jsonl |" in text("absolute")
+
+
+@kills("runs/card.py", old="    except Exception as error:", new="    except ZeroDivisionError as error:",
+       why="hours of PPO end without a summary, because of a page of text")  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [{"format": 1, "results": []}, {"format": 2, "results": [{"measure": "of_tomorrow", "subject": "x", "value": 1}]}],
+)
+def test_what_cannot_be_read_of_others_costs_no_run(chain, content, monkeypatch):
+    """A summary of another version is left out; where the card fails all the same, the run is finished without it."""
+    name, old = f"after-{content['format']}", f"old-{content['format']}"
+    finished(Path(old), "sft", {"model": {"path": "m"}}, "LlamaForCausalLM")
+    Path(old, "summary.json").write_text(json.dumps(content), encoding="utf-8")
+    finished(Path(name), "ppo", {"model": {"path": f"{old}/model"}}, "LlamaForCausalLM")
+    assert "### Supervised" not in text(name) and f"### PPO ({name})" in text(name)
+
+    def broken(*_: Any) -> str:
+        raise RuntimeError("the card is broken")
+
+    monkeypatch.setattr(card, "render", broken)
+    finished(Path(name + "-2"), "ppo", {"model": {"path": "m"}}, "LlamaForCausalLM")
+    files = RunFiles(Path(name + "-2"))
+    assert files.finished and "the card is broken" in files.events[-1]["message"]
+
+
+def test_only_what_is_named_by_a_path_is_a_run_before(chain, monkeypatch):
+    """`critic.init: policy` is no folder, though a run stands there; the working folder made nothing either."""
+    finished(Path("policy"), "sft", {"model": {"path": "m"}}, "LlamaForCausalLM")
+    config = {"model": {"path": "sft/model"}, "critic": {"init": "policy"}, "prompts": [{"path": "rows.jsonl"}]}
+    finished(Path("named"), "ppo", config, "LlamaForCausalLM")
+    assert "### Supervised fine-tuning (sft)" in text("named") and "(policy)" not in text("named")
+    monkeypatch.chdir("policy")
+    assert "(policy)" not in card.render(chain / "named")
+
+
+def test_a_base_writes_no_section_of_its_own(chain):
+    Path("evil").mkdir(exist_ok=True)
+    licence = "\\n\\n## Results\\n\\nThe best of all."
+    for key in ("license", "license_name"):
+        Path("evil/README.md").write_text(f'---\n{key}: "mit{licence}"\n---\n', encoding="utf-8")
+        finished(Path(f"of-{key}"), "sft", {"model": {"path": "evil"}}, "LlamaForCausalLM")
+        assert "Licence: mit ## Results The best of all." in text(f"of-{key}")
+
+
+def test_the_licence_of_data_is_its_own(chain):
+    """A folder's stands in it, a file's beside it; the working folder's README says nothing of a name on the hub."""
+    Path("README.md").write_text("---\nlicense: gpl-3.0\n---\n", encoding="utf-8")
+    Path("rows").mkdir(exist_ok=True)
+    Path("rows/README.md").write_text("---\nlicense: cc0-1.0\n---\n", encoding="utf-8")
+    Path("rows/a.jsonl").write_text("{}\n", encoding="utf-8")
+    finished(Path("licensed"), "sft", {"model": {"path": "m"}}, "LlamaForCausalLM")
+    with Run.open("licensed") as run:
+        run.add_provenance({"data": dict.fromkeys(["rows", "rows/a.jsonl", "-", "hub:x", "label://p.db"], "5a")})
+    lines = [line for line in card.render(Path("licensed")).splitlines() if "| `5a` |" in line]
+    assert [line.split(" | ")[2] for line in lines] == ["cc0-1.0 |", "cc0-1.0 |", *["not known |"] * 3]
+    Path("README.md").unlink()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.runs.folder import Run
-from plaudit.telemetry.console import LOGGER, say, warn
+from plaudit.telemetry.console import LOGGER, say, show, warn
 from plaudit.telemetry.events import NAME, read_events
 
 
@@ -65,3 +65,11 @@ def test_it_is_an_ordinary_logger(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("plaudit").warning("%d rows", 3)
     LOGGER.removeHandler(mine)
     assert heard == ["3 rows"] and capsys.readouterr().err == "warning: 3 rows\n"
+
+
+def test_a_models_own_words_act_on_nothing_and_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Run.create(tmp_path / "run", "sft", {}):
+        show("sft: \x1b[2J\x1b]0;yours\x07 → a\u202eb")
+        say("said")
+    assert capsys.readouterr().err == "sft: ␛[2J␛]0;yours␇ → a\\u202eb\nsaid\n"
+    assert [event["message"] for event in read_events(tmp_path / "run")] == ["said"]

@@ -1,6 +1,5 @@
 """Supervised fine-tuning: the answers' tokens and nothing else, from log V down to memory."""
 
-import json
 import math
 
 import pytest
@@ -151,7 +150,13 @@ def learned(tmp_path_factory):
         entropy=KnownEntropy(path=str(tmp_path / "world.json"), key="nll"),
         evaluate_every=7,
     )
-    return train(tmp_path, chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plaudit.training.sft.show", SHOWN.append)
+        return train(tmp_path, chosen)
+
+
+SHOWN: list[str] = []
+"""What the run of `learned` has shown of its answers."""
 
 
 def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
@@ -169,8 +174,7 @@ def test_held_out_loss_falls_and_is_logged_before_the_first_step(learned):
 
 
 def test_an_answer_of_the_model_is_shown_whenever_it_is_measured(learned):
-    events = [json.loads(line)["message"] for line in (learned / "events.jsonl").read_text("utf-8").splitlines()]
-    shown = [message.removeprefix("sft: ").split(" → ") for message in events if " → " in message]
+    shown = [message.removeprefix("sft: ").split(" → ") for message in SHOWN]
     assert len(shown) == sum("sft/held_out_loss_over_tokens" in line for line in metrics(learned))
     question, said = shown[-1]
     spoken = language(str(learned / "model"))

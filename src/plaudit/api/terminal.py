@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from plaudit.api.talk import SIDES, Reply, Talk, Vote
 from plaudit.errors import UserError
-from plaudit.report.reading import visible
 from plaudit.telemetry.numbers import number
+from plaudit.telemetry.visible import visible
 
 if TYPE_CHECKING:
     from plaudit.feedback.store import Store

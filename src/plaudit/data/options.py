@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
+from urllib.parse import parse_qs
 
 from plaudit.config.types import Without
+from plaudit.errors import require
+
+NO_PASSWORD = (
+    "no password in a data base's address, which goes into the run's records: leave it out, and give it by the "
+    "environment variable PGPASSWORD or the file ~/.pgpass"
+)
 
 KindName = Literal[
     "auto", "demonstration", "text", "comparison", "ranking", "rating", "verdict", "prompt", "candidates"
@@ -45,8 +53,19 @@ class DataConfig:
     max_bad_fraction: float = 0.01
     """With skip: the share of bad rows above which the run stops all the same, 0 to 1."""
 
+    def __post_init__(self) -> None:
+        if self.path.startswith("label://"):
+            require(not holds_password(self.path.removeprefix("label://")), f"path: {NO_PASSWORD}")
+
 
 PromptsConfig = Annotated[
     DataConfig, Without(("accept", "answers", "min_gap", "weight"), "prompts are read without their answers and labels")
 ]
 """Where prompts come from that a model answers anew."""
+
+
+def holds_password(url: str) -> bool:
+    """Whether the address of a data base server tells a password: behind the user's name, or as a parameter."""
+    if not url.startswith(("postgresql", "postgres:")):
+        return False
+    return bool(re.search(r"://[^:/@]*:[^@]*@", url)) or "password" in parse_qs(url.partition("?")[2])

@@ -24,6 +24,7 @@ from plaudit.records.text import FinishReason, Group, Kind, PromptRow
 from plaudit.rollouts.sampler import check_prompts, groups, sample, shown_ids
 from plaudit.rollouts.shots import Shots, load_shots
 from plaudit.runs.folder import Run
+from plaudit.runs.records import SAMPLES
 from plaudit.scoring.build import build_scorer, check_rewards, compares, function_files, say_unread_columns
 from plaudit.scoring.loading import load_function
 from plaudit.scoring.protocol import Scorer, all_scores, check_scores, num_responses
@@ -31,8 +32,6 @@ from plaudit.scoring.words import distinct_share, ngrams, words
 from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
 from plaudit.tokens.batches import by_token_budget, pack, unpad
-
-SAMPLES = "samples.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from plaudit.feedback import quality
 from plaudit.feedback.records import Estimated, Submission, Task
 from plaudit.feedback.store import Store
 from plaudit.formulas.agreement import pair_verdicts
@@ -17,20 +18,24 @@ Sides = tuple[str, str]
 """(the policy, what it is compared with)."""
 
 
-def findings(store: Store, equal: Mapping[Sides, int] | None = None) -> list[Result]:
-    """All that can be said of a project now. `equal`: prompts on which two policies wrote the same; they are ties."""
-    return [*labellers(store), *wins(store, equal or {})]
+def findings(store: Store, equal: Mapping[Sides, int] | None = None, tasks: Sequence[Task] = ()) -> list[Result]:
+    """All that can be said of a project now. `equal`: prompts on which two policies wrote the same; they are ties.
+    `tasks`: as they were read, where the project keeps one of those that have the same two texts."""
+    return [*labellers(store), *wins(store, [*tasks, *store.tasks()], equal or {})]
 
 
-def labellers(store: Store) -> list[Result]:
-    """How far people agree with each other and with gold."""
-    agreement = store.agreement()
+def labellers(store: Store, of: Set[str] | None = None) -> list[Result]:
+    """How far people agree with each other and with gold. With task ids `of`: on those, by those who judged them."""
+    submissions = store.all_submissions()
+    own = [one for one in submissions if of is None or one.task_id in of]
+    names, agreement = {one.person for one in own}, quality.agreement(own)
+    gold = {name: share for name, share in store.gold_accuracy().items() if name in names}
     results = [
         _result("two_labellers_over_pairs", "labellers", agreement.alike_when_preferred),
         _result("verdict_alpha_over_pairs", "labellers", agreement.alpha),
     ]
     results += [_result("labeller_against_others_over_pairs", *item) for item in agreement.by_person.items()]
-    results += [_result("gold_accuracy_over_pairs", *item, floor=COIN) for item in store.gold_accuracy().items()]
+    results += [_result("gold_accuracy_over_pairs", *item, floor=COIN) for item in gold.items()]
     return [result for result in results if result is not None]
 
 
@@ -49,26 +54,31 @@ def _result(measure: str, subject: str, estimated: Estimated | None, floor: floa
     )
 
 
-def wins(store: Store, equal: Mapping[Sides, int], source: str = "") -> list[Result]:
-    """Win rates of tasks that hold two different models' answers, and how a judge's scores go with them; with `source`
-    only of tasks whose own begins so. While some are still open, as large a share of the `equal` ones counts."""
+def wins(store: Store, tasks: Sequence[Task], equal: Mapping[Sides, int]) -> list[Result]:
+    """Win rates of those tasks that hold two different models' answers, and how a judge's scores go with them. Several
+    may have the same two texts, of other policies: a project asks for them once. While some are still open, as large a
+    share of the `equal` ones counts."""
     decided = store.adjudications()
     by_task: dict[str, list[Sequence[int]]] = defaultdict(list)
     for one in store.all_submissions():
         by_task[one.task_id].append(_ranks(one))
-    own = (task for task in store.tasks() if task.gold_ranks is None and task.source.startswith(source))
-    tasks = {task.id: task for task in own if all(_sides(task))}
-    verdicts: dict[Sides, dict[str, float]] = defaultdict(dict)
-    for task_id, task in tasks.items():
-        votes = [decided[task_id].ranks] if task_id in decided else by_task[task_id]
-        if votes:  # the first answer is the baseline's: −1 says that the policy wins
-            verdicts[_sides(task)][task_id] = -sum(pair_verdicts(vote)[0] for vote in votes) / len(votes)
+    in_store = {task.id: task for task in store.tasks() if task.gold_ranks is None}
+    by_sides: dict[Sides, dict[str, Task]] = defaultdict(dict)
+    for task in tasks:
+        if task.id in in_store and all(_sides(task)):
+            by_sides[_sides(task)][task.id] = task
     results: list[Result] = []
-    for sides in {**verdicts, **equal}:
-        differing = sum(_sides(task) == sides for task in tasks.values())
-        ties = round(equal.get(sides, 0) * len(verdicts[sides]) / differing) if differing else 0
-        results += _win_rate(sides, verdicts[sides], tasks, ties)
-        results += _judge(sides, verdicts[sides], tasks)
+    for sides, own in by_sides.items():
+        verdicts: dict[str, float] = {}
+        for task_id, task in own.items():
+            votes = [decided[task_id].ranks] if task_id in decided else by_task[task_id]
+            # The first answer is the baseline's: −1 says that the policy wins. Votes are in the order of the kept task.
+            sign = 1 if in_store[task_id].answers[0].text == task.answers[0].text else -1
+            if votes:
+                verdicts[task_id] = -sign * sum(pair_verdicts(vote)[0] for vote in votes) / len(votes)
+        ties = round(equal.get(sides, 0) * len(verdicts) / len(own))
+        results += _win_rate(sides, verdicts, own, ties)
+        results += _judge(sides, verdicts, own)
     return results
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from plaudit.config.types import Without
-from plaudit.data.options import DataConfig
+from plaudit.data.options import NO_PASSWORD, DataConfig, holds_password
 from plaudit.errors import require
 
 Mode = Literal["rank", "two", "eight_step"]
@@ -73,5 +73,6 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         require(self.data, "data must name at least one file")
+        require(not holds_password(self.store), f"store: {NO_PASSWORD}")
         require(self.judgements >= 0, "judgements must not be negative")
         require(self.poll_seconds > 0, "poll_seconds must be above 0")

@@ -12,11 +12,12 @@ from plaudit.data.sources import load, read_raw
 from plaudit.errors import UserError
 from plaudit.feedback.records import Candidate, Task
 from plaudit.records.text import Candidates, Comparison, Kind, Ranking
+from plaudit.runs.records import SAMPLES
 from plaudit.telemetry.console import say
 
-SAMPLES = ("policy", "before", "after")
-"""The columns by which `compare`'s samples are known."""
-LEFT = ("samples.jsonl", "candidates.jsonl", "rankings.jsonl")
+SAMPLE_COLUMNS = ("policy", "before", "after")
+"""By which `compare`'s samples are known."""
+LEFT = (SAMPLES, "candidates.jsonl", "rankings.jsonl")
 """What `compare` and `collect` leave in their runs."""
 _READ = (Kind.CANDIDATES, Kind.RANKING, Kind.COMPARISON)
 
@@ -28,7 +29,7 @@ def read_tasks(config: DataConfig, *, gold: bool = False) -> list[Task]:
     Raises: UserError for a file without answers.
     """
     raw = read_raw(config)
-    if set(SAMPLES) <= set(raw.columns):
+    if set(SAMPLE_COLUMNS) <= set(raw.columns):
         tasks = [_sample(row, where) for where, row in raw.raws]
         return [task for task in tasks if task is not None]
     try:

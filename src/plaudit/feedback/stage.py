@@ -42,7 +42,7 @@ def label(config: LabelConfig, run: Run) -> None:
         _wait(store, wanted, config, run)
         exported = export(store, "merged" if config.merged else "rankings")
         run.write_rows(RANKINGS, exported.rows)
-        results = findings(store, equal_answers(config.data))
+        results = findings(store, equal_answers(config.data), tasks)
         progress = store.progress()
         people = sum(person.submitted > 0 for person in progress.people)
         run.finish(summary(results, rankings=len(exported.rows), judgements=progress.submitted, labellers=people))

@@ -109,7 +109,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Its path or URL, without a password."""
+        """Its path or URL; no password is taken in one."""
         return self._db.name
 
     def configure(self, config: ProjectConfig) -> None:

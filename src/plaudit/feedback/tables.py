@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from plaudit.data.options import NO_PASSWORD, holds_password
 from plaudit.errors import UserError
 from plaudit.feedback.records import StoreFull, StoreUnavailable
 
@@ -121,6 +122,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`url`: a path, which is an SQLite file, or `postgresql://…`."""
+        if holds_password(url):
+            raise UserError(NO_PASSWORD)
         self.is_server = url.startswith(("postgresql://", "postgres://"))
         self.path = None if self.is_server else Path(url.removeprefix("sqlite:///"))
         self.name = str(sa.engine.make_url(url)) if self.is_server else str(self.path)

@@ -70,11 +70,12 @@ def pack(folder: Path, repository: str, *, name: str = "model", unfinished: bool
         raise UserError(f"{run} has not finished; go on with `plaudit resume {run}`, or push it as it is: --unfinished")
     model = run / name
     paths = {path.relative_to(model).as_posix(): path for path in sorted(model.rglob("*")) if path.is_file()}
-    text = card.render(run, name).replace(card.HERE, repository)
+    written = model / card.NAME  # by the run itself, while what it was made from lay where its config says
+    text = written.read_text(encoding="utf-8") if written.is_file() else card.render(run, name)
     return Parcel(
         repository=repository,
         files={key: path for key, path in paths.items() if key not in (card.NAME, MANIFEST)},
-        card=text,
+        card=text.replace(card.HERE, repository),
     )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,15 @@ from plaudit.records.results import Result
 from plaudit.report.columns import Columns, Series
 from plaudit.report.reading import clean_text, finite, read_json_lines, read_mapping, read_text, whole
 from plaudit.report.rollouts import Answer, Iteration, first_middle_last, words
+from plaudit.runs.lineage import stage_folders, stage_name
+from plaudit.runs.records import PEOPLE, SAMPLES
 from plaudit.telemetry.events import read_events
 from plaudit.telemetry.health import Symptom, diagnose, is_watched
 from plaudit.telemetry.status import is_alive
 from plaudit.telemetry.summary import check_format
 
-RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", "samples.jsonl")
-PEOPLE = "people.json"
-"""What people said of a comparison's samples, written after it was finished."""
+RUN_FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "summary.json", SAMPLES)
 RUN_FOLDERS = ("checkpoints", "rollouts", "model")
-
-_STAGE_FOLDER = re.compile(r"^(\d\d)-(.+)$")
 
 
 class RunStatus(StrEnum):
@@ -148,19 +145,8 @@ def with_people(results: Sequence[Result], people: Sequence[Result]) -> tuple[Re
     return *results[:end], *people, *results[end:]
 
 
-def stage_folders(folder: Path) -> list[Path]:
-    """Of a pipeline or a sweep the folders of its stages, in their order; none for any other folder."""
-    return sorted(child for child in folder.iterdir() if child.is_dir() and _STAGE_FOLDER.match(child.name))
-
-
 def pipeline_of(own: RunData, stages: Sequence[RunData]) -> PipelineData:
     return PipelineData(own=own, stages=_with_controls(stages))
-
-
-def stage_name(folder_name: str) -> str:
-    """`02-sft` -> `sft`; other names as they are."""
-    inside = _STAGE_FOLDER.match(folder_name)
-    return inside[2] if inside else folder_name
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -257,7 +243,7 @@ def read_facts(folder: Path, problems: list[str]) -> Facts:
 
 def read_answers(folder: Path, problems: list[str]) -> Answers:
     first, middle, last = first_middle_last(folder, problems)
-    samples = tuple(_sample(row) for row in read_json_lines(folder / "samples.jsonl", problems))
+    samples = tuple(_sample(row) for row in read_json_lines(folder / SAMPLES, problems))
     return Answers(first=first, middle=middle, last=last, samples=samples)
 
 
@@ -332,7 +318,8 @@ def _stage(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any
     for name in (provenance.get("stage"), config.get("stage")):
         if isinstance(name, str) and name:
             return name
-    return stage_name(clean_text(folder.name)) if _STAGE_FOLDER.match(folder.name) else "run"
+    name = clean_text(folder.name)
+    return "run" if stage_name(name) == name else stage_name(name)
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

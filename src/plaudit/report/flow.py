@@ -20,6 +20,7 @@ from plaudit.report.flow_words import (
     with_interval,
     with_unit,
 )
+from plaudit.report.headline import PEOPLE_WON
 from plaudit.report.lineage import Maker, lineage
 from plaudit.report.measures import measure, spoken
 from plaudit.report.samples import Card
@@ -27,7 +28,7 @@ from plaudit.telemetry.numbers import fixed
 
 MOST_LINES = 4
 """Runs of a step that are named."""
-OBJECTIVE, WON, PEOPLE_WON = "objective_over_prompts", "win_rate_over_prompts", "people_win_rate_over_prompts"
+OBJECTIVE, WON = "objective_over_prompts", "win_rate_over_prompts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

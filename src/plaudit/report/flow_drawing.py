@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.report.flow import Flow, FlowBox, FlowColumn
-from plaudit.report.reading import visible
+from plaudit.telemetry.visible import visible
 
 WIDE, NARROW = 304.0, 356.0
 """A column's width."""

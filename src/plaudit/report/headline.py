@@ -7,7 +7,7 @@ from plaudit.report.collect import RunData
 from plaudit.report.measures import arrange, measure, spoken
 
 KL = "kl_baseline_over_prompts"
-PEOPLE = "people_win_rate_over_prompts"
+PEOPLE_WON = "people_win_rate_over_prompts"
 
 
 def headline(results: Sequence[Result], controls: Collection[str] = ()) -> tuple[str, ...]:
@@ -53,9 +53,9 @@ def _subject(contest: Result, results: Sequence[Result]) -> str:
     lead = next((key for key in own if key in base and measure(key).better and key != contest.measure), "")
     about = measure(contest.measure)
     won = f"{about.title} {spoken(contest.value, about.unit)} against {contest.against}"
-    people = [r for r in results if (r.measure, r.subject, r.against) == (PEOPLE, contest.subject, contest.against)]
+    people = [r for r in results if (r.measure, r.subject, r.against) == (PEOPLE_WON, contest.subject, contest.against)]
     if people and contest not in people:
-        won += f" (by people {spoken(people[0].value, measure(PEOPLE).unit)})"
+        won += f" (by people {spoken(people[0].value, measure(PEOPLE_WON).unit)})"
     price = f", for {spoken(own[KL].value, measure(KL).unit)}" if KL in own else ""
     if not lead:
         return f"{contest.subject}: {won}{price}"

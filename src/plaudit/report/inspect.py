@@ -19,12 +19,14 @@ from rich.text import Text
 
 from plaudit.errors import UserError
 from plaudit.report import shades
-from plaudit.report.collect import PipelineData, RunData, collect, stage_name
-from plaudit.report.reading import clean, read_json_lines, visible
+from plaudit.report.collect import PipelineData, RunData, collect
+from plaudit.report.reading import clean, read_json_lines
 from plaudit.report.rollouts import KeptRollout, iteration_files, rollout_of
+from plaudit.runs.lineage import stage_name
 from plaudit.stages import RUNS
 from plaudit.telemetry.console import print_width
 from plaudit.telemetry.numbers import fixed, number
+from plaudit.telemetry.visible import visible
 
 NUMBERS_WIDTH = 52
 """Columns of the list that its numbers take; its two texts share what is left."""

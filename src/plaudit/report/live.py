@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 
 from plaudit.report.clocks import LENGTH
-from plaudit.report.collect import PEOPLE, Answers, Facts, RunData, assemble, read_answers, read_facts
+from plaudit.report.collect import Answers, Facts, RunData, assemble, read_answers, read_facts
 from plaudit.report.columns import Column, Columns, Series
 from plaudit.report.curves import moving_mean, smoothing_width
 from plaudit.report.reading import clean_text, finite, whole
 from plaudit.report.tail import Tail, sampled
+from plaudit.runs.records import PEOPLE, SAMPLES
 from plaudit.telemetry.events import NAME as EVENTS
 from plaudit.telemetry.health import Level, Monitor, Symptom, is_watched
 from plaudit.telemetry.status import Status, is_alive, read_status
 
-FILES = ("config.yaml", "provenance.json", "summary.json", PEOPLE, "metrics.jsonl", EVENTS, "samples.jsonl")
+FILES = ("config.yaml", "provenance.json", "summary.json", PEOPLE, "metrics.jsonl", EVENTS, SAMPLES)
 SKETCHED = 48
 """Lines that stand for a log which wasn't read yet, in the list of runs."""
 KEPT_EVENTS = 200

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from plaudit.report.reading import visible
 from plaudit.report.rollouts import KeptRollout
+from plaudit.telemetry.visible import visible
 
 STEPS = 4
 """Shades on each side of none."""

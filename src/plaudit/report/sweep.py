@@ -5,9 +5,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from plaudit.report.collect import PipelineData, RunData, RunStatus, stage_name
+from plaudit.report.collect import PipelineData, RunData, RunStatus
 from plaudit.report.measures import measure, shown
 from plaudit.report.runs_table import NUMBERS, RunLine, RunsTable
+from plaudit.runs.lineage import stage_name
 
 SEED = "seed"
 

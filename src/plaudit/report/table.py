@@ -15,11 +15,12 @@ from plaudit.report.bars import lines
 from plaudit.report.collect import PipelineData, collect
 from plaudit.report.heads import head
 from plaudit.report.measures import measure, shown
-from plaudit.report.reading import finite, visible
+from plaudit.report.reading import finite
 from plaudit.report.runs_table import RunsTable
 from plaudit.report.sweep import sweep_table
 from plaudit.telemetry.console import print_width
 from plaudit.telemetry.numbers import duration, size
+from plaudit.telemetry.visible import visible
 
 DIGITS = 3
 

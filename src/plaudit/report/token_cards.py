@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from plaudit.report import shades
 from plaudit.report.collect import RunData
-from plaudit.report.reading import visible
 from plaudit.report.rollouts import Answer, Iteration, KeptRollout, Tokens
 from plaudit.telemetry.numbers import number
+from plaudit.telemetry.visible import visible
 
 SHOWN_TOKENS = 300
 """Of one response; the rest is counted."""

@@ -10,7 +10,7 @@ from plaudit.records.results import Measure
 from plaudit.report import measures, reward_figures, samples
 from plaudit.report.bars import ResultLine, lines
 from plaudit.report.clocks import Clock, clocks
-from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten, stage_name
+from plaudit.report.collect import PipelineData, RunData, RunStatus, flatten
 from plaudit.report.curves import curves
 from plaudit.report.figures import Figure
 from plaudit.report.flow import Flow, flow
@@ -20,6 +20,7 @@ from plaudit.report.runs_table import RunsTable, differences, runs_tables
 from plaudit.report.spread import distributions
 from plaudit.report.sweep import sweep_table
 from plaudit.report.token_cards import Side, TokenRun, token_runs
+from plaudit.runs.lineage import stage_name
 from plaudit.stages import RUNS
 from plaudit.telemetry.console import HEALTH
 from plaudit.telemetry.numbers import duration

@@ -10,17 +10,20 @@ import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from plaudit.errors import UserError
 from plaudit.files import atomic_write
 from plaudit.records.results import Result
-from plaudit.runs.records import PROVENANCE, RunFiles, read_json
+from plaudit.runs.lineage import ancestors, locate
+from plaudit.runs.records import RunFiles, read_json
 from plaudit.stages import RUNS
+from plaudit.telemetry.console import warn
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import read_results
@@ -29,15 +32,18 @@ NAME = "README.md"
 HERE = "path/to/this/model"
 """Stands in the card's commands until `plaudit push` knows the repository's name."""
 LICENCE_KEYS = ("license", "license_name", "license_link")
-_MOST_STAGES, _MOST_RESULTS = 30, 60
+_MOST_RESULTS = 60
 
 
 def write(folder: Path, summary: Mapping[str, Any]) -> None:
     """README.md of the run's models, atomically; nothing where the run leaves none. `summary`: what summary.json says,
-    or is about to say."""
-    for name in ("model", "best"):
-        if (folder / name).is_dir() and RUNS[RunFiles(folder).provenance["stage"]].leaves == "model":
-            atomic_write(folder / name / NAME, render(folder, name, summary))
+    or is about to say. A card that can't be written costs a warning: it must never cost the run."""
+    try:
+        for name in ("model", "best"):
+            if (folder / name).is_dir() and RUNS[RunFiles(folder).provenance["stage"]].leaves == "model":
+                atomic_write(folder / name / NAME, render(folder, name, summary))
+    except Exception as error:
+        warn(f"{folder}: its model gets no card ({NAME}): {type(error).__name__}: {error}")
 
 
 def render(folder: Path, name: str = "model", summary: Mapping[str, Any] | None = None) -> str:
@@ -62,7 +68,7 @@ def facts(folder: Path, name: str, summary: Mapping[str, Any] | None) -> dict[st
     architecture = next(iter(read_json(folder / name / "config.json").get("architectures") or ()), "")
     base = provenance.get("base", {})
     stage = provenance["stage"]
-    earlier = [_stage(path, RunFiles(path).summary) for path in ancestors(folder)]
+    earlier = [known for path in _before(folder, files.config) if (known := _earlier(path)) is not None]
     return {
         "front_matter": yaml.safe_dump(_front_matter(stage, base, architecture, provenance), sort_keys=False).strip(),
         "name": f"{folder.absolute().name}: {RUNS[stage].title}",
@@ -73,7 +79,7 @@ def facts(folder: Path, name: str, summary: Mapping[str, Any] | None) -> dict[st
         "architecture": architecture,
         "base": base,
         "is_best": name == "best",
-        "data": [_data(path, sha256) for path, sha256 in provenance.get("data", {}).items()],
+        "data": [_data(path, sha256, folder) for path, sha256 in provenance.get("data", {}).items()],
         "stages": [*earlier, _stage(folder, summary)],
         "health": summary.get("health"),
         "finished": bool(summary),
@@ -86,21 +92,27 @@ def facts(folder: Path, name: str, summary: Mapping[str, Any] | None) -> dict[st
     }
 
 
-def ancestors(folder: Path) -> list[Path]:
-    """Folders of the runs whose files this one read, and of those that these read; the oldest first."""
-    visited = {folder.resolve()}
-    order: list[Path] = []
+def _before(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """Finished runs that it was made from, the oldest first."""
 
-    def visit(run: Path) -> None:
-        for named in _texts(RunFiles(run).config):
-            for above in _run_folders(named):
-                if above.resolve() not in visited and len(visited) < _MOST_STAGES:
-                    visited.add(above.resolve())
-                    visit(above)
-                    order.append(above)
+    def read(run: Path) -> Mapping[str, Any] | None:
+        try:
+            return RunFiles(run).config
+        except UserError:
+            return None
 
-    visit(folder)
-    return order
+    return [run for run in ancestors({folder: config}, read, locate) if RunFiles(run).finished]
+
+
+def _earlier(folder: Path) -> dict[str, Any] | None:
+    """None for a run that this version can't read: a card does without it."""
+    try:
+        known = _stage(folder, RunFiles(folder).summary)
+        for result in known["results"]:
+            measure_of(result.measure)
+    except (UserError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return known
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -111,27 +123,6 @@ def front_matter(text: str) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        value = [*value.values()]
-    if isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
-    elif isinstance(value, str) and value and "\n" not in value and len(value) < 1000:
-        yield value
-
-
-def _run_folders(named: str) -> Iterator[Path]:
-    """The run folder in which a path lies, if it lies in one: `runs/sft/model`, `runs/world/prompts.jsonl`."""
-    for path in (Path(named), Path(named).parent):
-        try:
-            if (path / PROVENANCE).is_file() and RunFiles(path).finished:
-                yield path
-                return
-        except (OSError, ValueError):
-            return
 
 
 def _stage(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,12 +162,13 @@ def _loads(stage: str, architecture: str) -> str:
     return "policy"
 
 
-def _data(path: str, sha256: str) -> dict[str, str]:
-    """A file that was read; its licence is that of the card beside it, as data sets of the hub have one."""
-    beside = Path(path).parent / NAME
+def _data(path: str, sha256: str, run: Path) -> dict[str, str]:
+    """What was read; its licence is that of the card beside the file, or in the folder, as data sets of the hub have
+    one."""
     card: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        card = front_matter(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    if there := locate(path, run):
+        with contextlib.suppress(OSError, ValueError):
+            card = front_matter(((there if there.is_dir() else there.parent) / NAME).read_text(encoding="utf-8"))
     licence = card.get("license", "")
     return {
         "path": path,

@@ -25,6 +25,9 @@ from plaudit.telemetry.log import NAME, MetricsLog, metrics_line, read_metrics
 
 CONFIG, PROVENANCE, SUMMARY = "config.yaml", "provenance.json", "summary.json"
 PEOPLE = "people.json"
+"""What people said of a comparison's samples, written after it was finished."""
+SAMPLES = "samples.jsonl"
+"""The same prompts answered by two policies, or before and after training."""
 Row = Mapping[str, Any]
 
 

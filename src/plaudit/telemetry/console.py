@@ -14,6 +14,8 @@ import sys
 from collections.abc import Generator, Iterable
 from typing import Any
 
+from plaudit.telemetry.visible import visible
+
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""
 HEALTH = "health: "
@@ -37,6 +39,12 @@ def is_one_of_several() -> bool:
 def say(message: str) -> None:
     """One notice."""
     LOGGER.info("%s", message)
+
+
+def show(message: str) -> None:
+    """One notice with a model's own words, for who is watching: what would act on the terminal is made visible, and no
+    run keeps it."""
+    LOGGER.info("%s", visible(message), extra={"passing": True})
 
 
 def warn(message: str) -> None:

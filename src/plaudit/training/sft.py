@@ -20,7 +20,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
 from plaudit.records.text import Demonstration, Text
 from plaudit.runs.folder import Run
-from plaudit.telemetry.console import say
+from plaudit.telemetry.console import say, show
 from plaudit.telemetry.numbers import counted
 from plaudit.telemetry.summary import summary
 from plaudit.tokens.encode import Encoded, EncodedRow, encode_learned
@@ -110,7 +110,7 @@ def optimise(participants: Participants, config: SFTConfig, run: Run) -> None:
     def measure() -> dict[str, float]:
         measured = _metrics(_measure(participants, config))
         if shown := _shown(participants):
-            say(f"sft: {shown}")
+            show(f"sft: {shown}")
         return measured
 
     descent = Descent(

@@ -15,6 +15,7 @@ from plaudit.hardware.randomness import derive_seed
 from plaudit.records.tensors import Rollout
 from plaudit.rollouts.sampler import groups, sample
 from plaudit.runs.folder import Run
+from plaudit.runs.records import SAMPLES
 from plaudit.scoring.combine import part_metrics
 from plaudit.telemetry.console import say
 from plaudit.training import state
@@ -22,7 +23,6 @@ from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.participants import Participants
 from plaudit.training.policy.scored import ScoredRollout, score
 
-SAMPLES = "samples.jsonl"
 SHOWN = 16
 """Prompts whose answers before and after are written down."""
 

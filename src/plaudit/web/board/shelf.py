@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plaudit.errors import UserError
-from plaudit.report.collect import looks_like_run, stage_folders
+from plaudit.report.collect import looks_like_run
 from plaudit.report.live import FILES, LiveRun
 from plaudit.report.reading import clean_text
+from plaudit.runs.lineage import stage_folders
 
 DEPTH = 5
 """Folders below the one that was given, in which runs are looked for."""
