@@ -145,6 +145,9 @@ def test_tokens_that_an_engine_wrote_behind_the_stop_are_not_learned(language):
     text = language.renderer.response_text
     assert "." in text(learned[0]) and "." not in text(learned[0][:-1]) and learned[1] == engine.ids[1]
     assert learned[2] == engine.ids[2][:-1]
+    engine.capabilities = dataclasses.replace(engine.capabilities, stop_strings=True)  # what it wrote is not read again
+    trusted = sample(engine, language, ROWS, stop, sample_indices=[0, 1, 2], seed=1)
+    assert trusted.response_mask.sum(1).tolist() == [len(ids) for ids in engine.ids]
 
 
 def test_without_stop_strings_nobody_is_asked(language):

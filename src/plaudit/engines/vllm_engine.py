@@ -206,7 +206,7 @@ class VllmEngine:
             return self.config.largest_gap
         is_fp32 = {str(p.dtype) for p in self.trunk.parameters()} == {"torch.float32"}
         is_fp32 = is_fp32 and not torch.is_autocast_enabled(self.trunk.device.type)
-        return FP32_GAP if is_fp32 and self.server_dtype == "torch.float32" else GAP
+        return FP32_GAP if is_fp32 and self.server_dtype.endswith("float32") else GAP
 
     def _check_vocabulary(self) -> None:
         """The server takes the last id of the policy's vocabulary, and none beyond."""
