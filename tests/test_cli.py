@@ -248,7 +248,7 @@ def test_a_starter_file_loads_as_it_is_and_is_not_overwritten(capsys, stage):
     ("typed", "known"),
     [
         (["pp"], {"ppo"}),
-        (["eval", ""], {"policies", "reward"}),
+        (["eval", ""], {"policies", "reward", "tasks"}),
         (["ppo", "a.yaml", "--kl.c"], {"--kl.coef"}),
         (["ppo", "--kl.kind", ""], {"fixed", "adaptive"}),
         (["ppo", "--rewards.0.w"], {"--rewards.0.weight"}),

@@ -226,9 +226,11 @@ def command(stage: str, folder: Path) -> None:
     call(stage, str(config), "--out", str(folder / "run"), into="again")
     call("resume", str(folder / "run"), into="finished")
     call("resume", str(folder / "run"), "--epochs", "3", into="extended")
-    there = f"{{prompts: {config}, model: {{path: {folder}}}, labeller: [{{kind: model, path: {folder}}}]}}"
-    config.write_text(there, encoding="utf-8")
-    call("collect", str(config), into="collect")
+    rows = folder / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', encoding="utf-8")
+    judge = "{kind: function, function: length}"
+    config.write_text(f"{{data: [{{path: {rows}}}], models: [{judge}]}}", encoding="utf-8")
+    call("eval", "reward", str(config), into="alone")
 
 
 def struck(stage: str, folder: Path, name: str, signum: int) -> None:

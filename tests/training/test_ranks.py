@@ -167,7 +167,7 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def test_the_command_line_speaks_once(worked):
-    new, again, finished, extended, collect = facts(worked, "command")
+    new, again, finished, extended, alone = facts(worked, "command")
     for call in (new, finished, extended):
         assert call["codes"] == [0, 0]
         assert "report: " in call["said"][0]
@@ -177,8 +177,8 @@ def test_the_command_line_speaks_once(worked):
     assert again["codes"] == [2, 2]
     assert "already holds a run" in again["said"][0]
     assert again["said"][1] == ""
-    assert collect["codes"] == [2, 2]
-    assert "collect is the work of one process; torchrun is for sft, reward, ppo" in collect["said"][0]
+    assert alone["codes"] == [2, 2]
+    assert "reward_eval is the work of one process; torchrun is for sft, collect, reward, ppo" in alone["said"][0]
 
 
 def test_a_rank_that_dies_or_hangs_ends_the_others(worked):

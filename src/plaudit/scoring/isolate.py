@@ -17,10 +17,12 @@ import json
 import os
 import queue
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -246,9 +248,19 @@ class _Process:
         return self._tail.decode("utf-8", "replace")
 
     def printed(self) -> str:
+        until = time.monotonic() + GRACE_SECONDS
+        while self._unread() and time.monotonic() < until:  # its answer was faster than the thread that reads this
+            time.sleep(0.005)
         lines = _DUMP.sub("", self.output()).split("\n")
         last = " / ".join(line.strip() for line in lines if line.strip())
         return f"; it printed last: {last[-300:]!r}" if last else ""
+
+    def _unread(self) -> bool:
+        """Whether prints are still in the pipe."""
+        try:
+            return os.name != "nt" and bool(select.select([self._stderr], [], [], 0)[0]) and not self.ended
+        except ValueError:  # closed: all was read
+            return False
 
     def kill(self) -> None:
         """SIGKILL to its process group, which is named after its own id and nobody else's until we have waited."""
