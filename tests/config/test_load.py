@@ -78,8 +78,8 @@ def test_text_stays_text_in_the_file(written: str, tmp_path: Path) -> None:
 
 @kills(
     "config/read.py",
-    old='_Loader(_REFERENCE.sub("\\ue000\\\\1\\ue001", text))',
-    new="_Loader(text)",
+    old='kind(_REFERENCE.sub("\\ue000\\\\1\\ue001", text))',
+    new="kind(text)",
     why="a reference without quotes is no YAML inside braces",
 )
 @pytest.mark.parametrize(
