@@ -215,13 +215,13 @@ def test_a_pipeline_on_the_board_in_chinese(visit, tmp_path):
     page.locator("#live", has_text="更新于").wait_for()
     page.locator(".badge.finished", has_text="已完成").first.wait_for()
     page.locator("a", has_text="runs/demo").first.click()
-    page.locator(".flow.wide a").first.click()  # a box leads to its example, which was folded
-    page.locator("#flow-comparison, #flow-ppo, #flow-reward").first.wait_for(state="visible")
     page.locator(".plot").first.scroll_into_view_if_needed()
     page.wait_for_selector(".plot .main-svg")
+    page.locator(".flow.wide a").first.click()  # a box leads to its example, which was folded
+    page.locator("#flow-comparison, #flow-ppo, #flow-reward").first.wait_for(state="visible")
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.locator(".flow.narrow").is_visible() and not page.locator(".flow.wide").is_visible()
-    page.wait_for_function("document.documentElement.scrollWidth <= 400")  # once the figures have followed
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 400")  # once the figures have followed
     page.locator("a", has_text="English").click()
     page.locator("a", has_text="plaudit board").wait_for()
 
