@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import gc
 import ipaddress
 import re
 import socket
@@ -81,6 +82,12 @@ class SparingDecorator:
 
 
 jaxtyping.jaxtyped = SparingDecorator()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector needn't look through torch and transformers again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

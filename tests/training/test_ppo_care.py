@@ -54,7 +54,7 @@ CRITICS = {
     "adapter": (AdapterCritic(), LORA),
     "adapter-mlp": (AdapterCritic(head="mlp"), LORA),
 }
-REPEATING = {"separate-mlp", "adapter-mlp", "lora-shared"}
+REPEATING = {"separate-mlp", "adapter-mlp", "lora-shared", "lora-separate"}
 """A head or a critic that others of them have too, combined."""
 KINDS = pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in REPEATING else []) for kind in CRITICS]

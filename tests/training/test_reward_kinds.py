@@ -133,7 +133,7 @@ def rankings(n: int, seed: int = 0, answers: int = 4) -> list[dict]:
     ("objective", "rows"),
     [
         pytest.param(BestOfK(), rankings(300), marks=pytest.mark.slow),
-        (PlackettLuce(), rankings(300)),
+        pytest.param(PlackettLuce(), rankings(300), marks=pytest.mark.slow),
         (TwoClass(), verdicts(600)),
         (RatingRegression(), ratings(400)),
         pytest.param(RatingRegression(loss="rmse"), ratings(400), marks=pytest.mark.slow),
