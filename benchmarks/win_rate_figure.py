@@ -31,7 +31,8 @@ STEPS = (("gpt", "prompted"), ("prompted", "sft"), ("sft", "ppo"), ("ppo", "ppo-
 """Pairs of methods whose difference is tested at each size."""
 QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 """Of Student's t, 97.5 %, by degrees of freedom."""
-BEGIN, END = "<!-- measured: win_rate_over_sizes -->", "<!-- end -->"
+REAL = ("prompted", "ppo")
+"""What the real model is compared with its SFT as."""
 DRAWS = 200
 """Bootstrap draws of prompts, where the number is no mean."""
 
@@ -187,43 +188,6 @@ def _text_loss(measured: Sequence[Mapping[str, Sequence[float]]], name: str) -> 
     return drawn_interval(statistic, *losses.shape)
 
 
-# ---------------------------------------------------------------------------------------------------------- tables
-
-
-def tables(numbers: Mapping[str, Any]) -> str:
-    """Markdown: every policy, then the steps from method to method at each size."""
-    judged = ("wins", "E σ(Δr)", "by the reward model", "at equal length", "true score")
-    head = "| " + " | ".join(("", "size", *judged, "tokens", "KL, nats", "loss on text")) + " |"
-    lines = [head, "|" + "---|" * 10]
-    sizes = numbers["parameters"]
-    names = [f"{method}-{size}" for method in (*METHODS, "ceiling") for size in SIZES] + ["ppo-control", "random"]
-    for name in names:
-        method, _, size = (
-            name.rpartition("-") if name.endswith(SIZES) else (name, "", "medium" if name[0] == "p" else "")
-        )
-        one = numbers["policies"][name]
-        label = NAMES[method] + (" against itself" if name == BASELINE else "")
-        cells = [label, f"{sizes[size] / 1e6:.2f} M" if size else ""]
-        cells += [_cell(one.get(key)) for key in ("win_rate", "sigmoid", "reward_model", "length_controlled", "score")]
-        cells += [
-            f"{one['tokens']:.1f}" if "tokens" in one else "",
-            f"{max(one['kl'], 0.0):.1f}" if "kl" in one else "",
-        ]
-        lines.append("| " + " | ".join([*cells, _cell(one.get("text_loss"), 3)]) + " |")
-    lines += ["", "| difference of win rates | " + " | ".join(SIZES) + " |", "|---|" + "---|" * len(SIZES)]
-    for a, b in STEPS:
-        cells = [_cell(numbers["steps"][f"{size}: {b} − {a}"], signed=True) for size in SIZES]
-        lines.append(f"| {NAMES[b]} − {NAMES[a]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(one: Interval | None, digits: int = 2, *, signed: bool = False) -> str:
-    if one is None:
-        return ""
-    value, low, high = (f"{x:{'+' if signed else ''}.{digits}f}".replace("-", "−") for x in one)
-    return f"{value} ({low} to {high})"
-
-
 # ---------------------------------------------------------------------------------------------------------- figure
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 470, 340, 60, 84, 84
@@ -232,15 +196,17 @@ COLOURS = {"gpt": "#6b7280", "prompted": "#b45309", "sft": "#2563eb", "ppo": "#b
 MARKS = {"gpt": "circle", "prompted": "square", "sft": "diamond", "ppo": "up", "ppo-ptx": "down"}
 
 
-def figure(numbers: Mapping[str, Any]) -> str:
-    """One SVG: win rates over sizes, and the loss on running text."""
+def figure(numbers: Mapping[str, Any], real: Mapping[str, Any] | None = None) -> str:
+    """One SVG: win rates over sizes, and the loss on running text; to the right of the win rates those of a real model,
+    unconnected, where there are some."""
     whole = LEFT + 2 * WIDTH + GAP + 24
     seeds = f"{numbers['seeds']} seed{'s' if numbers['seeds'] > 1 else ''}"
     about = (
         f"{'quick form, ' if numbers['form'] == 'quick' else ''}{seeds}, {numbers['prompts']} prompts, 95 % intervals"
     )
+    height = TOP + HEIGHT + (96 if real else 78)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {TOP + HEIGHT + 78}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {height}" font-family="sans-serif" '
         'font-size="13" fill="#1f2937">',
         "<title>Win rate against the largest SFT model, and loss on running text, over model sizes</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
@@ -251,7 +217,12 @@ def figure(numbers: Mapping[str, Any]) -> str:
     losses = [x for one in policies.values() for x in one.get("text_loss", ())]
     low, high = math.floor(min(losses) * 10) / 10, math.ceil(max(losses) * 10) / 10
     wins = _Panel(
-        LEFT, "win rate against the largest SFT model, by the true reward", (0.0, 1.0), 0.1, numbers["parameters"]
+        LEFT,
+        "win rate against the largest SFT model, by the true reward",
+        (0.0, 1.0),
+        0.1,
+        numbers["parameters"],
+        beside=90.0 if real else 0.0,
     )
     text = _Panel(
         LEFT + WIDTH + GAP, "loss on held-out running text, nats per token", (low, high), 0.2, numbers["parameters"]
@@ -268,17 +239,43 @@ def figure(numbers: Mapping[str, Any]) -> str:
     parts += wins.curve([policies[f"ceiling-{size}"]["win_rate"] for size in SIZES], "#15803d", "bar", 0.0, "5 4")
     parts += wins.curve([policies["ppo-control"]["win_rate"]], COLOURS["ppo"], "cross", 22.0, index=1)
     parts += wins.curve([policies["random"]["win_rate"]], "#6b7280", "cross", 30.0, index=2)
+    parts += _real_points(wins, real) if real else []
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _real_points(panel: "_Panel", real: Mapping[str, Any]) -> list[str]:
+    """In a strip of their own: another world, another judge, and their own SFT as the baseline."""
+    right = panel.x0 + WIDTH
+    edge = f'x1="{right - 86:.0f}" y1="{TOP}" x2="{right - 86:.0f}" y2="{TOP + HEIGHT}"'
+    parts = [f'<line {edge} stroke="#9ca3af" stroke-dasharray="4 3"/>']
+    for offset, method in enumerate(REAL):
+        parts += panel.point(
+            right - 54 + 22 * offset, real["policies"][method]["win_rate"], COLOURS[method], MARKS[method]
+        )
+    label = f"{real['parameters'] / 1e6:.0f} M, real"
+    parts.append(f'<text x="{right - 43}" y="{TOP + HEIGHT + 20}" text-anchor="middle">{label}</text>')
+    judge = real["accuracy"]["judge"][0]
+    about = f"real model: against its own SFT, by a judge that agrees with people in {judge:.0%} of pairs"
+    return [*parts, f'<text x="{LEFT}" y="{TOP + HEIGHT + 84}" fill="#4b5563">{about}</text>']
 
 
 class _Panel:
     """One pair of axes; the sizes stand at equal distances of their logarithms."""
 
-    def __init__(self, x0: float, title: str, span: tuple[float, float], step: float, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        x0: float,
+        title: str,
+        span: tuple[float, float],
+        step: float,
+        sizes: Mapping[str, int],
+        *,
+        beside: float = 0.0,
+    ) -> None:
         self.x0, self.title, (self.low, self.high), self.step = x0, title, span, step
         logs = [math.log(sizes[size]) for size in SIZES]
         self.labels = [f"{sizes[size] / 1e6:.2f} M" for size in SIZES]
-        self.x = [x0 + 50 + (WIDTH - 100) * (one - logs[0]) / (logs[-1] - logs[0]) for one in logs]
+        self.x = [x0 + 50 + (WIDTH - 100 - beside) * (one - logs[0]) / (logs[-1] - logs[0]) for one in logs]
 
     def y(self, value: float) -> float:
         return TOP + HEIGHT * (self.high - value) / (self.high - self.low)
@@ -308,11 +305,16 @@ class _Panel:
         ends = " ".join(f"{x:.1f},{self.y(one[0]):.1f}" for x, one in zip(xs, points, strict=True))
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         parts = [f'<polyline points="{ends}" fill="none" stroke="{colour}" stroke-width="1.6"{dashed}/>']
-        for x, (value, low, high) in zip(xs, points, strict=True):
-            top, bottom = self.y(min(high, self.high)), self.y(max(low, self.low))
-            parts.append(f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{colour}"/>')
-            parts.append(_mark(x, self.y(value), mark, colour))
+        for x, one in zip(xs, points, strict=True):
+            parts += self.point(x, one, colour, mark)
         return parts
+
+    def point(self, x: float, one: Interval, colour: str, mark: str) -> list[str]:
+        """One value with its interval."""
+        value, low, high = one
+        top, bottom = self.y(min(high, self.high)), self.y(max(low, self.low))
+        line = f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{colour}"/>'
+        return [line, _mark(x, self.y(value), mark, colour)]
 
 
 def _mark(x: float, y: float, mark: str, colour: str) -> str:
@@ -349,12 +351,3 @@ def png(svg: Path) -> bool:
     picture = f"--screenshot={svg.with_suffix('.png').resolve()}"
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", *size, picture, svg.resolve().as_uri()]
     return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
-
-
-def filled(page: str, numbers: Mapping[str, Any]) -> str:
-    """The page with these tables in their place."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    about = f"{numbers['seeds']} seed(s), {numbers['prompts']} prompts, {numbers['seconds'] / 60:.0f} minutes"
-    form = "**Quick form, one seed**" if numbers["form"] == "quick" else "Full form"
-    return f"{before}{BEGIN}\n{form}: {about}. A known reward, not labellers.\n\n{tables(numbers)}\n{END}{after}"

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.win_rate_figure import BASELINE, SIZES, figure, filled, gathered, png, tables
+from benchmarks.win_rate_figure import BASELINE, SIZES, figure, gathered, png
+from benchmarks.win_rate_tables import filled, tables
 from plaudit.cli import main as plaudit
 from plaudit.config.load import load_config
 from plaudit.data.options import DataConfig
@@ -235,10 +236,21 @@ def main() -> None:
     images = Path(options.images)
     images.mkdir(parents=True, exist_ok=True)
     write_json(images / "win_rate_over_sizes.json", numbers)
-    (images / "win_rate_over_sizes.svg").write_text(figure(numbers), encoding="utf-8")
     if images == IMAGES:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(filled(text, numbers), encoding="utf-8")
+    draw(images)
+
+
+def draw(images: Path) -> None:
+    """The figure, of the numbers that stand there; with the real model's points where it has been measured."""
+    numbers, real = (
+        json.loads(file.read_text(encoding="utf-8")) if (file := images / f"{name}.json").exists() else None
+        for name in ("win_rate_over_sizes", "real_model")
+    )
+    if numbers is None:
+        return
+    (images / "win_rate_over_sizes.svg").write_text(figure(numbers, real), encoding="utf-8")
     drawn = png(images / "win_rate_over_sizes.svg")
     print(f"\nfigure: {images / 'win_rate_over_sizes.svg'}" + ("" if drawn else " (no chromium here: no PNG)"))
 

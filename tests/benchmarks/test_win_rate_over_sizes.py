@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from benchmarks import win_rate_figure as module
+from benchmarks import win_rate_tables
 from benchmarks.win_rate_over_sizes import CONFIG, PAGE, QUICK, at_kl, options_of
 from plaudit.config.load import load_config
 from plaudit.pipeline import PipelineConfig, plan
 from tests.kills import kills
 
 NUMBERS = PAGE.parent / "images" / "win_rate_over_sizes.json"
+REAL = PAGE.parent / "images" / "real_model.json"
 
 
 def test_both_forms_are_sound_pipelines_of_the_same_stages(tmp_path):
@@ -108,10 +110,10 @@ def test_numbers_tables_and_figure_of_two_seeds():
     assert policies["sft-large"]["win_rate"][0] == pytest.approx((3 * 0.5 + 1) / 4)
     assert policies["gpt-small"]["text_loss"][0] == pytest.approx(23 / 45)
     assert numbers["steps"]["small: prompted − gpt"][0] == pytest.approx(0.5)
-    page = module.filled(f"a\n{module.BEGIN}\nold\n{module.END}\nb", numbers)
+    page = win_rate_tables.filled(f"a\n{win_rate_tables.BEGIN}\nold\n{win_rate_tables.END}\nb", numbers)
     assert "old" not in page
     assert "**Quick form" in page
-    assert page.endswith(f"{module.END}\nb")
+    assert page.endswith(f"{win_rate_tables.END}\nb")
     assert "| PPO | 2.50 M | 1.00 (1.00 to 1.00) |" in page
     assert "quick form, 2 seeds, 4 prompts" in module.figure(numbers)
 
@@ -119,13 +121,17 @@ def test_numbers_tables_and_figure_of_two_seeds():
 @pytest.mark.skipif(not NUMBERS.exists(), reason="no numbers yet")
 def test_the_page_says_what_the_command_wrote():
     numbers, page = json.loads(NUMBERS.read_text(encoding="utf-8")), PAGE.read_text(encoding="utf-8")
-    assert module.filled(page, numbers) == page
-    assert NUMBERS.with_suffix(".svg").read_text(encoding="utf-8") == module.figure(numbers)
+    real = json.loads(REAL.read_text(encoding="utf-8")) if REAL.exists() else None
+    assert win_rate_tables.filled(page, numbers) == page
+    assert real is None or win_rate_tables.filled_real(page, real) == page
+    assert NUMBERS.with_suffix(".svg").read_text(encoding="utf-8") == module.figure(numbers, real)
     assert NUMBERS.with_suffix(".png").exists()
-    _, table, prose = re.split(f"{re.escape(module.BEGIN)}|{re.escape(module.END)}", page)
-    prose = prose.partition("\n## ")[0]
-    strangers = [number for number in re.findall(r"[−+]?\d+\.\d+", prose) if number not in table]
-    assert not strangers, "numbers of the text that stand in no table"
+    for heading in ("\n## What came out\n", "\n## A real model beside it\n"):
+        section = page.partition(heading)[2].partition("\n## ")[0]
+        before, _, rest = section.partition("<!-- measured: ")
+        table, _, after = rest.partition(win_rate_tables.END)
+        strangers = [number for number in re.findall(r"[−+]?\d+\.\d+", before + after) if number not in table]
+        assert not strangers, "numbers of the text that stand in no table"
 
 
 @pytest.mark.slow

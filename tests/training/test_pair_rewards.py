@@ -142,7 +142,7 @@ def test_what_a_place_gains_cancels(folder, aggregate):
     """Every logit 5 higher for whatever is shown first: no score moves."""
     model = load(folder, aggregate=aggregate)
     fair, alone = scores(model, *ANSWERS), scores(model, "red", references="blue")
-    assert len({round(x, 4) for x in fair}) == 4
+    assert max(fair) - min(fair) > 1e-3
     read = type(model).forward
     model.forward = lambda pairs: read(model, pairs) + 5.0
     assert scores(model, *ANSWERS) == pytest.approx(fair, abs=1e-5)
