@@ -24,6 +24,7 @@ from plaudit.models.trunk import Trunk
 from plaudit.records.text import FinishReason
 from plaudit.tokens.batches import pack
 from tests.engines.fake_vllm import FakeVllm
+from tests.faults.stages import train
 from tests.kills import kills
 from tests.training.scripted import config, run
 from tests.training.tiny import metrics, model_folder
@@ -315,9 +316,13 @@ def test_a_stop_is_heard_wherever_the_server_is_waited_for(fake, folder):
 # ---------------------------------------------------------------------------------------------------------------- PPO
 
 
-def test_ppo_learns_from_a_servers_answers_by_the_trainers_logprobs(fake, folder, tmp_path):
+def test_ppo_learns_from_a_servers_answers_by_the_trainers_logprobs(fake, folder, tmp_path, capsys):
     chosen = config(tmp_path, model=ModelConfig(path=folder), engine=VllmHttpConfig(url=fake.url))
     rows = metrics(run(tmp_path, chosen))
     assert fake.pushes == 2
     assert all(row["ppo/sampler_logprob_gap_max"] < 1e-5 for row in rows)
     assert any(row["ppo/sampler_logprob_gap_max"] > 0 for row in rows)  # π_old is the trainer's own
+    assert "token by token" not in capsys.readouterr().err
+    train("ppo", replace(chosen, iterations=3), tmp_path / "run")
+    assert "the run goes on, but not token by token" in capsys.readouterr().err
+    assert len(metrics(tmp_path / "run")) == 3

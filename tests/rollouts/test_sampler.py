@@ -43,7 +43,9 @@ class Scripted:
     def __init__(self, language: Language, texts: Sequence[tuple[str, bool]], limit: int = 99):
         self.ids = [language.renderer.response_ids(text, end=end) for text, end in texts]
         self.ends, self.limit, self.decode = language.end_ids, limit, language.renderer.shown_text
-        self.capabilities = Capabilities(stop_strings=True, trainer_logprobs=True, gathers=frozenset())
+        self.capabilities = Capabilities(
+            exact_replay=True, stop_strings=True, trainer_logprobs=True, gathers=frozenset()
+        )
 
     def generate(self, prompts, keys, sampling, *, seed, greedy=False, want=()) -> list[Generation]:
         self.asked = (prompts, keys, sampling, seed, greedy)

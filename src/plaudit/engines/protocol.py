@@ -16,6 +16,8 @@ Extra = Literal["values", "entropy"]
 class Capabilities:
     """What an engine can do, said by itself; whoever asks it for more does the rest on his own."""
 
+    exact_replay: bool
+    """The same tokens for the same (seed, key, position), whatever stands beside them: runs go on exactly."""
     stop_strings: bool
     """It ends a response at the token that completes a stop string, as our text of the tokens has it; else what is
     behind it is cut off afterwards."""

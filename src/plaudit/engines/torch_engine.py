@@ -55,6 +55,7 @@ class TorchEngine:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
+            exact_replay=True,
             stop_strings=True,
             trainer_logprobs=True,
             gathers=gathers(self.trunk),

@@ -75,7 +75,7 @@ class VllmEngine:
     @property
     def capabilities(self) -> Capabilities:
         # It looks for stop strings in a text of its own.
-        return Capabilities(stop_strings=False, trainer_logprobs=False, gathers=frozenset())
+        return Capabilities(exact_replay=False, stop_strings=False, trainer_logprobs=False, gathers=frozenset())
 
     @torch.no_grad()
     def generate(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from plaudit.hardware.profile import part
 from plaudit.runs.folder import Run
 from plaudit.scoring.combine import part_metrics, tell_step
+from plaudit.telemetry.console import warn
 from plaudit.telemetry.progress import Stopwatch
 from plaudit.telemetry.summary import summary
 from plaudit.training import state
@@ -36,6 +37,10 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
     A stop may come between any two updates: `cursor` and `pending` are all that a resumed run needs beside the weights.
     """
     cursor, pending = from_state(*state.restore(run, participants.actor, participants.optimizer), config)
+    if cursor != Cursor.start(config) and not participants.engine.capabilities.exact_replay:
+        warn(
+            "engine: it draws by random numbers of its own, so the run goes on, but not token for token as it would have"
+        )
 
     def save() -> None:
         facts, tensors = to_state(cursor, pending, config)
