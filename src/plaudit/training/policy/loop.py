@@ -38,9 +38,7 @@ def optimise(participants: Participants, config: PPOConfig, run: Run) -> None:
     """
     cursor, pending = from_state(*state.restore(run, participants.actor, participants.optimizer), config)
     if cursor != Cursor.start(config) and not participants.engine.capabilities.exact_replay:
-        warn(
-            "engine: it draws by random numbers of its own, so the run goes on, but not token for token as it would have"
-        )
+        warn("engine: it draws by random numbers of its own, so the run goes on, but not token by token as before")
 
     def save() -> None:
         facts, tensors = to_state(cursor, pending, config)
