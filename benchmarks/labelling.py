@@ -256,6 +256,7 @@ def main(argv: list[str]) -> None:
     records = {}
     for kind in (arguments.only,) if arguments.only else DATABASES:
         with database(kind) as url:
+            print(f"{kind}: {arguments.labellers} labellers for {arguments.seconds:g} s", file=sys.stderr, flush=True)
             records[kind] = measure(arguments, url)
     print(json.dumps(records, indent=2))
     print(table(records))

@@ -21,6 +21,7 @@ def main(argv: Sequence[str]) -> None:
         schedules=("", "epochs × minibatches, 4x4 or 1x4; empty: S 4x4, M 1x4"),
         lengths=("", "fixed, ragged, or both; empty: S both, M fixed"),
         critics=("", "shared, separate, or both; empty: S both, M shared; ragged shared"),
+        processes=("", "that compute together; empty: 1, and on a CPU one a thread too"),
         groups=(False, "16 prompts × 4 answers without a critic, beside TRL's GRPO and RLOO"),
         precision=("", "fp32 or bf16; empty: whichever matmuls run faster in"),
         prompts=(64, "prompts of an iteration"),
@@ -43,14 +44,16 @@ def cases(options: Any) -> list[dict[str, Any]]:
     found = []
     for model in options.models.split(","):
         if options.groups:
-            found.append({"model": model, "schedule": "1x4", "critic": "none", "lengths": "fixed"})
+            found.append({"model": model, "schedule": "1x4", "critic": "none", "lengths": "fixed", "processes": 1})
             continue
         small = model not in ("M", "L")
         for lengths in (options.lengths or ("fixed,ragged" if small else "fixed")).split(","):
             schedules = options.schedules or ("4x4" if small else "1x4")
             both = "shared,separate" if small and lengths == "fixed" else "shared"
+            several = "" if options.device != "cpu" or options.threads < 2 else f",{options.threads}"
             found += [
-                {"model": model, "schedule": schedule, "critic": critic, "lengths": lengths}
+                {"model": model, "schedule": schedule, "critic": critic, "lengths": lengths, "processes": int(count)}
+                for count in (options.processes or f"1{several}").split(",")
                 for schedule in schedules.split(",")
                 for critic in (options.critics or both).split(",")
             ]
@@ -76,7 +79,7 @@ def iteration(session: Session, case: dict[str, Any], *, iterations: int) -> lis
         "minibatches": MINIBATCHES, "critic": case["critic"], "iterations": iterations,
         "precision": case["precision"], "device": session.options.device, "ragged": ragged,
     }  # fmt: skip
-    ours = Unit(case=case, side=OURS, worker="plaudit_ppo.py", task=task)
+    ours = Unit(case=case, side=OURS, worker="plaudit_ppo.py", task=task, processes=case.get("processes", 1))
     mixed = {"ACCELERATE_MIXED_PRECISION": "bf16"} if case["precision"] == "bf16" else {}
     if case["critic"] == "none":
         return [ours] + [
@@ -84,7 +87,11 @@ def iteration(session: Session, case: dict[str, Any], *, iterations: int) -> lis
                  environment="trl116", variables=mixed)
             for side in GROUPS
         ]  # fmt: skip
-    return [ours, Unit(case=case, side=TRL, worker="trl_ppo.py", task=task, environment="trl112", variables=mixed)]
+    theirs = Unit(
+        case=case, side=TRL, worker="trl_ppo.py", task=task, environment="trl112", variables=mixed,
+        processes=case.get("processes", 1),
+    )  # fmt: skip
+    return [ours, theirs]
 
 
 def _has_separate(options: Any, case: dict[str, Any]) -> bool:
@@ -109,12 +116,12 @@ def floor(case: dict[str, Any], response_tokens: float) -> dict[str, int]:
 
 def table(record: tables.Record) -> str:
     every = tables.groups(record)
-    header = ["model", "schedule", "critic", "lengths", "", "sample", "score", "update", "rest", "total", "of floor",
-              "update of floor", "tokens", "updates", "peak MB", "beside the peer"]  # fmt: skip
+    header = ["model", "schedule", "critic", "lengths", "processes", "", "sample", "score", "update", "rest", "total",
+              "of floor", "update of floor", "tokens", "updates", "peak MB", "beside the peer"]  # fmt: skip
     rows = []
     for group in every:
         case = group.case
-        labels = [case["model"], case["schedule"], case["critic"], case["lengths"], group.side]
+        labels = [*(str(case[key]) for key in ("model", "schedule", "critic", "lengths", "processes")), group.side]
         if not group.runs:
             rows.append([*labels, *["–"] * 9, "–", group.failed])
             continue
@@ -135,14 +142,24 @@ def table(record: tables.Record) -> str:
 
 
 def _beside(every: Sequence[tables.Group], group: tables.Group, total: float, tokens: float) -> str:
-    """Ours as a ratio to the peer's seconds; where answers came out longer or shorter, for the same operations."""
+    """Ours as a ratio to the peer's seconds, by as many processes as it is fastest with; where answers came out longer
+    or shorter, for the same operations."""
     if group.side != OURS:
         return ""
-    others = tables.beside(every, group) or tables.beside(every, group, critic="separate")
+    counts = sorted({one.case["processes"] for one in every})
+    found = [tables.beside(every, group, critic=critic, processes=count)
+             for critic in (group.case["critic"], "separate") for count in counts]  # fmt: skip
+    others: dict[str, tables.Group] = {}
+    for other in sorted((one for some in found for one in some if one.runs), key=_total):
+        others.setdefault(other.side, other)
     told = []
-    for other in (one for one in others if one.runs):
-        seconds = other.median(lambda f: [s["total"] for s in f["seconds"]])
+    for other in others.values():
+        seconds = _total(other)
         theirs = other.median(lambda f: f["response_tokens"])
         same = sum(floor(group.case, tokens).values()) / sum(floor(group.case, theirs).values())
         told.append(tables.ratio(total, seconds * same) + (f" {other.side}" if len(others) > 1 else ""))
     return ", ".join(told) or "–"
+
+
+def _total(group: tables.Group) -> float:
+    return group.median(lambda f: [s["total"] for s in f["seconds"]])

@@ -13,6 +13,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Unit:
     """A peer's, as in peers/requirements-NAME.txt; empty: this Python."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables beside the threads'."""
+    processes: int = 1
+    """That compute together, a share of the threads each (torchrun)."""
 
 
 def arguments(name: str, about: str, argv: Sequence[str], **defaults: Any) -> argparse.Namespace:
@@ -157,7 +160,7 @@ class Session:
         try:
             python = python_of(unit.environment) if unit.environment else sys.executable
             began = time.monotonic()
-            figures = self._worker(unit.worker, unit.task, str(python), unit.variables)
+            figures = self._worker(unit.worker, unit.task, str(python), unit.variables, unit.processes)
             entry |= {"figures": figures, "failed": ""}
             told = "" if "seconds" not in figures else f" {[round(s['total'], 2) for s in figures['seconds']]}"
         except (EnvironmentFailed, WorkerFailed) as error:
@@ -180,16 +183,31 @@ class Session:
         own = [m["wall"] for m in same if m["side"] == unit.side]
         return own[-1] if own else 1.5 * max((m["wall"] for m in same), default=self.options.budget / 4)
 
-    def _worker(self, worker: str, task: dict[str, Any], python: str, variables: dict[str, str]) -> dict[str, Any]:
-        """The figures of one process. Raises WorkerFailed; its whole process group ends with it."""
+    def _worker(
+        self, worker: str, task: dict[str, Any], python: str, variables: dict[str, str], processes: int = 1
+    ) -> dict[str, Any]:
+        """The figures of one process, or of several that compute together. Raises WorkerFailed; its whole process group
+        ends with it."""
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or python == sys.executable}
-        environment = {**inherited, "OMP_NUM_THREADS": str(self.options.threads), **variables}
+        environment = {**inherited, "OMP_NUM_THREADS": str(self.options.threads // processes), **variables}
+        command, given = [python, str(WORKERS / worker)], json.dumps(task)
+        with contextlib.ExitStack() as stack:
+            if processes > 1:
+                file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8"))
+                file.write(given)
+                file.flush()
+                environment["PLAUDIT_BENCHMARK_TASK"] = file.name
+                run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+                command = [python, *run, command[1]]
+            return self._figures(command, given, environment)
+
+    def _figures(self, command: Sequence[str], given: str, environment: dict[str, str]) -> dict[str, Any]:
         process = subprocess.Popen(
-            [python, str(WORKERS / worker)], env=environment, text=True, encoding="utf-8", start_new_session=True,
+            command, env=environment, text=True, encoding="utf-8", start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
-            out, err = process.communicate(json.dumps(task), timeout=self.options.timeout)
+            out, err = process.communicate(given, timeout=self.options.timeout)
         except subprocess.TimeoutExpired:
             raise WorkerFailed(f"not finished in {self.options.timeout:.0f} s") from None
         finally:

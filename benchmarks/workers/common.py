@@ -1,4 +1,5 @@
-"""What measuring processes share: the task comes as JSON on standard input, figures go out as the last line."""
+"""What measuring processes share: the task comes as JSON on standard input (of several that compute together: in a
+file), figures go out as the last line."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,13 +17,20 @@ LONG = 20.0
 """Seconds after which three calls are enough."""
 
 
+WORLD = int(os.environ.get("WORLD_SIZE", "1"))
+"""Processes that compute together."""
+
+
 def task() -> dict[str, Any]:
-    return json.loads(sys.stdin.read())
+    file = os.environ.get("PLAUDIT_BENCHMARK_TASK")
+    return json.loads(Path(file).read_text(encoding="utf-8") if file else sys.stdin.read())
 
 
 def answer(**figures: Any) -> None:
-    """Figures of this process; its peak memory is added."""
-    print(TAG + json.dumps({**figures, **peak_memory()}), flush=True)
+    """Figures of this process; peak memory is added: of several the first one's, as often as there are processes."""
+    if os.environ.get("RANK", "0") == "0":
+        peak = {name: WORLD * size for name, size in peak_memory().items()}
+        print(TAG + json.dumps({**figures, **peak}), flush=True)
 
 
 def peak_memory() -> dict[str, int]:

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import torch
-from common import answer, synchronise, task
+from common import WORLD, answer, synchronise, task
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -46,7 +46,7 @@ class Clock(TrainerCallback):
             whole, logits = function(model, queries, *rest)
             self.mark("sampled")
             pad = rest[1]
-            self.tokens.append(int((whole[:, queries.shape[1] :] != pad).sum()))
+            self.tokens.append(WORLD * int((whole[:, queries.shape[1] :] != pad).sum()))
             return whole, logits
 
         return called
@@ -74,16 +74,17 @@ def main() -> None:
     rows = Dataset.from_dict(
         {"input_ids": [tokenizer(p, add_special_tokens=False).input_ids for p in given["prompts"]]}
     )
-    n, kind = len(rows), {"dtype": torch.float32}
+    n, kind = len(rows) // WORLD, {"dtype": torch.float32}
     ppo_trainer.batch_generation = clock.sampling(ppo_trainer.batch_generation)
     ppo_trainer.masked_whiten = clock.after("scored", ppo_trainer.masked_whiten)
     with tempfile.TemporaryDirectory() as folder:
         args = PPOConfig(
             output_dir=folder, report_to="none", disable_tqdm=True, save_strategy="no", num_sample_generations=0,
             use_cpu=given["device"] == "cpu", bf16=given["precision"] == "bf16", gradient_checkpointing=False,
-            # The whole batch, cut into minibatches: where micro-batches are accumulated it steps less often.
+            # A process's share of the whole batch, cut into minibatches: where micro-batches are accumulated it steps
+            # less often.
             per_device_train_batch_size=n, gradient_accumulation_steps=1, num_mini_batches=given["minibatches"],
-            num_ppo_epochs=given["epochs"], total_episodes=n * (1 + given["iterations"]),
+            num_ppo_epochs=given["epochs"], total_episodes=len(rows) * (1 + given["iterations"]),
             local_rollout_forward_batch_size=n, response_length=given["new_tokens"], temperature=1.0,
             stop_token="eos" if given["ragged"] else None, learning_rate=1e-6,
         )  # fmt: skip

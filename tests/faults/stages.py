@@ -60,14 +60,9 @@ def reward(folder: Path, **options: Any) -> RewardConfig:
 
 def ppo(folder: Path, **options: Any) -> PPOConfig:
     """Three iterations of six steps, saved every four: in the middle of an iteration too."""
-    (folder / "judge.py").write_text(
-        "def letters(completions, **columns):\n"
-        "    return [None if text == '' else text.count('a') - 0.5 * text.count('b') for text in completions]\n",
-        encoding="utf-8",
-    )
     return PPOConfig(
         prompts=(DataConfig(path=jsonl(folder / "prompts.jsonl", [{"prompt": word} for word in WORDS[:5]])),),
-        rewards=(FunctionConfig(function=f"{folder / 'judge.py'}:letters"),),
+        rewards=(FunctionConfig(function=f"{Path(__file__).with_name('letters.py')}:letters"),),
         model=ModelConfig(path=model_folder(folder / "m", spread=0.2)),
         **{
             "critic": SeparateCritic(),

@@ -52,6 +52,8 @@ class LlamaDecoder:
         attention: Any = self.layers[0].self_attn
         self.width = int(attention.head_dim)
         self.scaling = float(attention.scaling)
+        config = trunk.config.get_text_config()
+        self.kv_heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
     @property
     def base(self) -> Any:
@@ -60,11 +62,6 @@ class LlamaDecoder:
     @property
     def layers(self) -> Any:
         return self.base.layers
-
-    @property
-    def kv_heads(self) -> int:
-        config = self.trunk.config.get_text_config()
-        return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
     def reserve(self, slots: int, length: int) -> None:
         """Room for so many rows of so many tokens. What the memory held is lost where it is too small."""

@@ -310,16 +310,31 @@ def check_model_path(path: str, option: str = "model.path") -> None:
 
 
 def read_config(config: ModelConfig, option: str = "model.path") -> Any:
-    """transformers' configuration of the model, before any weight is read. UserError naming `option` where there is
-    none."""
+    """transformers' configuration of the model, before any weight is read: to be read, for all who ask get the same
+    object as long as the file is the same. UserError naming `option` where there is none."""
     try:
         base = weights_of(config.path)
-        more = {"num_labels": width} if judges(config.path) and (width := adapter_width(config.path)) else {}
-        return AutoConfig.from_pretrained(base, trust_remote_code=config.trust_remote_code, **more)
+        width = (adapter_width(config.path) if judges(config.path) else None) or 0
+        return _config_of(base, config.trust_remote_code, width, _stamp(Path(base) / "config.json"))
     except UserError:
         raise
     except Exception as error:  # as in `pretrained`
         raise UserError(f"{option}: {config.path!r} can't be loaded: {error}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _config_of(base: str, trust_remote_code: bool, labels: int, stamp: tuple[int, ...]) -> Any:
+    more = {"num_labels": labels} if labels else {}
+    return AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code, **more)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Tells another file of that name; nothing of a hub's name."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _generation_config(config: ModelConfig) -> dict[str, Any]:

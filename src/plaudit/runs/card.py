@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,6 +27,9 @@ from plaudit.telemetry.console import warn
 from plaudit.telemetry.numbers import number
 from plaudit.telemetry.register import measure_of
 from plaudit.telemetry.summary import read_results
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 NAME = "README.md"
 HERE = "path/to/this/model"
@@ -48,6 +51,12 @@ def write(folder: Path, summary: Mapping[str, Any]) -> None:
 
 def render(folder: Path, name: str = "model", summary: Mapping[str, Any] | None = None) -> str:
     """The card of the run's model of that name, as Markdown."""
+    content = facts(folder, name, summary) | {"measure_of": measure_of}
+    return _private(_template().render(content))
+
+
+@functools.cache
+def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     text = resources.files("plaudit.runs").joinpath("card.md.jinja").read_text(encoding="utf-8")
@@ -55,8 +64,7 @@ def render(folder: Path, name: str = "model", summary: Mapping[str, Any] | None 
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"cell": _cell, "number": number, "interval": _interval}
-    content = facts(folder, name, summary) | {"measure_of": measure_of}
-    return _private(environment.from_string(text).render(content))
+    return environment.from_string(text)
 
 
 def facts(folder: Path, name: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
