@@ -249,6 +249,7 @@ def _carried_out(stages: Sequence[_Planned], config: PipelineConfig, run: Run) -
     # What a weight takes here is told by what is done; at first by the config, whose word weighs as a twentieth of all.
     spent = done = 0.0 if config.sweep else sum(weights.values()) / 20
     one, began, ended = "run" if config.sweep else "stage", dict[str, float](), set[str]()
+    here = _Here()
     with _workers(config.jobs, stages) as workers:
         while len(ended) < len(stages):
             run.check_stop()
@@ -258,9 +259,11 @@ def _carried_out(stages: Sequence[_Planned], config: PipelineConfig, run: Run) -
                 note = (f", {to_go} to go in all" if to_go else "") if is_new else ", finished before"
                 say(f"── {stage.name} ── {one} {stages.index(stage) + 1} of {len(stages)}{note}")
                 began[stage.name] = time.monotonic()
-                workers.start(stage.name, carry_out, stage, run.change, config.jobs, ranks=stage.ranks)
+                # A world needs no model: it is made while the other processes' server still imports what they need.
+                place = here if stage.kind == "world" else workers
+                place.start(stage.name, carry_out, stage, run.change, config.jobs, ranks=stage.ranks)
                 weights |= {} if is_new else {stage.name: 0.0}
-            for name, left in workers.wait(_PATIENCE):
+            for name, left in here.wait(0) or workers.wait(_PATIENCE):
                 ended.add(name)
                 if weights[name]:
                     spent, done = spent + time.monotonic() - began[name], done + weights[name]

@@ -31,7 +31,7 @@ from plaudit.scoring.protocol import Scorer, all_scores, check_scores, num_respo
 from plaudit.scoring.words import distinct_share, ngrams, words
 from plaudit.telemetry.console import say, warn
 from plaudit.telemetry.summary import summary
-from plaudit.tokens.batches import by_token_budget, pack, unpad
+from plaudit.tokens.batches import pack, unpad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,17 +195,17 @@ def sequence_log_ratio(
     """
     prompts = unpad(rollout.prompt_ids, rollout.prompt_mask)
     responses = unpad(rollout.response_ids, rollout.response_mask)
-    out = [0.0] * len(prompts)
-    for cut in by_token_budget((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), budget):
+    out: dict[int, float] = {}
+    for cut in machine.ranks.cuts((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), budget):
         batch = pack([prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
         with machine.autocast():
             ours = policy(batch, {"logprobs"}, temperature)["logprobs"]
             if reference_prompts is not None:
                 batch = pack([reference_prompts[i] for i in cut], [responses[i] for i in cut]).to(machine.device)
             theirs = reference(batch, {"logprobs"}, temperature)["logprobs"]
-        for i, value in zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True):
-            out[i] = value
-    return out
+        out |= zip(cut, (ours - theirs).double().sum(1).tolist(), strict=True)
+    nats = machine.ranks.gather_rows(out)
+    return [nats[i] for i in range(len(prompts))]
 
 
 def _facts(policy: _Policy) -> dict[str, float]:

@@ -11,7 +11,7 @@ from plaudit.hardware.machine import Machine
 from plaudit.models.load import Language
 from plaudit.models.trunk import Trunk
 from plaudit.records.text import Group, PromptRow
-from plaudit.scoring.protocol import Scorer, all_scores
+from plaudit.scoring.protocol import Scorer, check_scores, num_responses
 from plaudit.tokens.batches import by_token_budget, pack_shared
 
 
@@ -64,21 +64,32 @@ def listed_optimum(
     not counted, nor are answers of more than `max_new_tokens`, which a policy can't finish. That only lowers the bound.
     Raises: UserError where none of a prompt's listed answers is left, or the judge abstains.
     """
-    optima: list[Optimum] = []
-    bounds: list[float] = []
-    renderer = language.renderer
+    renderer, found = language.renderer, list[Group]()
     for row in rows:
-        prompt_ids = renderer.prompt_ids(row.prompt, where=row.where)
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
         finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
         if not finishable:
             none = f"none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             raise UserError(f"{row.where}: {none}")
         answers, responses = zip(*finishable, strict=True)
-        logprobs = answer_logprobs(reference, prompt_ids, responses, temperature, machine, budget)
-        group = Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns)
-        undefined = f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined"
-        optimum = kl_regularised_optimum(logprobs, all_scores(scorer, [group], undefined), kl_coef)
-        optima.append(optimum)
-        bounds.append(optimum.objective + kl_coef * torch.tensor(optimum.mass, dtype=torch.float64).log().item())
+        found.append(Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns))
+
+    def logprobs(i: int) -> list[float]:
+        prompt_ids = renderer.prompt_ids(rows[i].prompt, where=rows[i].where)
+        return answer_logprobs(reference, prompt_ids, found[i].response_ids, temperature, machine, budget)
+
+    mine = machine.ranks.share(len(group.responses) for group in found)
+    nats = machine.ranks.gather_rows({i: logprobs(i) for i in mine})
+    optima = [kl_regularised_optimum(nats[i], scores, kl_coef) for i, scores in enumerate(_scores(scorer, found, rows))]
+    bounds = [one.objective + kl_coef * torch.tensor(one.mass, dtype=torch.float64).log().item() for one in optima]
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))
+
+
+def _scores(scorer: Scorer, groups: Sequence[Group], rows: Sequence[PromptRow]) -> list[list[float]]:
+    """Of each row's listed answers."""
+    judged = check_scores(scorer.name, scorer.score(groups), num_responses(groups))
+    sizes = [len(group.responses) for group in groups]
+    for row, valid in zip(rows, judged.valid.split(sizes), strict=True):
+        if not valid.all():
+            raise UserError(f"{row.where}: the judge abstained on a listed answer, so the optimum is not defined")
+    return [scores.tolist() for scores in judged.scores.split(sizes)]

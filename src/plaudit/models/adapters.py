@@ -4,22 +4,27 @@ The heads that plaudit adds (critic, reward) live outside the transformers model
 sequence classifier's own head, whatever the rule, because it starts from random numbers.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
+import sys
 import warnings
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from plaudit.errors import UserError
 from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 from plaudit.models.weights import HFModel
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
@@ -55,9 +60,23 @@ def freeze(hf_model: HFModel, train: Full | LastLayers) -> HFModel:
     return hf_model
 
 
+def is_adapted(hf_model: nn.Module) -> TypeGuard[PeftModel]:
+    """Whether it is peft's. Importing peft takes a second: where nobody has, nothing is."""
+    return "peft" in sys.modules and isinstance(hf_model, sys.modules["peft"].PeftModel)
+
+
+def _layers(hf_model: nn.Module) -> list[LoraLayer]:
+    """Its layers with adapters."""
+    if "peft" not in sys.modules:
+        return []
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
+
+
 def unwrapped(hf_model: HFModel) -> HFModel:
     """The transformers model itself, below a LoRA wrapper where there is one."""
-    return cast(HFModel, hf_model.get_base_model()) if isinstance(hf_model, PeftModel) else hf_model
+    return cast(HFModel, hf_model.get_base_model()) if is_adapted(hf_model) else hf_model
 
 
 def merge(hf_model: HFModel) -> HFModel:
@@ -66,14 +85,14 @@ def merge(hf_model: HFModel) -> HFModel:
     With LoRA it is a copy, and the training model goes on unchanged (memory: one more model; in half precision the sum
     is rounded). Without LoRA it is `hf_model` itself.
     """
-    if not isinstance(hf_model, PeftModel):
+    if not is_adapted(hf_model):
         return hf_model
     return copy.deepcopy(hf_model).merge_and_unload(safe_merge=True, adapter_names=[POLICY])
 
 
 def save_alone(hf_model: HFModel, folder: Path) -> None:
     """The policy's adapter by itself, in peft's files; nothing without LoRA."""
-    if not isinstance(hf_model, PeftModel):
+    if not is_adapted(hf_model):
         return
     hf_model.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's form to be filled in: the model has a card of its own
@@ -82,7 +101,7 @@ def save_alone(hf_model: HFModel, folder: Path) -> None:
 def add_critic(hf_model: HFModel, *, seed: int) -> None:
     """A second adapter of the same shape beside the policy's, on the same frozen base; `critic_on` lets it answer.
     TypeError when the model has no adapters."""
-    if not isinstance(hf_model, PeftModel):
+    if not is_adapted(hf_model):
         raise TypeError("only a model with LoRA adapters can carry the critic's")
     with _same_trained(hf_model), _quiet(hf_model):
         hf_model.add_adapter(CRITIC, copy.deepcopy(hf_model.peft_config[POLICY]))
@@ -98,7 +117,7 @@ def critic_parameters(hf_model: HFModel) -> list[nn.Parameter]:
 
 def is_untouched(hf_model: HFModel) -> bool:
     """Whether the policy's adapter still adds nothing: of each pair of matrices the one that began as zeros."""
-    layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
+    layers = _layers(hf_model)
     zeros = [layer.lora_B[POLICY].get_parameter("weight") for layer in layers if POLICY in layer.lora_B]
     zeros += [layer.get_parameter(f"lora_embedding_A.{POLICY}") for layer in layers if POLICY in layer.lora_embedding_A]
     return not any(bool(matrix.any()) for matrix in zeros)
@@ -106,14 +125,14 @@ def is_untouched(hf_model: HFModel) -> bool:
 
 def answering(hf_model: HFModel) -> str:
     """Which adapter answers now; `policy` too where there is none."""
-    layer = next((m for m in hf_model.modules() if isinstance(m, LoraLayer)), None)
+    layer = next(iter(_layers(hf_model)), None)
     return CRITIC if layer is not None and CRITIC in layer.active_adapters else POLICY
 
 
 @contextlib.contextmanager
 def critic_on(hf_model: HFModel) -> Generator[None]:
     """Inside the block the critic's adapter answers; what is trained stays trained (peft would freeze the other)."""
-    layers = [module for module in hf_model.modules() if isinstance(module, LoraLayer)]
+    layers = _layers(hf_model)
     before = [layer.active_adapters for layer in layers]
     with _same_trained(hf_model):
         for layer in layers:
@@ -140,7 +159,7 @@ def _same_trained(hf_model: HFModel) -> Generator[None]:
 def base_off(hf_model: HFModel) -> Generator[HFModel]:
     """Inside the block the frozen base answers, its adapter switched off: the reference without a second copy.
     TypeError when the model has no adapters, because its "base" would be the policy itself."""
-    if not isinstance(hf_model, PeftModel):
+    if not is_adapted(hf_model):
         raise TypeError("only a model with LoRA adapters can answer as its own base")
     with _same_trained(hf_model), hf_model.disable_adapter():
         yield hf_model
@@ -193,6 +212,8 @@ def _classifier(hf_model: HFModel) -> list[nn.Module]:
 
 
 def _with_adapters(hf_model: HFModel, config: LoRA, seed: int) -> PeftModel:
+    from peft import LoraConfig, get_peft_model
+
     names = _targets(hf_model, config.target_modules)
     lora = LoraConfig(
         r=config.rank,
@@ -261,9 +282,7 @@ def _refuse_tied(hf_model: HFModel, chosen: Sequence[str]) -> None:
 def _draw(model: PeftModel, seed: int, adapter: str) -> None:
     """A uniform in ±1/√(inputs), B zero (embeddings: A zero, B normal), as the paper's code and peft draw them."""
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if not isinstance(module, LoraLayer):
-            continue
+    for module in _layers(model):
         if adapter in module.lora_A:
             matrix = module.lora_A[adapter]
             assert isinstance(matrix, nn.Linear)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
@@ -73,6 +72,8 @@ def with_adapter(hf: PreTrainedModel, path: str) -> PreTrainedModel:
     try:
         with warnings.catch_warnings(record=True) as notices:
             warnings.simplefilter("always")
+            from peft import PeftModel
+
             model = PeftModel.from_pretrained(hf, path)
         if missing := [str(w.message) for w in notices if "missing adapter keys" in str(w.message)]:
             raise ValueError(missing[0][:200])
