@@ -136,7 +136,7 @@ def test_the_stage_is_told_by_options_and_rows(clinic):
         diagnose(Path("a.yaml"), ["--data.0.path", "gone.jsonl"], selection=only)
 
 
-def test_a_start_says_what_files_and_options_show(clinic):
+def test_a_start_says_what_files_and_options_show(clinic, caplog):
     policy = clinic.run_folder(clinic.ppo())
     stage = clinic.compare([*clinic.held_out, clinic.prompts[0]], policy)
     warnings: list[str] = []

@@ -4,15 +4,13 @@ The heads that plaudit adds (critic, reward) live outside the transformers model
 sequence classifier's own head, whatever the rule, because it starts from random numbers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import sys
 import warnings
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import torch
 from torch import nn
@@ -21,10 +19,6 @@ from transformers.pytorch_utils import Conv1D
 from plaudit.errors import UserError
 from plaudit.models.options import Full, LastLayers, LoRA, Trainable
 from plaudit.models.weights import HFModel
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
 
 POLICY, CRITIC = "default", "critic"
 """peft's names of the policy's adapter and of the critic's own."""
@@ -60,12 +54,12 @@ def freeze(hf_model: HFModel, train: Full | LastLayers) -> HFModel:
     return hf_model
 
 
-def is_adapted(hf_model: nn.Module) -> TypeGuard[PeftModel]:
+def is_adapted(hf_model: nn.Module) -> TypeGuard[Any]:
     """Whether it is peft's. Importing peft takes a second: where nobody has, nothing is."""
     return "peft" in sys.modules and isinstance(hf_model, sys.modules["peft"].PeftModel)
 
 
-def _layers(hf_model: nn.Module) -> list[LoraLayer]:
+def _layers(hf_model: nn.Module) -> list[Any]:
     """Its layers with adapters."""
     if "peft" not in sys.modules:
         return []
@@ -211,7 +205,7 @@ def _classifier(hf_model: HFModel) -> list[nn.Module]:
     return [head for head in heads if isinstance(head, nn.Module)]
 
 
-def _with_adapters(hf_model: HFModel, config: LoRA, seed: int) -> PeftModel:
+def _with_adapters(hf_model: HFModel, config: LoRA, seed: int) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     names = _targets(hf_model, config.target_modules)
@@ -279,7 +273,7 @@ def _refuse_tied(hf_model: HFModel, chosen: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def _draw(model: PeftModel, seed: int, adapter: str) -> None:
+def _draw(model: nn.Module, seed: int, adapter: str) -> None:
     """A uniform in ±1/√(inputs), B zero (embeddings: A zero, B normal), as the paper's code and peft draw them."""
     generator = torch.Generator().manual_seed(seed)
     for module in _layers(model):

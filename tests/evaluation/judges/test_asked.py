@@ -65,7 +65,7 @@ def measured(folder, judge) -> tuple[dict[str, Result], dict]:
 )
 @kills("evaluation/judges/consistency.py", old="prompts += [prompt] * trials", new="prompts += map(str, range(trials))",
        why="verdicts of one prompt as trials of their own")  # fmt: skip
-def test_a_judge_is_measured_before_it_decides(tmp_path, monkeypatch, capsys):
+def test_a_judge_is_measured_before_it_decides(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("PLAUDIT_JUDGE_KEY", "sk-secret-1")
     with fake_server(longer) as server:
         judge = config(server, tmp_path / "cache", {"form": "pair"}, weight=2.0)
@@ -114,7 +114,7 @@ def test_a_judge_is_measured_before_it_decides(tmp_path, monkeypatch, capsys):
     poor = line["results"][0] | {"measure": "held_out_accuracy_over_pairs", "low": 0.4, "floor": 0.5}
     jsonl(tmp_path / "bad.jsonl", [line | {"results": [poor]}])
     trusted(calibration=str(tmp_path / "bad.jsonl"))
-    assert "hardly better than by chance" in capsys.readouterr().err
+    assert "hardly better than by chance" in caplog.text
 
 
 @kills("evaluation/compare.py", old="self.beside.get(other, self.scores)", new="self.scores",
