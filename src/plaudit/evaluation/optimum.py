@@ -64,7 +64,7 @@ def listed_optimum(
     not counted, nor are answers of more than `max_new_tokens`, which a policy can't finish. That only lowers the bound.
     Raises: UserError where none of a prompt's listed answers is left, or the judge abstains.
     """
-    renderer, found = language.renderer, list[Group]()
+    renderer, groups = language.renderer, list[Group]()
     for row in rows:
         listed = [(a, renderer.response_ids(a, end=True, form=row.prompt.form)) for a in list_answers(row.prompt.text)]
         finishable = [(answer, tuple(ids)) for answer, ids in listed if len(ids) <= max_new_tokens]
@@ -72,15 +72,17 @@ def listed_optimum(
             none = f"none of its {len(listed)} listed answers has at most {max_new_tokens} tokens"
             raise UserError(f"{row.where}: {none}")
         answers, responses = zip(*finishable, strict=True)
-        found.append(Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns))
+        groups.append(Group(prompt=row.prompt, responses=answers, response_ids=responses, columns=row.columns))
 
     def logprobs(i: int) -> list[float]:
         prompt_ids = renderer.prompt_ids(rows[i].prompt, where=rows[i].where)
-        return answer_logprobs(reference, prompt_ids, found[i].response_ids, temperature, machine, budget)
+        return answer_logprobs(reference, prompt_ids, groups[i].response_ids, temperature, machine, budget)
 
-    mine = machine.ranks.share(len(group.responses) for group in found)
+    mine = machine.ranks.share(len(group.responses) for group in groups)
     nats = machine.ranks.gather_rows({i: logprobs(i) for i in mine})
-    optima = [kl_regularised_optimum(nats[i], scores, kl_coef) for i, scores in enumerate(_scores(scorer, found, rows))]
+    optima = [
+        kl_regularised_optimum(nats[i], scores, kl_coef) for i, scores in enumerate(_scores(scorer, groups, rows))
+    ]
     bounds = [one.objective + kl_coef * torch.tensor(one.mass, dtype=torch.float64).log().item() for one in optima]
     return ListedOptimum(optimum=mean_optimum(optima), lower_bound=sum(bounds) / len(bounds))
 

@@ -90,7 +90,6 @@ OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer"}
 )
 """Families that count positions from pad_token_id + 1 on: so many fewer tokens fit."""
-
 REWARD_MODELS = ("RewardModel",)
 """What OpenRLHF calls its classifiers of one number."""
 PAIRRM_CONTEXT = 2048
@@ -303,19 +302,20 @@ def check_model_path(path: str, option: str = "model.path") -> None:
     if not folder.is_dir():
         raise UserError(f"{option}: no folder {path!r}; give a folder in Hugging Face format, or a hub name")
     if not (folder / "config.json").is_file() and not is_adapter(path):
-        inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), "")
+        inside = next((one for one in ("model", "best") if (folder / one / "config.json").is_file()), None)
         hint = f"; did you mean {str(folder / inside)!r}?" if inside else ""
         raise UserError(f"{option}: {path!r} holds no config.json, so it is no model in Hugging Face format{hint}")
     weights_of(path)
 
 
 def read_config(config: ModelConfig, option: str = "model.path") -> Any:
-    """transformers' configuration of the model, before any weight is read: to be read, for all who ask get the same
-    object as long as the file is the same. UserError naming `option` where there is none."""
+    """transformers' configuration of the model, before any weight is read; not to be changed, for all who ask share it
+    while the file is the same. UserError naming `option` where there is none."""
     try:
         base = weights_of(config.path)
-        width = (adapter_width(config.path) if judges(config.path) else None) or 0
-        return _config_of(base, config.trust_remote_code, width, _stamp(Path(base) / "config.json"))
+        stamp = file.stat() if (file := Path(base) / "config.json").is_file() else None
+        more = (("num_labels", width),) if judges(config.path) and (width := adapter_width(config.path)) else ()
+        return _config_of(base, config.trust_remote_code, more, stamp and (stamp.st_ino, stamp.st_mtime_ns))
     except UserError:
         raise
     except Exception as error:  # as in `pretrained`
@@ -323,18 +323,8 @@ def read_config(config: ModelConfig, option: str = "model.path") -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _config_of(base: str, trust_remote_code: bool, labels: int, stamp: tuple[int, ...]) -> Any:
-    more = {"num_labels": labels} if labels else {}
-    return AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code, **more)
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    """Tells another file of that name; nothing of a hub's name."""
-    try:
-        facts = file.stat()
-    except OSError:
-        return ()
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+def _config_of(base: str, trust: bool, more: tuple[tuple[str, int], ...], _: tuple[int, int] | None) -> Any:
+    return AutoConfig.from_pretrained(base, trust_remote_code=trust, **dict(more))
 
 
 def _generation_config(config: ModelConfig) -> dict[str, Any]:

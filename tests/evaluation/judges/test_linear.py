@@ -20,8 +20,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @kills(
     "evaluation/judges/floors.py",
-    old="ridge * weights.square()",
-    new="2 * ridge * weights.square()",
+    old="columns @ by_row + ridge * w",
+    new="columns @ by_row + 2 * ridge * w",
     why="the floor is held back twice as much as was asked",
 )
 def test_squared_errors_end_at_the_normal_equations():
