@@ -23,7 +23,7 @@ WORKERS ?= 2
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: about three minutes on two quiet cores, no download of data
+demo: $(SET_UP) ## the whole of RLHF on a tiny world, with its report: three and a half minutes on two quiet cores, no download of data
 	@$(PYTHON) -m plaudit demo $(ARGS)
 
 test: $(SET_UP_DEV) ## the default tests, in random order, without network (ARGS="-k kl" to choose)

@@ -15,7 +15,7 @@ def asked(monkeypatch, tmp_path):
     """The tasks that processes were given; each takes two seconds, TRL's three."""
     tasks = []
 
-    def answer(self, worker, task, python, variables):
+    def answer(self, worker, task, python, variables, processes=1):
         if worker == "peak.py":
             return {"peaks": {"fp32": 1e9, "bf16": 1e7}, "threads": 1, "torch": "2", "device": "cpu"}
         if worker == "models.py":
@@ -36,7 +36,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_a_second_call_goes_on_where_the_first_ended(asked, tmp_path, capsys):
     out = tmp_path / "ppo.json"
-    argv = ["--models", "XS", "--lengths", "fixed", "--rounds", "2", "--out", str(out)]
+    argv = ["--models", "XS", "--lengths", "fixed", "--rounds", "2", "--processes", "1", "--out", str(out)]
     ppo.main([*argv, "--budget", "0"])
     assert len(asked) == 1, "what has begun is finished, nothing more is begun"
     ppo.main(argv)
@@ -56,7 +56,7 @@ def test_a_second_call_goes_on_where_the_first_ended(asked, tmp_path, capsys):
 
 def test_measurements_of_other_code_are_put_aside(asked, tmp_path, monkeypatch):
     out = tmp_path / "ppo.json"
-    argv = ["--quick", "--no-peers", "--lengths", "fixed", "--critics", "shared", "--out", str(out)]
+    argv = ["--quick", "--processes", "1", "--no-peers", "--lengths", "fixed", "--critics", "shared", "--out", str(out)]
     ppo.main(argv)
     monkeypatch.setattr(session, "code_digest", lambda: "other")
     ppo.main(argv)
@@ -65,7 +65,18 @@ def test_measurements_of_other_code_are_put_aside(asked, tmp_path, monkeypatch):
 
 
 def test_a_process_that_fails_is_told_and_not_tried_again(asked, tmp_path, capsys):
-    argv = ["--models", "XS", "--lengths", "ragged", "--rounds", "2", "--out", str(tmp_path / "ppo.json")]
+    argv = [
+        "--models",
+        "XS",
+        "--lengths",
+        "ragged",
+        "--rounds",
+        "2",
+        "--processes",
+        "1",
+        "--out",
+        str(tmp_path / "ppo.json"),
+    ]
     ppo.main(argv)
     assert [worker for worker, _ in asked].count("trl_ppo.py") == 1
     assert "not finished in 420 s |" in capsys.readouterr().out

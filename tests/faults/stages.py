@@ -62,9 +62,9 @@ def ppo(folder: Path, **options: Any) -> PPOConfig:
     """Three iterations of six steps, saved every four: in the middle of an iteration too."""
     return PPOConfig(
         prompts=(DataConfig(path=jsonl(folder / "prompts.jsonl", [{"prompt": word} for word in WORDS[:5]])),),
-        rewards=(FunctionConfig(function=f"{Path(__file__).with_name('letters.py')}:letters"),),
         model=ModelConfig(path=model_folder(folder / "m", spread=0.2)),
         **{
+            "rewards": (FunctionConfig(function=f"{Path(__file__).with_name('letters.py')}:letters"),),
             "critic": SeparateCritic(),
             "sampling": SamplingConfig(max_new_tokens=3, temperature=0.8),
             "iterations": 3,

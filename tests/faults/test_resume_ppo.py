@@ -10,6 +10,7 @@ import pytest
 from plaudit.data.options import DataConfig
 from plaudit.models.options import AdapterCritic, LoRA, SeparateCritic
 from plaudit.runs.checkpoints import latest_checkpoint
+from plaudit.scoring.options import FunctionConfig
 from plaudit.training.options import OptimConfig
 from plaudit.training.policy.config import PPOConfig
 from plaudit.training.policy.options import (
@@ -100,13 +101,14 @@ def second(folder: Path) -> PPOConfig:
 
 def third(folder: Path) -> PPOConfig:
     """Minibatches whose loss is infinite: they are left out and counted."""
-    config = stages.ppo(folder, optim=STEEP, iterations=4)
-    (folder / "judge.py").write_text(
+    judge = folder / "judge.py"
+    judge.write_text(
         "def letters(completions, **columns):\n"
         "    return [1e30 if text.startswith(('c', 'd')) else float(text.count('a')) for text in completions]\n",
         encoding="utf-8",
     )
-    return config
+    rewards = (FunctionConfig(function=f"{judge}:letters"),)
+    return stages.ppo(folder, optim=STEEP, iterations=4, rewards=rewards)
 
 
 CONFIGS = {"first": first, "second": second, "third": third}

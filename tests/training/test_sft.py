@@ -150,6 +150,7 @@ def learned(tmp_path_factory):
         entropy=KnownEntropy(path=str(tmp_path / "world.json"), key="nll"),
         evaluate_every=7,
     )
+    SHOWN.clear()  # the tests of this file may come in two parts
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("plaudit.training.sft.show", SHOWN.append)
         return train(tmp_path, chosen)
