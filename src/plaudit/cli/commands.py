@@ -66,9 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"plaudit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
 
-    demo = commands.add_parser(
-        "demo", help="the whole pipeline on the tiny world, in under four minutes, no download"
-    )
+    demo = commands.add_parser("demo", help="the whole pipeline on the tiny world, in under four minutes, no download")
     demo.add_argument("--out", default="runs/demo", help="run folder (default: %(default)s)")
     demo.add_argument("--seed", type=int, help="of everything (default: 0)")
     demo.add_argument("--jobs", type=int, help="processes at the same time (default: 3 where there are two cores)")
