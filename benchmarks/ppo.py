@@ -50,7 +50,9 @@ def cases(options: Any) -> list[dict[str, Any]]:
         for lengths in (options.lengths or ("fixed,ragged" if small else "fixed")).split(","):
             schedules = options.schedules or ("4x4" if small else "1x4")
             both = "shared,separate" if small and lengths == "fixed" else "shared"
-            several = "" if options.device != "cpu" or options.threads < 2 else f",{options.threads}"
+            shared = options.device == "cpu" and options.threads > 1
+            shared = shared and options.prompts % (options.threads * MINIBATCHES) == 0  # TRL wants whole minibatches
+            several = f",{options.threads}" if shared else ""
             found += [
                 {"model": model, "schedule": schedule, "critic": critic, "lengths": lengths, "processes": int(count)}
                 for count in (options.processes or f"1{several}").split(",")

@@ -128,6 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     out, images = Path(options.out), Path(options.images)
     pipeline, rows = out / "pipeline", out / "rows"
+    images.mkdir(parents=True, exist_ok=True)
     if Run.exists(pipeline):
         command = ["resume", str(pipeline)]
     else:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -186,10 +187,10 @@ class Session:
     def _worker(
         self, worker: str, task: dict[str, Any], python: str, variables: dict[str, str], processes: int = 1
     ) -> dict[str, Any]:
-        """The figures of one process, or of several that compute together. Raises WorkerFailed; its whole process group
-        ends with it."""
+        """The figures of one process, or of several that compute together. Raises WorkerFailed; all of them end with
+        it."""
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or python == sys.executable}
-        environment = {**inherited, "OMP_NUM_THREADS": str(self.options.threads // processes), **variables}
+        environment = {**inherited, "OMP_NUM_THREADS": str(max(1, self.options.threads // processes)), **variables}
         command, given = [python, str(WORKERS / worker)], json.dumps(task)
         with contextlib.ExitStack() as stack:
             if processes > 1:
@@ -211,12 +212,18 @@ class Session:
         except subprocess.TimeoutExpired:
             raise WorkerFailed(f"not finished in {self.options.timeout:.0f} s") from None
         finally:
+            if "PLAUDIT_BENCHMARK_TASK" in environment and process.poll() is None:  # torchrun ends its own, if asked
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(40)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         lines = [line for line in out.splitlines() if line.startswith(TAG)]
         if process.returncode or not lines:
-            last = (err.strip() or out.strip() or "no output").splitlines()[-1]
+            said = (err.strip() or out.strip() or "no output").splitlines()
+            errors = [line for line in said if re.match(r"(\[rank\d+\]: )?\w*(Error|Exception)\b", line)]
+            last = (errors or said)[-1]
             raise WorkerFailed(f"exit {process.returncode}: {last[:300]}")
         return json.loads(lines[-1].removeprefix(TAG))
 

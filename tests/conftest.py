@@ -191,5 +191,6 @@ def fewer_draws() -> Iterator[None]:
     """Intervals by a fifth of the bootstrap's draws: each draw is a dozen calls whose shapes are checked."""
     with pytest.MonkeyPatch.context() as patch:
         if "torch" in sys.modules:  # or no test here computes
-            patch.setattr("plaudit.evaluation.intervals.RESAMPLES", 40)
+            for module in ("intervals", "standings"):
+                patch.setattr(f"plaudit.evaluation.{module}.RESAMPLES", 40)
         yield

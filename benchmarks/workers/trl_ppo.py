@@ -46,7 +46,7 @@ class Clock(TrainerCallback):
             whole, logits = function(model, queries, *rest)
             self.mark("sampled")
             pad = rest[1]
-            self.tokens.append(WORLD * int((whole[:, queries.shape[1] :] != pad).sum()))
+            self.tokens.append(int((whole[:, queries.shape[1] :] != pad).sum()))
             return whole, logits
 
         return called
@@ -107,9 +107,12 @@ def main() -> None:
 
         trainer.optimizer.optimizer.step = counted
         trainer.train()
+    tokens = torch.tensor(clock.tokens[1:])
+    if WORLD > 1:
+        torch.distributed.all_reduce(tokens)
     answer(
         seconds=clock.seconds[1:],
-        response_tokens=clock.tokens[1:],
+        response_tokens=tokens.tolist(),
         updates=clock.steps / (1 + given["iterations"]),
     )
 

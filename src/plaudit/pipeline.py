@@ -260,8 +260,10 @@ def _carried_out(stages: Sequence[_Planned], config: PipelineConfig, run: Run) -
                 say(f"── {stage.name} ── {one} {stages.index(stage) + 1} of {len(stages)}{note}")
                 began[stage.name] = time.monotonic()
                 # A world needs no model: it is made while the other processes' server still imports what they need.
-                where = here if stage.kind == "world" else workers
-                where.start(stage.name, carry_out, stage, run.change, config.jobs, ranks=stage.ranks)
+                if stage.kind == "world" and stage.ranks == 1:
+                    here.start(stage.name, carry_out, stage, run.change, 1)
+                else:
+                    workers.start(stage.name, carry_out, stage, run.change, config.jobs, ranks=stage.ranks)
                 weights |= {} if is_new else {stage.name: 0.0}
             for name, left in here.wait(0) or workers.wait(_PATIENCE):
                 ended.add(name)

@@ -78,6 +78,7 @@ def listed_optimum(
         prompt_ids = renderer.prompt_ids(rows[i].prompt, where=rows[i].where)
         return answer_logprobs(reference, prompt_ids, groups[i].response_ids, temperature, machine, budget)
 
+    machine.ranks.check_same("the listed answers", [list(group.responses) for group in groups])
     mine = machine.ranks.share(len(group.responses) for group in groups)
     nats = machine.ranks.gather_rows({i: logprobs(i) for i in mine})
     optima = [
