@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("src", "tests", "tools", "examples", "pyproject.toml")
+COPIED = ("src", "benchmarks", "tests", "tools", "examples", "pyproject.toml")
 SECONDS = 180
 """A mutant that runs longer is an error, not a kill: no test said what is wrong."""
 PASSED, FAILED, LATE = 0, 1, -1
