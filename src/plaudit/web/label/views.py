@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 
 import plaudit
 from plaudit.feedback.options import ProjectConfig
-from plaudit.feedback.records import Assignment, Candidate, Judgement, Submission
+from plaudit.feedback.records import Assignment, Candidate, Judgement, Submission, mirrored
 from plaudit.records.text import Prompt
 from plaudit.web.rendering import as_written, rendered
 
@@ -76,11 +76,6 @@ def judgement_view(judgement: Judgement, assignment: Assignment | Submission) ->
     }
 
 
-def mirrored(step: int, order: Sequence[int]) -> int:
-    """1 to 8 between the answers as shown <-> between the task's own: the same way back. 0 is no step."""
-    return 9 - step if step and tuple(order) == (1, 0) else step
-
-
 def read_judgement(body: Mapping[str, Any], assignment: Assignment) -> Judgement:
     """What the page sent, in the task's own order; whether it fits the task, the store checks. 400 for other shapes."""
     ranks, scalar, flags = (body.get(name) for name in ("ranks", "scalar", "flags"))
@@ -90,16 +85,17 @@ def read_judgement(body: Mapping[str, Any], assignment: Assignment) -> Judgement
     )
     if not (whole and isinstance(flags or {}, dict) and isinstance(seconds, int | float)):
         raise HTTPException(400, "not_a_judgement")
-    return Judgement(
-        ranks=assignment.to_task_order(_list(ranks)) if ranks else (),
+    shown = Judgement(
+        ranks=tuple(_list(ranks)),
         none_acceptable=body.get("none") is True,
-        step=mirrored(step, assignment.order),
-        scalar=assignment.to_task_order(_list(scalar)) if scalar else (),
-        flags={str(name): assignment.to_task_order(_list(values)) for name, values in (flags or {}).items()},
+        step=step,
+        scalar=tuple(_list(scalar)),
+        flags={str(name): tuple(_list(values)) for name, values in (flags or {}).items()},
         comment=text_of(body, "comment"),
         seconds=min(max(float(seconds), 0.0), MAX_SECONDS),
         page_version=plaudit.__version__,
     )
+    return shown.in_task_order(assignment.order)
 
 
 def _list(value: Any) -> list[Any]:

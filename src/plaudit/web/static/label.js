@@ -29,6 +29,7 @@ function open(answer) {
   $("idle").hidden = Boolean(task);
   if (!task) return idle(answer);
   draft = stored() ?? before(task.previous) ?? fresh();
+  if (task.previous) draft.key = fresh().key; // a correction is a judgement of its own, whatever its draft was sent as
   picked = null;
   prefix = "";
   differing = false;
@@ -85,8 +86,10 @@ function keep() {
   } catch { /* a full or forbidden storage: only the reload is less safe */ }
 }
 
+// What was sent is no draft any more: neither the clock nor a page that comes back from the browser's history keeps it.
 function forget() {
   localStorage.removeItem(storageName());
+  task = draft = null;
 }
 
 const snapshot = () => JSON.stringify({ ...draft, undo: undefined, seconds: undefined });
@@ -135,6 +138,7 @@ function notice(message) {
 // ------------------------------------------------------------------------------------------------------ what people do
 
 function pick(index, focus = true) {
+  if (!task) return;
   picked = index;
   show();
   const card = document.querySelector(`.answer[data-index="${index}"]`);
@@ -348,7 +352,7 @@ document.addEventListener("change", (event) => {
   else if (part === "flag") setFlag(index, Number(flag));
 });
 
-$("comment").addEventListener("input", () => { draft.comment = $("comment").value; keep(); });
+$("comment").addEventListener("input", () => { if (draft) { draft.comment = $("comment").value; keep(); } });
 $("look-again").addEventListener("click", fetchNext);
 dragging(document, dropped);
 
