@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+import plaudit
 from plaudit.errors import UserError
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, StoreUnavailable, Task, mirrored
@@ -157,6 +158,8 @@ def test_two_labellers_do_not_get_the_same_task(project):
         {"ranks": [1, 2, 3], "seconds": "long"},
         {"ranks": [1, 2, 3], "comment": ["x"]},
         {"ranks": [1, 2, 3], "key": ""},
+        {"ranks": [1, 2, 3], "page": 1},
+        {"ranks": [1, 2, 3], "page": "9" * 41},
         {"ranks": [1, 2, 3], "assignment": "other"},
     ],
 )
@@ -264,6 +267,22 @@ def test_an_eight_step_judgement_favours_the_answer_that_was_meant(tmp_path):
         assert send(browser, assignment, step=step, key=name * 8).status_code == 200
     assert {(one.judgement.ranks, one.judgement.step) for one in project.store.all_submissions()} == {((1, 2), 2)}
     assert len({one.order for one in project.store.all_submissions()}) == 2
+
+
+def test_no_step_beside_none_is_acceptable(tmp_path):
+    project = Project(tmp_path, task(answers=("good", "bad")), mode="eight_step")
+    browser = project.invite("ann")
+    assignment = begin(browser)
+    refused = send(browser, assignment, step=2, none=True)
+    assert (refused.status_code, "not both" in refused.json()["error"]) == (409, True)
+    assert send(browser, assignment, none=True).status_code == 200
+
+
+def test_the_version_of_the_page_that_was_served_is_kept(project):
+    browser = project.invite("ann")
+    assert f'data-version="{plaudit.__version__}"' in browser.get("/label").text
+    send(browser, begin(browser), ranks=[1, 2, 3], page="0.0.9")  # opened before the server was updated
+    assert [one.judgement.page_version for one in project.store.all_submissions()] == ["0.0.9"]
 
 
 def test_scalars_and_flags_go_along(tmp_path):

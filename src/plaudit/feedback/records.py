@@ -113,6 +113,7 @@ class Judgement:
     seconds: float = 0.0
     """Spent on the task, as the page measured it."""
     page_version: str = ""
+    """That with which the page was served; of what came without a page, how it came."""
 
     def in_task_order(self, order: Sequence[int]) -> Judgement:
         """A judgement of answers as they were shown (`Assignment.order`) as one of the task's own."""

@@ -92,7 +92,8 @@ function forget() {
   task = draft = null;
 }
 
-const snapshot = () => JSON.stringify({ ...draft, undo: undefined, seconds: undefined });
+// What undo brings back: all but what goes on by itself, or is undone in its own field.
+const snapshot = () => JSON.stringify({ ...draft, undo: undefined, seconds: undefined, comment: undefined, key: undefined });
 
 // Every change goes through here: it can be undone, is kept, shown and told.
 function change(act, index = null) {
@@ -154,13 +155,16 @@ const rank = (act) => picked !== null && project.mode === "rank" && change(() =>
 function choose(choice) {
   change(() => {
     draft.choice = choice;
-    if (project.mode === "two") draft.none = choice === "none";
+    draft.none = choice === "none"; // a step takes it back
   });
 }
 
 function setNone(value) {
   if (project.mode === "two") return choose(value ? "none" : "");
-  change(() => (draft.none = value));
+  change(() => {
+    draft.none = value;
+    if (value) draft.choice = ""; // a step says which is better
+  });
 }
 
 const setScale = (index, n) => change(() => (draft.scalar = draft.scalar.map((each, i) => (i === index ? n : each))));
@@ -195,7 +199,7 @@ function judgement() {
   return {
     ranks: project.mode === "two" ? chosen : project.mode === "rank" && complete(draft.places) ? ranks(draft.places) : [],
     step: project.mode === "eight_step" ? Number(draft.choice) : 0,
-    none: draft.none, comment: draft.comment, seconds: Math.round(draft.seconds),
+    none: draft.none, comment: draft.comment, seconds: Math.round(draft.seconds), page: $("project").dataset.version,
     scalar: draft.scalar.some((each) => each !== null) ? draft.scalar : [],
     flags: Object.fromEntries(project.flags.map((name, i) => [name, draft.flags[i]])),
   };
