@@ -159,7 +159,7 @@ def test_the_newest_counts_and_all_are_kept(tmp_path):
 @kills("feedback/leases.py", old="        return before or self.store(assignment, judgement, key)",
        new="        return self.store(assignment, judgement, key)",
        why="a repeated request is a second judgement, or an error")  # fmt: skip
-@kills("feedback/leases.py", old="        if before and _said(", new="        if before and not _said(",
+@kills("feedback/leases.py", old="        if before and _content(", new="        if before and not _content(",
        why="a correction is acknowledged and not stored")  # fmt: skip
 def test_the_same_key_twice_is_one_submission_unless_it_says_something_else(tmp_path):
     store = project(tmp_path)
@@ -173,7 +173,7 @@ def test_the_same_key_twice_is_one_submission_unless_it_says_something_else(tmp_
     assert store.all_submissions() == [other]
 
 
-@kills("feedback/store.py", old="said.in_task_order(order)", new="said", why="a vote on swapped sides is inverted")
+@kills("feedback/store.py", old="shown.in_task_order(order)", new="shown", why="a vote on swapped sides is inverted")
 def test_a_record_of_a_known_task_in_another_order_reaches_the_same_answers(tmp_path):
     store = project(tmp_path, tasks=0)
     first = task(1)

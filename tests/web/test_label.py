@@ -193,7 +193,7 @@ def test_another_projects_token_opens_nothing(project, tmp_path):
         assert (answer.status_code, "Secret" in answer.text) == (403, False)
 
 
-LEADS_OWN = ["/lead", "/lead/disagreements", "/label?adjudicate=x"]
+LEADS_OWN = ["/lead", "/lead/disagreements", "/lead/export?form=rankings", "/label?adjudicate=x"]
 
 
 @pytest.mark.parametrize("path", LEADS_OWN)
@@ -250,6 +250,33 @@ def test_a_lead_sees_progress_agreement_and_disagreements(tmp_path):
     decided = lead.post("/api/lead/adjudicate", json={"task": own["task"], "ranks": [2, 1, 2], "comment": ""})
     assert decided.status_code == 200
     assert "Decided: B &gt; A = C (boss)" in lead.get("/lead/disagreements").text
+
+
+def test_a_lead_gets_the_rows_and_reads_what_a_format_would_lose(project):
+    ann, lead = project.invite("ann"), project.invite("boss", Role.LEAD)
+    assert "have ties" not in lead.get("/lead").text
+    send(ann, begin(ann), ranks=[1, 2, 2])
+    answer = lead.get("/lead/export?form=rankings")
+    (row,) = map(json.loads, answer.text.splitlines())
+    assert (sorted(row["ranks"]), row["labeller"]) == ([1, 2, 2], "ann")
+    assert answer.headers["content-disposition"] == 'attachment; filename="rankings.jsonl"'
+    assert "x-warning" in lead.get("/lead/export?form=potato").headers
+    assert lead.get("/lead/export?form=nothing").status_code == 409
+    lines = lead.get("/lead").text.split("<li>")
+    lossy = [re.search(r"form=([\w-]+)", line)[1] for line in lines if "1 of 1 rankings have ties" in line]
+    assert lossy == ["label-studio", "argilla", "potato"]
+
+
+def test_a_lead_reads_why_tasks_were_skipped_and_nothing_hides_in_it(tmp_path):
+    project = Project(tmp_path, task("Say \u200bthis"), task("Say that"))
+    ann, lead = project.invite("ann"), project.invite("boss", Role.LEAD)
+    assert "Skipped tasks" not in lead.get("/lead").text
+    ann.post("/api/skip", json={"assignment": begin(ann)["id"], "reason": "<b>un\u202eclear"})
+    page = lead.get("/lead").text
+    assert "Skipped tasks" in page and "&lt;b&gt;un<span class=hidden-char>U+202E</span>clear" in page
+    assert "Say <span class=hidden-char>U+200B</span>this" in page
+    send(ann, begin(ann), ranks=[1, 2, 3], comment="a\u200eb")
+    assert "a<span class=hidden-char>U+200E</span>b" in ann.get("/sent").text
 
 
 @kills("feedback/records.py", old="return 9 - step if", new="return step if", why="the other one wins")

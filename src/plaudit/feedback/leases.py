@@ -177,10 +177,10 @@ class Desk:
         A used key with another judgement is no repetition: it gets a key of its own, so that nothing is acknowledged
         which isn't there.
         """
-        said = _said(task_id, judgement)
+        content = _content(task_id, judgement)
         before = self.by_key(key)
-        if before and _said(before.task_id, before.judgement) != said:
-            key = f"{key} {hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        if before and _content(before.task_id, before.judgement) != content:
+            key = f"{key} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
             before = self.by_key(key)
         return before, key
 
@@ -228,7 +228,7 @@ class Desk:
         self.ask(_END, which=assignment_id, how=how)
 
 
-def _said(task_id: str, judgement: Judgement) -> str:
+def _content(task_id: str, judgement: Judgement) -> str:
     """What makes two judgements the same, however long somebody looked at the page."""
     return dumps([task_id, coding.judgement_text(replace(judgement, seconds=0.0, page_version=""))])
 

@@ -69,12 +69,12 @@ class Task:
         """Where each of these answers, the same ones in any order, stands in this task; of equal texts that of the same
         model."""
         left = list(range(len(self.answers)))
-        places = list[int]()
+        order = list[int]()
         for answer in answers:
             same = [i for i in left if self.answers[i].text == answer.text]
-            places.append(min(same, key=lambda i: self.answers[i].model != answer.model))
-            left.remove(places[-1])
-        return tuple(places)
+            order.append(min(same, key=lambda i: self.answers[i].model != answer.model))
+            left.remove(order[-1])
+        return tuple(order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

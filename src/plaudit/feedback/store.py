@@ -102,7 +102,7 @@ class Store:
         """An existing project; one of an older plaudit is brought up to date. Raises: UserError where there is none."""
         database = Database(url)
         if database.path is not None and not database.path.is_file():
-            raise UserError(f"{url}: there is no labelling project; `plaudit label init` makes one")
+            raise UserError(f"{url}: there is no labelling project; `plaudit label DATA` makes one")
         with database.closed_on_error():
             database.upgrade()
             return cls(database, clock)
@@ -263,21 +263,21 @@ class Store:
         `key` as in `submit`. The answers count as shown in this task's order, which may not be that of the same task in
         the store.
         """
-        said = checked(judgement, task, self.config)
+        shown = checked(judgement, task, self.config)
         check_task(task, self.config)
         with self._db.write() as connection:
             desk = Desk(connection, self.config, self._now(), name)
             _insert_tasks(connection, [task])
-            kept = task_of(connection, task.id)
-            order = kept.places_of(task.answers)
-            own = said.in_task_order(order)
+            known = task_of(connection, task.id)
+            order = known.places_of(task.answers)
+            own = shown.in_task_order(order)
             before, key = desk.repeated(task.id, own, key)
             if before is not None:
                 return before
             leased = Assignment(
-                id=desk.lease(kept, order)["id"],
+                id=desk.lease(known, order)["id"],
                 person=name,
-                task=kept,
+                task=known,
                 order=order,
                 expires=desk.now,
                 previous=desk.judged_before(task.id),

@@ -12,6 +12,8 @@ from plaudit.web.rendering import as_written, rendered
 
 MAX_SECONDS = 86_400.0
 MAX_VERSION = 40
+BEGINNING = 160
+"""Characters of a prompt in a list."""
 
 
 def letter(position: int) -> str:

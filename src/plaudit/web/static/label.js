@@ -368,6 +368,7 @@ setInterval(() => {
 
 // ------------------------------------------------------------------------------------------------------------- begin
 
+addEventListener("pageshow", (event) => event.persisted && location.reload()); // back from the browser's history
 $("keys-on").checked = localStorage.getItem("plaudit-keys") !== "off";
 open(JSON.parse($("start").textContent));
 if (query.has("reopen")) reopen(query.get("reopen"));
