@@ -337,6 +337,7 @@ def test_a_correction_says_that_it_is_one_and_leads_back_to_the_list(visit, tmp_
         page.click("a.button")
         page.wait_for_selector("#notice:not([hidden])")
         assert "sent this one before" in page.inner_text("#notice") and places(page) == ["1", "2", "3"]
+        page.route("**/sent", lambda route: (time.sleep(1.5), route.continue_()))  # meanwhile the page's clock goes on
         press(page, "a 3 c 1 Enter")
         page.wait_for_url("**/sent")
         assert "C > B > A" in page.inner_text("main")
