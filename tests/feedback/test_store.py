@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from plaudit.errors import UserError
-from plaudit.feedback import tables
+from plaudit.feedback import records, tables
 from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, StoreRefuses, StoreUnavailable, Task
 from plaudit.feedback.store import Store
@@ -51,7 +51,7 @@ def test_a_person_sees_the_answers_in_an_order_of_their_own(tmp_path):
         orders[assignment.order] += 1
         texts = [answer.text for answer in assignment.shown]
         assert texts == [assignment.task.answers[index].text for index in assignment.order]
-        in_task_order = assignment.to_task_order("xyz")
+        in_task_order = records.in_task_order("xyz", assignment.order)
         assert [in_task_order[index] for index in assignment.order] == list("xyz")
         again = store.turn(who).assignment
         assert replace(again, expires=assignment.expires) == assignment
@@ -156,16 +156,36 @@ def test_the_newest_counts_and_all_are_kept(tmp_path):
         store.reopen(person(store, "bob"), first.task_id)
 
 
-@kills("feedback/leases.py", old="        if (before := self.by_key(key)) is not None:",
-       new="        if (before := self.by_key(key)) is not None and not key:",
+@kills("feedback/leases.py", old="        return before or self.store(assignment, judgement, key)",
+       new="        return self.store(assignment, judgement, key)",
        why="a repeated request is a second judgement, or an error")  # fmt: skip
-def test_the_same_key_twice_is_one_submission(tmp_path):
+@kills("feedback/leases.py", old="        if before and _content(", new="        if before and not _content(",
+       why="a correction is acknowledged and not stored")  # fmt: skip
+def test_the_same_key_twice_is_one_submission_unless_it_says_something_else(tmp_path):
     store = project(tmp_path)
     ann = person(store, "ann")
     assignment = store.turn(ann).assignment
     first = submit(store, ann, assignment, 1, 2, 3, key="k")
-    assert submit(store, ann, assignment, 3, 2, 1, key="k") == first
+    assert submit(store, ann, assignment, 1, 2, 3, key="k") == first
     assert store.all_submissions(superseded=True) == [first]
+    other = submit(store, ann, assignment, 3, 2, 1, key="k")
+    assert other == submit(store, ann, assignment, 3, 2, 1, key="k") != first
+    assert store.all_submissions() == [other]
+
+
+@kills("feedback/store.py", old="shown.in_task_order(order)", new="shown", why="a vote on swapped sides is inverted")
+def test_a_record_of_a_known_task_in_another_order_reaches_the_same_answers(tmp_path):
+    store = project(tmp_path, tasks=0)
+    first = task(1)
+    store.record(first, "ann", Judgement(ranks=(1, 2, 3)), "key-ann")
+    turned = Task.of(first.prompt, [first.answers[i] for i in (2, 0, 1)])
+    ben = store.record(turned, "ben", Judgement(ranks=(3, 1, 2)), "key-ben")
+    assert [one.judgement.ranks for one in store.all_submissions()] == [(1, 2, 3)] * 2
+    assert ben.order == (2, 0, 1) and len(store.tasks()) == 1
+    twins = [Candidate(text="same", model=model) for model in ("x", "y")]
+    for name, answers, ranks in (("ann", twins, (1, 2)), ("ben", twins[::-1], (2, 1))):
+        store.record(Task.of(first.prompt, answers), name, Judgement(ranks=ranks), f"twins-{name}")
+    assert [one.judgement.ranks for one in store.all_submissions()][2:] == [(1, 2)] * 2
 
 
 def test_skipped_tasks_go_to_others(tmp_path):

@@ -182,7 +182,7 @@ def test_a_reload_in_the_middle_loses_nothing(visit, tmp_path):
         assert shown(page) == texts
         assert (places(page), page.input_value("#comment")) == (["1", "2", ""], "half a thought")
         press(page, "u")
-        assert places(page) == ["1", "", ""]
+        assert places(page) == ["1", "", ""] and page.input_value("#comment") == "half a thought"
 
 
 def test_two_labellers_at_once(visit, tmp_path):
@@ -265,6 +265,21 @@ def test_the_other_modes(visit, tmp_path):
             assert one.judgement.step in (step, 9 - step if step else 0)
 
 
+def test_none_is_acceptable_takes_the_step_back_and_a_step_takes_that_back(visit, tmp_path):
+    with served(project(tmp_path, ["P", "Q"], ("one", "two"), mode="eight_step")) as site:
+        page = visit(site.invite("ann"))
+        press(page, "7 x")
+        assert page.is_checked("#none") and page.locator("[data-choice][aria-pressed=true]").count() == 0
+        press(page, "Enter")
+        sent(page, 1)
+        press(page, "x 2 Enter")
+        sent(page, 2)
+        said = [one.judgement for one in site.store.all_submissions()]
+        assert [(one.none_acceptable, one.step > 0, bool(one.page_version)) for one in said] == [
+            (True, False, True), (False, True, True),
+        ]  # fmt: skip
+
+
 def test_numbers_and_flags_by_keyboard(visit, tmp_path):
     with served(project(tmp_path, ["P"], scalar=True, flags=("harmful", "off topic"))) as site:
         page = visit(site.invite("ann"))
@@ -322,9 +337,12 @@ def test_a_correction_says_that_it_is_one_and_leads_back_to_the_list(visit, tmp_
         page.click("a.button")
         page.wait_for_selector("#notice:not([hidden])")
         assert "sent this one before" in page.inner_text("#notice") and places(page) == ["1", "2", "3"]
+        page.route("**/sent", lambda route: (time.sleep(1.5), route.continue_()))  # meanwhile the page's clock goes on
         press(page, "a 3 c 1 Enter")
         page.wait_for_url("**/sent")
         assert "C > B > A" in page.inner_text("main")
+        kept = page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('plaudit-draft'))")
+        assert len(kept) == 1  # the next task's: what was sent is no draft any more
         assert [one.counts for one in site.store.all_submissions(superseded=True)] == [False, True]
 
 

@@ -36,17 +36,19 @@ class Chat:
 
 def test_two_answers_a_vote_and_then_the_names(tmp_path):
     store = open_store(str(tmp_path / "v.db"))
-    chat = Chat(Parrot("one"), Parrot("two"), store=store)
+    chat = Chat(Parrot("one", score=1.5, kl=0.0), Parrot("two", score=2.5, kl=3.0), store=store)
     assert chat.post("/api/vote", choice="a").status_code == 409
     assert chat.post("/api/say", text="hello").status_code == 200
     state = chat.whole()
     assert [reply["name"] for reply in state["replies"]] == ["", ""]
+    assert {reply[name] for reply in state["replies"] for name in ("score", "kl")} == {None}
     assert "one" not in {reply["name"] for reply in state["replies"]} and state["verdict"] is None
     assert chat.client.get("/api/news", params={"have": state["version"]}).json() == {"version": state["version"]}
     assert chat.post("/api/vote", choice="c").status_code == 400
     voted = chat.post("/api/vote", choice="b").json()
     names = [reply["name"] for reply in voted["replies"]]
     assert sorted(names) == ["one", "two"] and voted["verdict"] == "b"
+    assert {reply["name"]: reply["kl"] for reply in voted["replies"]} == {"one": 0.0, "two": 3.0}
     (vote,) = store.all_submissions()
     assert vote.judgement.ranks == (2, 1)
     chat.post("/api/say", text="more")

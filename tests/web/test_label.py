@@ -8,15 +8,15 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+import plaudit
 from plaudit.errors import UserError
 from plaudit.feedback.options import ProjectConfig
-from plaudit.feedback.records import Candidate, Judgement, Role, StoreUnavailable, Task
+from plaudit.feedback.records import Candidate, Judgement, Role, StoreUnavailable, Task, mirrored
 from plaudit.feedback.store import Store
 from plaudit.records.text import Form, Message, Prompt
 from plaudit.web.app import build
 from plaudit.web.label.project import project_access
 from plaudit.web.label.routes import label_routes
-from plaudit.web.label.views import mirrored
 from tests.kills import kills
 
 OURS = {"origin": "http://localhost:8300"}
@@ -65,7 +65,7 @@ def shown_texts(assignment) -> list[str]:
     return [re.sub("<.*?>", "", answer["html"]) for answer in assignment["answers"]]
 
 
-@kills("feedback/records.py", old="dict(zip(self.order, shown", new="dict(zip(range(9), shown", why="others' ranks")
+@kills("feedback/records.py", old="dict(zip(order, shown", new="dict(zip(range(9), shown", why="others' ranks")
 def test_a_ranking_reaches_the_answers_that_were_shown(tmp_path):
     project = Project(tmp_path, task(), overlap=3)
     for name in ("ann", "bob", "eve"):
@@ -91,6 +91,18 @@ def test_the_same_send_twice_is_one_submission(project):
     answers = [send(browser, assignment, ranks=[1, 2, 2]).json() for _ in range(3)]
     assert len({answer["assignment"]["id"] for answer in answers}) == 1
     assert len(project.store.all_submissions()) == 1
+
+
+def test_another_judgement_under_a_used_key_is_stored_as_a_correction(project):
+    """A second tab or a page from the browser's history may send so: what is acknowledged must be there."""
+    browser = project.invite("ann")
+    assignment = begin(browser)
+    for ranks, seconds in (([1, 2, 2], 3.5), ([3, 2, 1], 9), ([3, 2, 1], 12)):
+        assert send(browser, assignment, ranks=ranks, seconds=seconds).status_code == 200
+    assert "C &gt; B &gt; A" in browser.get("/sent").text
+    assert len(project.store.all_submissions(superseded=True)) == 2
+    assert send(browser, begin(browser), ranks=[3, 2, 1]).status_code == 200  # another task, the same words
+    assert len(project.store.all_submissions()) == 2
 
 
 def test_sent_tasks_are_listed_and_can_be_corrected(project):
@@ -146,6 +158,8 @@ def test_two_labellers_do_not_get_the_same_task(project):
         {"ranks": [1, 2, 3], "seconds": "long"},
         {"ranks": [1, 2, 3], "comment": ["x"]},
         {"ranks": [1, 2, 3], "key": ""},
+        {"ranks": [1, 2, 3], "page": 1},
+        {"ranks": [1, 2, 3], "page": "9" * 41},
         {"ranks": [1, 2, 3], "assignment": "other"},
     ],
 )
@@ -179,7 +193,7 @@ def test_another_projects_token_opens_nothing(project, tmp_path):
         assert (answer.status_code, "Secret" in answer.text) == (403, False)
 
 
-LEADS_OWN = ["/lead", "/lead/disagreements", "/label?adjudicate=x"]
+LEADS_OWN = ["/lead", "/lead/disagreements", "/lead/export?form=rankings", "/label?adjudicate=x"]
 
 
 @pytest.mark.parametrize("path", LEADS_OWN)
@@ -238,7 +252,34 @@ def test_a_lead_sees_progress_agreement_and_disagreements(tmp_path):
     assert "Decided: B &gt; A = C (boss)" in lead.get("/lead/disagreements").text
 
 
-@kills("web/label/views.py", old="return 9 - step if", new="return step if", why="the other one wins")
+def test_a_lead_gets_the_rows_and_reads_what_a_format_would_lose(project):
+    ann, lead = project.invite("ann"), project.invite("boss", Role.LEAD)
+    assert "have ties" not in lead.get("/lead").text
+    send(ann, begin(ann), ranks=[1, 2, 2])
+    answer = lead.get("/lead/export?form=rankings")
+    (row,) = map(json.loads, answer.text.splitlines())
+    assert (sorted(row["ranks"]), row["labeller"]) == ([1, 2, 2], "ann")
+    assert answer.headers["content-disposition"] == 'attachment; filename="rankings.jsonl"'
+    assert "x-warning" in lead.get("/lead/export?form=potato").headers
+    assert lead.get("/lead/export?form=nothing").status_code == 409
+    lines = lead.get("/lead").text.split("<li>")
+    lossy = [re.search(r"form=([\w-]+)", line)[1] for line in lines if "1 of 1 rankings have ties" in line]
+    assert lossy == ["label-studio", "argilla", "potato"]
+
+
+def test_a_lead_reads_why_tasks_were_skipped_and_nothing_hides_in_it(tmp_path):
+    project = Project(tmp_path, task("Say \u200bthis"), task("Say that"))
+    ann, lead = project.invite("ann"), project.invite("boss", Role.LEAD)
+    assert "Skipped tasks" not in lead.get("/lead").text
+    ann.post("/api/skip", json={"assignment": begin(ann)["id"], "reason": "<b>un\u202eclear"})
+    page = lead.get("/lead").text
+    assert "Skipped tasks" in page and "&lt;b&gt;un<span class=hidden-char>U+202E</span>clear" in page
+    assert "Say <span class=hidden-char>U+200B</span>this" in page
+    send(ann, begin(ann), ranks=[1, 2, 3], comment="a\u200eb")
+    assert "a<span class=hidden-char>U+200E</span>b" in ann.get("/sent").text
+
+
+@kills("feedback/records.py", old="return 9 - step if", new="return step if", why="the other one wins")
 def test_the_eight_steps_turn_with_the_order():
     assert [mirrored(step, (1, 0)) for step in (0, 1, 8, 4)] == [0, 8, 1, 5]
     assert [mirrored(step, (0, 1)) for step in (0, 1, 8)] == [0, 1, 8]
@@ -253,6 +294,22 @@ def test_an_eight_step_judgement_favours_the_answer_that_was_meant(tmp_path):
         assert send(browser, assignment, step=step, key=name * 8).status_code == 200
     assert {(one.judgement.ranks, one.judgement.step) for one in project.store.all_submissions()} == {((1, 2), 2)}
     assert len({one.order for one in project.store.all_submissions()}) == 2
+
+
+def test_no_step_beside_none_is_acceptable(tmp_path):
+    project = Project(tmp_path, task(answers=("good", "bad")), mode="eight_step")
+    browser = project.invite("ann")
+    assignment = begin(browser)
+    refused = send(browser, assignment, step=2, none=True)
+    assert (refused.status_code, "not both" in refused.json()["error"]) == (409, True)
+    assert send(browser, assignment, none=True).status_code == 200
+
+
+def test_the_version_of_the_page_that_was_served_is_kept(project):
+    browser = project.invite("ann")
+    assert f'data-version="{plaudit.__version__}"' in browser.get("/label").text
+    send(browser, begin(browser), ranks=[1, 2, 3], page="0.0.9")  # opened before the server was updated
+    assert [one.judgement.page_version for one in project.store.all_submissions()] == ["0.0.9"]
 
 
 def test_scalars_and_flags_go_along(tmp_path):

@@ -14,6 +14,7 @@ from plaudit.cli import main
 from plaudit.errors import UserError
 from plaudit.feedback.records import Judgement, Role
 from plaudit.feedback.store import Store
+from plaudit.feedback.tables import Database
 from plaudit.web.label import project, writing
 
 ROWS = [{"prompt": f"Q{i}", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]} for i in range(3)]
@@ -41,6 +42,15 @@ def test_a_data_file_becomes_a_project_of_its_name(here, unserved):
     assert (len(store.tasks()), store.config.overlap, store.config.flags) == (3, 2, ("harmful", "rude"))
     assert all(task.gold_ranks is None for task in store.tasks())
     assert how["host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("begin", ["postgres://", "postgresql://", "postgresql+psycopg://"])
+def test_every_way_to_write_a_servers_address_is_one(begin):
+    url = f"{begin}ann@127.0.0.1:1/p"
+    database = Database(url)
+    assert project.is_project(url) and database.is_server
+    assert (database.engine.url.drivername, database.engine.url.database) == ("postgresql+psycopg", "p")
+    assert not project.is_project("postgres.jsonl")
 
 
 def test_a_project_goes_on_with_more_data_and_other_options(here, unserved):

@@ -104,8 +104,15 @@ def test_a_link_shows_where_it_leads_and_leads_nowhere():
     assert html.count("plain.example") == 1
 
 
+INVISIBLE = "\u00ad\u061c\u200b\u200e\u200f\u2060\u2064"
+
+
+def test_joiners_and_selectors_stay_where_emoji_and_scripts_need_them():
+    assert "👩\u200d🔬 ❤\ufe0f می\u200cروم" in rendered("👩\u200d🔬 ❤\ufe0f می\u200cروم")
+
+
 @kills("web/rendering.py", old="\\u202a-\\u202e", new="\\u202a-\\u202d", why="the override itself would reorder")
-@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u2069", "\x07", "\u2028", "\U000e0041"])
+@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u2069", "\x07", "\u2028", "\U000e0041", *INVISIBLE])
 def test_characters_that_reorder_or_hide_are_named(character):
     for html in (rendered(f"a{character}b"), rendered(f"`a{character}b`"), as_written(f"a{character}b")):
         assert character not in html

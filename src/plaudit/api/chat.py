@@ -41,8 +41,8 @@ class ChatConfig(SamplingConfig):
     """Tokens of an answer at most."""
     greedy: bool = False
     """The likeliest token each time, instead of sampling."""
-    seed: int = 0
-    """Of sampling, and of which model is A."""
+    seed: int | None = None
+    """Of sampling, and of which model is A; none: sampling takes 0, and who is A is drawn anew every time."""
     device: str = "auto"
     """`auto` (cuda, else cpu), `cpu` or `cuda`."""
     system: str = ""
@@ -101,8 +101,8 @@ class ChatModel:
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        names = ("max_new_tokens", "temperature", "greedy", "seed")
-        return {name: getattr(self.config, name) for name in names}
+        names = ("max_new_tokens", "temperature", "greedy")
+        return {name: getattr(self.config, name) for name in names} | {"seed": self.config.seed or 0}
 
     @property
     def remembers(self) -> bool:
@@ -124,7 +124,7 @@ class ChatModel:
             sampling = SamplingConfig(max_new_tokens=size, temperature=self.config.temperature, stop=self.config.stop)
             with self.here.autocast():
                 (written,) = self.engine.generate(
-                    [[*prompt_ids, *ids]], [key], sampling, seed=self.config.seed, greedy=self.config.greedy
+                    [[*prompt_ids, *ids]], [key], sampling, seed=self.config.seed or 0, greedy=self.config.greedy
                 )
             ids += written.ids
             finish = self._finish(ids, written.finish_reason, prompt.form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class Talk:
     """What was said, and what is said now."""
 
     speakers: Sequence[Speaker]
-    seed: int = 0
+    seed: int | None = None
+    """Of who is A; none: drawn anew every time."""
     system: str = ""
     turns: list[Message] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
@@ -82,8 +84,13 @@ class Talk:
     @property
     def names(self) -> list[str]:
         """Whose the replies are; empty while that is not to be known."""
-        blind = len(self.speakers) > 1 and self.verdict is None
-        return [] if blind or not self.replies else [self.speakers[index].name for index in self.order]
+        shown = not self.is_blind and self.replies
+        return [self.speakers[index].name for index in self.order] if shown else []
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nothing may be shown by which a model could be known: its name, its scores, its KL."""
+        return len(self.speakers) > 1 and self.verdict is None
 
     @property
     def is_writing(self) -> bool:
@@ -107,7 +114,8 @@ class Talk:
         self.count += 1
         self.verdict = None
         self.order = list(range(len(self.speakers)))
-        random.Random(f"{self.seed}:{self.count}").shuffle(self.order)
+        draw = secrets.token_hex(8) if self.seed is None else f"{self.seed}:{self.count}"
+        random.Random(draw).shuffle(self.order)
         self.replies = [Reply() for _ in self.order]
         begin = [Message(role="system", content=self.system)] if self.system else []
         writing = {

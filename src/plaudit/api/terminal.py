@@ -59,21 +59,25 @@ def _answer(talk: Talk, line: str, write: Callable[[str], None]) -> None:
             write(text.removeprefix(shown.get(side, "")))
             shown[side] = text
             if talk.replies[side].finish:
-                write(_facts(talk.replies[side]))
+                write(_ended(talk.replies[side], blind=talk.is_blind))
     except KeyboardInterrupt:
         talk.stop()
         write(" (stopped)\n")
 
 
-def _facts(reply: Reply) -> str:
+def _ended(reply: Reply, *, blind: bool) -> str:
     """What is known of a whole answer, in a line of its own."""
     if reply.problem:
         return f"({reply.problem})\n"
-    facts = [f"{reply.tokens} tokens"] * (reply.finish == "length")
-    facts += [f"score {number(reply.score, 3)}"] if reply.score is not None else []
-    facts += [f"KL {number(reply.kl, 3)} nats"] if reply.kl is not None else []
-    facts += ["cut by the limit"] if reply.finish == "length" else []
+    facts = [f"{reply.tokens} tokens, cut by the limit"] if reply.finish == "length" else []
+    facts += [] if blind else _measured(reply)
     return f"\n  [{', '.join(facts)}]\n" if facts else "\n"
+
+
+def _measured(reply: Reply) -> list[str]:
+    """What may tell a model: a KL near 0 is that of a model to itself."""
+    facts = [f"score {number(reply.score, 3)}"] if reply.score is not None else []
+    return facts + ([f"KL {number(reply.kl, 3)} nats"] if reply.kl is not None else [])
 
 
 def _vote(talk: Talk, store: Store | None, read: Callable[[str], str], write: Callable[[str], None]) -> None:
@@ -91,6 +95,10 @@ def _vote(talk: Talk, store: Store | None, read: Callable[[str], str], write: Ca
         except UserError as error:
             write(f"{error}\n")
             return
-        names = (f"{side} was {name}" for side, name in zip(SIDES, talk.names, strict=True))
+        sides = zip(SIDES, talk.names, talk.replies, strict=True)
+        names = (
+            f"{side} was {name}" + "".join(f" [{', '.join(known)}]" for known in [_measured(reply)] if known)
+            for side, name, reply in sides
+        )
         write(f"{', '.join(names)}\n")
         return

@@ -29,7 +29,7 @@ def add_chat(commands: Any) -> None:
     chat.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
     chat.add_argument("--stop", nargs="+", default=[], help="texts that end an answer")
     chat.add_argument("--greedy", action="store_true", help="the likeliest token each time")
-    chat.add_argument("--seed", type=int, default=0, help="of sampling, and of who is A (default: %(default)s)")
+    chat.add_argument("--seed", type=int, help="of sampling (default: 0), and of who is A (default: drawn anew)")
     chat.add_argument("--device", default="auto", help="auto, cpu or cuda")
     chat.add_argument("--web", action="store_true", help="in a browser")
     add_server(chat)

@@ -39,7 +39,9 @@ def add_label(commands: Any) -> None:
     _add_project(label.add_argument_group("the project"))
     live = label.add_argument_group("answers of a run's model")
     live.add_argument("--samples", type=int, default=0, help="how many it writes to each prompt; 0: none")
-    live.add_argument("--prompts", action="append", default=[], metavar="DATA", help="default: those of the run")
+    live.add_argument(
+        "--prompts", action="append", default=[], metavar="DATA", help="default: the first file of the run's"
+    )
     live.add_argument("--max_new_tokens", type=int, help="of each answer")
     live.add_argument("--temperature", type=float)
     net = label.add_argument_group("the server")

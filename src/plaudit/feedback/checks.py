@@ -37,7 +37,8 @@ def checked(judgement: Judgement, task: Task, config: ProjectConfig) -> Judgemen
             raise StoreRefuses("choose a step from 1 to 8")
         ranks = (1, 2) if judgement.step <= 4 else (2, 1)
     elif judgement.step:
-        raise StoreRefuses("this project has no steps")
+        both = "choose a step or say that none is acceptable, not both"
+        raise StoreRefuses(both if config.mode == "eight_step" else "this project has no steps")
     if ranks or not judgement.none_acceptable:
         ranks = checked_ranks(ranks, count)
     _check_scalar(judgement, config, count)

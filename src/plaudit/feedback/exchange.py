@@ -34,6 +34,12 @@ from plaudit.records.text import Kind
 
 ExportForm = Literal["rankings", "merged", "ratings", "label-studio", "argilla", "potato"]
 Plain = dict[str, Any]
+LOST: dict[ExportForm, str] = {
+    "label-studio": "Label Studio's ranker holds no ties: tied answers stand one after the other",
+    "argilla": "Argilla's server keeps ties, its Python SDK drops the ranks: read the file, not its SDK's records",
+    "potato": "Potato's documentation writes ties as `=`, its own page never does: its tools may not read them",
+}
+"""Of the forms that can't hold ties, what becomes of them."""
 _OWN: tuple[ExportForm, ...] = ("rankings", "merged", "ratings")
 
 
@@ -63,9 +69,9 @@ def rows_behind(rest: str) -> list[Plain]:
 
 def export(store: Store, form: ExportForm) -> Export:
     """All judgements that count, gold tasks' left out: they were asked to check labellers, and would count often."""
-    tasks = {task.id: task for task in store.tasks() if task.gold_ranks is None}
-    judged = [(tasks[one.task_id], one) for one in store.all_submissions() if one.task_id in tasks]
+    tasks, judged = _judged(store)
     ranked = [(task, one) for task, one in judged if one.judgement.ranks]
+    lost = _tied(ranked, form)
     match form:
         case "rankings":
             return Export(rows=tuple(_ranking(task, one) for task, one in ranked))
@@ -74,15 +80,23 @@ def export(store: Store, form: ExportForm) -> Export:
         case "ratings":
             return Export(rows=tuple(row for task, one in judged for row in _ratings(task, one)))
         case "label-studio":
-            lost = "Label Studio's ranker holds no ties: tied answers stand one after the other"
-            return Export(rows=tuple(_label_studio(ranked)), warnings=_tied(ranked, lost))
+            return Export(rows=tuple(_label_studio(ranked)), warnings=lost)
         case "argilla":
-            lost = "Argilla's server keeps ties, its Python SDK drops the ranks: read the file, not its SDK's records"
-            return Export(rows=tuple(_argilla(ranked)), warnings=_tied(ranked, lost))
+            return Export(rows=tuple(_argilla(ranked)), warnings=lost)
         case "potato":
-            lost = "Potato's documentation writes ties as `=`, its own page never does: its tools may not read them"
-            return Export(rows=tuple(_potato(task, one) for task, one in ranked), warnings=_tied(ranked, lost))
+            return Export(rows=tuple(_potato(task, one) for task, one in ranked), warnings=lost)
     raise UserError(f"{form!r} is none of: {', '.join(get_args(ExportForm))}")
+
+
+def _judged(store: Store) -> tuple[dict[str, Task], list[tuple[Task, Submission]]]:
+    tasks = {task.id: task for task in store.tasks() if task.gold_ranks is None}
+    return tasks, [(tasks[one.task_id], one) for one in store.all_submissions() if one.task_id in tasks]
+
+
+def tied_rankings(store: Store) -> tuple[int, int]:
+    """How many of the rankings that an export would hold have ties, and how many there are."""
+    ranked = [one for _, one in _judged(store)[1] if one.judgement.ranks]
+    return sum(map(_has_ties, ranked)), len(ranked)
 
 
 def export_text(store: Store, form: ExportForm) -> tuple[Export, bytes]:
@@ -183,9 +197,13 @@ def _sound(text: str) -> str:
 # -------------------------------------------------------------------------------------------------------- other tools
 
 
-def _tied(ranked: Sequence[tuple[Task, Submission]], lost: str) -> tuple[str, ...]:
-    count = sum(len(set(one.judgement.ranks)) < len(one.judgement.ranks) for _, one in ranked)
-    return (f"{count} of {len(ranked)} rankings have ties. {lost}",) if count else ()
+def _has_ties(one: Submission) -> bool:
+    return len(set(one.judgement.ranks)) < len(one.judgement.ranks)
+
+
+def _tied(ranked: Sequence[tuple[Task, Submission]], form: ExportForm) -> tuple[str, ...]:
+    count = sum(_has_ties(one) for _, one in ranked) if form in LOST else 0
+    return (f"{count} of {len(ranked)} rankings have ties. {LOST[form]}",) if count else ()
 
 
 def _by_task(ranked: Sequence[tuple[Task, Submission]]) -> Iterator[tuple[Task, list[Submission]]]:

@@ -7,11 +7,12 @@ future is none, so that no task is stuck beyond its time.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -161,14 +162,27 @@ class Desk:
     # ------------------------------------------------------------------------------------------- what becomes of it
 
     def submit(self, assignment_id: str, read: Callable[[Assignment], Judgement], key: str) -> Submission:
-        """Store what `read` makes of the assignment. The same `key` twice is one submission.
+        """Store what `read` makes of the assignment. The same `key` twice is one submission (`repeated`).
 
         Raises: StoreRefuses where the assignment is another's, or the judgement doesn't fit the task.
         """
-        if (before := self.by_key(key)) is not None:
-            return before
         assignment = self.assignment(self.own(assignment_id))
-        return self.store(assignment, checked(read(assignment), assignment.task, self.config), key)
+        judgement = checked(read(assignment), assignment.task, self.config)
+        before, key = self.repeated(assignment.task.id, judgement, key)
+        return before or self.store(assignment, judgement, key)
+
+    def repeated(self, task_id: str, judgement: Judgement, key: str) -> tuple[Submission | None, str]:
+        """What was stored by this key already; else None, and the key under which to store.
+
+        A used key with another judgement is no repetition: it gets a key of its own, so that nothing is acknowledged
+        which isn't there.
+        """
+        content = _content(task_id, judgement)
+        before = self.by_key(key)
+        if before and _content(before.task_id, before.judgement) != content:
+            key = f"{key} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+            before = self.by_key(key)
+        return before, key
 
     def store(self, assignment: Assignment, judgement: Judgement, key: str) -> Submission:
         """Insert a submission, and count it."""
@@ -212,6 +226,11 @@ class Desk:
 
     def _end(self, assignment_id: str, how: str) -> None:
         self.ask(_END, which=assignment_id, how=how)
+
+
+def _content(task_id: str, judgement: Judgement) -> str:
+    """What makes two judgements the same, however long somebody looked at the page."""
+    return dumps([task_id, coding.judgement_text(replace(judgement, seconds=0.0, page_version=""))])
 
 
 def task_of(connection: sa.Connection, task_id: str) -> Task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
@@ -65,6 +65,17 @@ class Task:
         gold = tuple(gold_ranks) if gold_ranks is not None else None
         return cls(id=task_id, prompt=prompt, answers=tuple(answers), gold_ranks=gold, source=source)
 
+    def places_of(self, answers: Sequence[Candidate]) -> tuple[int, ...]:
+        """Where each of these answers, the same ones in any order, stands in this task; of equal texts that of the same
+        model."""
+        left = list(range(len(self.answers)))
+        order = list[int]()
+        for answer in answers:
+            same = [i for i in left if self.answers[i].text == answer.text]
+            order.append(min(same, key=lambda i: self.answers[i].model != answer.model))
+            left.remove(order[-1])
+        return tuple(order)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
@@ -102,6 +113,32 @@ class Judgement:
     seconds: float = 0.0
     """Spent on the task, as the page measured it."""
     page_version: str = ""
+    """That with which the page was served; of what came without a page, how it came."""
+
+    def in_task_order(self, order: Sequence[int]) -> Judgement:
+        """A judgement of answers as they were shown (`Assignment.order`) as one of the task's own."""
+        return replace(
+            self,
+            ranks=in_task_order(self.ranks, order),
+            step=mirrored(self.step, order),
+            scalar=in_task_order(self.scalar, order),
+            flags={name: in_task_order(values, order) for name, values in self.flags.items()},
+        )
+
+
+def in_task_order(shown: Sequence[T], order: Sequence[int]) -> tuple[T, ...]:
+    """One value for each position of the page → one for each of the task's answers; none stays none."""
+    if not shown:
+        return ()
+    if len(shown) != len(order):
+        raise StoreRefuses(f"{len(shown)} values for {len(order)} answers")
+    by_answer = dict(zip(order, shown, strict=True))
+    return tuple(by_answer[index] for index in range(len(order)))
+
+
+def mirrored(step: int, order: Sequence[int]) -> int:
+    """1 to 8 between the answers as shown <-> between the task's own: the same way back. 0 is no step."""
+    return 9 - step if step and tuple(order) == (1, 0) else step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +159,6 @@ class Assignment:
     def shown(self) -> tuple[Candidate, ...]:
         """The answers as they stand on the page."""
         return tuple(self.task.answers[index] for index in self.order)
-
-    def to_task_order(self, shown: Sequence[T]) -> tuple[T, ...]:
-        """One value for each position of the page → one for each of the task's answers."""
-        if len(shown) != len(self.order):
-            raise StoreRefuses(f"{len(shown)} values for {len(self.order)} answers")
-        by_answer = dict(zip(self.order, shown, strict=True))
-        return tuple(by_answer[index] for index in range(len(self.order)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,7 @@ class Store:
         """An existing project; one of an older plaudit is brought up to date. Raises: UserError where there is none."""
         database = Database(url)
         if database.path is not None and not database.path.is_file():
-            raise UserError(f"{url}: there is no labelling project; `plaudit label init` makes one")
+            raise UserError(f"{url}: there is no labelling project; `plaudit label DATA` makes one")
         with database.closed_on_error():
             database.upgrade()
             return cls(database, clock)
@@ -220,7 +220,8 @@ class Store:
             return Turn(desk.next(), self._progress(desk.connection, person))
 
     def submit(self, assignment_id: str, person: Person, judgement: Judgement, key: str) -> Submission:
-        """Store a judgement; it is safe once this returns. The same `key` of the same person twice is one submission.
+        """Store a judgement; it is safe once this returns. The same judgement twice with the same `key` is one
+        submission.
 
         A lease that ran out meanwhile doesn't matter: what somebody worked on is kept. A second submission with another
         key is a correction: it counts, the first stays.
@@ -259,20 +260,24 @@ class Store:
     def record(self, task: Task, name: str, judgement: Judgement, key: str) -> Submission:
         """A judgement that came without a page (a vote in a chat, an imported label): the task is added if it is new.
 
-        `key` as in `submit`. The answers count as shown in the task's own order.
+        `key` as in `submit`. The answers count as shown in this task's order, which may not be that of the same task in
+        the store.
         """
-        own = checked(judgement, task, self.config)
+        shown = checked(judgement, task, self.config)
         check_task(task, self.config)
         with self._db.write() as connection:
             desk = Desk(connection, self.config, self._now(), name)
-            if (before := desk.by_key(key)) is not None:
-                return before
             _insert_tasks(connection, [task])
-            order = tuple(range(len(task.answers)))
+            known = task_of(connection, task.id)
+            order = known.places_of(task.answers)
+            own = shown.in_task_order(order)
+            before, key = desk.repeated(task.id, own, key)
+            if before is not None:
+                return before
             leased = Assignment(
-                id=desk.lease(task, order)["id"],
+                id=desk.lease(known, order)["id"],
                 person=name,
-                task=task,
+                task=known,
                 order=order,
                 expires=desk.now,
                 previous=desk.judged_before(task.id),

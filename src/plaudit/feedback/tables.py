@@ -117,6 +117,11 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
+SERVERS = ("postgresql://", "postgresql+psycopg://", "postgres://")
+"""How the address of a data base server begins."""
+SQLITE = "sqlite:///"
+
+
 class Database:
     """A data base file or server: `read()` and `write()` are transactions, and failures are `StoreUnavailable`."""
 
@@ -124,15 +129,15 @@ class Database:
         """`url`: a path, which is an SQLite file, or `postgresql://…`."""
         if holds_password(url):
             raise UserError(NO_PASSWORD)
-        self.is_server = url.startswith(("postgresql://", "postgres://"))
-        self.path = None if self.is_server else Path(url.removeprefix("sqlite:///"))
+        self.is_server = url.startswith(SERVERS)
+        self.path = None if self.is_server else Path(url.removeprefix(SQLITE))
         self.name = str(sa.engine.make_url(url)) if self.is_server else str(self.path)
         self._writing = threading.Lock()
         if self.is_server:
             driver = sa.engine.make_url("postgresql://" + url.partition("://")[2]).set(drivername="postgresql+psycopg")
             self.engine = sa.create_engine(driver, isolation_level="AUTOCOMMIT", **_POOL)  # `_begun` says BEGIN
         else:
-            self.engine = sa.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30}, **_POOL)
+            self.engine = sa.create_engine(f"{SQLITE}{self.path}", connect_args={"timeout": 30}, **_POOL)
             event.listen(self.engine, "connect", _set_up_sqlite)
 
     @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 markdown-it-py with HTML off is the reader; what is written is a fixed list of elements without any attribute that comes
 from the text. Links don't lead anywhere: their address is shown instead (a labeller judges what is there, and a click
-would tell another site who is judging). Characters that reorder or hide text are shown by their number.
+would tell another site who is judging). Characters that reorder or hide text are shown by their number; joiners
+(U+200C, U+200D) and variation selectors are not, because scripts and emoji need them.
 """
 
 import re
@@ -16,7 +17,10 @@ from markupsafe import Markup, escape
 
 MARKDOWN_LIMIT = 20_000
 """Characters; longer texts are shown as written, whole: reading a megabyte as Markdown would take seconds."""
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\U000e0000-\U000e007f]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u2064\u2066-\u2069\u2028\u2029\ufeff\U000e0000-\U000e007f]"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLOCKS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr"}
 _BLOCKS |= {"table", "thead", "tbody", "tr", "th", "td"}
@@ -27,7 +31,7 @@ def as_written(text: str) -> Markup:
     """The text itself, nothing interpreted; line breaks are kept by the style sheet. A long text has one direction:
     browsers take half a minute to find one for each line of a megabyte."""
     kind = "written" if len(text) <= MARKDOWN_LIMIT else "written long"
-    return Markup('<div class="{}" dir="auto">').format(kind) + _plain(text) + Markup("</div>")
+    return Markup('<div class="{}" dir="auto">').format(kind) + plain(text) + Markup("</div>")
 
 
 def rendered(text: str) -> Markup:
@@ -70,7 +74,7 @@ def _html(tokens: Sequence[Token]) -> Markup:
         elif token.type == "link_close":
             begin, address = links.pop()
             if Markup("").join(pieces[begin:]).striptags() != address:
-                pieces.append(Markup("<span class=address> (") + _plain(address) + Markup(")</span>"))
+                pieces.append(Markup("<span class=address> (") + plain(address) + Markup(")</span>"))
         else:
             pieces.append(_token(token))
     return Markup("").join(pieces)
@@ -80,21 +84,21 @@ def _token(token: Token) -> Markup:
     """Only what is known here is written as an element: an unknown token's content becomes text."""
     match token.type:
         case "fence" | "code_block":
-            label = Markup("<span class=lang>") + _plain(token.info) + Markup("</span>") if token.info.strip() else ""
-            code = Markup("<pre dir=ltr><code>") + _plain(token.content) + Markup("</code></pre>")
+            label = Markup("<span class=lang>") + plain(token.info) + Markup("</span>") if token.info.strip() else ""
+            code = Markup("<pre dir=ltr><code>") + plain(token.content) + Markup("</code></pre>")
             return Markup("<div class=code>") + label + code + Markup("</div>")
         case "inline":
             return _html(token.children or [])
         case "code_inline":
-            return Markup("<code>") + _plain(token.content) + Markup("</code>")
+            return Markup("<code>") + plain(token.content) + Markup("</code>")
         case "softbreak":
             return Markup("<br>")  # chat answers mean their line ends
         case "image":
-            return _plain(f"![{token.content}]({token.attrGet('src')} {token.attrGet('title') or ''})")
+            return plain(f"![{token.content}]({token.attrGet('src')} {token.attrGet('title') or ''})")
         case kind if token.tag in _ELEMENTS and kind != "text":
             return _tag(token)
         case _:
-            return _plain(token.content)
+            return plain(token.content)
 
 
 def _tag(token: Token) -> Markup:
@@ -107,7 +111,7 @@ def _tag(token: Token) -> Markup:
     return Markup(f"<{token.tag}{' dir=auto' if token.tag in _BLOCKS else ''}{number}>")
 
 
-def _plain(text: str) -> Markup:
+def plain(text: str) -> Markup:
     """Escaped, with a visible name for each character that would hide, or reorder what stands around it."""
     safe = _SURROGATE.sub("\ufffd", str(escape(_unix(text))))
     return Markup(_HIDDEN.sub(lambda match: f"<span class=hidden-char>U+{ord(match[0]):04X}</span>", safe))

@@ -42,7 +42,7 @@ class Room:
         with self._lock:
             talk = self.talk
             names = talk.names
-            replies = [_plain(reply, side, names) for side, reply in enumerate(talk.replies)]
+            replies = [_plain(reply, side, names, blind=talk.is_blind) for side, reply in enumerate(talk.replies)]
             turns = [{"role": turn.role, "text": turn.content, **text_view(turn.content)} for turn in talk.turns]
             return {
                 "version": self.version,
@@ -138,9 +138,11 @@ def _message(body: Body) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _plain(reply: Reply, side: int, names: Sequence[str]) -> dict[str, Any]:
+def _plain(reply: Reply, side: int, names: Sequence[str], *, blind: bool) -> dict[str, Any]:
+    """Without what may tell a model while that is `blind`: a KL near 0 is that of a model to itself."""
     text = reply.text.encode("utf-8", "replace").decode("utf-8")
-    facts = {"finish": reply.finish, "score": reply.score, "kl": reply.kl, "tokens": reply.tokens}
+    facts = {"finish": reply.finish, "tokens": reply.tokens}
+    facts |= {"score": None, "kl": None} if blind else {"score": reply.score, "kl": reply.kl}
     html = text_view(text) if reply.finish else {"html": as_written(text), "written": ""}
     return {
         "side": SIDES[side],

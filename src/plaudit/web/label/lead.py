@@ -1,7 +1,7 @@
 """What a lead sees and does: progress, agreement, gold, disagreements, adjudication, export, links."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
@@ -10,14 +10,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from plaudit.errors import UserError
-from plaudit.feedback.exchange import ExportForm, export_text
-from plaudit.feedback.records import Disagreement, Estimated, Role
+from plaudit.feedback.exchange import LOST, ExportForm, export_text, tied_rankings
+from plaudit.feedback.records import Disagreement, Estimated, Role, Skip
 from plaudit.feedback.store import Store
 from plaudit.web.app import Body, call
-from plaudit.web.label.views import answers_view, letter, order_words, prompt_view, text_of
+from plaudit.web.label.views import BEGINNING, answers_view, letter, order_words, prompt_view, text_of
+from plaudit.web.rendering import plain
 from plaudit.web.templates import page
 
 DISAGREEMENTS_SHOWN = 50
+SKIPS_SHOWN = 20
 FORMS: Mapping[ExportForm, str] = {form: f"form_{form.replace('-', '_')}" for form in get_args(ExportForm)}
 """Each form with the key of its words in the dictionary."""
 
@@ -66,12 +68,25 @@ class LeadDesk:
         numbers = {name: interval(getattr(agreement, name)) for name in ("alike", "alike_when_preferred")}
         alpha = agreement.alpha
         numbers["alpha"] = f"{alpha.value:.2f} ({alpha.low:.2f} – {alpha.high:.2f})".replace("-", "−") if alpha else ""
-        values = {"progress": progress, "people": people, "agreement": numbers, "forms": FORMS}
-        values["me"] = request.state.person.name
+        values: dict[str, Any] = {"progress": progress, "people": people, "agreement": numbers, "forms": FORMS}
+        tied, ranked = tied_rankings(self.store)
+        skips = self.store.skips()
+        values |= {"skips": self._skips(skips[: -SKIPS_SHOWN - 1 : -1]), "skipped": len(skips)}
+        values |= {"no_ties": LOST if tied else (), "tied": tied, "ranked": ranked, "me": request.state.person.name}
         differing = sum(share < 1 for share in agreement.by_task.values())
         shared = len(agreement.by_task)
         name = self.store.config.name
         return page(request, "lead.html.j2", name=name, differing=differing, shared=shared, **values)
+
+    def _skips(self, skips: Sequence[Skip]) -> list[dict[str, str]]:
+        return [
+            {
+                "person": one.person,
+                "prompt": plain(self.store.task(one.task_id).prompt.turns[-1].content[:BEGINNING]),
+                "reason": plain(one.reason),
+            }
+            for one in skips
+        ]
 
     def disagreements(self, request: Request) -> Response:
         differing = self.store.disagreements()
@@ -141,7 +156,7 @@ def disagreement_view(one: Disagreement, *, models: bool) -> dict[str, Any]:
                 "person": vote.person,
                 "order": order_words(vote.judgement.ranks),
                 "none": vote.judgement.none_acceptable,
-                "comment": vote.judgement.comment,
+                "comment": plain(vote.judgement.comment),
                 "seconds": vote.judgement.seconds,
             }
             for vote in one.submissions

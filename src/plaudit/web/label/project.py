@@ -19,6 +19,7 @@ from plaudit.feedback.options import ProjectConfig
 from plaudit.feedback.records import Candidate, Judgement, Role, Task
 from plaudit.feedback.sources import tasks_of
 from plaudit.feedback.store import Store
+from plaudit.feedback.tables import SERVERS, SQLITE
 from plaudit.feedback.verdicts import leave_verdicts
 from plaudit.files import safe_name
 from plaudit.records.text import Kind
@@ -34,11 +35,10 @@ from plaudit.web.serve import PORT, listening, serve
 SUFFIX = ".db"
 LEAD = "lead"
 """The name of whoever makes a project."""
-DATABASES = ("postgresql:", "postgresql+psycopg:", "sqlite:")
 
 
 def is_project(name: str) -> bool:
-    return name.endswith(SUFFIX) or name.startswith(DATABASES)
+    return name.endswith(SUFFIX) or name.startswith((*SERVERS, SQLITE))
 
 
 def project_named(name: str, sources: Sequence[str] = ()) -> str:

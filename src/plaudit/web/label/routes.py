@@ -18,6 +18,7 @@ from plaudit.feedback.store import Store
 from plaudit.web.app import Body, call
 from plaudit.web.label.lead import lead_routes
 from plaudit.web.label.views import (
+    BEGINNING,
     assignment_view,
     judgement_view,
     order_words,
@@ -25,13 +26,12 @@ from plaudit.web.label.views import (
     read_judgement,
     text_of,
 )
+from plaudit.web.rendering import plain
 from plaudit.web.templates import page
 
 SENT_SHOWN = 200
 RECENT = 50
 """Submissions of which the median time is made."""
-BEGINNING = 160
-"""Characters of a prompt in a list."""
 
 
 def label_routes(store: Store, arriving: Callable[[], bool] = lambda: False) -> list[BaseRoute]:
@@ -114,9 +114,8 @@ class Labeller:
             view = judgement_view(one.judgement, one)
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.received))
             prompt = self.store.task(one.task_id).prompt.turns[-1].content[:BEGINNING]
-            lines.append(
-                {"task": one.task_id, "when": when, "prompt": prompt, "order": order_words(view["ranks"]), **view}
-            )
+            shown = {"prompt": plain(prompt), "order": order_words(view["ranks"]), "comment": plain(view["comment"])}
+            lines.append({"task": one.task_id, "when": when, **view, **shown})
         person = request.state.person
         recent = [one.judgement.seconds for one in submissions[:RECENT]]
         median = statistics.median(recent) if recent else None

@@ -5,13 +5,15 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-import plaudit
 from plaudit.feedback.options import ProjectConfig
-from plaudit.feedback.records import Assignment, Candidate, Judgement, Submission
+from plaudit.feedback.records import Assignment, Candidate, Judgement, Submission, mirrored
 from plaudit.records.text import Prompt
 from plaudit.web.rendering import as_written, rendered
 
 MAX_SECONDS = 86_400.0
+MAX_VERSION = 40
+BEGINNING = 160
+"""Characters of a prompt in a list."""
 
 
 def letter(position: int) -> str:
@@ -76,30 +78,27 @@ def judgement_view(judgement: Judgement, assignment: Assignment | Submission) ->
     }
 
 
-def mirrored(step: int, order: Sequence[int]) -> int:
-    """1 to 8 between the answers as shown <-> between the task's own: the same way back. 0 is no step."""
-    return 9 - step if step and tuple(order) == (1, 0) else step
-
-
 def read_judgement(body: Mapping[str, Any], assignment: Assignment) -> Judgement:
     """What the page sent, in the task's own order; whether it fits the task, the store checks. 400 for other shapes."""
     ranks, scalar, flags = (body.get(name) for name in ("ranks", "scalar", "flags"))
-    step, seconds = body.get("step", 0), body.get("seconds", 0)
+    step, seconds, page = body.get("step", 0), body.get("seconds", 0), text_of(body, "page")
     whole = all(type(x) is int for x in (*_list(ranks), step)) and all(
         x is None or type(x) is int for x in _list(scalar)
     )
-    if not (whole and isinstance(flags or {}, dict) and isinstance(seconds, int | float)):
+    short = len(page) <= MAX_VERSION and page.isprintable()
+    if not (whole and short and isinstance(flags or {}, dict) and isinstance(seconds, int | float)):
         raise HTTPException(400, "not_a_judgement")
-    return Judgement(
-        ranks=assignment.to_task_order(_list(ranks)) if ranks else (),
+    shown = Judgement(
+        ranks=tuple(_list(ranks)),
         none_acceptable=body.get("none") is True,
-        step=mirrored(step, assignment.order),
-        scalar=assignment.to_task_order(_list(scalar)) if scalar else (),
-        flags={str(name): assignment.to_task_order(_list(values)) for name, values in (flags or {}).items()},
+        step=step,
+        scalar=tuple(_list(scalar)),
+        flags={str(name): tuple(_list(values)) for name, values in (flags or {}).items()},
         comment=text_of(body, "comment"),
         seconds=min(max(float(seconds), 0.0), MAX_SECONDS),
-        page_version=plaudit.__version__,
+        page_version=page,
     )
+    return shown.in_task_order(assignment.order)
 
 
 def _list(value: Any) -> list[Any]:

@@ -29,6 +29,7 @@ function open(answer) {
   $("idle").hidden = Boolean(task);
   if (!task) return idle(answer);
   draft = stored() ?? before(task.previous) ?? fresh();
+  if (task.previous) draft.key = fresh().key; // a correction is a judgement of its own, whatever its draft was sent as
   picked = null;
   prefix = "";
   differing = false;
@@ -85,11 +86,14 @@ function keep() {
   } catch { /* a full or forbidden storage: only the reload is less safe */ }
 }
 
+// What was sent is no draft any more: neither the clock nor a page that comes back from the browser's history keeps it.
 function forget() {
   localStorage.removeItem(storageName());
+  task = draft = null;
 }
 
-const snapshot = () => JSON.stringify({ ...draft, undo: undefined, seconds: undefined });
+// What undo brings back: all but what goes on by itself, or is undone in its own field.
+const snapshot = () => JSON.stringify({ ...draft, undo: undefined, seconds: undefined, comment: undefined, key: undefined });
 
 // Every change goes through here: it can be undone, is kept, shown and told.
 function change(act, index = null) {
@@ -135,6 +139,7 @@ function notice(message) {
 // ------------------------------------------------------------------------------------------------------ what people do
 
 function pick(index, focus = true) {
+  if (!task) return;
   picked = index;
   show();
   const card = document.querySelector(`.answer[data-index="${index}"]`);
@@ -150,13 +155,16 @@ const rank = (act) => picked !== null && project.mode === "rank" && change(() =>
 function choose(choice) {
   change(() => {
     draft.choice = choice;
-    if (project.mode === "two") draft.none = choice === "none";
+    draft.none = choice === "none"; // a step takes it back
   });
 }
 
 function setNone(value) {
   if (project.mode === "two") return choose(value ? "none" : "");
-  change(() => (draft.none = value));
+  change(() => {
+    draft.none = value;
+    if (value) draft.choice = ""; // a step says which is better
+  });
 }
 
 const setScale = (index, n) => change(() => (draft.scalar = draft.scalar.map((each, i) => (i === index ? n : each))));
@@ -191,7 +199,7 @@ function judgement() {
   return {
     ranks: project.mode === "two" ? chosen : project.mode === "rank" && complete(draft.places) ? ranks(draft.places) : [],
     step: project.mode === "eight_step" ? Number(draft.choice) : 0,
-    none: draft.none, comment: draft.comment, seconds: Math.round(draft.seconds),
+    none: draft.none, comment: draft.comment, seconds: Math.round(draft.seconds), page: $("project").dataset.version,
     scalar: draft.scalar.some((each) => each !== null) ? draft.scalar : [],
     flags: Object.fromEntries(project.flags.map((name, i) => [name, draft.flags[i]])),
   };
@@ -348,7 +356,7 @@ document.addEventListener("change", (event) => {
   else if (part === "flag") setFlag(index, Number(flag));
 });
 
-$("comment").addEventListener("input", () => { draft.comment = $("comment").value; keep(); });
+$("comment").addEventListener("input", () => { if (draft) { draft.comment = $("comment").value; keep(); } });
 $("look-again").addEventListener("click", fetchNext);
 dragging(document, dropped);
 
@@ -360,6 +368,7 @@ setInterval(() => {
 
 // ------------------------------------------------------------------------------------------------------------- begin
 
+addEventListener("pageshow", (event) => event.persisted && location.reload()); // back from the browser's history
 $("keys-on").checked = localStorage.getItem("plaudit-keys") !== "off";
 open(JSON.parse($("start").textContent));
 if (query.has("reopen")) reopen(query.get("reopen"));
