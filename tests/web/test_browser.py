@@ -362,6 +362,31 @@ def test_on_a_slow_network_the_page_says_that_it_is_sending(visit, tmp_path):
         assert page.is_hidden("#notice") and len(site.store.all_submissions(superseded=True)) == 1
 
 
+def test_the_pages_seldom_seen_have_theirs(visit, tmp_path):
+    """Two answers on eight steps, with numbers and flags; nothing left to do; no link; a lead's decision."""
+    folder = Path(SCREENSHOTS or tmp_path)
+    wide = {"viewport": {"width": 1280, "height": 640}}
+    asked = {"mode": "eight_step", "scalar": True, "flags": ("unsafe", "off topic"), "guidelines": "**Short** is good."}
+    words = ("A rainbow is sunlight, split by drops of rain.", "Colours in the sky.")
+    (tmp_path / "eight").mkdir()
+    with served(project(tmp_path / "eight", ["What is a rainbow?"], words, **asked)) as site:
+        page = visit(site.invite("you"), **wide)
+        press(page, "3")
+        page.screenshot(path=folder / "label-eight-steps.png")
+        visit(site.address, expect="main", **wide).screenshot(path=folder / "label-no-link.png")
+    with served(project(tmp_path, ["What is a rainbow?"], words, mode="two", overlap=2)) as site:
+        for name, key in (("Ann", "a"), ("Ben", "b")):
+            page = visit(site.invite(name), **wide)
+            press(page, f"{key} Enter")
+            page.wait_for_selector("#idle:visible")
+        page.screenshot(path=folder / "label-nothing-left.png")
+        (task,) = site.store.tasks()
+        lead = visit(site.invite("lead", Role.LEAD), expect="#invite", **wide)
+        lead.goto(f"{site.address}/label?adjudicate={task.id}")
+        lead.wait_for_selector("#task")
+        lead.screenshot(path=folder / "label-decision.png")
+
+
 def test_every_page_has_its_picture(visit, tmp_path):
     folder = Path(SCREENSHOTS or tmp_path)
     with served(demo_project(tmp_path / "demo.db")) as site:
