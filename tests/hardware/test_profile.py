@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import plaudit as pl
+from plaudit.hardware import profile as profile_module
 from plaudit.hardware.profile import StepProfile, TimedPart, operators, part, parts, table
 from tests.kills import kills
 from tests.training.tiny import model_folder
@@ -72,6 +73,17 @@ def test_an_iteration_of_ppo_has_its_parts(tmp_path, capsys):
     seconds = [float(rows[name][1]) for name in ("sample", "score", "update", "rest")]
     assert min(seconds) > 0
     assert sum(seconds) == pytest.approx(float(rows["all"][1]), abs=0.003)
+
+
+@kills("hardware/profile.py", old='precision == "bf16"', new="False", why="shares of another precision's peak")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_peak_is_of_the_precision_in_which_the_run_computes(precision, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(profile_module, "matmul_speed", lambda device, dtype, *size: asked.append(dtype) or 1e9)
+    rows = [{"prompt": "a", "response": "b"}] * 4
+    sizes = {"minibatch_size": 1, "held_out_fraction": 0, "model_tiny": {"hidden_size": 16, "layers": 1, "heads": 2}}
+    pl.sft("tiny", rows, out=tmp_path / "run", profile=True, device_precision=precision, **sizes)
+    assert asked == [torch.bfloat16 if precision == "bf16" else torch.float32]
 
 
 def test_a_run_of_one_step_has_nothing_to_show(tmp_path, capsys):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
+from plaudit.models import causal
 from plaudit.models.attention import (
     BEYOND,
     PACKED,
@@ -15,6 +16,8 @@ from plaudit.models.attention import (
     segments,
 )
 from plaudit.models.causal import causal_attention
+from plaudit.models.trunk import Trunk
+from plaudit.tokens.batches import pack
 from tests.kills import kills
 from tests.models.tiny import build, relative_difference
 
@@ -31,6 +34,12 @@ def by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: 
             seen = key[head // shared, : t + 1] @ query[head, t] * scale
             out[t, head] = seen.softmax(0) @ value[head // shared, : t + 1]
     return out
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """|a − b| ÷ |b|."""
+    found, wanted = found.detach().double(), wanted.detach().double()
+    return float((found - wanted).norm() / wanted.norm())
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -120,7 +129,7 @@ def test_a_packed_line_is_not_one_long_row():
 
 
 @kills("models/causal.py", old=".triu(1), -math.inf", new=".triu(2), -math.inf", why="a token sees the next one")
-@kills("models/causal.py", old=".sub_(_rows(shared, begin, end))", new="", why="the softmax's own part of the gradient")
+@kills("models/causal.py", old=" - _rows(shared, begin, end))", new=")", why="the softmax's own part of the gradient")
 @pytest.mark.parametrize(("heads", "kv_heads", "scale"), [(4, 2, None), (3, 3, 0.3), (6, 2, None)])
 def test_long_rows_attend_as_torchs_own_kernel_in_value_and_gradient(heads, kv_heads, scale):
     """130 tokens: four blocks and a short one."""
@@ -136,3 +145,50 @@ def test_long_rows_attend_as_torchs_own_kernel_in_value_and_gradient(heads, kv_h
     torch.testing.assert_close(mine, wanted, atol=2e-5, rtol=1e-4)
     with torch.no_grad():
         assert causal_attention(*tensors, scale).equal(torchs)
+
+
+@kills("models/causal.py", old="query.dtype == torch.bfloat16:", new="False:", why="torch's kernel: five times slower")
+@pytest.mark.parametrize("length", [3, 40, 130])
+def test_in_bf16_rows_attend_as_in_float64_but_for_rounding(length):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, length, 16), (2, 2, length, 16), (2, 2, length, 16)]
+    rounded = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]
+    exact = [x.detach().double().requires_grad_() for x in rounded]
+    weight = torch.randn(shapes[0], generator=generator)
+    own = causal_attention(*rounded, None)
+    assert "_Causal" in own.grad_fn.next_functions[0][0].name()
+    truth = scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
+    assert off(own, truth) < 0.01
+    mine = torch.autograd.grad((own * weight).sum(), rounded)
+    wanted = torch.autograd.grad((truth * weight).sum(), exact)
+    assert all(off(x, y) < 0.01 for x, y in zip(mine, wanted, strict=True))
+    with torch.no_grad():
+        assert causal_attention(*rounded, None).equal(own)
+
+
+@kills(
+    "models/causal.py",
+    old=' and not torch.is_autocast_enabled("cpu")',
+    new="",
+    why="long rows in bf16 end in an error about dtypes",
+)
+@kills("models/attention.py", old=".to(dtype) for x in (query, key, value)", new=" for x in (query, key, value)",
+       why="queries and keys stay in fp32, which the faster attention doesn't take")  # fmt: skip
+@pytest.mark.parametrize("length", [20, 140])
+def test_a_model_learns_in_bf16_what_it_learns_in_fp32(length):
+    """Its turned queries and keys come in fp32 where its values come in bf16."""
+    trunk = Trunk(build("llama"))
+    rows = pack([[1, 2, 3], [4, 5]], [[(7 * i + 3) % 11 for i in range(length)], [6, 7, 8, 9]])
+    gradients, logprobs = [], []
+    for is_half in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+            logprobs.append(trunk(rows, {"logprobs"})["logprobs"])
+        gradients.append(torch.autograd.grad(logprobs[-1].sum(), list(trunk.parameters())))
+    assert off(logprobs[1], logprobs[0]) < 0.01
+    assert all(off(x, y) < 0.05 for x, y in zip(*reversed(gradients), strict=True))
+
+
+def test_what_the_faster_attention_would_keep_beyond_its_budget_goes_to_torchs_kernel(monkeypatch):
+    monkeypatch.setattr(causal, "BUDGET", 1)
+    tensors = [torch.randn(1, 2, 130, 8, requires_grad=True) for _ in range(3)]
+    assert "_Causal" not in causal_attention(*tensors, None).grad_fn.name()

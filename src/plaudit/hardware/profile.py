@@ -3,7 +3,7 @@
 import contextlib
 import time
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,20 @@ def part(name: str) -> contextlib.AbstractContextManager[object]:
 @contextlib.contextmanager
 def profiled(run: Run) -> Generator[None]:
     """Profile the run's second iteration, or step: from its first line of metrics in this process to the next one."""
-    profile = StepProfile(run.files.folder / "profile" if isinstance(run.files, RunFiles) else None)
+    profile = StepProfile(
+        run.files.folder / "profile" if isinstance(run.files, RunFiles) else None, lambda: _dtype(run)
+    )
     run.sinks.append(profile)
     try:
         yield
     finally:
         profile.close()
+
+
+def _dtype(run: Run) -> torch.dtype:
+    """In what the run's products are: as its options say, or what was measured when it began (`auto`)."""
+    precision = run.provenance.get("measured", {}).get("precision") or run.config["device"]["precision"]
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +58,12 @@ class TimedPart:
 
 
 class StepProfile:
-    """A sink that only looks at when lines come. `folder`: where table.txt and trace.json.gz go; None: nowhere."""
+    """A sink that only looks at when lines come. `folder`: where table.txt and trace.json.gz go; None: nowhere.
+    `dtype` says, at the end, of which products the peak is."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, dtype: Callable[[], torch.dtype] = lambda: torch.float32) -> None:
         self._folder = folder
+        self._dtype = dtype
         self._profiler: torch.profiler.profile | None = None
         self._began = 0.0
         self._is_done = False
@@ -85,9 +95,8 @@ class StepProfile:
         profiler.stop()
         self._profiler, self._is_done = None, True
         is_cuda = torch.cuda.is_initialized()
-        device = "cuda" if is_cuda else "cpu"
-        dtype = torch.bfloat16 if torch.is_autocast_enabled(device) else torch.float32
-        peak = matmul_speed(device, dtype, *((4096, 4096) if is_cuda else (1024, 1024)))
+        device, size = ("cuda", 4096) if is_cuda else ("cpu", 1024)
+        peak = matmul_speed(device, self._dtype(), size, size)
         text = table(parts(profiler.events() or (), seconds), operators(profiler.key_averages(), is_cuda), peak)
         title = f"step {step}, {torch.get_num_threads()} threads; the profiler itself takes time"
         text = f"{title}\n\n{text}\n"

@@ -126,7 +126,9 @@ def packed_attention(
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     heads, head_dim = query.shape[1:]
     kv_heads = key.shape[1]
-    flat = torch.cat([x.reshape(x.shape[0], -1) for x in (query, key, value)], dim=1)
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    flat = torch.cat([x.reshape(x.shape[0], -1).to(dtype) for x in (query, key, value)], dim=1)
     outputs = []
     for bucket in segments.buckets:
         rows, width = bucket.shape
@@ -136,7 +138,8 @@ def packed_attention(
         outputs.append(attended.transpose(1, 2).reshape(rows * width, heads * head_dim))
     for branch in segments.branches:
         (rows, width), visible = branch.queries.shape, branch.keys.shape[1]
-        q = query.index_select(0, branch.queries.reshape(-1)).view(rows, width, heads, head_dim).transpose(1, 2)
+        q = flat[:, : heads * head_dim].index_select(0, branch.queries.reshape(-1))
+        q = q.view(rows, width, heads, head_dim).transpose(1, 2)
         kv = flat[:, heads * head_dim :].index_select(0, branch.keys.reshape(-1))
         k, v = kv.view(rows, visible, 2 * kv_heads, head_dim).transpose(1, 2).split(kv_heads, dim=1)
         attended = scaled_dot_product_attention(
