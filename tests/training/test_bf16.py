@@ -20,11 +20,11 @@ def last(run: Any, name: str) -> float:
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory):
     """The same SFT in both precisions."""
-    folder = tmp_path_factory.mktemp("bf16")
+    folder, sizes = tmp_path_factory.mktemp("bf16"), {**SIZES, "model_tiny": TINY}
     return {
-        precision: pl.sft("tiny", DEMONSTRATIONS, model_tiny=TINY, device_precision=precision, out=folder / precision, **SIZES)
+        precision: pl.sft("tiny", DEMONSTRATIONS, device_precision=precision, out=folder / precision, **sizes)
         for precision in ("fp32", "bf16")
-    }  # fmt: skip
+    }
 
 
 def test_sft_learns_nearly_the_same(policies):
