@@ -19,6 +19,7 @@ from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.formulas.logprobs import entropy, token_logprobs
 from plaudit.hardware.randomness import SampleKey
+from plaudit.models import shapes
 from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.options import LoRA
@@ -77,6 +78,17 @@ def test_the_samplers_logprobs_are_the_trainers(name, temperature):
     for row, generation in zip(out, written, strict=True):
         assert list(generation.logprobs) == pytest.approx(row[: len(generation.ids)].tolist(), abs=1e-5)
     assert len({len(g.ids) for g in written}) > 1
+
+
+@kills("engines/llama.py", old="width, rows = rounded(longest + 1, tokens)", new="width, rows = longest + 1",
+       why="in bf16 on a CPU a kernel is made for each length")  # fmt: skip
+def test_where_a_new_shape_is_dear_the_same_is_written_by_fewer(monkeypatch):
+    trunk, product, widths = Trunk(build("llama gqa")), torch.baddbmm, set()
+    plain = write(trunk)
+    monkeypatch.setattr(shapes, "is_dear", lambda where: True)
+    monkeypatch.setattr(torch, "baddbmm", lambda *args, **kw: widths.add(args[2].shape[2]) or product(*args, **kw))
+    same(write(trunk), plain)
+    assert widths == {64}
 
 
 def test_lora_writes_as_the_adapted_policy():

@@ -8,12 +8,14 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from plaudit.errors import UserError
+from plaudit.models import shapes
 from plaudit.models import trunk as module
 from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.options import LoRA
 from plaudit.models.trunk import Trunk, final_logits
 from plaudit.tokens.batches import pack
+from tests.kills import kills
 from tests.models.tiny import (
     CONFIGS,
     NOISY,
@@ -308,6 +310,28 @@ def test_heads_stay_in_fp32_under_autocast():
     for want in ("values", "scores"):
         shown = out[want][out[want] != 0]
         assert not torch.equal(shown.bfloat16().float(), shown)
+
+
+@kills("models/shapes.py", old="-(-count // MULTIPLE) * MULTIPLE if", new="count if", why="a kernel for every length")
+@kills("models/trunk.py", old="position_ids=filled_up(batch.position_ids)", new="position_ids=batch.position_ids",
+       why="fewer positions than tokens")  # fmt: skip
+@kills("models/last_block.py", old="output[:, : len(positions)]", new="output", why="more rows than places for them")
+@EVERY_MODEL
+def test_where_a_new_shape_is_dear_lines_are_filled_up_and_say_the_same(name, monkeypatch):
+    trunk, found = full_trunk(name), []
+    rows_of_the_head = set[int]()
+    trunk.inner.get_output_embeddings().register_forward_hook(lambda m, args, y: rows_of_the_head.add(len(args[0])))
+    for is_dear in (False, True):
+        monkeypatch.setattr(shapes, "is_dear", lambda where, is_dear=is_dear: is_dear)
+        trunk.zero_grad()
+        out = trunk(packed(), ALL, 0.7)
+        probe(out).backward()
+        found.append(({k: x.detach() for k, x in out.items()}, gradients(trunk)))
+    assert rows_of_the_head == {int(packed().response_mask.sum()), shapes.MULTIPLE}
+    (plain, wanted), (filled, grads) = found
+    for want in ALL:
+        torch.testing.assert_close(filled[want], plain[want], atol=1e-5, rtol=1e-5)
+    assert relative_difference(grads, wanted) < 1e-5
 
 
 # ---------------------------------------------------------------------------------------------------- noise and modes

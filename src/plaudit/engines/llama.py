@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from plaudit.models.attention import packed_attention, segments
+from plaudit.models.shapes import MULTIPLE, rounded
 from plaudit.models.trunk import Trunk
 
-ROUND = 64
+ROUND = MULTIPLE
 """The memory's length is a multiple of this, so that it is rarely laid out anew."""
 PARTS = {
     "": {"embed_tokens", "layers", "norm", "rotary_emb"},
@@ -124,7 +125,7 @@ class LlamaDecoder:
         """The last hidden states after these tokens, of which the first N slots get one each behind their `lengths`
         earlier ones; `longest` is the largest of those."""
         memory, n, kv = self._whole(), len(tokens), self.kv_heads
-        width, rows = longest + 1, n * kv
+        width, rows = rounded(longest + 1, tokens), n * kv
         x = self.base.embed_tokens(tokens)
         rope = self._rope(x, lengths)
         each = lengths.repeat_interleave(kv)

@@ -53,15 +53,19 @@ class Segments:
 
 
 def segments(
-    lengths: Sequence[int], device: torch.device | str = "cpu", stems: Sequence[int] | None = None
+    lengths: Sequence[int],
+    device: torch.device | str = "cpu",
+    stems: Sequence[int] | None = None,
+    num_tokens: int | None = None,
 ) -> Segments:
     """The layout for segments of these lengths, in the order in which they are packed.
 
-    `stems[i]` is the segment that segment i goes on from, or −1 where i begins a sequence (the default for all).
+    `stems[i]` is the segment that segment i goes on from, or −1 where i begins a sequence (the default for all). Where
+    the line has `num_tokens`, tokens that nobody reads follow; what they attend to is any number.
     """
     stems = stems if stems is not None else [-1] * len(lengths)
     starts = [0, *accumulate(lengths)][:-1]
-    restore, offset = torch.empty(sum(lengths), dtype=torch.long), 0
+    restore, offset = torch.zeros(num_tokens or sum(lengths), dtype=torch.long), 0
     buckets: list[Tensor] = []
     branches: list[Branches] = []
     for group in alike([i for i, stem in enumerate(stems) if stem < 0], lengths):

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from plaudit.models.shapes import filled_up
 from plaudit.models.weights import HFModel
 
 
@@ -32,10 +33,11 @@ def read_only_at(layer: nn.Module | None, positions: Int[Tensor, " n"], num_toke
         return
 
     def choose(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        return (args[0].index_select(1, positions),)
+        return (filled_up(args[0].index_select(1, positions), dim=1),)
 
     def lay_out(_: nn.Module, __: tuple[Tensor], output: Tensor) -> Tensor:
-        return output.new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions, output)
+        chosen = output[:, : len(positions)]
+        return output.new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions, chosen)
 
     hooks = layer.register_forward_pre_hook(choose), layer.register_forward_hook(lay_out)
     try:

@@ -22,6 +22,7 @@ from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
 from plaudit.models.last_block import feed_forward, positions_read, read_only_at
+from plaudit.models.shapes import filled_up, rounded
 from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
@@ -136,19 +137,19 @@ class Trunk(nn.Module):
             return self._padded_hidden(batch)
         if positions is None or not self.cuts:
             return self._packed_hidden(batch)
-        with read_only_at(feed_forward(self.inner), positions, batch.num_tokens):
+        with read_only_at(feed_forward(self.inner), positions, rounded(batch.num_tokens, positions)):
             return self._packed_hidden(batch)
 
     def _packed_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
+        ids, (lengths, stems) = filled_up(batch.ids), zip(*batch.segments, strict=True)
         with attention_implementation(self.inner, PACKED):
-            return self.inner.base_model(
-                input_ids=batch.ids.unsqueeze(0),
-                position_ids=batch.position_ids.unsqueeze(0),
+            hidden = self.inner.base_model(
+                input_ids=ids.unsqueeze(0),
+                position_ids=filled_up(batch.position_ids).unsqueeze(0),
                 use_cache=False,
-                segments=segments(
-                    [length for length, _ in batch.segments], batch.ids.device, [stem for _, stem in batch.segments]
-                ),
+                segments=segments(lengths, ids.device, stems, len(ids)),
             ).last_hidden_state[0]
+        return hidden[: batch.num_tokens]
 
     def _padded_hidden(self, batch: TokenBatch) -> Float[Tensor, "T H"]:
         """The fallback: rows side by side, padded on the right, then laid out in one line again."""
@@ -171,8 +172,9 @@ class Trunk(nn.Module):
         other: OtherPolicy | None,
     ) -> dict[str, Float[Tensor, " M"]]:
         """What needs the whole vocabulary, on the response positions only, chunk by chunk where it is large."""
-        names = sorted(want)
-        beside = hidden.new_zeros(len(hidden), 0) if other is None else other.hidden
+        names, count = sorted(want), len(targets)
+        beside = hidden.new_zeros(count, 0) if other is None else other.hidden
+        hidden, targets, beside = (filled_up(x) for x in (hidden, targets, beside))
 
         def chunk(h: Tensor, ids: Tensor, other_h: Tensor) -> tuple[Tensor, ...]:
             logits = self.logits(h)
@@ -187,12 +189,12 @@ class Trunk(nn.Module):
 
         rows = max(1, LOGIT_BUDGET // (self.config.get_text_config().vocab_size * (1 if other is None else 2)))
         if len(targets) <= rows:
-            return dict(zip(names, chunk(hidden, targets, beside), strict=True))
+            return {name: x[:count] for name, x in zip(names, chunk(hidden, targets, beside), strict=True)}
         parts = [
             checkpoint(chunk, *cut, use_reentrant=False) if torch.is_grad_enabled() else chunk(*cut)
             for cut in zip(hidden.split(rows), targets.split(rows), beside.split(rows), strict=True)
         ]
-        return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
+        return {name: torch.cat([part[i] for part in parts])[:count] for i, name in enumerate(names)}
 
 
 def _unflatten(numbers: Float[Tensor, " M"], flat: Int[Tensor, " M"], batch: TokenBatch) -> Float[Tensor, "B R"]:
