@@ -19,7 +19,7 @@ from plaudit.engines.torch_engine import TorchEngine
 from plaudit.errors import UserError
 from plaudit.formulas.logprobs import entropy, token_logprobs
 from plaudit.hardware.randomness import SampleKey
-from plaudit.models import shapes
+from plaudit.models import bf16
 from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
 from plaudit.models.options import LoRA
@@ -85,7 +85,7 @@ def test_the_samplers_logprobs_are_the_trainers(name, temperature):
 def test_where_a_new_shape_is_dear_the_same_is_written_by_fewer(monkeypatch):
     trunk, product, widths = Trunk(build("llama gqa")), torch.baddbmm, set()
     plain = write(trunk)
-    monkeypatch.setattr(shapes, "is_dear", lambda where: True)
+    monkeypatch.setattr(bf16, "is_dear", lambda where: True)
     monkeypatch.setattr(torch, "baddbmm", lambda *args, **kw: widths.add(args[2].shape[2]) or product(*args, **kw))
     same(write(trunk), plain)
     assert widths == {64}

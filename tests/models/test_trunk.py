@@ -8,7 +8,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from plaudit.errors import UserError
-from plaudit.models import shapes
+from plaudit.models import bf16
 from plaudit.models import trunk as module
 from plaudit.models.adapters import apply
 from plaudit.models.load import checkpoint_activations
@@ -312,7 +312,7 @@ def test_heads_stay_in_fp32_under_autocast():
         assert not torch.equal(shown.bfloat16().float(), shown)
 
 
-@kills("models/shapes.py", old="-(-count // MULTIPLE) * MULTIPLE if", new="count if", why="a kernel for every length")
+@kills("models/bf16.py", old="-(-count // MULTIPLE) * MULTIPLE if", new="count if", why="a kernel for every length")
 @kills("models/trunk.py", old="position_ids=filled_up(batch.position_ids)", new="position_ids=batch.position_ids",
        why="fewer positions than tokens")  # fmt: skip
 @kills("models/last_block.py", old="output[:, : len(positions)]", new="output", why="more rows than places for them")
@@ -322,12 +322,12 @@ def test_where_a_new_shape_is_dear_lines_are_filled_up_and_say_the_same(name, mo
     rows_of_the_head = set[int]()
     trunk.inner.get_output_embeddings().register_forward_hook(lambda m, args, y: rows_of_the_head.add(len(args[0])))
     for is_dear in (False, True):
-        monkeypatch.setattr(shapes, "is_dear", lambda where, is_dear=is_dear: is_dear)
+        monkeypatch.setattr(bf16, "is_dear", lambda where, is_dear=is_dear: is_dear)
         trunk.zero_grad()
         out = trunk(packed(), ALL, 0.7)
         probe(out).backward()
         found.append(({k: x.detach() for k, x in out.items()}, gradients(trunk)))
-    assert rows_of_the_head == {int(packed().response_mask.sum()), shapes.MULTIPLE}
+    assert rows_of_the_head == {int(packed().response_mask.sum()), bf16.MULTIPLE}
     (plain, wanted), (filled, grads) = found
     for want in ALL:
         torch.testing.assert_close(filled[want], plain[want], atol=1e-5, rtol=1e-5)

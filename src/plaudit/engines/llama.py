@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from plaudit.models.attention import packed_attention, segments
-from plaudit.models.shapes import MULTIPLE, rounded
+from plaudit.models.bf16 import MULTIPLE, rounded
 from plaudit.models.trunk import Trunk
 
 ROUND = MULTIPLE

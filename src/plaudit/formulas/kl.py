@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from plaudit.formulas.logprobs import _scaled_log_softmax
+from plaudit.formulas.logprobs import all_logprobs
 from plaudit.formulas.masks import at_least_float32, select
 
 LOG_RATIO_LIMIT = 20.0
@@ -83,8 +83,8 @@ def full(
     A token that π cannot write (logit −inf) adds 0; one that only `other` cannot write makes it +inf.
     Raises ValueError for a temperature that is not positive.
     """
-    logp = _scaled_log_softmax(logits, temperature)
-    other_logp = _scaled_log_softmax(other_logits, temperature)
+    logp = all_logprobs(logits, temperature)
+    other_logp = all_logprobs(other_logits, temperature)
     impossible = logp == -torch.inf
     difference = logp.masked_fill(impossible, 0.0) - other_logp.masked_fill(impossible, 0.0)
     return (logp.exp() * difference).sum(dim=-1)

@@ -7,7 +7,11 @@ from torch import Tensor
 from plaudit.formulas.masks import at_least_float32, select
 
 
-def _scaled_log_softmax(logits: Float[Tensor, "*dims V"], temperature: float) -> Float[Tensor, "*dims V"]:
+def all_logprobs(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims V"]:
+    """log π of every token, log softmax(z/τ), in nats, float32 or better: made once where several numbers want it.
+
+    Raises ValueError for a temperature that is not positive.
+    """
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     logits = at_least_float32(logits)
@@ -27,7 +31,12 @@ def token_logprobs(
     The note's "stores the logits as log π_old" means these numbers, not logits.
     Raises ValueError for a temperature that is not positive.
     """
-    return _scaled_log_softmax(logits, temperature).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return chosen(all_logprobs(logits, temperature), ids)
+
+
+def chosen(logprobs: Float[Tensor, "*dims V"], ids: Int[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+    """Of `all_logprobs` those of these tokens."""
+    return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims"]:
@@ -36,9 +45,13 @@ def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float
     Between 0 and log V. A logit of −inf is a token that cannot come: it adds 0, to the gradient too.
     Raises ValueError for a temperature that is not positive.
     """
-    logp = _scaled_log_softmax(logits, temperature)
-    finite = logp.masked_fill(logp == -torch.inf, 0.0)
-    return -(logp.exp() * finite).sum(dim=-1)
+    return entropy_of(all_logprobs(logits, temperature))
+
+
+def entropy_of(logprobs: Float[Tensor, "*dims V"]) -> Float[Tensor, "*dims"]:
+    """`entropy`, from `all_logprobs`."""
+    finite = logprobs.clamp_min(torch.finfo(logprobs.dtype).min)
+    return -(logprobs.exp() * finite).sum(dim=-1)
 
 
 def entropy_losses(entropies: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:

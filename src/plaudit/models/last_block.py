@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from plaudit.models.shapes import filled_up
+from plaudit.models.bf16 import filled_up
 from plaudit.models.weights import HFModel
 
 

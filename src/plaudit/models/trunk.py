@@ -21,8 +21,8 @@ from plaudit.formulas import logprobs as formulas
 from plaudit.formulas.masks import at_least_float32
 from plaudit.models.adapters import unwrapped
 from plaudit.models.attention import PACKED, attention_implementation, segments
+from plaudit.models.bf16 import cast_once, filled_up, rounded
 from plaudit.models.last_block import feed_forward, positions_read, read_only_at
-from plaudit.models.shapes import filled_up, rounded
 from plaudit.models.weights import HFModel
 from plaudit.tokens.batches import TokenBatch, pack
 
@@ -57,6 +57,7 @@ class Trunk(nn.Module):
         self.value_head = value_head
         self.score_head = score_head
         silence_noise(self)
+        cast_once(self.inner)
         self.layout = "packed" if _can_pack(self) else "padded"
         self.cuts = self.layout == "packed" and _can_cut(self)
         _check_logits(self)
@@ -179,10 +180,11 @@ class Trunk(nn.Module):
         def chunk(h: Tensor, ids: Tensor, other_h: Tensor) -> tuple[Tensor, ...]:
             logits = self.logits(h)
             numbers: dict[str, Tensor] = {}
+            every = formulas.all_logprobs(logits, temperature)
             if "logprobs" in want:
-                numbers["logprobs"] = formulas.token_logprobs(logits, ids, temperature)
+                numbers["logprobs"] = formulas.chosen(every, ids)
             if "entropy" in want:
-                numbers["entropy"] = formulas.entropy(logits, temperature)
+                numbers["entropy"] = formulas.entropy_of(every)
             if other is not None and "kl_full" in want:
                 numbers["kl_full"] = kl.full(logits, other.logits(other_h), temperature)
             return tuple(numbers[name] for name in names)
