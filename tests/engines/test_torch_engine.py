@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MambaConfig
 
 from plaudit.engines.drawing import BLOCK, draw
@@ -89,6 +90,27 @@ def test_where_a_new_shape_is_dear_the_same_is_written_by_fewer(monkeypatch):
     monkeypatch.setattr(torch, "baddbmm", lambda *args, **kw: widths.add(args[2].shape[2]) or product(*args, **kw))
     same(write(trunk), plain)
     assert widths == {64}
+
+
+@kills("models/bf16.py", old="parameter.requires_grad_(True)", new="pass", why="frozen weights are cast at each token")
+def test_in_bf16_frozen_weights_are_cast_as_often_as_others_and_stay_frozen():
+    class Casts(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default and kwargs["dtype"] == torch.bfloat16:
+                self.count += args[0].ndim == 2 and len(args[0]) >= 16  # a matrix
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    for learns in (True, False):
+        trunk = Trunk(build("llama")).requires_grad_(learns)
+        engine = TorchEngine(trunk, (), decode=str)
+        with torch.autocast("cpu", dtype=torch.bfloat16), Casts() as casts:
+            engine.generate(PROMPTS[:1], keys(1), SamplingConfig(max_new_tokens=12), seed=0)
+        assert {p.requires_grad for p in trunk.parameters()} == {learns}
+        found.append(casts.count)
+    assert found[0] == found[1]
 
 
 def test_lora_writes_as_the_adapted_policy():

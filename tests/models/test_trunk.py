@@ -334,6 +334,26 @@ def test_where_a_new_shape_is_dear_lines_are_filled_up_and_say_the_same(name, mo
     assert relative_difference(grads, wanted) < 1e-5
 
 
+@kills("models/bf16.py", old="if _cast not in parts[name]._forward_hooks.values():", new="if True:",
+       why="each trunk around a model makes it slower")  # fmt: skip
+def test_norms_are_cast_once_however_many_trunks_a_model_has():
+    model = build("llama gqa")
+    norms = [m for name, m in model.named_modules() if name.endswith("layernorm")]
+    for _ in range(3):
+        trunk = Trunk(model)
+    assert {len(norm._forward_hooks) for norm in norms} == {1}
+    seen = list[torch.dtype]()
+    norms[0].register_forward_hook(lambda m, args, y: seen.append(y.dtype))
+    trunk(packed(), {"logprobs"})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trunk(packed(), {"logprobs"})
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_a_router_reads_what_its_norm_gave():
+    assert not any(m._forward_hooks for m in Trunk(causal(NOISY["mixtral"]())).hf.modules())
+
+
 # ---------------------------------------------------------------------------------------------------- noise and modes
 
 

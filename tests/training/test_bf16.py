@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import plaudit as pl
+from tests.kills import kills
 
 LONG = "abcabbca" * 17
 DEMONSTRATIONS = [{"prompt": LONG, "response": "ab" * n} for n in (1, 2, 3, 70)]
@@ -44,6 +45,19 @@ def test_a_reward_model_learns_nearly_the_same(policies):
         for precision in ("fp32", "bf16")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@kills("models/reward/aspects.py", old="weighed.sum(dim=1)", new='standardised @ self.table("weight").cpu()',
+       why="autocast makes bf16 of it, which no judge may give")  # fmt: skip
+@pytest.mark.parametrize("kind", ["aspects", "aspects_ridge"])
+def test_a_judge_of_aspects_is_measured_in_bf16(policies, kind):
+    def rated(letter: str) -> list[dict[str, Any]]:
+        return [{"text": letter * n, "scores": {"long": n / 4, "short": 1 - n / 4}} for n in (1, 2, 3, 4)]
+
+    rows = [{"prompt": f"{letter} {i}", "responses": rated(letter)} for i in range(8) for letter in "ab"]
+    sizes = SIZES | {"held_out_fraction": 0.5}
+    run = pl.reward(policies["fp32"].policy, rows, objective={"kind": kind}, device_precision="bf16", **sizes)
+    assert run.finished
 
 
 def test_ppo_runs_and_its_ratios_begin_at_one(policies):

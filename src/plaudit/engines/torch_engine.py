@@ -14,6 +14,7 @@ from plaudit.engines.written import Response, Sampling, by_prompt, gathers, want
 from plaudit.errors import UserError
 from plaudit.hardware.randomness import SampleKey, bases
 from plaudit.hardware.ranks import ALONE, Ranks
+from plaudit.models.bf16 import casts_kept
 from plaudit.models.trunk import Trunk, evaluating
 from plaudit.records.text import FinishReason
 from plaudit.tokens.batches import pack
@@ -107,9 +108,11 @@ class TorchEngine:
         if not prompts:
             return []
         if decoder is None:
-            return batches.decode(self.trunk, prompts, base, task)
+            with casts_kept(self.trunk):
+                return batches.decode(self.trunk, prompts, base, task)
         try:
-            responses = slots.decode(decoder, prompts, base, task, self.options.prefill_tokens)
+            with casts_kept(self.trunk):
+                responses = slots.decode(decoder, prompts, base, task, self.options.prefill_tokens)
         except BaseException:
             decoder.forget()
             raise

@@ -14,7 +14,7 @@ from plaudit.evaluation.intervals import mean_of, share_of
 from plaudit.evaluation.optimum import ListedOptimum, listed_optimum
 from plaudit.evaluation.options import CompareConfig, ObjectiveConfig
 from plaudit.evaluation.standings import judged_in_pairs, length_controlled, mean_scores, standings
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.models.load import Language, check_model_path, load_causal, load_language
 from plaudit.models.options import ModelConfig
 from plaudit.models.trunk import Trunk
@@ -104,7 +104,7 @@ def compare(config: CompareConfig, run: Run) -> None:
     """Let every policy answer every prompt once, judge, compare with the baseline (N5.1, N5.2)."""
     rows, languages, shots = _prepare(config, run)
     setting = _Setting(
-        config=config, run=run, machine=machine(config.device), rows=rows, languages=languages, shots=shots
+        config=config, run=run, machine=machine_of(run, config.device), rows=rows, languages=languages, shots=shots
     )
     judge = build_scorer(config.judge, setting.machine, "judge", run.check_stop)
     baseline = setting.load(config.baseline)

@@ -9,7 +9,7 @@ from plaudit.data.sources import load
 from plaudit.engines.build import build_engine
 from plaudit.evaluation.intervals import mean_estimate
 from plaudit.evaluation.options import FrontierConfig
-from plaudit.hardware.machine import machine
+from plaudit.hardware.machine import machine_of
 from plaudit.models.load import Language, load_causal, load_language
 from plaudit.models.trunk import Trunk
 from plaudit.records.results import Result
@@ -24,7 +24,7 @@ from plaudit.telemetry.summary import summary
 def frontier(config: FrontierConfig, run: Run) -> None:
     """Sample one pool, judge it by everyone; summary.json has `best_of_n`: judge → points {n, kl, score, truth}."""
     rows, language = _prepare(config, run)
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     trunk = Trunk(load_causal(config.model, language, seed=config.seed).hf).to(here.device)
     engine = build_engine(trunk, language, check_stop=run.check_stop)
     scorers = {

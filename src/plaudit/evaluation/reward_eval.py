@@ -17,7 +17,7 @@ from plaudit.evaluation.judges.pairs import labellers_agreement, pairs_of
 from plaudit.evaluation.judges.rewardbench import rewardbench2
 from plaudit.evaluation.judges.rows import LabelledRows, read_labelled, reversed_group, score_groups, score_rows
 from plaudit.evaluation.options import RewardEvalConfig, name_of
-from plaudit.hardware.machine import Machine, machine
+from plaudit.hardware.machine import Machine, machine_of
 from plaudit.records.results import Result
 from plaudit.records.text import Kind, Ranking
 from plaudit.runs.folder import Run
@@ -43,7 +43,7 @@ def reward_eval(config: RewardEvalConfig, run: Run) -> None:
     """Score every labelled answer with every judge; summary.json has the results, and under `judges` what the figures
     of each judge are drawn from."""
     rows, training = _prepare(config, run)
-    here = machine(config.device)
+    here = machine_of(run, config.device)
     results: list[Result] = []
     records: list[dict[str, Any]] = []
     figures: dict[str, dict[str, Any]] = {}

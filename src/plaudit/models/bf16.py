@@ -1,9 +1,12 @@
 """What bf16 asks of a model beside autocast: kernels that serve again, and each number cast once.
 
-On a CPU a kernel is made for each shape of a product in bf16. Rows of other lengths give each micro-batch another number
-of tokens: there making kernels takes a seventh of an update of a small model, and keeping them 300 MB; a few tokens more,
-which nobody reads, take a fiftieth.
+On a CPU a kernel is made for each shape of a product in bf16. Rows of other lengths give each micro-batch another
+number of tokens: there making kernels takes a seventh of an update of a small model, and keeping them 300 MB; a few
+tokens more, which nobody reads, take a fiftieth.
 """
+
+import contextlib
+from collections.abc import Generator
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,9 @@ from torch.nn.functional import pad
 
 MULTIPLE = 64
 LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-"""Parts of a Llama-like layer. Where there are no others, what its norms give goes into matrices alone."""
+"""Parts of a Llama-like layer. Where there are no others, what its norms give goes into matrices alone …"""
+ROUTING = {"gate", "router", "experts"}
+"""… unless the feed-forward layer is one of several, whose sum begins with what the norm gave."""
 
 
 def is_dear(where: Tensor) -> bool:
@@ -34,9 +39,25 @@ def cast_once(hf: nn.Module) -> None:
     """Let the norms of Llama-like layers give what autocast would make of it for each of the matrices that follow."""
     for layer in hf.modules():
         parts = dict(layer.named_children())
-        if parts.keys() == LAYER:
-            for name in ("input_layernorm", "post_attention_layernorm"):
+        if parts.keys() != LAYER or not ROUTING.isdisjoint(name for name, _ in parts["mlp"].named_children()):
+            continue
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            if _cast not in parts[name]._forward_hooks.values():
                 parts[name].register_forward_hook(_cast)
+
+
+@contextlib.contextmanager
+def casts_kept(model: nn.Module) -> Generator[None]:
+    """Inside, where nothing learns, autocast casts frozen weights once too. It keeps its casts only of what may learn,
+    so that decoding would cast all others anew at each token."""
+    frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _cast(_: nn.Module, __: object, output: Tensor) -> Tensor:

@@ -68,9 +68,11 @@ class _Causal(torch.autograd.Function):
                 scores = torch.bmm(_rows(full_query, begin, end), full_key[:, :end].mT)
             own = scores.view(*query.shape[:2], end - begin, end)[..., begin:]
             own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool).triu(1), -math.inf)
-            probabilities.append(scores.softmax(dim=-1).to(query.dtype))
+            p = scores.softmax(dim=-1).to(query.dtype)
+            if ctx.needs_input_grad[0]:
+                probabilities.append(p)
             block = out[:, :, begin:end]
-            block.copy_(torch.bmm(probabilities[-1], value[:, :end]).view_as(block))
+            block.copy_(torch.bmm(p, value[:, :end]).view_as(block))
         ctx.save_for_backward(query, key, value, out, *probabilities)
         return out
 
@@ -78,17 +80,18 @@ class _Causal(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (grad,) = grads
         query, key, value, out, *probabilities = ctx.saved_tensors
-        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        of_query = torch.empty_like(query)
+        of_key, of_value = (torch.zeros_like(x, dtype=torch.float32) for x in (key, value))
         # Σ_j p_ij ∂p_ij = ∂o_i · o_i: what the softmax takes off each row's gradient
         shared = (grad.float() * out).sum(dim=-1, keepdim=True)
         for (begin, end), p in zip(_blocks(query), probabilities, strict=True):
             upper = _rows(grad, begin, end)
-            of_value[:, :end].baddbmm_(p.mT, upper)
+            of_value[:, :end] += torch.bmm(p.mT, upper)
             of_scores = (torch.bmm(upper, value[:, :end].mT) - _rows(shared, begin, end)).mul_(p).to(p.dtype)
             block = of_query[:, :, begin:end]
             block.copy_(torch.bmm(of_scores, key[:, :end]).view_as(block))
-            of_key[:, :end].baddbmm_(of_scores.mT, _rows(query, begin, end))
-        return of_query, of_key, of_value
+            of_key[:, :end] += torch.bmm(of_scores.mT, _rows(query, begin, end))
+        return of_query, of_key.to(key.dtype), of_value.to(value.dtype)
 
 
 def _blocks(query: Tensor) -> list[tuple[int, int]]:

@@ -162,7 +162,7 @@ class Trunk(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
         """The next-token logits of some hidden states, in fp32."""
-        return final_logits(self.config, self._head("logprobs")(hidden)).float()
+        return final_logits(self.config, self._head("logprobs")(hidden).float())
 
     def _of_logits(
         self,

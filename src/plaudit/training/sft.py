@@ -201,12 +201,11 @@ def _shown(participants: Participants) -> str:
     length = min(SHOWN_TOKENS, language.context - len(prompt or ()))
     if prompt is None or length < 1:
         return ""
-    with participants.machine.autocast(), contextlib.suppress(UserError):  # not every model can be sampled from
+    with contextlib.suppress(UserError):  # not every model can be sampled from
         engine = build_engine(participants.trunk, language)
-        sampling = SamplingConfig(max_new_tokens=length)
-        (answer,) = engine.generate(
-            [prompt], [SampleKey(prompt_id="shown", sample_index=0)], sampling, seed=0, greedy=True
-        )
+        key, sampling = SampleKey(prompt_id="shown", sample_index=0), SamplingConfig(max_new_tokens=length)
+        with participants.machine.autocast():
+            (answer,) = engine.generate([prompt], [key], sampling, seed=0, greedy=True)
         texts = (language.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, list(answer.ids)))
         question, text = (" ".join(str(text).split()) for text in texts)
         return f"{question[-SHOWN_CHARACTERS:]} → {text[:SHOWN_CHARACTERS]}"

@@ -12,8 +12,8 @@ from plaudit.doctor.findings import Finding, NotRunError, error, note, warning
 from plaudit.doctor.paths import missing
 from plaudit.errors import UserError
 
-DISAGREEMENT = {"fp32": 1e-3, "bf16": 0.1}
-"""Nats by which two passes over the same token may differ."""
+DISAGREEMENT = {"fp32": 1e-3, "bf16": 0.5}
+"""Nats by which two passes over the same token may differ. In bf16 SmolLM2's do by 0.4 at one in hundreds."""
 AT_LIMIT = 0.98
 """Share of answers that the token limit cuts, as in the rule `answers_cut` of a run's health."""
 TWICE = ("also trained on, e.g.", "spell control tokens of the tokenizer")

@@ -58,7 +58,8 @@ class AspectsRewardModel(ReaderRewardModel):
     def score(self, groups: Sequence[Group], budget: int) -> Scores:
         """Normalised weighted sums, flat [B]; parts `aspect/NAME` hold the predicted ratings in their own units."""
         standardised = self.read(groups, budget) + self.table("offset").cpu()
-        scores = self.normalisation.apply(standardised @ self.table("weight").cpu())
+        weighed = standardised * self.table("weight").cpu()  # no product of matrices, which autocast would round
+        scores = self.normalisation.apply(weighed.sum(dim=1))
         return Scores.of_all(scores, self.ratings(standardised))
 
     def ratings(self, standardised: Float[Tensor, "B A"]) -> dict[str, Float[Tensor, " B"]]:

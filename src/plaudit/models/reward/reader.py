@@ -5,6 +5,7 @@ encoder-decoders can do neither (an encoder's prompt looks at the answer too): t
 by side, padded on the right, and attention masks hide the padding (N3.9).
 """
 
+import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -92,7 +93,10 @@ class PaddedReader(_Classifier):
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
         if self.typed:
             inputs["token_type_ids"] = token_types(self.language.pair_renderer, rows, self.typed).to(self.device)
-        return self.hf(**inputs).logits
+        # DeBERTa's first version hides keys by fp32's smallest number, which bf16 hasn't
+        plain = self.config.model_type == "deberta"
+        with torch.autocast(self.device.type, enabled=False) if plain else contextlib.nullcontext():
+            return self.hf(**inputs).logits
 
 
 Reader = PackedReader | PaddedReader
