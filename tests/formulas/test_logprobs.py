@@ -74,8 +74,8 @@ def test_half_precision_is_raised_before_the_softmax():
 
 @kills(
     "formulas/logprobs.py",
-    old="return -(logp.exp() * finite)",
-    new="return (logp.exp() * finite)",
+    old="return -(every_logprob.exp() * finite)",
+    new="return (every_logprob.exp() * finite)",
     why="entropy with the wrong sign",
 )
 def test_entropy_by_hand():

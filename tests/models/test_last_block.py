@@ -30,8 +30,8 @@ def trunk_of(name: str) -> Trunk:
 )
 @kills(
     "models/last_block.py",
-    old="new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions, output)",
-    new="new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions.flip(0), output)",
+    old="new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions, chosen)",
+    new="new_zeros(1, num_tokens, output.shape[-1]).index_copy(1, positions.flip(0), chosen)",
     why="outputs of other positions",
 )
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in PADDED])

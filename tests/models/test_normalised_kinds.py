@@ -38,8 +38,8 @@ GROUPS = [
 )
 @kills(
     "models/reward/aspects.py",
-    old='self.normalisation.apply(standardised @ self.table("weight").cpu())',
-    new='standardised @ self.table("weight").cpu()',
+    old="self.normalisation.apply(weighed.sum(dim=1))",
+    new="weighed.sum(dim=1)",
     why="a zero point that is stored and not applied",
 )
 @kills(

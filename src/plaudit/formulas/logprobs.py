@@ -8,7 +8,7 @@ from plaudit.formulas.masks import at_least_float32, select
 
 
 def all_logprobs(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims V"]:
-    """log π of every token, log softmax(z/τ), in nats, float32 or better: made once where several numbers want it.
+    """log π of every token, log softmax(z/τ), in nats, float32 or better: made once where several numbers want it (N4.1).
 
     Raises ValueError for a temperature that is not positive.
     """
@@ -34,9 +34,9 @@ def token_logprobs(
     return chosen(all_logprobs(logits, temperature), ids)
 
 
-def chosen(logprobs: Float[Tensor, "*dims V"], ids: Int[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-    """Of `all_logprobs` those of these tokens."""
-    return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+def chosen(every_logprob: Float[Tensor, "*dims V"], ids: Int[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+    """Of `all_logprobs` those of these tokens, nats (N4.1)."""
+    return every_logprob.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims"]:
@@ -48,10 +48,10 @@ def entropy(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float
     return entropy_of(all_logprobs(logits, temperature))
 
 
-def entropy_of(logprobs: Float[Tensor, "*dims V"]) -> Float[Tensor, "*dims"]:
-    """`entropy`, from `all_logprobs`."""
-    finite = logprobs.clamp_min(torch.finfo(logprobs.dtype).min)
-    return -(logprobs.exp() * finite).sum(dim=-1)
+def entropy_of(every_logprob: Float[Tensor, "*dims V"]) -> Float[Tensor, "*dims"]:
+    """`entropy` in nats, from `all_logprobs` (N4.9)."""
+    finite = every_logprob.clamp_min(torch.finfo(every_logprob.dtype).min)
+    return -(every_logprob.exp() * finite).sum(dim=-1)
 
 
 def entropy_losses(entropies: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
