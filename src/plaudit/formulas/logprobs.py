@@ -8,7 +8,7 @@ from plaudit.formulas.masks import at_least_float32, select
 
 
 def all_logprobs(logits: Float[Tensor, "*dims V"], temperature: float = 1.0) -> Float[Tensor, "*dims V"]:
-    """log π of every token, log softmax(z/τ), in nats, float32 or better: made once where several numbers want it (N4.1).
+    """log π of every token, log softmax(z/τ), in nats, float32 or better: once where several numbers want it (N4.1).
 
     Raises ValueError for a temperature that is not positive.
     """
