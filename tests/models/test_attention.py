@@ -147,43 +147,24 @@ def test_long_rows_attend_as_torchs_own_kernel_in_value_and_gradient(heads, kv_h
         assert causal_attention(*tensors, scale).equal(torchs)
 
 
-@kills("models/causal.py", old="query.dtype == torch.bfloat16:", new="False:", why="torch's kernel: five times slower")
-@pytest.mark.parametrize("length", [3, 40, 130])
-def test_in_bf16_rows_attend_as_in_float64_but_for_rounding(length):
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(2, 4, length, 16), (2, 2, length, 16), (2, 2, length, 16)]
-    rounded = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]
-    exact = [x.detach().double().requires_grad_() for x in rounded]
-    weight = torch.randn(shapes[0], generator=generator)
-    own = causal_attention(*rounded, None)
-    assert "_Causal" in own.grad_fn.next_functions[0][0].name()
-    truth = scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
-    assert off(own, truth) < 0.01
-    mine = torch.autograd.grad((own * weight).sum(), rounded)
-    wanted = torch.autograd.grad((truth * weight).sum(), exact)
-    assert all(off(x, y) < 0.01 for x, y in zip(mine, wanted, strict=True))
-    with torch.no_grad():
-        assert causal_attention(*rounded, None).equal(own)
-
-
-@kills(
-    "models/causal.py",
-    old=' and not torch.is_autocast_enabled("cpu")',
-    new="",
-    why="long rows in bf16 end in an error about dtypes",
-)
 @kills("models/attention.py", old=".to(dtype) for x in (query, key, value)", new=" for x in (query, key, value)",
        why="queries and keys stay in fp32, which the faster attention doesn't take")  # fmt: skip
 @pytest.mark.parametrize("length", [20, 140])
-def test_a_model_learns_in_bf16_what_it_learns_in_fp32(length):
+def test_a_model_learns_in_bf16_what_it_learns_in_fp32(length, monkeypatch):
     """Its turned queries and keys come in fp32 where its values come in bf16."""
+    asked: list[torch.dtype] = []
+    monkeypatch.setattr(
+        causal, "_pays", lambda query, count, pays=causal._pays: asked.append(query.dtype) or pays(query, count)
+    )
     trunk = Trunk(build("llama"))
     rows = pack([[1, 2, 3], [4, 5]], [[(7 * i + 3) % 11 for i in range(length)], [6, 7, 8, 9]])
     gradients, logprobs = [], []
     for is_half in (False, True):
+        asked.clear()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
             logprobs.append(trunk(rows, {"logprobs"})["logprobs"])
         gradients.append(torch.autograd.grad(logprobs[-1].sum(), list(trunk.parameters())))
+    assert set(asked) == {torch.bfloat16}
     assert off(logprobs[1], logprobs[0]) < 0.01
     assert all(off(x, y) < 0.05 for x, y in zip(*reversed(gradients), strict=True))
 

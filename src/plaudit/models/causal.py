@@ -41,8 +41,7 @@ def causal_attention(
 
 
 def _pays(query: Tensor, probabilities: int) -> bool:
-    """Is it faster than torch's kernel, and is there room for what it keeps? What comes in fp32 under autocast, that
-    kernel turns into bf16 itself."""
+    """Is it faster than torch's kernel, and is there room for what it keeps?"""
     if query.device.type != "cpu" or query.dtype not in (torch.float32, torch.bfloat16):
         return False
     learns = torch.is_grad_enabled() and query.requires_grad
@@ -50,7 +49,7 @@ def _pays(query: Tensor, probabilities: int) -> bool:
         return False
     if query.dtype == torch.bfloat16:
         return True
-    return learns and query.shape[2] >= SHORTEST and not torch.is_autocast_enabled("cpu")
+    return learns and query.shape[2] >= SHORTEST
 
 
 class _Causal(torch.autograd.Function):
