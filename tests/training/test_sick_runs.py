@@ -238,7 +238,10 @@ SICK: dict[str, Callable[[Path], Path]] = {
 
 
 BESIDES = {
-    "ratio_high": {"clip_high"},  # once the updates have left the trust region
+    "ratio_high": {
+        "clip_high",
+        "kl_far",
+    },  # once the updates have left the trust region; how far, hosts round differently
     "kl_far": {"scores_alike", "answers_cut"},  # one answer is left, and it has no end
     "answers_grow": {"answers_cut"},
     "answers_vanish": {"scores_alike"},  # all are empty
